@@ -1,0 +1,102 @@
+"""The composition root: settings in, an application with all its parts out. Everything is wired here alone."""
+
+import asyncio
+import contextlib
+import os
+import secrets
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from quart import Quart
+
+from microblog_rt import bus, web
+from microblog_rt.accounts import Accounts
+from microblog_rt.errors import Misconfigured
+from microblog_rt.feed import Feed
+from microblog_rt.hub import Hub
+from microblog_rt.messages import Messages
+from microblog_rt.notifications import Notifications
+from microblog_rt.settings import SECRET_KEY_LENGTH, Settings
+from microblog_rt.storage import Storage
+from microblog_rt.web.verbs import Verbs
+
+
+class Parts(NamedTuple):
+    """Everything that was wired, for the command line, the tests and the shell."""
+
+    storage: Storage
+    hub: Hub
+    bus: bus.Bus
+    notifications: Notifications
+    accounts: Accounts
+    messages: Messages
+    feed: Feed
+
+
+def assemble(settings: Settings) -> Parts:
+    """The parts below the web; the caller closes ``storage``."""
+    storage = Storage(settings.database_url)
+    hub = Hub()
+    the_bus = bus.connect(settings.bus_url)
+    notifications = Notifications(storage, hub, the_bus)
+    accounts = Accounts(storage, notifications)
+    messages = Messages(storage, notifications)
+    return Parts(storage, hub, the_bus, notifications, accounts, messages, Feed(storage, hub, accounts))
+
+
+def create_app(settings: Settings) -> Quart:
+    """The ASGI application; its database must be at the newest revision. ``extensions["parts"]`` has the parts."""
+    parts = assemble(settings)
+    verbs = Verbs(parts.accounts, parts.messages, parts.feed, parts.hub)
+    app = web.create(settings, secret_key(settings), verbs)
+    app.extensions["parts"] = parts
+
+    @app.while_serving
+    async def living() -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(parts.storage.close)
+            await stack.enter_async_context(_running(parts.feed.relay(parts.bus)))
+            await stack.enter_async_context(_running(parts.feed.sweep(settings.sweep)))
+            yield
+
+    return app
+
+
+def secret_key(settings: Settings) -> str:
+    """The key that signs cookies: the one set, or one made once and kept beside the SQLite file."""
+    if settings.secret_key is not None:
+        return settings.secret_key
+    if settings.sqlite_file is None:
+        raise Misconfigured("MICROBLOG_SECRET_KEY: needed with this database; set it to something long and random")
+    return _kept_key(settings.sqlite_file.with_name(settings.sqlite_file.name + ".key"))
+
+
+def _kept_key(path: Path) -> str:
+    with contextlib.suppress(FileExistsError):
+        # Written aside and linked into place: nobody ever reads half a key, and the first one wins.
+        aside = path.with_name(f"{path.name}.{os.getpid()}")
+        try:
+            with os.fdopen(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+                file.write(secrets.token_urlsafe(32))
+            os.link(aside, path)
+        except FileNotFoundError as error:
+            raise Misconfigured(f"the folder of the database is missing: {error.filename}") from None
+        finally:
+            aside.unlink(missing_ok=True)
+    key = path.read_text().strip()
+    if len(key) < SECRET_KEY_LENGTH:
+        raise Misconfigured(f"{path} holds no key; delete it, and a new one will be made (all sign-ins end)")
+    return key
+
+
+@asynccontextmanager
+async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

@@ -1,0 +1,17 @@
+"""``memory://``: one process, so there is nobody else to tell and nothing to hear."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from microblog_rt.bus.base import Gap
+from microblog_rt.protocol import Wake
+
+
+class MemoryBus:
+    async def publish(self, wake: Wake) -> None:
+        """Nobody else is there."""
+
+    async def listen(self) -> AsyncIterator[Wake | Gap]:
+        """Nothing, until the listening ends."""
+        await asyncio.get_running_loop().create_future()
+        yield Gap()

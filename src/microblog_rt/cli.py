@@ -1,0 +1,178 @@
+"""The command ``microblog-rt``. Not here: what the commands do once they are understood."""
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from typing import NoReturn, TypeVar
+
+import click
+
+from microblog_rt import __version__, app, demo, server, settings
+from microblog_rt.errors import Misconfigured, Refused
+from microblog_rt.server import listening
+from microblog_rt.settings import Settings
+from microblog_rt.storage import migrations
+
+T = TypeVar("T")
+
+
+class Commands(click.Group):
+    """Says what is wrong in one line instead of a traceback."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except (Misconfigured, Refused) as error:
+            raise click.ClickException(str(error)) from None
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="microblog-rt")
+def main() -> None:
+    """A small microblog whose unread badge is live and always right."""
+
+
+@main.command()
+@click.option("--bind", default="127.0.0.1:8000", show_default=True, metavar="HOST:PORT")
+@click.option("--demo", "with_demo", is_flag=True, help="Make two accounts to try it with; on loopback alone.")
+def serve(bind: str, with_demo: bool) -> None:
+    """Serve until SIGTERM or Ctrl-C."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    chosen = _settings()
+    if with_demo and not listening.is_loopback(listening.split(bind)[0]):
+        raise Misconfigured("--demo makes accounts whose password is printed: only on loopback, as 127.0.0.1")
+    _look_at_database(chosen)
+    application = app.create_app(chosen)
+    with server.listen(bind) as socket:
+        click.echo(f"Serving {chosen.public_url or listening.url(socket)} (Ctrl-C ends it)")
+        if with_demo:
+            _announce_demo(chosen)
+        sys.stdout.flush()
+        hub = application.extensions["parts"].hub
+        asyncio.run(server.serve(application, hub, socket))
+
+
+@main.group()
+def db() -> None:
+    """The database."""
+
+
+@db.command()
+def upgrade() -> None:
+    """Bring the database to this program's revision."""
+    chosen = _settings()
+    migrations.upgrade(chosen.database_url)
+    click.echo(f"The database is at {migrations.head()}.")
+
+
+@db.command()
+def current() -> None:
+    """Tell the database's revision, and this program's."""
+    revision = migrations.current(_settings().database_url)
+    click.echo(f"{revision or 'empty'} (newest: {migrations.head()})")
+
+
+@main.group()
+def user() -> None:
+    """Accounts."""
+
+
+@user.command()
+@click.argument("name")
+@click.option("--email", help="Optional.")
+def add(name: str, email: str | None) -> None:
+    """Make an account; the password is asked for, or one line on standard input."""
+    word = _password()
+    _with_parts(lambda parts: parts.accounts.register(name, word, email))
+    click.echo(f"{name} can sign in.")
+
+
+@user.command()
+@click.argument("name")
+def password(name: str) -> None:
+    """Set an account's password and end its sessions; asked for, or one line on standard input."""
+    word = _password()
+    _with_parts(lambda parts: parts.accounts.set_password(name, word))
+    click.echo(f"{name} has a new password; every session of theirs has ended.")
+
+
+@main.command()
+def shell() -> None:
+    """A Python prompt with the models and a session at hand; ``await`` works in it."""
+    from microblog_rt.shell import interact
+
+    chosen = _settings()
+    migrations.check(chosen.database_url)
+    interact(app.assemble(chosen))
+
+
+@main.group()
+def translate() -> None:
+    """The catalogues of other languages; in a checkout alone."""
+
+
+@translate.command("update")
+def translate_update() -> None:
+    """Bring every catalogue up to date with the strings in the code and the templates."""
+    from microblog_rt import translations
+
+    for line in translations.update():
+        click.echo(line)
+
+
+@translate.command("compile")
+def translate_compile() -> None:
+    """Compile every catalogue for use."""
+    from microblog_rt import translations
+
+    for line in translations.compile_all():
+        click.echo(line)
+
+
+def _settings() -> Settings:
+    for name in settings.unknown(os.environ):
+        click.echo(f"Warning: {name} is no setting of microblog-rt, and is not looked at.", err=True)
+    return Settings.from_environ(os.environ)
+
+
+def _look_at_database(chosen: Settings) -> None:
+    if chosen.default_database:
+        migrations.upgrade(chosen.database_url)
+    else:
+        migrations.check(chosen.database_url)
+
+
+def _with_parts(work: Callable[[app.Parts], Awaitable[T]]) -> T:
+    chosen = _settings()
+    _look_at_database(chosen)
+
+    async def run() -> T:
+        parts = app.assemble(chosen)
+        try:
+            return await work(parts)
+        finally:
+            await parts.storage.close()
+
+    return asyncio.run(run())
+
+
+def _announce_demo(chosen: Settings) -> None:
+    key = app.secret_key(chosen)
+    names = _with_parts(lambda parts: demo.prepare(parts.accounts, key))
+    if names:
+        click.echo(f"Demo accounts: {' and '.join(names)}, password {demo.password(key)}")
+    for name in sorted(set(demo.NAMES) - set(names)):
+        click.echo(f"{name} is an account with a password of its own, and was left alone.")
+
+
+def _password() -> str:
+    if sys.stdin.isatty():
+        return str(click.prompt("Password", hide_input=True, confirmation_prompt=True))
+    return sys.stdin.readline().rstrip("\r\n") or _no_password()
+
+
+def _no_password() -> NoReturn:
+    raise Misconfigured("no password: give it as one line on standard input, or run this in a terminal")

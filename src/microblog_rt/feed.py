@@ -1,0 +1,139 @@
+"""What is new since a cursor, in order, without a gap: the one source that every transport drains.
+
+Listen first, read second: whatever is committed after the listening began either is seen by the read or
+wakes the listener. ``page`` is the poll, ``follow`` the stream, ``hold`` the long poll. Not here: formats
+(``protocol``) and connections (``web/``).
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing
+from datetime import timedelta
+
+from microblog_rt.accounts import Accounts, Reader
+from microblog_rt.bus import Bus, Gap
+from microblog_rt.errors import Draining, SignedOut
+from microblog_rt.hub import Hub, Listener
+from microblog_rt.models import MICROSECOND
+from microblog_rt.protocol import MICROSECONDS, Notice, Wake
+from microblog_rt.storage import Storage, clock
+from microblog_rt.storage import notifications as rows
+
+log = logging.getLogger(__name__)
+
+STREAM_USE_NOTED_EVERY = timedelta(hours=1) // MICROSECOND
+
+
+class Feed:
+    """The feed of every user, as seen from this process."""
+
+    def __init__(self, storage: Storage, hub: Hub, accounts: Accounts) -> None:
+        self._storage = storage
+        self._hub = hub
+        self._accounts = accounts
+
+    async def page(self, reader: Reader, since: int, names: Collection[str] = ()) -> list[Notice]:
+        """What is newer than ``since`` now, oldest first; raises SignedOut where the session has ended."""
+        page = await self._read(reader, since, names)
+        await self._accounts.note_use(reader, page.last_used)
+        return page.notices
+
+    async def hold(
+        self, reader: Reader, since: int, names: Collection[str], seconds: float
+    ) -> list[Notice]:
+        """What is newer than ``since`` as soon as there is something; empty after ``seconds``. Raises SignedOut."""
+        async with aclosing(self.follow(reader, since, names, heartbeat=seconds)) as pages:
+            try:
+                return await anext(pages) or await anext(pages)
+            except Draining:
+                return []
+
+    async def follow(
+        self, reader: Reader, since: int, names: Collection[str] = (), *, heartbeat: float
+    ) -> AsyncGenerator[list[Notice]]:
+        """Yield at once what is newer than ``since``, if only ``[]``; then each change, and ``[]`` as a heartbeat.
+
+        Goes on until SignedOut (the session has ended) or Draining (this process is about to).
+        """
+        loop = asyncio.get_running_loop()
+        with self._hub.listen(reader.user_id) as listener:
+            page = await self._catch_up(reader, since, names, listener)
+            yield page.notices
+            since = _cursor_after(page, since)
+            ends = loop.time() + _seconds_left(page)
+            beats = loop.time() + heartbeat
+            noted = page.last_used
+            while True:
+                await listener.wait(min(beats, ends))
+                if listener.closing:
+                    raise Draining
+                if loop.time() >= beats:
+                    beats += heartbeat
+                    noted = await self._accounts.note_use(reader, noted, STREAM_USE_NOTED_EVERY)
+                    yield []
+                if listener.must_read or loop.time() >= ends:
+                    page = await self._catch_up(reader, since, names, listener)
+                    since = _cursor_after(page, since)
+                    ends = loop.time() + _seconds_left(page)
+                    notices = page.notices
+                else:
+                    notices = _named(listener.take(), names)
+                if notices:
+                    since = notices[-1].timestamp
+                    yield notices
+
+    async def sweep(self, every: float) -> None:
+        """For ever, once in ``every`` seconds: wake whoever's clock has moved past what they know here."""
+        while True:
+            await asyncio.sleep(every)
+            try:
+                await self.sweep_once()
+            except Exception:
+                log.exception("the sweep failed; it goes on")
+
+    async def sweep_once(self) -> None:
+        """Compare each listened-to user's clock with the position of their listeners; wake those behind."""
+        positions = self._hub.positions()
+        async with self._storage.reading() as reading:
+            clocks = await clock.clocks(reading, positions)
+        for user_id, reached in clocks.items():
+            if reached > positions[user_id]:
+                self._hub.wake(Wake(user_id, reached))
+
+    async def relay(self, bus: Bus) -> None:
+        """For ever: pass what other processes tell on to the listeners here."""
+        async for word in bus.listen():
+            if isinstance(word, Gap):
+                self._hub.wake_all()
+            else:
+                self._hub.wake(word)
+
+    async def _catch_up(
+        self, reader: Reader, since: int, names: Collection[str], listener: Listener
+    ) -> rows.Page:
+        listener.reading()
+        page = await self._read(reader, since, names)
+        listener.has_read(page.clock)
+        return page
+
+    async def _read(self, reader: Reader, since: int, names: Collection[str]) -> rows.Page:
+        page = await rows.since(
+            self._storage, reader.token_hash, reader.user_id, since, names, clock.now()
+        )
+        if page is None:
+            raise SignedOut
+        return page
+
+
+def _named(notices: list[Notice], names: Collection[str]) -> list[Notice]:
+    return [each for each in notices if each.name in names] if names else notices
+
+
+def _cursor_after(page: rows.Page, since: int) -> int:
+    """Where a client stands after ``page``; a cursor ahead of the clock comes down to it."""
+    return page.notices[-1].timestamp if page.notices else min(since, page.clock)
+
+
+def _seconds_left(page: rows.Page) -> float:
+    return (page.expires - clock.now()) / MICROSECONDS

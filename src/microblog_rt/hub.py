@@ -1,0 +1,148 @@
+"""Who listens in this process: user -> listeners. The hub never awaits, so no socket can delay another.
+
+A listener holds a position (the clock it has seen) and, until it looks, the newest notice of each name that
+followed on from it: state replaces state, so a slow reader holds a cursor and never a queue. Not here: reading
+the database (``feed.py``) and word from other processes (``bus/``).
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from microblog_rt.protocol import FURTHEST, Notice, Wake
+
+UNKNOWN = -1
+NAMES_KEPT = 32
+
+
+class Listener:
+    """One tab, from the moment it listens. ``position`` is the clock up to which it knows everything."""
+
+    __slots__ = ("_kept", "_reached", "_wanted", "_woken", "closing", "position", "user_id")
+
+    def __init__(self, user_id: int) -> None:
+        self.user_id = user_id
+        self.position = UNKNOWN
+        self.closing = False
+        self._kept: dict[str, Notice] = {}
+        self._reached = UNKNOWN
+        self._wanted = FURTHEST
+        self._woken: asyncio.Future[None] | None = None
+
+    @property
+    def must_read(self) -> bool:
+        """Whether only a read can tell what is new."""
+        return self._wanted > self.position
+
+    async def wait(self, deadline: float) -> None:
+        """Return once there is something to do, or at ``deadline`` (the loop's time)."""
+        if self.must_read or self._kept or self.closing:
+            return
+        loop = asyncio.get_running_loop()
+        self._woken = loop.create_future()
+        alarm = loop.call_at(deadline, self._rouse)
+        try:
+            await self._woken
+        finally:
+            alarm.cancel()
+            self._woken = None
+
+    def wake(self, wake: Wake) -> None:
+        """Keep a notice that follows on from what is known; anything else that is new needs a read."""
+        known = max(self.position, self._reached)
+        if wake.clock <= known:
+            return
+        if wake.notice is None or wake.follows != known or self.must_read or len(self._kept) == NAMES_KEPT:
+            self._want(wake.clock)
+            return
+        self._kept.pop(wake.notice.name, None)
+        self._kept[wake.notice.name] = wake.notice
+        self._reached = wake.clock
+        self._rouse()
+
+    def distrust(self) -> None:
+        """Something may have been missed: only a read that begins after this will do."""
+        self._want(FURTHEST)
+
+    def reading(self) -> None:
+        """A read begins; it answers every call for one up to now."""
+        self._wanted = UNKNOWN
+
+    def has_read(self, clock: int) -> None:
+        """The read saw everything up to ``clock``; what was kept and is newer stays."""
+        self.position = max(self.position, clock)
+        self._kept = {name: each for name, each in self._kept.items() if each.timestamp > clock}
+
+    def take(self) -> list[Notice]:
+        """What was kept, in order; the position moves to the end of it."""
+        kept = list(self._kept.values())
+        self._kept = {}
+        self.position = max(self.position, self._reached)
+        return kept
+
+    def close(self) -> None:
+        """The process is going away."""
+        self.closing = True
+        self._rouse()
+
+    def _want(self, clock: int) -> None:
+        self._wanted = max(self._wanted, clock)
+        self._kept = {}
+        self._reached = UNKNOWN
+        self._rouse()
+
+    def _rouse(self) -> None:
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
+
+
+class Hub:
+    """Every listener of this process; ``emptied`` once it is closing and the last of them has left."""
+
+    def __init__(self) -> None:
+        self._listeners: dict[int, set[Listener]] = {}
+        self.closing = False
+        self.emptied = asyncio.Event()
+
+    @contextmanager
+    def listen(self, user_id: int) -> Iterator[Listener]:
+        """Listen to what concerns ``user_id`` until the block is left. Listen first, read second."""
+        listener = Listener(user_id)
+        listener.closing = self.closing
+        mine = self._listeners.setdefault(user_id, set())
+        mine.add(listener)
+        try:
+            yield listener
+        finally:
+            mine.discard(listener)
+            if not mine and self._listeners.get(user_id) is mine:
+                del self._listeners[user_id]
+            self._note_if_empty()
+
+    def wake(self, wake: Wake) -> None:
+        """Pass word on to the listeners of one user."""
+        for listener in self._listeners.get(wake.user_id, ()):
+            listener.wake(wake)
+
+    def wake_all(self) -> None:
+        """Word may have been lost: everybody reads."""
+        for listener in self._everybody():
+            listener.distrust()
+
+    def close(self) -> None:
+        """Tell every listener, and every later one, that this process is going away."""
+        self.closing = True
+        for listener in self._everybody():
+            listener.close()
+        self._note_if_empty()
+
+    def positions(self) -> dict[int, int]:
+        """For each user that is listened to, the position of the listener that is furthest behind."""
+        return {user_id: min(each.position for each in some) for user_id, some in self._listeners.items()}
+
+    def _note_if_empty(self) -> None:
+        if self.closing and not self._listeners:
+            self.emptied.set()
+
+    def _everybody(self) -> list[Listener]:
+        return [listener for some in self._listeners.values() for listener in some]

@@ -1,0 +1,111 @@
+"""Private messages: send one, mark as read what was shown, a page of the inbox.
+
+Not here: forms and pages (``web/messages.py``), SQL (``storage/messages.py``).
+"""
+
+import hashlib
+from datetime import datetime
+from typing import NamedTuple
+
+from microblog_rt.errors import Invalid, N_
+from microblog_rt.models import MESSAGE_LENGTH, User
+from microblog_rt.notifications import Notifications, follow_up, replace
+from microblog_rt.protocol import UNREAD_MESSAGE_COUNT, Notice
+from microblog_rt.storage import Storage, Transaction, clock
+from microblog_rt.storage import messages as rows
+from microblog_rt.storage import notifications as told
+
+
+class Post(NamedTuple):
+    """A received message as a page shows it."""
+
+    author: User
+    body: str
+    timestamp: datetime
+    unread: bool
+
+
+class Messages:
+    """The verbs; each is one short transaction that locks the recipient's mailbox first."""
+
+    def __init__(self, storage: Storage, notifications: Notifications) -> None:
+        self._storage = storage
+        self._notifications = notifications
+
+    async def send_message(self, sender_id: int, recipient_id: int, body: str, nonce: str = "") -> bool:
+        """Send ``body`` (1 to 140 characters when stripped); whether it was new.
+
+        The same text to the same recipient under the same ``nonce`` of one sender is sent once; an empty nonce
+        is not looked at. Raises Invalid for the body, NotFound for the recipient.
+        """
+        body = _checked(body)
+        key = _idempotency_key(recipient_id, body, nonce)
+        return await self._storage.finish(self._send(sender_id, recipient_id, body, key))
+
+    async def _send(self, sender_id: int, recipient_id: int, body: str, key: str | None) -> bool:
+        try:
+            async with self._storage.transaction() as tx:
+                tick = await clock.tick(tx, recipient_id, unread=1)
+                await rows.add(
+                    tx,
+                    sender_id=sender_id,
+                    recipient_id=recipient_id,
+                    body=body,
+                    timestamp=tick.clock,
+                    idempotency_key=key,
+                )
+                count = str(tick.unread_message_count)
+                notice = await replace(tx, recipient_id, UNREAD_MESSAGE_COUNT, count, tick.clock)
+        except rows.AlreadySent:
+            return False
+        await self._notifications.tell(follow_up(recipient_id, tick, notice))
+        return True
+
+    async def mark_read(self, user_id: int, up_to: int | None = None) -> Notice:
+        """Mark everything received up to the cursor ``up_to`` as read (None: all there is); the count's notice.
+
+        A mark that is not newer than the one that stands changes nothing and tells nobody.
+        """
+        return await self._storage.finish(self._mark(user_id, up_to))
+
+    async def _mark(self, user_id: int, up_to: int | None) -> Notice:
+        async with self._storage.transaction() as tx:
+            reading = await clock.tick_to_mark(tx, user_id, up_to)
+            if reading is None:
+                return await _standing_count(tx, user_id)
+            count = str(await rows.recount(tx, user_id))
+            notice = await replace(tx, user_id, UNREAD_MESSAGE_COUNT, count, reading.clock)
+        await self._notifications.tell(follow_up(user_id, reading, notice))
+        return notice
+
+    async def inbox(self, user_id: int, page: int, size: int) -> tuple[list[Post], bool]:
+        """The ``page``-th ``size`` received messages (from 1), newest first; and whether there are older ones."""
+        async with self._storage.reading() as reading:
+            found = await rows.inbox(reading, user_id, (page - 1) * size, size + 1)
+        posts = [Post(each.author, each.body, each.timestamp, unread) for each, unread in found[:size]]
+        return posts, len(found) > size
+
+
+async def _standing_count(tx: Transaction, user_id: int) -> Notice:
+    count, reading, timestamp = await told.standing(tx, user_id, UNREAD_MESSAGE_COUNT)
+    return Notice(UNREAD_MESSAGE_COUNT, str(count), reading if timestamp is None else timestamp)
+
+
+def _checked(body: str) -> str:
+    body = body.replace("\r\n", "\n").strip()
+    if not body:
+        raise Invalid("message", N_("Write something first."))
+    if len(body) > MESSAGE_LENGTH:
+        raise Invalid(
+            "message",
+            N_("This has %(length)s characters; %(limit)s are the most."),
+            length=len(body),
+            limit=MESSAGE_LENGTH,
+        )
+    return body
+
+
+def _idempotency_key(recipient_id: int, body: str, nonce: str) -> str | None:
+    if not nonce:
+        return None
+    return hashlib.sha256(f"{recipient_id}\0{nonce}\0{body}".encode()).hexdigest()

@@ -1,0 +1,60 @@
+"""Hypercorn, embedded: the listening socket, its settings, and a stop that tells every tab.
+
+    listening.py    the socket, and a clear word where it cannot be had
+    websocket.py    what Hypercorn's WebSockets must not do
+
+Not here: the application (``app.py``).
+"""
+
+import asyncio
+import logging
+import signal
+from pathlib import Path
+from socket import socket
+from typing import Any
+
+from hypercorn.asyncio import serve as hypercorn_serve
+from hypercorn.config import Config
+
+from microblog_rt import files
+from microblog_rt.hub import Hub
+from microblog_rt.server import websocket
+from microblog_rt.server.listening import listen
+
+__all__ = ["configuration", "listen", "serve"]
+
+log = logging.getLogger(__name__)
+
+DRAIN_SECONDS = 5.0
+
+
+async def serve(app: Any, hub: Hub, listening: socket) -> None:
+    """Serve ``app`` on a listening socket until SIGTERM or SIGINT; every tab is told before it ends."""
+    websocket.install()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+    async def drained() -> None:
+        await stop.wait()
+        await _drain(hub)
+
+    config = configuration()
+    config.bind = [f"fd://{listening.detach()}"]
+    await hypercorn_serve(app, config, shutdown_trigger=drained)
+
+
+def configuration(path: Path = files.HYPERCORN) -> Config:
+    """Hypercorn's settings, out of ``hypercorn.toml``."""
+    return Config.from_toml(path)
+
+
+async def _drain(hub: Hub) -> None:
+    # Hypercorn would cut open WebSockets with 1011, or on Python 3.12 wait for them for ever.
+    hub.close()
+    try:
+        async with asyncio.timeout(DRAIN_SECONDS):
+            await hub.emptied.wait()
+    except TimeoutError:
+        log.warning("some tabs did not close in time")

@@ -1,0 +1,51 @@
+"""The listening socket: opened before anything is served, so that what is wrong with it is said at once."""
+
+import socket
+from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL
+from ipaddress import ip_address
+
+from microblog_rt.errors import Misconfigured
+
+BACKLOG = 2048
+
+REASONS = {
+    EADDRINUSE: "the port is in use; stop what uses it, or choose another with --bind HOST:PORT",
+    EACCES: "not allowed; ports below 1024 need privileges",
+    EADDRNOTAVAIL: "this machine has no such address",
+}
+
+
+def listen(bind: str) -> socket.socket:
+    """A socket that listens on ``HOST:PORT`` (``[::1]:8000`` for IPv6); raises Misconfigured."""
+    host, port = split(bind)
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+    except OSError as error:
+        reason = REASONS.get(error.errno or 0, error.strerror)
+        raise Misconfigured(f"cannot listen on {bind}: {reason}") from None
+
+
+def split(bind: str) -> tuple[str, int]:
+    """Host and port of ``HOST:PORT``; raises Misconfigured."""
+    host, colon, port = bind.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise Misconfigured(f"--bind wants HOST:PORT, as in 127.0.0.1:8000, not {bind}")
+    return host, int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach ``host``."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def url(listening: socket.socket) -> str:
+    """Where a browser finds it."""
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,149 @@
+"""The settings: read once from the environment, frozen, a bad one refused by name.
+
+Not here: anything that acts on them. Nothing below ``app.py`` sees the environment.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from microblog_rt.errors import Misconfigured
+
+PREFIX = "MICROBLOG_"
+DEFAULT_DATABASE_URL = "sqlite+aiosqlite:///microblog.db"
+SQLITE = "sqlite+aiosqlite://"
+SECRET_KEY_LENGTH = 16
+
+
+class Limit(NamedTuple):
+    """At most ``count`` in any ``seconds``."""
+
+    count: int
+    seconds: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an operator chose. ``None`` for a limit or a cap means there is none."""
+
+    database_url: str = DEFAULT_DATABASE_URL
+    bus_url: str = "memory://"
+    secret_key: str | None = field(default=None, repr=False)
+    public_url: str | None = None
+    sign_in_limit: Limit | None = Limit(10, 300)
+    send_limit: Limit | None = Limit(60, 60)
+    tabs_per_user: int | None = 20
+    tabs_per_address: int | None = 200
+    register_limit: Limit | None = Limit(20, 3600)
+    heartbeat: float = 20.0
+    sweep: float = 5.0
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
+        """The settings named ``MICROBLOG_...`` in ``environ``; raises Misconfigured, naming the bad one."""
+        chosen: dict[str, Any] = {}
+        for name, parse in PARSERS.items():
+            variable = PREFIX + name.upper()
+            if variable in environ:
+                try:
+                    chosen[name] = parse(environ[variable].strip())
+                except ValueError as error:
+                    raise Misconfigured(f"{variable}: {error}") from None
+        return cls(**chosen)
+
+    @property
+    def default_database(self) -> bool:
+        """Whether the database is the embedded default, which looks after its own migrations."""
+        return self.database_url == DEFAULT_DATABASE_URL
+
+    @property
+    def sqlite_file(self) -> Path | None:
+        """The database's file, or None where the database is not SQLite."""
+        if not self.database_url.startswith(SQLITE):
+            return None
+        return Path(self.database_url.removeprefix(SQLITE + "/").split("?")[0])
+
+
+def unknown(environ: Mapping[str, str]) -> list[str]:
+    """Names in ``environ`` that look like settings and are none: most likely misspelt."""
+    known = {PREFIX + each.name.upper() for each in fields(Settings)}
+    return sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+
+
+def _database_url(text: str) -> str:
+    if not text.startswith(SQLITE + "/") or text.removeprefix(SQLITE + "/").split("?")[0] in ("", ":memory:"):
+        raise ValueError(f"wants a file, as in {DEFAULT_DATABASE_URL}; this version runs on SQLite alone")
+    return text
+
+
+def _bus_url(text: str) -> str:
+    if text != "memory://":
+        raise ValueError("wants memory://; this version runs in one process alone")
+    return text
+
+
+def _secret_key(text: str) -> str:
+    if len(text) < SECRET_KEY_LENGTH:
+        raise ValueError(f"wants at least {SECRET_KEY_LENGTH} characters, kept secret and random")
+    return text
+
+
+def _public_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme != "https" or not parts.hostname or "@" in parts.netloc:
+        raise ValueError("wants https://HOST or https://HOST:PORT (leave it unset for plain http)")
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError("wants no path: https://HOST or https://HOST:PORT")
+    port = f":{parts.port}" if parts.port not in (None, 443) else ""
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"https://{host}{port}"
+
+
+UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+LIMIT = re.compile(r"(\d{1,9})/(\d{1,9})?(second|minute|hour|day)s?", re.ASCII)
+
+
+def _limit(text: str) -> Limit | None:
+    if not text:
+        return None
+    match = LIMIT.fullmatch(text)
+    if not match or not int(match[1]) or not int(match[2] or 1):
+        raise ValueError("wants COUNT/UNIT, as in 60/minute or 10/5minutes (empty: no limit)")
+    return Limit(int(match[1]), int(match[2] or 1) * UNITS[match[3]])
+
+
+def _cap(text: str) -> int | None:
+    if not text:
+        return None
+    if not re.fullmatch(r"[1-9]\d{0,8}", text, re.ASCII):
+        raise ValueError("wants a whole number above 0 (empty: no limit)")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= 3600:
+        raise ValueError("wants a number of seconds above 0, at most 3600")
+    return seconds
+
+
+PARSERS: dict[str, Callable[[str], Any]] = {
+    "database_url": _database_url,
+    "bus_url": _bus_url,
+    "secret_key": _secret_key,
+    "public_url": _public_url,
+    "sign_in_limit": _limit,
+    "send_limit": _limit,
+    "tabs_per_user": _cap,
+    "tabs_per_address": _cap,
+    "register_limit": _limit,
+    "heartbeat": _seconds,
+    "sweep": _seconds,
+}

@@ -1,0 +1,66 @@
+"""The database: engines, transactions, and every query there is, filed under the noun it is about.
+
+    sqlite.py      how SQLite is opened so that nothing acknowledged is lost
+    clock.py       the mailbox clock
+    accounts.py    users and sessions
+    messages.py    messages and the mark of reading
+    notifications.py   what a user is told, and the one statement that answers a read
+    migrations.py  Alembic
+
+Not here: what may be done and who is told of it (``accounts``, ``messages``, ``notifications`` a level up).
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from microblog_rt.storage import sqlite
+
+T = TypeVar("T")
+
+Transaction = AsyncSession
+Reading = AsyncSession
+
+
+class Storage:
+    """One database, opened; ``url`` as SQLAlchemy takes it, asynchronous driver included."""
+
+    def __init__(self, url: str) -> None:
+        self._writer = sqlite.writer(url)
+        self._reader = sqlite.reader(url)
+        self._running: set[asyncio.Task[Any]] = set()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """A transaction that may write: leaving the block commits, an exception rolls back."""
+        async with AsyncSession(self._writer, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Reading]:
+        """A session for reads; each statement sees what was committed when it began."""
+        async with AsyncSession(self._reader, expire_on_commit=False, autoflush=False) as session:
+            yield session
+
+    @asynccontextmanager
+    async def statement(self) -> AsyncIterator[AsyncConnection]:
+        """A bare connection for the one statement that answers a read: cheaper than a session."""
+        async with self._reader.connect() as connection:
+            yield connection
+
+    async def finish(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await ``work``, which goes on to its end even where the caller is cancelled (a tab closed mid-request)."""
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Wait for what is still being written, then let go of every connection."""
+        while self._running:
+            await asyncio.wait(self._running)
+        await self._writer.dispose()
+        await self._reader.dispose()

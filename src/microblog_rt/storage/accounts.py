@@ -1,0 +1,101 @@
+"""Users and sessions in the database. Not here: passwords, tokens, rules (``accounts.py`` a level up)."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sqlalchemy import case, delete, select, update
+from sqlalchemy.exc import IntegrityError
+
+from microblog_rt.errors import Invalid, N_
+from microblog_rt.models import Mailbox, Session, User
+from microblog_rt.storage import Reading, Transaction
+
+
+class Visit(NamedTuple):
+    """Who a session belongs to, and the count and the cursor a page starts from, all of one moment."""
+
+    user: User
+    session: Session
+    unread_message_count: int
+    cursor: int
+
+
+async def add(tx: Transaction, user: User, clock: int) -> None:
+    """Insert a user with a mailbox that starts at ``clock``; raises Invalid where the name is taken."""
+    tx.add(user)
+    try:
+        await tx.flush()
+    except IntegrityError:
+        raise Invalid("username", N_("This name is taken. Please choose another.")) from None
+    mailbox = Mailbox(
+        user_id=user.id,
+        clock=clock,
+        clock_before=clock,
+        last_message_read_time=0,
+        unread_message_count=0,
+    )
+    tx.add(mailbox)
+
+
+async def by_name(reading: Reading, username: str) -> User | None:
+    """The user of that name, whatever its case."""
+    statement = select(User).where(User.username_key == username.lower())
+    return (await reading.execute(statement)).scalar_one_or_none()
+
+
+async def people(reading: Reading, offset: int, count: int) -> Sequence[User]:
+    """``count`` users in the order of their names, from the ``offset``-th on."""
+    statement = select(User).order_by(User.username_key).offset(offset).limit(count)
+    return (await reading.execute(statement)).scalars().all()
+
+
+async def visit(reading: Reading, token_hash: str, now: int) -> Visit | None:
+    """The live session of that token with its user, count and cursor, in one statement; None if it has ended."""
+    statement = (
+        select(User, Session, Mailbox.unread_message_count, Mailbox.clock)
+        .join(Session, Session.user_id == User.id)
+        .join(Mailbox, Mailbox.user_id == User.id)
+        .where(Session.token_hash == token_hash, Session.expires > now)
+    )
+    row = (await reading.execute(statement)).one_or_none()
+    return row and Visit(*row)
+
+
+async def note_use(tx: Transaction, token_hash: str, now: int, idle: dict[bool, int], lifetime: int) -> None:
+    """Write down that a live session was used: it lasts ``idle[remembered]`` longer, within its ``lifetime``."""
+    latest = Session.created + lifetime
+    wanted = now + case((Session.remembered, idle[True]), else_=idle[False])
+    statement = (
+        update(Session)
+        .where(Session.token_hash == token_hash, Session.expires > now)
+        .values(last_used=now, expires=case((wanted < latest, wanted), else_=latest))
+    )
+    await tx.execute(statement, execution_options={"synchronize_session": False})
+
+
+def add_session(
+    tx: Transaction, user_id: int, token_hash: str, remembered: bool, now: int, expires: int
+) -> None:
+    """Insert a session that begins ``now``."""
+    row = {"created": now, "last_used": now, "expires": expires}
+    tx.add(Session(token_hash=token_hash, user_id=user_id, remembered=remembered, **row))
+
+
+async def set_password(tx: Transaction, user_id: int, password_hash: str) -> None:
+    """Replace a user's password hash."""
+    await tx.execute(update(User).where(User.id == user_id).values(password_hash=password_hash))
+
+
+async def end_session(tx: Transaction, token_hash: str) -> None:
+    """Delete one session."""
+    await tx.execute(delete(Session).where(Session.token_hash == token_hash))
+
+
+async def end_sessions(tx: Transaction, user_id: int) -> None:
+    """Delete every session of a user."""
+    await tx.execute(delete(Session).where(Session.user_id == user_id))
+
+
+async def forget_expired(tx: Transaction, user_id: int, now: int) -> None:
+    """Delete a user's sessions that have run out."""
+    await tx.execute(delete(Session).where(Session.user_id == user_id, Session.expires <= now))

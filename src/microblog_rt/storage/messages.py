@@ -1,0 +1,55 @@
+"""Messages and the mark of reading in the database. Not here: who may send, who is told (``messages.py`` above)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.orm import joinedload
+
+from microblog_rt.models import Mailbox, Message
+from microblog_rt.storage import Reading, Transaction
+
+
+class AlreadySent(Exception):
+    """A message with this idempotency key is there already; the transaction must be left without a commit."""
+
+
+async def add(tx: Transaction, **values: Any) -> None:
+    """Insert one message; raises AlreadySent where its sender has used its idempotency key before."""
+    statement = insert(Message).values(**values).returning(Message.id)
+    statement = statement.on_conflict_do_nothing(index_elements=["sender_id", "idempotency_key"])
+    if (await tx.execute(statement)).scalar_one_or_none() is None:
+        raise AlreadySent
+
+
+async def recount(tx: Transaction, user_id: int) -> int:
+    """Count the messages after the mark anew, in the mailbox that this transaction has locked."""
+    unread = (
+        select(func.count())
+        .select_from(Message)
+        .where(Message.recipient_id == user_id, Message.timestamp > Mailbox.last_message_read_time)
+        .scalar_subquery()
+    )
+    statement = (
+        update(Mailbox)
+        .where(Mailbox.user_id == user_id)
+        .values(unread_message_count=unread)
+        .returning(Mailbox.unread_message_count)
+    )
+    result = await tx.execute(statement, execution_options={"synchronize_session": False})
+    return result.scalar_one()
+
+
+async def inbox(reading: Reading, user_id: int, offset: int, count: int) -> Sequence[tuple[Message, bool]]:
+    """``count`` received messages, newest first, with their authors and whether each is unread."""
+    statement = (
+        select(Message, Message.timestamp > Mailbox.last_message_read_time)
+        .join(Mailbox, Mailbox.user_id == Message.recipient_id)
+        .where(Message.recipient_id == user_id)
+        .options(joinedload(Message.author, innerjoin=True))
+        .order_by(Message.timestamp.desc())
+        .offset(offset)
+        .limit(count)
+    )
+    return [(message, unread) for message, unread in await reading.execute(statement)]

@@ -1,0 +1,101 @@
+"""What users are told: replacing a notification, and the one statement that answers a read.
+
+That one statement sees the mailbox clock, the rows newer than the cursor, and whether the session lives and
+until when, all in one snapshot. (Rows first and clock second would skip a row; a session looked at apart from
+the rows would leak after a logout.)
+"""
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from sqlalchemy import and_, bindparam, or_, select, type_coerce
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.sql import Select
+from sqlalchemy.types import BigInteger
+
+from microblog_rt.models import Mailbox, Notification, Session
+from microblog_rt.protocol import Notice
+from microblog_rt.storage import Storage, Transaction
+
+
+class Page(NamedTuple):
+    """What is newer than a cursor, in order; the clock it was read at; when the session was used and ends."""
+
+    notices: list[Notice]
+    clock: int
+    last_used: int
+    expires: int
+
+
+async def replace(tx: Transaction, user_id: int, notice: Notice) -> None:
+    """Keep ``notice`` as the one row of that user and name."""
+    row = insert(Notification).values(
+        user_id=user_id, name=notice.name, timestamp=notice.timestamp, payload_json=notice.payload_json
+    )
+    newest = {"timestamp": row.excluded.timestamp, "payload_json": row.excluded.payload_json}
+    await tx.execute(row.on_conflict_do_update(index_elements=["user_id", "name"], set_=newest))
+
+
+async def since(
+    storage: Storage, token_hash: str, user_id: int, cursor: int, names: Collection[str], now: int
+) -> Page | None:
+    """What that session's user is to be told after ``cursor`` (a cursor ahead of the clock: everything).
+
+    ``names``: only these, if any. None where the session has ended, or is another user's.
+    """
+    bound = {"token_hash": token_hash, "user_id": user_id, "cursor": cursor, "now": now}
+    statement = ALL
+    if names:
+        statement, bound["names"] = NAMED, list(names)
+    async with storage.statement() as connection:
+        rows = (await connection.execute(statement, bound)).all()
+    if not rows:
+        return None
+    notices = [Notice(row.name, row.payload_json, row.timestamp) for row in rows if row.name is not None]
+    return Page(notices, rows[0].clock, rows[0].last_used, rows[0].expires)
+
+
+def _newer_than_cursor(named: bool) -> Select[tuple[int, int, int, str, str, int]]:
+    timestamp = type_coerce(Notification.timestamp, BigInteger)
+    cursor = bindparam("cursor", type_=BigInteger)
+    newer = and_(
+        Notification.user_id == Mailbox.user_id, or_(timestamp > cursor, cursor > Mailbox.clock)
+    )
+    if named:
+        newer = and_(newer, Notification.name.in_(bindparam("names", expanding=True)))
+    return (
+        select(
+            Mailbox.clock,
+            type_coerce(Session.last_used, BigInteger).label("last_used"),
+            type_coerce(Session.expires, BigInteger).label("expires"),
+            Notification.name,
+            Notification.payload_json,
+            timestamp.label("timestamp"),
+        )
+        .select_from(Session)
+        .join(Mailbox, Mailbox.user_id == Session.user_id)
+        .outerjoin(Notification, newer)
+        .where(
+            Session.token_hash == bindparam("token_hash"),
+            Session.user_id == bindparam("user_id"),
+            Session.expires > bindparam("now", type_=BigInteger),
+        )
+        .order_by(timestamp)
+    )
+
+
+ALL = _newer_than_cursor(named=False)
+NAMED = _newer_than_cursor(named=True)
+
+
+async def standing(tx: Transaction, user_id: int, name: str) -> tuple[int, int, int | None]:
+    """The unread count, the clock, and when ``name`` was last told (None: never), of one moment."""
+    timestamp = type_coerce(Notification.timestamp, BigInteger)
+    mine = and_(Notification.user_id == Mailbox.user_id, Notification.name == name)
+    statement = (
+        select(Mailbox.unread_message_count, Mailbox.clock, timestamp)
+        .outerjoin(Notification, mine)
+        .where(Mailbox.user_id == user_id)
+    )
+    count, clock, told = (await tx.execute(statement)).one()
+    return count, clock, told

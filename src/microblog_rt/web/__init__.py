@@ -1,0 +1,86 @@
+"""Quart: pages, forms, errors, and the endpoint of every transport.
+
+    visitors.py       who is asking: one ``authenticate`` for pages, polls and sockets
+    origin.py         whether a request comes from our own pages
+    forms.py          WTForms with a CSRF token
+    languages.py      quart-babel, and nothing else of it elsewhere
+    problems.py       the table from refusals to HTTP statuses; a page for people, problem+json for programs
+    auth.py, people.py, messages.py   the pages
+    notifications.py  ``/notifications`` as poll and long poll; socket.py: as WebSocket
+
+Not here: what the verbs do (``accounts``, ``messages``, ``feed``).
+"""
+
+from datetime import timedelta
+
+from quart import Quart, Response
+
+from microblog_rt import files
+from microblog_rt.settings import Settings
+from microblog_rt.web import auth, forms, languages, messages, people, problems
+from microblog_rt.web.notifications import Endpoint
+from microblog_rt.web.verbs import Verbs
+from microblog_rt.web.visitors import Visitors
+
+BODY_LIMIT = 64 * 1024
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+HSTS = f"max-age={timedelta(days=365) // timedelta(seconds=1)}"
+
+
+def create(settings: Settings, secret_key: str, verbs: Verbs) -> Quart:
+    """The Quart application, with ``/notifications`` in front of it."""
+    app = Quart(
+        "microblog_rt",
+        static_folder=str(files.STATIC),
+        template_folder=str(files.TEMPLATES),
+        root_path=str(files.PACKAGE),
+    )
+    app.secret_key = secret_key
+    _configure(app, settings)
+    app.extensions["verbs"] = verbs
+    visitors = Visitors(app, verbs.accounts, secure=settings.public_url is not None)
+    languages.init(app)
+    problems.init(app)
+    forms.init(app, settings.public_url)
+    for pages in (people, auth, messages):
+        app.register_blueprint(pages.blueprint)
+    _answer_with_headers(app, settings)
+    app.asgi_app = Endpoint(app.asgi_app, app, visitors, verbs, settings)  # type: ignore[method-assign]
+    return app
+
+
+def _configure(app: Quart, settings: Settings) -> None:
+    secure = settings.public_url is not None
+    app.config.update(
+        MAX_CONTENT_LENGTH=BODY_LIMIT,
+        SESSION_COOKIE_NAME="__Host-microblog_form" if secure else "microblog_form",
+        SESSION_COOKIE_SECURE=secure,
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Lax",
+    )
+    app.jinja_env.trim_blocks = True
+    app.jinja_env.lstrip_blocks = True
+    heartbeat = f"{settings.heartbeat:g}"
+
+    @app.context_processor
+    async def page_attributes() -> dict[str, object]:
+        return {"heartbeat": heartbeat}
+
+
+def _answer_with_headers(app: Quart, settings: Settings) -> None:
+    headers = HEADERS | ({"Strict-Transport-Security": HSTS} if settings.public_url else {})
+
+    @app.after_request
+    async def add_headers(response: Response) -> Response:
+        response.headers.update(headers)
+        response.headers.setdefault("Cache-Control", "no-store")
+        return response

@@ -1,0 +1,103 @@
+"""Registering, signing in and out. Not here: sessions and passwords (``accounts.py``), cookies (``visitors.py``)."""
+
+import re
+from http import HTTPStatus
+
+from quart import Blueprint, redirect, request, session, url_for
+from quart.typing import ResponseReturnValue
+from wtforms import BooleanField, EmailField, Form, PasswordField, StringField, SubmitField
+
+from microblog_rt.errors import Invalid, N_
+from microblog_rt.models import EMAIL_LENGTH, USERNAME_LENGTH, User
+from microblog_rt.web.forms import blame, filled, keeps_form, say, show, submitted
+from microblog_rt.web.languages import gettext, lazy
+from microblog_rt.web.verbs import verbs
+from microblog_rt.web.visitors import current_user, visitors
+
+blueprint = Blueprint("auth", __name__, url_prefix="/auth")
+
+NAME = {"autocomplete": "username", "maxlength": USERNAME_LENGTH}
+
+
+def _stripped(value: str | None) -> str:
+    return (value or "").strip()
+
+
+class LoginForm(Form):
+    username = StringField(lazy(N_("Username")), filters=[_stripped], render_kw=NAME)
+    password = PasswordField(lazy(N_("Password")), render_kw={"autocomplete": "current-password"})
+    remember_me = BooleanField(lazy(N_("Remember me")))
+    submit = SubmitField(lazy(N_("Sign in")))
+
+
+class RegisterForm(Form):
+    username = StringField(lazy(N_("Username")), filters=[_stripped], render_kw=NAME)
+    email = EmailField(
+        lazy(N_("Email")), render_kw={"autocomplete": "email", "maxlength": EMAIL_LENGTH}
+    )
+    password = PasswordField(lazy(N_("Password")), render_kw={"autocomplete": "new-password"})
+    password2 = PasswordField(lazy(N_("Repeat password")), render_kw={"autocomplete": "new-password"})
+    submit = SubmitField(lazy(N_("Register")))
+
+
+@blueprint.route("/login", methods=["GET", "POST"])
+@keeps_form
+async def login() -> ResponseReturnValue:
+    if request.method == "GET" and current_user().signed_in:
+        return redirect(await _next())
+    form = await filled(LoginForm)
+    if submitted(form):
+        try:
+            name, password = form.username.data or "", form.password.data or ""
+            user = await verbs().accounts.check_password(name, password)
+            return await _welcome(user, remembered=bool(form.remember_me.data))
+        except Invalid as error:
+            blame(form, error)
+    return await show("login.html", form, next=await _next(""))
+
+
+@blueprint.route("/register", methods=["GET", "POST"])
+@keeps_form
+async def register() -> ResponseReturnValue:
+    if request.method == "GET" and current_user().signed_in:
+        return redirect(await _next())
+    form = await filled(RegisterForm)
+    if submitted(form):
+        try:
+            return await _welcome(await _register(form), remembered=False)
+        except Invalid as error:
+            blame(form, error)
+    return await show("register.html", form, next=await _next(""))
+
+
+@blueprint.post("/logout")
+async def logout() -> ResponseReturnValue:
+    await visitors().sign_out()
+    session.clear()
+    await say(gettext("You are signed out."), "success")
+    return redirect(url_for("people.index"), HTTPStatus.SEE_OTHER)
+
+
+async def _register(form: RegisterForm) -> User:
+    password = form.password.data or ""
+    if password != (form.password2.data or ""):
+        raise Invalid("password2", N_("The two passwords differ."))
+    return await verbs().accounts.register(form.username.data or "", password, form.email.data)
+
+
+async def _welcome(user: User, *, remembered: bool) -> ResponseReturnValue:
+    await visitors().sign_in(user, remembered=remembered)
+    session.clear()
+    return redirect(await _next(), HTTPStatus.SEE_OTHER)
+
+
+async def _next(otherwise: str | None = None) -> str:
+    """Where the visitor wanted to go, if that is inside; else ``otherwise``, or the start."""
+    wanted = (await request.form).get("next") or request.args.get("next", "")
+    if INSIDE.fullmatch(wanted):
+        return wanted
+    return url_for("people.index") if otherwise is None else otherwise
+
+
+# A path of ours: one slash, not two, no backslash (which browsers take for a slash), nothing invisible.
+INSIDE = re.compile(r"/(?![/\\])[!-\[\]-~]*")

@@ -1,0 +1,96 @@
+"""WTForms with a CSRF token, and the check that every state-changing request passes before its view.
+
+The token lives in Quart's signed cookie and comes back in the field ``csrf_token`` or the header
+``X-CSRFToken``. A form that has only grown old is shown again with what was written in it.
+"""
+
+import hmac
+import secrets
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+from quart import Quart, Response, flash, g, make_response, render_template, request, session
+from quart.typing import RouteCallable
+from wtforms import Form
+from wtforms.fields.core import Field
+
+from microblog_rt.errors import Forbidden, Invalid
+from microblog_rt.web import origin
+from microblog_rt.web.languages import gettext, said
+
+SAFE = {"GET", "HEAD", "OPTIONS"}
+TOKEN = "csrf_token"  # noqa: S105
+
+F = TypeVar("F", bound=Form)
+
+
+def init(app: Quart, public_url: str | None) -> None:
+    """Check every request of ``app`` that may change something."""
+
+    @app.before_request
+    async def protect() -> None:
+        if request.method in SAFE:
+            return
+        origin.check(request.scope["headers"], public_url)
+        if not await _token_is_right():
+            if not getattr(app.view_functions.get(request.endpoint or ""), "keeps_form", False):
+                raise Forbidden
+            g.form_is_old = True
+
+    @app.context_processor
+    async def token() -> dict[str, Any]:
+        return {TOKEN: csrf_token}
+
+
+def csrf_token() -> str:
+    """This browser's token, made where there is none yet."""
+    if TOKEN not in session:
+        session[TOKEN] = secrets.token_urlsafe(24)
+    return str(session[TOKEN])
+
+
+def keeps_form(view: RouteCallable) -> RouteCallable:
+    """A view that asks ``submitted`` before it does anything, and else shows its form again."""
+    view.keeps_form = True  # type: ignore[attr-defined]
+    return view
+
+
+async def filled(kind: type[F]) -> F:
+    """The form as it was sent; empty where nothing was."""
+    return kind(await request.form if request.method == "POST" else None)
+
+
+def submitted(form: Form) -> bool:
+    """Whether the form was sent from our page and passes its own checks."""
+    if request.method != "POST":
+        return False
+    if g.get("form_is_old", False):
+        form.form_errors = [gettext(Forbidden.sentence)]
+        return False
+    return form.validate()
+
+
+def blame(form: Form, error: Invalid) -> None:
+    """Show a refusal beside the field that it is about."""
+    field: Field = form[error.field] if error.field in form else next(iter(form))
+    field.errors = [*field.errors, said(error)]
+
+
+async def show(template: str, form: Form, **context: Any) -> Response:
+    """The page with the form in it, and a status that says whether something is wrong with it."""
+    status = HTTPStatus.OK
+    if form.errors or form.form_errors:
+        status = HTTPStatus.FORBIDDEN if g.get("form_is_old", False) else HTTPStatus.UNPROCESSABLE_ENTITY
+    return await make_response(await render_template(template, form=form, **context), status)  # type: ignore[return-value]
+
+
+async def say(sentence: str, category: str) -> None:
+    """Tell the person on the next page, once: a script that never looks at one must not fill its cookie."""
+    if (category, sentence) not in [tuple(each) for each in session.get("_flashes", [])]:
+        await flash(sentence, category)
+
+
+async def _token_is_right() -> bool:
+    sent = request.headers.get("X-CSRFToken") or (await request.form).get(TOKEN, "")
+    kept = session.get(TOKEN, "")
+    return bool(kept) and hmac.compare_digest(sent.encode(), kept.encode())

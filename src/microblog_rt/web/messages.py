@@ -1,0 +1,89 @@
+"""The pages of private messages. Not here: sending and marking themselves (``messages.py`` a level up)."""
+
+import secrets
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from quart import Blueprint, Response, redirect, render_template, request, url_for
+from quart.typing import ResponseReturnValue
+from wtforms import Form, HiddenField, SubmitField, TextAreaField
+
+from microblog_rt import protocol
+from microblog_rt.errors import BadRequest, Invalid, N_
+from microblog_rt.models import MESSAGE_LENGTH
+from microblog_rt.web import paging
+from microblog_rt.web.forms import blame, filled, keeps_form, say, show, submitted
+from microblog_rt.web.languages import gettext, lazy
+from microblog_rt.web.people import known
+from microblog_rt.web.problems import JSON, wants_json
+from microblog_rt.web.verbs import verbs
+from microblog_rt.web.visitors import current_user, signed_in
+
+blueprint = Blueprint("messages", __name__)
+
+PAGE_SIZE = 25
+
+
+class MessageForm(Form):
+    message = TextAreaField(lazy(N_("Message")), render_kw={"maxlength": MESSAGE_LENGTH, "rows": 3})
+    nonce = HiddenField(default=lambda: secrets.token_urlsafe(12))
+    submit = SubmitField(lazy(N_("Send")))
+
+
+@blueprint.route("/send_message/<recipient>", methods=["GET", "POST"])
+@keeps_form
+@signed_in
+async def send_message(recipient: str) -> ResponseReturnValue:
+    person = await known(recipient)
+    form = await filled(MessageForm)
+    if submitted(form):
+        try:
+            text, nonce = form.message.data or "", form.nonce.data or ""
+            await verbs().messages.send_message(current_user().user.id, person.id, text, nonce)
+            await say(gettext("Your message has been sent."), "success")
+            return redirect(url_for("people.user", username=person.username), HTTPStatus.SEE_OTHER)
+        except Invalid as error:
+            blame(form, error)
+    return await show("send_message.html", form, person=person)
+
+
+@blueprint.get("/messages")
+@signed_in
+async def messages() -> ResponseReturnValue:
+    page = paging.number(request.args)
+    posts, more = await verbs().messages.inbox(current_user().user.id, page, PAGE_SIZE)
+    paging.check(page, posts)
+    return await render_template(
+        "messages.html",
+        posts=posts,
+        page=page,
+        newer_url=url_for(".messages", page=page - 1) if page > 1 else None,
+        older_url=url_for(".messages", page=page + 1) if more else None,
+        up_to=protocol.seconds(protocol.cursor_of(posts[0].timestamp)) if posts else "",
+    )
+
+
+@blueprint.post("/messages/read")
+@signed_in
+async def read() -> ResponseReturnValue:
+    notice = await verbs().messages.mark_read(current_user().user.id, await _up_to())
+    if wants_json():
+        return Response(protocol.frame([notice]), content_type=JSON)
+    return redirect(_back(), HTTPStatus.SEE_OTHER)
+
+
+async def _up_to() -> int | None:
+    sent = (await request.form).getlist("up_to")
+    if not sent:
+        return None
+    try:
+        (text,) = sent
+        return protocol.parse_cursor(text)
+    except ValueError:
+        raise BadRequest(N_("up_to is one timestamp, in seconds, as notifications carry it.")) from None
+
+
+def _back() -> str:
+    came_from = urlsplit(request.referrer or "")
+    here = came_from.netloc == request.host and came_from.path == url_for(".messages")
+    return f"{came_from.path}?{came_from.query}".rstrip("?") if here else url_for(".messages")

@@ -1,0 +1,176 @@
+"""``/notifications``, one URL for every transport: a plain ASGI application in front of Quart's.
+
+Plain, because a tab costs half as much memory and CPU so, and a poll too. Here are the poll and the long poll,
+and what all transports share: who asks, from where, since when. The WebSocket is next door (``socket.py``).
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs
+
+from quart import Quart
+
+from microblog_rt import protocol
+from microblog_rt.accounts import Reader
+from microblog_rt.errors import BadRequest, Draining, N_, Refused, Unavailable
+from microblog_rt.protocol import Notice
+from microblog_rt.settings import Settings
+from microblog_rt.web import origin
+from microblog_rt.web.problems import JSON, PROBLEM, problem, status_of
+from microblog_rt.web.socket import Socket
+from microblog_rt.web.verbs import Verbs
+from microblog_rt.web.visitors import Visitors
+
+Scope = Any
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+
+PATH = "/notifications"
+POLL_AFTER = b"5"  # seconds
+NAMES = 100
+WAIT = re.compile(r"-?[0-9]{1,9}(\.[0-9]{0,9})?")
+
+HEADERS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+
+
+class Query(NamedTuple):
+    """What a client asks for; ``wait`` in seconds, None for a plain poll."""
+
+    since: int
+    names: frozenset[str]
+    wait: float | None
+
+
+class Gone(Exception):
+    """The client went away."""
+
+
+class Endpoint:
+    """The ASGI application: ``/notifications`` itself, everything else passed on."""
+
+    def __init__(self, inner: Any, app: Quart, visitors: Visitors, verbs: Verbs, settings: Settings) -> None:
+        self._inner = inner
+        self._app = app
+        self._visitors = visitors
+        self._feed = verbs.feed
+        self._hub = verbs.hub
+        self._public_url = settings.public_url
+        self._socket = Socket(self._feed, settings.heartbeat)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan" and self._public_url:
+            scope = {**scope, "scheme": "https" if scope["type"] == "http" else "wss"}
+        if scope["type"] == "lifespan" or scope["path"] != PATH:
+            await self._inner(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._websocket(scope, receive, send)
+        else:
+            await self._http(scope, receive, send)
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            reader, query = self._admitted(scope, origin_required=True)
+            await self._socket.serve(reader, query.since, query.names, receive, send)
+        except Refused as error:
+            await _answer(send, error, kind="websocket.http.response")
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] not in ("GET", "HEAD"):
+            await _method_not_allowed(send)
+            return
+        try:
+            reader, query = self._admitted(scope)
+            notices = await self._drain(reader, query, receive)
+        except Refused as error:
+            await _answer(send, error)
+        except Gone:
+            pass
+        else:
+            headers = [*HEADERS, (b"content-type", JSON.encode()), (b"poll-after", POLL_AFTER)]
+            await _respond(send, HTTPStatus.OK, headers, protocol.frame(notices).encode())
+
+    def _admitted(self, scope: Scope, *, origin_required: bool = False) -> tuple[Reader, Query]:
+        headers = scope["headers"]
+        origin.check(headers, self._public_url)
+        reader = self._visitors.authenticate(headers)
+        origin.check(headers, self._public_url, required=origin_required)
+        return reader, parse(scope["query_string"])
+
+    async def _drain(self, reader: Reader, query: Query, receive: Receive) -> list[Notice]:
+        if not query.wait:
+            return await self._feed.page(reader, query.since, query.names)
+        if self._hub.closing:
+            raise Draining
+        return await self._held(reader, query, query.wait, receive)
+
+    async def _held(self, reader: Reader, query: Query, wait: float, receive: Receive) -> list[Notice]:
+        held = asyncio.create_task(self._feed.hold(reader, query.since, query.names, wait))
+        gone = asyncio.create_task(_until_gone(receive))
+        try:
+            await asyncio.wait({held, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not held.done():
+                raise Gone
+            return held.result()
+        finally:
+            held.cancel()
+            gone.cancel()
+            await asyncio.gather(held, gone, return_exceptions=True)
+
+
+def parse(query_string: bytes) -> Query:
+    """What a query asks for; raises BadRequest, naming what cannot be understood."""
+    asked = parse_qs(query_string.decode("latin-1"), keep_blank_values=True, max_num_fields=NAMES + 10)
+    return Query(_since(asked.get("since")), _names(asked.get("name", [])), _wait(asked.get("wait")))
+
+
+def _since(sent: list[str] | None) -> int:
+    try:
+        (text,) = sent or ["0"]
+        return protocol.parse_cursor(text)
+    except ValueError:
+        raise BadRequest(N_("since is one number of seconds, 0 or more.")) from None
+
+
+def _names(sent: list[str]) -> frozenset[str]:
+    if len(sent) > NAMES:
+        raise BadRequest(N_("These are too many names."))
+    return frozenset(sent)
+
+
+def _wait(sent: list[str] | None) -> float | None:
+    if sent is None:
+        return None
+    if len(sent) != 1 or not WAIT.fullmatch(sent[0]):
+        raise BadRequest(N_("wait is one number of seconds."))
+    return min(max(float(sent[0]), 0.0), protocol.LONGEST_WAIT)
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _method_not_allowed(send: Send) -> None:
+    status = HTTPStatus.METHOD_NOT_ALLOWED
+    headers = [*HEADERS, (b"content-type", PROBLEM.encode()), (b"allow", b"GET, HEAD")]
+    await _respond(send, status, headers, problem(status, "method_not_allowed", "Ask with GET."))
+
+
+async def _answer(send: Send, error: Refused, kind: str = "http.response") -> None:
+    status = status_of(error)
+    headers = [*HEADERS, (b"content-type", PROBLEM.encode())]
+    if isinstance(error, Unavailable):
+        headers.append((b"retry-after", b"%d" % error.retry_after))
+    await _respond(send, status, headers, problem(status, error.code, str(error)), kind)
+
+
+async def _respond(
+    send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes, kind: str = "http.response"
+) -> None:
+    headers = [*headers, (b"content-length", b"%d" % len(body))]
+    await send({"type": f"{kind}.start", "status": status, "headers": headers})
+    await send({"type": f"{kind}.body", "body": body, "more_body": False})

@@ -1,0 +1,162 @@
+"""Who is asking: quart-auth's signed cookie around a session token that only the database believes.
+
+The cookie says whose session it claims to be, so that a tab can listen before it reads; whether the session
+lives is looked up by every read. Not here: sessions themselves (``accounts.py``).
+"""
+
+from collections.abc import Iterable
+from datetime import timedelta
+from functools import wraps
+from http import HTTPStatus
+from typing import Any, cast
+
+from quart import Quart, Response, current_app, redirect, request, url_for
+from quart.typing import RouteCallable
+from quart_auth import Action, AuthUser, QuartAuth
+from werkzeug.http import parse_cookie
+
+from microblog_rt import protocol
+from microblog_rt.accounts import SESSION_LIFETIME, Accounts, Reader, token_hash
+from microblog_rt.errors import SignedOut
+from microblog_rt.models import MICROSECOND, User
+from microblog_rt.storage.accounts import Visit
+from microblog_rt.web.problems import wants_json
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+class Visitor(AuthUser):
+    """Whoever asks for a page; signed in once ``visit`` is there."""
+
+    reader: Reader | None = None
+    visit: Visit | None = None
+
+    @property
+    def signed_in(self) -> bool:
+        return self.visit is not None
+
+    @property
+    def user(self) -> User:
+        """The user; raises SignedOut where there is none."""
+        if self.visit is None:
+            raise SignedOut
+        return self.visit.user
+
+    @property
+    def username(self) -> str:
+        return self.user.username
+
+    @property
+    def unread_message_count(self) -> int:
+        return self.visit.unread_message_count if self.visit else 0
+
+    @property
+    def cursor(self) -> str:
+        """The cursor that goes with the count, as a page carries it."""
+        return protocol.seconds(self.visit.cursor) if self.visit else "0"
+
+
+class Visitors(QuartAuth):
+    """quart-auth with sessions that end: ``authenticate`` is the same for every transport."""
+
+    user_class = Visitor
+
+    def __init__(self, app: Quart, accounts: Accounts, *, secure: bool) -> None:
+        self._app = app
+        self._accounts = accounts
+        # Not a singleton: quart-auth's own context processor is synchronous, and so costs a thread a page.
+        super().__init__(
+            app,
+            cookie_name="__Host-microblog_session" if secure else "microblog_session",
+            cookie_secure=secure,
+            duration=SESSION_LIFETIME * MICROSECOND // timedelta(seconds=1),
+            salt="microblog-rt session",
+            singleton=False,
+        )
+        app.extensions["visitors"] = self
+        app.before_request(self._load)
+        app.context_processor(self._current_user)
+
+    def authenticate(self, headers: Headers) -> Reader:
+        """Whom a request's headers claim to be of, without I/O; raises SignedOut where of nobody."""
+        sent = b"; ".join(value for name, value in headers if name.lower() == b"cookie")
+        reader = self._reader(parse_cookie(sent.decode("latin-1")).get(cast(str, self.cookie_name), ""))
+        if reader is None:
+            raise SignedOut
+        return reader
+
+    def resolve_user(self) -> Visitor:
+        visitor = Visitor(None)
+        cookie = request.cookies.get(cast(str, self.cookie_name), "")
+        visitor.reader = self._reader(cookie)
+        if cookie and visitor.reader is None:
+            visitor.action = Action.DELETE
+        return visitor
+
+    async def sign_in(self, user: User, *, remembered: bool) -> None:
+        """Begin a session for this browser, in place of the one it had."""
+        await self._end(self.current.reader)
+        token = await self._accounts.start_session(user.id, remembered=remembered)
+        action = Action.WRITE_PERMANENT if remembered else Action.WRITE
+        self.login_user(Visitor(f"{user.id}.{token}", action))
+
+    async def sign_out(self) -> None:
+        """End this browser's session, here and on the server."""
+        await self._end(self.current.reader)
+        self.logout_user()
+
+    @property
+    def current(self) -> Visitor:
+        return cast(Visitor, self.load_user())
+
+    def _reader(self, cookie: str) -> Reader | None:
+        auth_id = self.load_token(cookie, self._app) if cookie else None
+        user_id, _, token = (auth_id or "").partition(".")
+        return Reader(int(user_id), token_hash(token)) if token else None
+
+    async def _end(self, reader: Reader | None) -> None:
+        if reader is not None and await self._accounts.visit(reader):
+            await self._accounts.end_session(reader)
+
+    async def _load(self) -> None:
+        visitor = self.current
+        if visitor.reader is None or request.endpoint == "static":
+            return
+        visitor.visit = await self._accounts.visit(visitor.reader)
+        if visitor.visit is None:
+            visitor.action = Action.DELETE
+        else:
+            last_used = protocol.cursor_of(visitor.visit.session.last_used)
+            await self._accounts.note_use(visitor.reader, last_used)
+
+    async def _current_user(self) -> dict[str, Any]:
+        return {"current_user": self.current}
+
+
+def visitors() -> Visitors:
+    """The application's visitors, from inside a request."""
+    return cast(Visitors, current_app.extensions["visitors"])
+
+
+def current_user() -> Visitor:
+    """Whoever asks for the present page."""
+    return visitors().current
+
+
+def signed_in(view: RouteCallable) -> RouteCallable:
+    """A page for people who are signed in; others are shown the way, and come back afterwards."""
+
+    @wraps(view)
+    async def guarded(*args: Any, **kwargs: Any) -> Any:
+        if current_user().signed_in:
+            return await view(*args, **kwargs)  # type: ignore[misc]
+        if wants_json():
+            raise SignedOut
+        return _way_in()
+
+    return guarded
+
+
+def _way_in() -> Response:
+    target = request.full_path.rstrip("?") if request.method == "GET" else None
+    return cast(Response, redirect(url_for("auth.login", next=target), HTTPStatus.SEE_OTHER))

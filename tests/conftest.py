@@ -1,0 +1,48 @@
+"""Fixtures that several test modules share. Real parts: a real file, a real server process, real sockets."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from microblog_rt.app import Parts, assemble
+from microblog_rt.models import User
+from microblog_rt.settings import Settings
+from microblog_rt.storage import migrations
+from tests.living import Server
+
+PASSWORD = "correct horse"
+KEY = "a key for tests alone, long enough"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings on a new, migrated SQLite file."""
+    url = f"sqlite+aiosqlite:///{tmp_path}/test.db"
+    migrations.upgrade(url)
+    return Settings(database_url=url, secret_key=KEY)
+
+
+@pytest.fixture
+async def parts(settings: Settings) -> AsyncIterator[Parts]:
+    """Everything below the web, on a database of its own."""
+    parts = assemble(settings)
+    yield parts
+    await parts.storage.close()
+
+
+@pytest.fixture
+async def susan(parts: Parts) -> User:
+    return await parts.accounts.register("susan", PASSWORD)
+
+
+@pytest.fixture
+async def john(parts: Parts) -> User:
+    return await parts.accounts.register("john", PASSWORD)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A server process of its own, with the demo accounts, in an empty folder."""
+    with Server(tmp_path) as server:
+        yield server

@@ -1,0 +1,108 @@
+"""A server as a user starts it: ``microblog-rt serve --demo`` in a folder of its own, and people who sign in to it."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+
+import httpx
+
+START_SECONDS = 20
+DEADLINE = 20.0  # seconds; what takes longer has failed
+
+COMMAND = [sys.executable, "-m", "microblog_rt"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """One server process; ``stop`` and ``start`` keep its address and its database."""
+
+    def __init__(self, folder: Path, *, port: int | None = None, **environ: str) -> None:
+        self.folder = folder
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.environ = environ
+        self.log = folder / "server.log"
+        self.process: subprocess.Popen[str] | None = None
+        self.password = ""
+
+    def start(self) -> None:
+        """Start it, and return once it listens."""
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("MICROBLOG_")}
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                [*COMMAND, "serve", "--demo", "--bind", f"127.0.0.1:{self.port}"],
+                cwd=self.folder,
+                env={**clean, "PYTHONUNBUFFERED": "1", **self.environ},
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        assert self.process.stdout is not None
+        serving, demo = self.process.stdout.readline(), self.process.stdout.readline()
+        assert self.url in serving, self.log.read_text()
+        self.password = demo.split()[-1]
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End it; its exit status."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        with self.process:
+            return self.process.wait(DEADLINE)
+
+    def person(self, name: str) -> "Person":
+        """Somebody signed in, with a browser's cookies."""
+        return Person(self, name)
+
+    def logged(self) -> str:
+        """What it has written on standard error."""
+        return self.log.read_text()
+
+    def __enter__(self) -> "Server":
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.stop()
+
+
+class Person:
+    """Somebody with a session, over real HTTP."""
+
+    def __init__(self, server: Server, name: str) -> None:
+        self.server = server
+        self.name = name
+        self.client = httpx.Client(base_url=server.url, timeout=DEADLINE)
+        answer = self.post("/auth/login", username=name, password=server.password)
+        assert answer.status_code == httpx.codes.SEE_OTHER, answer.text
+
+    def token(self) -> str:
+        """A CSRF token of this browser."""
+        page = self.client.get("/auth/login", follow_redirects=True).text
+        found = re.search(r'name="csrf_token" value="([^"]+)"', page)
+        assert found, page
+        return found[1]
+
+    def post(self, path: str, **fields: str) -> httpx.Response:
+        return self.client.post(path, data={"csrf_token": self.token(), **fields})
+
+    def send(self, recipient: str, text: str) -> None:
+        answer = self.post(f"/send_message/{recipient}", message=text)
+        assert answer.status_code == httpx.codes.SEE_OTHER, answer.text
+
+    def cookie(self) -> str:
+        """The Cookie header of this browser."""
+        return "; ".join(f"{name}={value}" for name, value in self.client.cookies.items())
+
+    def close(self) -> None:
+        self.client.close()
