@@ -1,5 +1,6 @@
 """Fixtures that several test modules share. Real parts: a real file, a real server process, real sockets."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from microblog_rt.models import User
 from microblog_rt.settings import Settings
 from microblog_rt.storage import migrations
 from tests.living import Server
+
+# Else pytest-asyncio asks for a loop where there is none, which Python 3.11 makes, and nobody closes.
+asyncio.set_event_loop(None)
 
 PASSWORD = "correct horse"
 KEY = "a key for tests alone, long enough"

@@ -17,6 +17,7 @@ from microblog_rt import files
 from microblog_rt.errors import Misconfigured
 
 KEYWORDS = {"_": None, "gettext": None, "N_": None, "ngettext": (1, 2)}
+NOISE = rb"POT-Creation-Date|PO-Revision-Date|Generated-By|Report-Msgid-Bugs-To|Project-Id-Version"
 PYTHON = [("**.py", "python")]
 JINJA = [("**.html", "jinja2.ext:babel_extract")]
 JINJA_OPTIONS = {"**.html": {"trimmed": "true", "silent": "false"}}
@@ -80,10 +81,10 @@ def compiled(catalogue: Catalog) -> bytes:
 
 
 def as_text(catalogue: Catalog) -> bytes:
-    """The catalogue in its text form, without the dates that would change at every update."""
+    """The catalogue in its text form, without headers that would change at every update or say nothing."""
     out = io.BytesIO()
     write_po(out, catalogue, width=100, omit_header=False, include_lineno=False, ignore_obsolete=True)
-    return re.sub(rb'"(POT-Creation-Date|PO-Revision-Date|Generated-By):[^"]*"\n', b"", out.getvalue())
+    return re.sub(rb'"(%s):[^"]*"\n' % NOISE, b"", out.getvalue())
 
 
 def _complete(string: object) -> bool:

@@ -1,0 +1,157 @@
+"""Thousands of tabs: WebSockets with a browser's handshake that count what they are told, and little else.
+
+No library: what a client library keeps for each connection would be most of what this process does.
+"""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import cast
+
+from tests.living import Server
+
+from benchmarks.browser import HEADERS
+
+AT_ONCE = 200
+PATIENCE = 120.0  # seconds for all tabs to open, or to be told one thing
+
+TEXT = 0x81
+HEARTBEAT = b"[]"
+ACKNOWLEDGEMENT = b"\x81\x81\0\0\0\x000"  # masked by nothing: the cursor 0
+
+HANDSHAKE = (
+    "GET /notifications?since=0 HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\n"
+    "Upgrade: websocket\r\nOrigin: http://{host}\r\nSec-WebSocket-Version: 13\r\n"
+    + HEADERS
+    + "Cookie: {cookie}\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
+    "Sec-Fetch-Dest: websocket\r\nSec-Fetch-Mode: websocket\r\nSec-Fetch-Site: same-origin\r\n\r\n"
+)
+
+
+class Audience:
+    """All tabs of one run: what they have been told since their first frames."""
+
+    def __init__(self) -> None:
+        self.tabs: list[Tab] = []
+        self.told = 0
+        self.heartbeats = 0
+        self.frames: Counter[bytes] = Counter()
+        self._awaited = 0
+        self._reached = asyncio.Event()
+
+    def hears(self, payload: bytes) -> None:
+        """One frame has reached one tab."""
+        if payload == HEARTBEAT:
+            self.heartbeats += 1
+            return
+        self.told += 1
+        self.frames[payload] += 1
+        if self.told >= self._awaited:
+            self._reached.set()
+
+    async def until_told(self, count: int) -> None:
+        """Return once ``count`` frames have come in all."""
+        self._awaited = count
+        self._reached.clear()
+        if self.told < count:
+            async with asyncio.timeout(PATIENCE):
+                await self._reached.wait()
+
+    def notices(self) -> int:
+        """How many notifications the frames held: as many as frames, where no two were conflated."""
+        return sum(len(json.loads(payload)) * count for payload, count in self.frames.items())
+
+    def check(self) -> None:
+        """Every tab that was opened must still be open."""
+        assert not any(tab.ended for tab in self.tabs), "the server has closed a tab"
+
+
+class Tab(asyncio.Protocol):
+    """One tab: ``first`` is done with its first frame. Acknowledges heartbeats, as the pages' script does."""
+
+    __slots__ = ("_audience", "_buffer", "_handshake", "_open", "ended", "first", "transport")
+
+    def __init__(self, audience: Audience, handshake: bytes, first: "asyncio.Future[None]") -> None:
+        self._audience = audience
+        self._handshake = handshake
+        self._buffer = b""
+        self._open = self.ended = False
+        self.first: asyncio.Future[None] | None = first
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.write(self._handshake)
+        self._handshake = b""
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if not self._open and b"\r\n\r\n" in self._buffer:
+            head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
+            _check_answer(head.decode("latin-1"))
+            self._open = True
+        while self._open and (frame := _frame(self._buffer)):
+            opcode, payload, self._buffer = frame
+            self._hears(opcode, payload)
+
+    def _hears(self, opcode: int, payload: bytes) -> None:
+        if opcode != TEXT:
+            self.ended = True
+        elif self.first is not None:
+            self.first.set_result(None)
+            self.first = None
+        else:
+            self._audience.hears(payload)
+            if payload == HEARTBEAT:
+                self.transport.write(ACKNOWLEDGEMENT)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.ended = True
+        if self.first is not None and not self.first.done():
+            self.first.set_exception(error or ConnectionError("closed before the first frame"))
+
+
+@asynccontextmanager
+async def tabs(server: Server, cookies: Iterable[str]) -> AsyncIterator[Audience]:
+    """A tab for each of ``cookies``, all open and past their first frames; gone when the block is left."""
+    audience = Audience()
+    places = asyncio.Semaphore(AT_ONCE)
+    try:
+        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+            for cookie in cookies:
+                group.create_task(_open(audience, server.port, cookie, places))
+        yield audience
+        audience.check()
+    finally:
+        for tab in audience.tabs:
+            tab.transport.abort()
+
+
+async def _open(audience: Audience, port: int, cookie: str, places: asyncio.Semaphore) -> None:
+    loop = asyncio.get_running_loop()
+    handshake = HANDSHAKE.format(host=f"127.0.0.1:{port}", cookie=cookie).encode()
+    first: asyncio.Future[None] = loop.create_future()
+    async with places:
+        _, tab = await loop.create_connection(lambda: Tab(audience, handshake, first), "127.0.0.1", port)
+        audience.tabs.append(tab)
+        await first
+
+
+def _check_answer(head: str) -> None:
+    assert head.startswith("HTTP/1.1 101 "), head
+    assert "sec-websocket-extensions" not in head.lower(), head
+
+
+def _frame(buffer: bytes) -> tuple[int, bytes, bytes] | None:
+    """The first frame's opcode (with FIN) and payload, and what follows; None until it is all there."""
+    if len(buffer) < 2:
+        return None
+    start, size = 2, buffer[1]
+    if size == 126:
+        start, size = 4, int.from_bytes(buffer[2:4], "big")
+    assert size < 65536, "a frame that no notification needs"
+    end = start + size
+    return (buffer[0], buffer[start:end], buffer[end:]) if len(buffer) >= end else None

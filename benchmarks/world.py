@@ -1,0 +1,81 @@
+"""A database with people who are signed in, made once; every run has a server of its own on a copy of it.
+
+Made by the product's own verbs, not through the pages: signing in a hundred people is not what is measured.
+"""
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from quart import Quart
+from tests.living import Server
+
+from microblog_rt.app import Parts, create_app
+from microblog_rt.settings import Settings
+from microblog_rt.storage import migrations
+from microblog_rt.web.visitors import Visitors
+
+LISTENERS = 100
+SENDERS = 8
+PREFIX = "microblog-benchmark-"
+
+UNLIMITED = {
+    "MICROBLOG_TABS_PER_USER": "",
+    "MICROBLOG_TABS_PER_ADDRESS": "",
+    "MICROBLOG_SEND_LIMIT": "",
+}
+
+
+class Person(NamedTuple):
+    """Somebody signed in: their name, and the Cookie header of their browser."""
+
+    name: str
+    cookie: str
+
+
+class World(NamedTuple):
+    """The folder with the database, and who is in it."""
+
+    folder: Path
+    listeners: list[Person]
+    senders: list[Person]
+
+    @contextmanager
+    def serving(self, **environ: str) -> Iterator[tuple[Server, int]]:
+        """A server on a copy of this world, and its process id; it has ended when the block is left."""
+        with TemporaryDirectory(prefix=PREFIX) as copy:
+            shutil.copytree(self.folder, copy, dirs_exist_ok=True)
+            with Server(Path(copy), port=None, **UNLIMITED, **environ) as server:
+                assert server.process is not None
+                yield server, server.process.pid
+            assert "Traceback" not in server.logged(), server.logged()
+
+
+@contextmanager
+def world() -> Iterator[World]:
+    """A new world in a temporary folder."""
+    with TemporaryDirectory(prefix=PREFIX) as folder:
+        people = asyncio.run(_peopled(f"sqlite+aiosqlite:///{folder}/microblog.db"))
+        yield World(Path(folder), people[:LISTENERS], people[LISTENERS:])
+
+
+async def _peopled(url: str) -> list[Person]:
+    migrations.upgrade(url)
+    app = create_app(Settings(database_url=url))
+    parts: Parts = app.extensions["parts"]
+    names = [f"listener{n}" for n in range(LISTENERS)] + [f"sender{n}" for n in range(SENDERS)]
+    try:
+        return await asyncio.gather(*[_signed_in(app, parts, name) for name in names])
+    finally:
+        await parts.storage.close()
+
+
+async def _signed_in(app: Quart, parts: Parts, name: str) -> Person:
+    visitors: Visitors = app.extensions["visitors"]
+    user = await parts.accounts.register(name, "a password for benchmarks")
+    token = await parts.accounts.start_session(user.id, remembered=True)
+    return Person(name, f"{visitors.cookie_name}={visitors.dump_token(f'{user.id}.{token}', app)}")

@@ -1,0 +1,20 @@
+"""Pages in the language that the browser prefers."""
+
+from playwright.async_api import expect
+
+from tests.browser.conftest import Arrive
+from tests.living import Server
+
+SPANISH = "es-ES"
+
+
+async def test_a_browser_that_prefers_spanish_gets_spanish_pages(arrive: Arrive, server: Server) -> None:
+    ana = await arrive(locale=SPANISH)
+    tab = await ana.tab("/auth/login")
+    page = tab.page
+    await expect(page.locator("html")).to_have_attribute("lang", "es")
+    await expect(page.get_by_label("Contraseña", exact=True)).to_be_visible()
+    tab = await ana.sign_in("bob", server.password)
+    await expect(tab.page.get_by_role("link", name="Mensajes")).to_be_visible()
+    await tab.open("/messages")
+    await expect(tab.page.get_by_role("heading", name="Mensajes")).to_be_visible()

@@ -1,0 +1,109 @@
+"""The badge on networks that are not made for it: WebSockets refused, cut or silent, long polls refused as well."""
+
+import time
+
+import pytest
+from playwright.async_api import Request, Response
+
+from tests.browser.conftest import Arrive
+from tests.browser.people import HELD, POLL, Human, Sender
+from tests.browser.proxy import Proxy
+from tests.browser.timings import Timings
+from tests.living import Server
+
+SECOND = 1.0
+SEARCH = 4.0  # two refused sockets, with the wait between them
+FIRST_ANSWER = 4.0  # what a socket is given to say something
+POLL_INTERVAL = 7.0  # Poll-After, its jitter, and a second
+
+
+async def test_where_websockets_are_refused_the_badge_counts_each_message_within_a_second(
+    arrive: Arrive, server: Server, proxy: Proxy, timings: Timings
+) -> None:
+    proxy.refuses.add("websocket")
+    alice, bob = await arrive("alice"), await arrive()
+    await alice.send("bob", "before")
+    async with bob.context.expect_event("request", _is_held):
+        tab = await bob.sign_in("bob", server.password)
+    held, loaded = time.time(), await tab.shows(1)
+    assert await tab.history() == ["1"], "the first paint is right at once"
+    timings.check("no WebSocket: the long poll is held", held - loaded, SEARCH)
+    for count in (2, 3):
+        sent = await alice.send("bob", f"message {count}")
+        timings.check(f"no WebSocket: the badge shows {count}", await tab.shows(count) - sent, SECOND)
+    assert await tab.history() == ["1", "2", "3"]
+    assert proxy.refused["websocket"] >= 2
+    assert not proxy.passed["websocket"]
+
+
+async def test_where_websockets_are_refused_opening_messages_clears_the_badge_in_every_tab(
+    sender: Sender, arrive: Arrive, proxy: Proxy, timings: Timings
+) -> None:
+    proxy.refuses.add("websocket")
+    bob = await arrive("bob")
+    await sender.send("bob", "one")
+    reading = bob.tabs[0]
+    async with bob.context.expect_event("request", _is_held):
+        other = await bob.tab("/")
+    for tab in bob.tabs:
+        await tab.shows(1)
+    opened = await reading.open("/messages")
+    timings.check("no WebSocket: the tab that reads is cleared", await reading.shows(0) - opened, SECOND)
+    timings.check("no WebSocket: the other tab is cleared", await other.shows(0) - opened, SECOND)
+    assert not proxy.passed["websocket"]
+
+
+async def test_where_every_websocket_is_cut_after_200_ms_the_badge_is_right_within_three_seconds(
+    sender: Sender, arrive: Arrive, proxy: Proxy, timings: Timings
+) -> None:
+    proxy.socket_life = 0.2
+    bob = await arrive("bob")
+    (tab,) = bob.tabs
+    for count in range(1, 9):
+        sent = await sender.send("bob", f"message {count}")
+        timings.check(f"WebSockets cut: the badge shows {count}", await tab.shows(count) - sent, 3)
+    assert proxy.cut
+
+
+async def test_where_websockets_open_and_say_nothing_a_plainer_way_is_found(
+    sender: Sender, arrive: Arrive, server: Server, proxy: Proxy, timings: Timings
+) -> None:
+    proxy.mute = True
+    bob = await arrive()
+    async with bob.context.expect_event("request", _is_held):
+        tab = await bob.sign_in("bob", server.password)
+        sent = await sender.send("bob", "message 1")
+        timings.check("WebSockets mute: the badge shows 1", await tab.shows(1) - sent, FIRST_ANSWER + SECOND)
+    sent = await sender.send("bob", "message 2")
+    timings.check("WebSockets mute: the badge shows 2", await tab.shows(2) - sent, SECOND)
+    assert proxy.passed["websocket"] == 1
+    assert not proxy.refused
+
+
+@pytest.mark.parametrize("kind", ["long poll", "held poll"])
+async def test_where_long_polls_are_refused_too_the_badge_is_right_within_a_poll(
+    kind: str, sender: Sender, arrive: Arrive, proxy: Proxy, timings: Timings
+) -> None:
+    proxy.refuses |= {"websocket", kind}
+    bob = await arrive("bob")
+    (tab,) = bob.tabs
+    await _until_polled(bob)
+    sent = await sender.send("bob", "message 1")
+    timings.check(f"no WebSocket, no {kind}: the badge shows 1", await tab.shows(1) - sent, POLL_INTERVAL)
+    assert proxy.refused["websocket"] >= 2
+    assert proxy.refused[kind]
+    assert not proxy.passed["websocket"] + proxy.passed["held poll"]
+
+
+async def _until_polled(human: Human) -> None:
+    """A poll has just been answered: what comes now waits longest."""
+    async with human.context.expect_event("response", _is_poll):
+        pass
+
+
+def _is_held(request: Request) -> bool:
+    return HELD.search(request.url) is not None
+
+
+def _is_poll(response: Response) -> bool:
+    return POLL.search(response.url) is not None and response.status == 200

@@ -1,0 +1,62 @@
+"""Every page: what it loads, what the browser complains of, and the language it is in."""
+
+from playwright.async_api import BrowserContext, ConsoleMessage, Request
+
+from tests.browser.conftest import Arrive
+from tests.browser.people import Sender
+from tests.living import Server
+
+ANONYMOUS = ["/", "/auth/login", "/auth/register"]
+SIGNED_IN = ["/", "/user/alice", "/user/bob", "/messages", "/send_message/alice"]
+WRONG = ["/nothing", "/user/nobody", "/messages?page=7"]
+
+
+class Complaints(list[str]):
+    """What a browser complains of: scripts, policies, requests."""
+
+    def __init__(self, context: BrowserContext) -> None:
+        context.on("console", self._console)
+        context.on("weberror", lambda error: self.append(str(error.error)))
+        context.on("requestfailed", self._failed)
+
+    def _console(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.append(f"{message.page and message.page.url}: {message.text}")
+
+    def _failed(self, request: Request) -> None:
+        self.append(f"{request.url}: {request.failure}")
+
+
+async def test_pages_for_everybody_load_no_module(arrive: Arrive) -> None:
+    nobody = await arrive()
+    asked: list[str] = []
+    nobody.context.on("request", lambda request: asked.append(request.url))
+    for path in [*ANONYMOUS, *WRONG]:
+        await nobody.tab(path)
+    assert any("/static/css/" in url for url in asked)
+    assert not [url for url in asked if "/static/rt/" in url or "/notifications" in url]
+
+
+async def test_no_page_makes_the_browser_complain(arrive: Arrive, server: Server, sender: Sender) -> None:
+    await sender.send("bob", "hello bob")
+    bob = await arrive()
+    complaints = Complaints(bob.context)
+    page = await bob.context.new_page()
+    for path in ANONYMOUS:
+        await page.goto(path)
+    tab = await bob.sign_in("bob", server.password)
+    for path in SIGNED_IN:
+        await tab.open(path)
+    await tab.page.get_by_role("link", name="Messages").click()
+    await tab.page.go_back()
+    await tab.page.go_forward()
+    assert complaints == []
+
+
+async def test_a_page_that_refuses_loads_all_it_needs(arrive: Arrive) -> None:
+    bob = await arrive("bob")
+    complaints = Complaints(bob.context)
+    for path in WRONG:
+        await bob.tab(path)
+    assert [line for line in complaints if "status of 404" not in line] == []
+    assert len(complaints) == len(WRONG), "of the page itself, and of nothing else"

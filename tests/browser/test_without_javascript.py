@@ -1,0 +1,39 @@
+"""Everything but being told works without JavaScript."""
+
+from playwright.async_api import expect
+
+from tests.browser.conftest import Arrive
+from tests.browser.people import submit
+
+PASSWORD = "correct horse"
+
+
+async def test_without_javascript_people_register_send_and_read_and_the_badge_is_right_when_loaded(
+    arrive: Arrive,
+) -> None:
+    carol = await arrive(java_script_enabled=False)
+    hers = await carol.tab("/auth/register")
+    await hers.page.fill("[name=username]", "carol")
+    await hers.page.fill("[name=password]", PASSWORD)
+    await hers.page.fill("[name=password2]", PASSWORD)
+    await submit(hers.page)
+    await expect(hers.page.get_by_role("heading", name="People")).to_be_visible()
+
+    bob = await arrive("bob", java_script_enabled=False)
+    (tab,) = bob.tabs
+    await expect(tab.badge).to_be_hidden()
+    await carol.send("bob", "hello bob")
+    await expect(hers.page.get_by_text("Your message has been sent.")).to_be_visible()
+    await expect(tab.badge).to_be_hidden()
+    await tab.page.reload()
+    await expect(tab.badge).to_be_visible()
+    await expect(tab.badge).to_have_text("1")
+
+    await tab.page.get_by_role("link", name="Messages").click()
+    await expect(tab.page.locator(".unread")).to_contain_text("hello bob")
+    await expect(tab.badge).to_have_text("1")
+    await submit(tab.page, "text=Mark as read")
+    await expect(tab.badge).to_be_hidden()
+    await expect(tab.page.get_by_text("hello bob")).to_be_visible()
+    await expect(tab.page.locator(".unread")).to_have_count(0)
+    await expect(tab.page.get_by_role("button", name="Mark as read")).to_have_count(0)

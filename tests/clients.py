@@ -1,0 +1,82 @@
+"""Clients of the feed, without a network: what ``apply`` makes of what it is told."""
+
+import asyncio
+from contextlib import aclosing
+from typing import Any
+
+from microblog_rt.accounts import Reader, token_hash
+from microblog_rt.app import Parts
+from microblog_rt.errors import Refused
+from microblog_rt.models import User
+from microblog_rt.protocol import Notice
+
+DEADLINE = 10.0  # seconds; what has not come by then does not come
+
+
+async def signed_in(parts: Parts, user: User) -> Reader:
+    """A session of that user, as a feed knows it."""
+    token = await parts.accounts.start_session(user.id, remembered=True)
+    return Reader(user.id, token_hash(token))
+
+
+class Client:
+    """Keeps the state and the cursor; ``follow`` streams into it, as a tab does."""
+
+    def __init__(self, parts: Parts, reader: Reader, since: int = 0) -> None:
+        self.parts = parts
+        self.reader = reader
+        self.since = since
+        self.state: dict[str, Any] = {}
+        self.pages: list[list[Notice]] = []
+        self.refusal: Refused | None = None
+        self._changed = asyncio.Event()
+        self._following: asyncio.Task[None] | None = None
+
+    def apply(self, notices: list[Notice]) -> None:
+        for each in notices:
+            assert each.timestamp > self.since, "a notice at or behind the cursor"
+            self.state[each.name] = each.data
+            self.since = each.timestamp
+        self.pages.append(notices)
+        self._changed.set()
+
+    async def poll(self) -> None:
+        self.apply(await self.parts.feed.page(self.reader, self.since))
+
+    async def connect(self, heartbeat: float = 3600) -> None:
+        """Follow from the cursor on; returns once the first answer is there."""
+        self._following = asyncio.create_task(self._follow(heartbeat))
+        await self.until(lambda pages=len(self.pages): len(self.pages) > pages)
+
+    async def disconnect(self) -> None:
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
+            self._following = None
+
+    async def until(self, true: Any) -> None:
+        """Wait for the event that makes it so."""
+        async with asyncio.timeout(DEADLINE):
+            while not true():
+                if self.refusal:
+                    raise self.refusal
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def refused(self) -> Refused:
+        """Wait for the stream to be ended."""
+        async with asyncio.timeout(DEADLINE):
+            while self.refusal is None:
+                self._changed.clear()
+                await self._changed.wait()
+        return self.refusal
+
+    async def _follow(self, heartbeat: float) -> None:
+        pages = self.parts.feed.follow(self.reader, self.since, heartbeat=heartbeat)
+        try:
+            async with aclosing(pages):
+                async for notices in pages:
+                    self.apply(notices)
+        except Refused as error:
+            self.refusal = error
+            self._changed.set()

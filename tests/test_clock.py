@@ -1,0 +1,65 @@
+"""The mailbox clock: it only grows, whatever the wall clock does."""
+
+import pytest
+
+from microblog_rt.app import Parts
+from microblog_rt.errors import NotFound
+from microblog_rt.models import User
+from microblog_rt.storage import clock
+
+
+async def tick(parts: Parts, user: User) -> clock.Tick:
+    async with parts.storage.transaction() as tx:
+        return await clock.tick(tx, user.id)
+
+
+async def test_each_reading_is_later_than_the_one_before(parts: Parts, susan: User) -> None:
+    first, second = await tick(parts, susan), await tick(parts, susan)
+    assert first.clock < second.clock
+    assert second.before == first.clock
+
+
+async def test_the_clock_grows_while_the_wall_clock_stands_still_or_goes_back(
+    parts: Parts, susan: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = await tick(parts, susan)
+    monkeypatch.setattr(clock, "now", lambda: before.clock - 300_000_000)
+    readings = [await tick(parts, susan) for _ in range(3)]
+    assert [each.clock - before.clock for each in readings] == [1, 2, 3]
+
+
+async def test_the_clock_follows_the_wall_clock_forward(
+    parts: Parts, susan: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead = clock.now() + 300_000_000
+    monkeypatch.setattr(clock, "now", lambda: ahead)
+    assert (await tick(parts, susan)).clock == ahead
+
+
+async def test_a_transaction_that_is_rolled_back_ticks_nothing(parts: Parts, susan: User) -> None:
+    before = await tick(parts, susan)
+
+    class Halt(Exception):
+        pass
+
+    with pytest.raises(Halt):
+        async with parts.storage.transaction() as tx:
+            await clock.tick(tx, susan.id, unread=1)
+            raise Halt
+    after = await tick(parts, susan)
+    assert after.before == before.clock
+    assert after.unread_message_count == 0
+
+
+async def test_nobody_has_no_mailbox(parts: Parts) -> None:
+    async with parts.storage.transaction() as tx:
+        with pytest.raises(NotFound):
+            await clock.tick(tx, 999)
+
+
+async def test_many_clocks_are_read_in_pieces(
+    parts: Parts, susan: User, john: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clock, "BIND_VARIABLES", 1)
+    async with parts.storage.reading() as reading:
+        assert set(await clock.clocks(reading, [susan.id, john.id, 999])) == {susan.id, john.id}

@@ -1,0 +1,185 @@
+"""Old state + events = fresh read, for every action and any history of them.
+
+A Hypothesis machine over the real database: register, send, open, read, add a notification, poll with old
+cursors, connect, reconnect. After each step every client's state equals a fresh read, and each counter the count.
+"""
+
+import asyncio
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from sqlalchemy import func, select
+
+from microblog_rt.app import Parts, assemble
+from microblog_rt.models import Mailbox, Message, User
+from microblog_rt.protocol import UNREAD_MESSAGE_COUNT, cursor_of
+from microblog_rt.settings import Settings
+from microblog_rt.storage import accounts as rows
+from microblog_rt.storage import clock, migrations
+from tests.clients import Client, signed_in
+from tests.conftest import KEY
+
+PEOPLE = st.integers(0, 9)
+
+
+class Histories(RuleBasedStateMachine):
+    """Each rule is one action of one person; ``old`` are states at cursors that somebody once held."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.runner = asyncio.Runner(debug=True)
+        self.people: list[User] = []
+        self.tabs: list[Client] = []
+        self.old: list[Client] = []
+
+    @initialize()
+    def open_the_house(self) -> None:
+        url = f"sqlite+aiosqlite:///{self.folder}/test.db"
+        migrations.upgrade(url)
+
+        async def opened() -> Parts:
+            return assemble(Settings(database_url=url, secret_key=KEY))
+
+        self.parts = self.run(opened())
+        for _ in range(2):
+            self.register()
+
+    def teardown(self) -> None:
+        for tab in self.tabs:
+            self.run(tab.disconnect())
+        self.run(self.parts.storage.close())
+        self.runner.close()
+        shutil.rmtree(self.folder)
+
+    def run(self, work: Any) -> Any:
+        return self.runner.run(work)
+
+    def person(self, number: int) -> User:
+        return self.people[number % len(self.people)]
+
+    @precondition(lambda self: len(self.people) < 4)
+    @rule()
+    def register(self) -> None:
+        name = f"person{len(self.people)}"
+        moment = clock.now()
+        user = User(username=name, username_key=name, password_hash="", member_since=moment)
+
+        async def added() -> None:
+            async with self.parts.storage.transaction() as tx:
+                await rows.add(tx, user, moment)
+
+        self.run(added())
+        self.people.append(user)
+        self.tabs.append(self.run(self._tab(user)))
+
+    async def _tab(self, user: User) -> Client:
+        tab = Client(self.parts, await signed_in(self.parts, user))
+        await tab.connect()
+        return tab
+
+    @rule(sender=PEOPLE, recipient=PEOPLE, text=st.text("ab ", min_size=1).filter(str.strip))
+    def send(self, sender: int, recipient: int, text: str) -> None:
+        """To oneself, too."""
+        work = self.parts.messages.send_message(self.person(sender).id, self.person(recipient).id, text[:140])
+        assert self.run(work)
+
+    @rule(sender=PEOPLE, recipient=PEOPLE, nonce=st.sampled_from(["x", "y"]))
+    def send_once(self, sender: int, recipient: int, nonce: str) -> None:
+        self.run(
+            self.parts.messages.send_message(
+                self.person(sender).id, self.person(recipient).id, "the same text", nonce
+            )
+        )
+
+    @rule(who=PEOPLE, page=st.integers(1, 3))
+    def open_and_read(self, who: int, page: int) -> None:
+        user = self.person(who)
+        posts, _ = self.run(self.parts.messages.inbox(user.id, page, 2))
+        if posts:
+            self.run(self.parts.messages.mark_read(user.id, cursor_of(posts[0].timestamp)))
+
+    @rule(who=PEOPLE)
+    def read_all(self, who: int) -> None:
+        notice = self.run(self.parts.messages.mark_read(self.person(who).id))
+        assert notice.data == 0
+
+    @rule(who=PEOPLE, up_to=st.integers(0, 2**62))
+    def read_up_to_anything(self, who: int, up_to: int) -> None:
+        self.run(self.parts.messages.mark_read(self.person(who).id, up_to))
+
+    @rule(who=PEOPLE, name=st.sampled_from(["a", "b", UNREAD_MESSAGE_COUNT + "x"]), data=st.none() | st.floats(0, 1))
+    def add_notification(self, who: int, name: str, data: Any) -> None:
+        self.run(self.parts.notifications.add_notification(self.person(who).id, name, data))
+
+    @rule(who=PEOPLE)
+    def keep_a_cursor(self, who: int) -> None:
+        tab = self.tabs[who % len(self.tabs)]
+        old = Client(self.parts, tab.reader, tab.since)
+        old.state = dict(tab.state)
+        self.old.append(old)
+
+    @precondition(lambda self: self.old)
+    @rule(which=st.integers(0, 99), repeat=st.booleans())
+    def poll_with_an_old_cursor(self, which: int, repeat: bool) -> None:
+        old = self.old[which % len(self.old)]
+        self.run(old.poll())
+        if repeat:
+            self.run(old.poll())
+            assert old.pages[-1] == []
+        assert old.state == self.fresh(old)
+        self.old.remove(old)
+
+    @rule(who=PEOPLE)
+    def reconnect(self, who: int) -> None:
+        tab = self.tabs[who % len(self.tabs)]
+        self.run(tab.disconnect())
+        self.run(tab.connect())
+
+    @rule()
+    def every_wake_up_is_distrusted(self) -> None:
+        self.parts.hub.wake_all()
+
+    def fresh(self, client: Client) -> dict[str, Any]:
+        notices = self.run(self.parts.feed.page(client.reader, 0))
+        return {each.name: each.data for each in notices}
+
+    @invariant()
+    def every_tab_equals_a_fresh_read(self) -> None:
+        for tab in self.tabs:
+            notices = self.run(self.parts.feed.page(tab.reader, 0))
+            newest = notices[-1].timestamp if notices else 0
+            self.run(tab.until(lambda tab=tab, newest=newest: tab.since >= newest))
+            assert tab.state == {each.name: each.data for each in notices}
+
+    @invariant()
+    def every_counter_equals_the_count(self) -> None:
+        if self.people:
+            assert self.run(self._counters_that_differ()) == []
+
+    async def _counters_that_differ(self) -> list[Any]:
+        after_mark = Message.timestamp > Mailbox.last_message_read_time
+        counted = (
+            select(func.count())
+            .select_from(Message)
+            .where(Message.recipient_id == Mailbox.user_id, after_mark)
+            .scalar_subquery()
+        )
+        statement = select(Mailbox.user_id, Mailbox.unread_message_count, counted)
+        async with self.parts.storage.reading() as reading:
+            found = await reading.execute(statement.where(Mailbox.unread_message_count != counted))
+            return list(found)
+
+
+TestHistories = Histories.TestCase
+TestHistories.settings = settings(
+    max_examples=40,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
