@@ -1,4 +1,4 @@
-"""One Chromium for all browser tests; for each test a server, a proxy before it, and people with empty browsers."""
+"""One Chromium for all browser tests; for each a server, a proxy before it, and people with empty browsers."""
 
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -14,7 +14,7 @@ from tests.browser.proxy import Proxy
 from tests.browser.timings import Timings
 from tests.living import Server
 
-CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUM = shutil.which("/usr/bin/chromium") or shutil.which("chromium")
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -58,10 +58,9 @@ def timings(pytestconfig: pytest.Config) -> Iterator[Timings]:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def chromium() -> AsyncIterator[Browser]:
     """The browser of the machine, never one that playwright would load."""
-    path = CHROMIUM if CHROMIUM.exists() else shutil.which("chromium")
-    assert path, "these tests want a Chromium: apt-get install chromium"
+    assert CHROMIUM, "these tests want a Chromium: apt-get install chromium"
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
         await browser.close()
 
@@ -75,7 +74,7 @@ def environ() -> dict[str, str]:
 @pytest.fixture
 def server(tmp_path: Path, environ: dict[str, str]) -> Iterator[Server]:
     """A server process of its own, with the demo accounts, in an empty folder."""
-    with Server(tmp_path, **environ) as server:
+    with Server(tmp_path, port=None, **environ) as server:
         yield server
 
 
@@ -88,7 +87,7 @@ async def proxy(server: Server) -> AsyncIterator[Proxy]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def arrive(chromium: Browser, server: Server, proxy: Proxy) -> AsyncIterator[Arrive]:
-    """A function: somebody with an empty browser, signed in as ``name`` if there is one. No script may fail."""
+    """A function: somebody with an empty browser, signed in as ``name`` if given one. No script may fail."""
     everybody: list[Human] = []
     failures: list[str] = []
 

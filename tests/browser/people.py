@@ -1,4 +1,4 @@
-"""People with browsers: signing in, sending, and tabs whose badge is watched. Not here: what must come of it."""
+"""People with browsers: signing in, sending, tabs whose badge is watched. Not here: what must come of it."""
 
 import asyncio
 import re
@@ -61,7 +61,7 @@ class Tab:
 
 
 class Human:
-    """Somebody with a browser of their own: cookies and storage are shared by their tabs and by nobody else's."""
+    """Somebody with a browser of their own: their tabs share cookies and storage, and nobody else does."""
 
     def __init__(self, context: BrowserContext) -> None:
         self.context = context
@@ -108,7 +108,7 @@ class Sender:
 
 
 async def submit(page: Page, button: str = "#submit") -> Response:
-    """Press a form's button and wait for the page that follows; the answer to the POST, which must be a 303."""
+    """Press a form's button and wait for the page that follows; returns the POST's answer, which is a 303."""
     async with page.expect_navigation(), page.expect_response(_is_post) as waiting:
         await page.click(button)
     answer: Response = await waiting.value

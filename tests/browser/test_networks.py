@@ -1,4 +1,4 @@
-"""The badge on networks that are not made for it: WebSockets refused, cut or silent, long polls refused as well."""
+"""The badge on networks that are not made for it: WebSockets refused, cut or mute, long polls refused too."""
 
 import time
 

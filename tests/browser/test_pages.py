@@ -1,9 +1,11 @@
 """Every page: what it loads, what the browser complains of, and the language it is in."""
 
+import asyncio
+
 from playwright.async_api import BrowserContext, ConsoleMessage, Request
 
 from tests.browser.conftest import Arrive
-from tests.browser.people import Sender
+from tests.browser.people import Human, Sender
 from tests.living import Server
 
 ANONYMOUS = ["/", "/auth/login", "/auth/register"]
@@ -31,8 +33,7 @@ async def test_pages_for_everybody_load_no_module(arrive: Arrive) -> None:
     nobody = await arrive()
     asked: list[str] = []
     nobody.context.on("request", lambda request: asked.append(request.url))
-    for path in [*ANONYMOUS, *WRONG]:
-        await nobody.tab(path)
+    await _look_at(nobody, [*ANONYMOUS, *WRONG])
     assert any("/static/css/" in url for url in asked)
     assert not [url for url in asked if "/static/rt/" in url or "/notifications" in url]
 
@@ -41,22 +42,21 @@ async def test_no_page_makes_the_browser_complain(arrive: Arrive, server: Server
     await sender.send("bob", "hello bob")
     bob = await arrive()
     complaints = Complaints(bob.context)
-    page = await bob.context.new_page()
-    for path in ANONYMOUS:
-        await page.goto(path)
-    tab = await bob.sign_in("bob", server.password)
-    for path in SIGNED_IN:
-        await tab.open(path)
-    await tab.page.get_by_role("link", name="Messages").click()
-    await tab.page.go_back()
-    await tab.page.go_forward()
+    await _look_at(bob, ANONYMOUS)
+    await bob.sign_in("bob", server.password)
+    await _look_at(bob, SIGNED_IN)
     assert complaints == []
 
 
 async def test_a_page_that_refuses_loads_all_it_needs(arrive: Arrive) -> None:
     bob = await arrive("bob")
     complaints = Complaints(bob.context)
-    for path in WRONG:
-        await bob.tab(path)
+    await _look_at(bob, WRONG)
     assert [line for line in complaints if "status of 404" not in line] == []
     assert len(complaints) == len(WRONG), "of the page itself, and of nothing else"
+
+
+async def _look_at(human: Human, paths: list[str]) -> None:
+    """Open each of ``paths`` in a tab of its own, and stay until all that they need is there."""
+    tabs = await asyncio.gather(*(human.tab(path) for path in paths))
+    await asyncio.gather(*(tab.page.wait_for_load_state("networkidle") for tab in tabs))

@@ -1,4 +1,4 @@
-"""The poll loop of the tutorial that this project grew from, unmodified in shape: it needs no change to work here."""
+"""The poll loop of the tutorial that this project grew from: in its own shape, it works here as it is."""
 
 import re
 from urllib.parse import parse_qs, urlsplit

@@ -12,7 +12,7 @@ class Timings:
     def check(self, what: str, seconds: float, limit: float) -> None:
         """Note that ``what`` took ``seconds``, and fail where that is over ``limit``."""
         self.lines.append(f"{seconds:7.3f} s of {limit:g} s  {what}")
-        # The moments are the browser's: what is told before the sender's answer took a few milliseconds less than none.
+        # A tab may be told a few milliseconds before its sender is answered.
         assert -1 < seconds <= limit, f"{what}: {seconds:.3f} s, and {limit:g} s are allowed"
 
     def write(self, path: Path) -> None:

@@ -1,0 +1,108 @@
+"""Accounts: names, passwords, sessions."""
+
+import pytest
+from sqlalchemy import select
+
+from microblog_rt.accounts import Reader, token_hash
+from microblog_rt.app import Parts
+from microblog_rt.errors import Invalid, NotFound
+from microblog_rt.models import Mailbox, Session, User
+from microblog_rt.storage import clock
+from tests.clients import signed_in
+from tests.conftest import PASSWORD
+
+
+@pytest.mark.parametrize("name", ["ab", "a.b", "A-_9", "x" * 64])
+async def test_a_name_is_accepted(parts: Parts, name: str) -> None:
+    user = await parts.accounts.register(name, PASSWORD, " a@example.org ")
+    assert (user.username, user.email) == (name, "a@example.org")
+
+
+@pytest.mark.parametrize("name", ["", "a", "x" * 65, "a b", "a/b", "ñandú", "a\n", "..", "...."])
+async def test_a_bad_name_is_refused(parts: Parts, name: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        await parts.accounts.register(name, PASSWORD)
+    assert refused.value.field == "username"
+
+
+async def test_a_name_is_taken_whatever_its_case(parts: Parts, susan: User) -> None:
+    with pytest.raises(Invalid) as refused:
+        await parts.accounts.register("SuSaN", PASSWORD)
+    assert refused.value.field == "username"
+    assert (await parts.accounts.find("SUSAN")) is not None
+
+
+@pytest.mark.parametrize(("field", "email", "password"), [("password", "", "short"), ("password", "", "x" * 1025), ("email", "no address", PASSWORD), ("email", "a@b." + "c" * 260, PASSWORD)])
+async def test_a_bad_field_is_named(parts: Parts, field: str, email: str, password: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        await parts.accounts.register("susan", password, email)
+    assert refused.value.field == field
+
+
+async def test_a_user_is_born_with_a_mailbox(parts: Parts, susan: User) -> None:
+    async with parts.storage.reading() as reading:
+        mailbox = (await reading.execute(select(Mailbox))).scalar_one()
+    assert (mailbox.user_id, mailbox.unread_message_count) == (susan.id, 0)
+    assert mailbox.clock > 0
+
+
+async def test_the_right_password_opens(parts: Parts, susan: User) -> None:
+    assert (await parts.accounts.check_password("Susan", PASSWORD)).id == susan.id
+
+
+@pytest.mark.parametrize(("name", "word"), [("susan", "wrong password"), ("nobody", PASSWORD), ("susan", "")])
+async def test_a_wrong_name_and_a_wrong_password_are_told_alike(
+    parts: Parts, susan: User, name: str, word: str
+) -> None:
+    with pytest.raises(Invalid, match="do not belong together"):
+        await parts.accounts.check_password(name, word)
+
+
+async def test_a_password_and_a_token_are_kept_as_hashes_alone(parts: Parts, susan: User) -> None:
+    token = await parts.accounts.start_session(susan.id, remembered=False)
+    async with parts.storage.reading() as reading:
+        session = (await reading.execute(select(Session))).scalar_one()
+    assert session.token_hash == token_hash(token) != token
+    assert susan.password_hash.startswith("$argon2id$")
+
+
+async def test_a_session_ends_and_others_stay(parts: Parts, susan: User) -> None:
+    one, two = await signed_in(parts, susan), await signed_in(parts, susan)
+    await parts.accounts.end_session(one)
+    assert await parts.accounts.visit(one) is None
+    assert await parts.accounts.visit(two) is not None
+
+
+async def test_a_session_that_has_run_out_is_no_session(
+    parts: Parts, susan: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = Reader(susan.id, token_hash(await parts.accounts.start_session(susan.id, remembered=False)))
+    assert await parts.accounts.visit(reader) is not None
+    later = clock.now() + 13 * 3_600_000_000
+    monkeypatch.setattr(clock, "now", lambda: later)
+    assert await parts.accounts.visit(reader) is None
+
+
+async def test_a_new_session_sweeps_out_those_that_have_run_out(
+    parts: Parts, susan: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await parts.accounts.start_session(susan.id, remembered=False)
+    later = clock.now() + 13 * 3_600_000_000
+    monkeypatch.setattr(clock, "now", lambda: later)
+    await parts.accounts.start_session(susan.id, remembered=False)
+    async with parts.storage.reading() as reading:
+        assert len((await reading.execute(select(Session))).all()) == 1
+
+
+async def test_a_new_password_replaces_the_old_and_ends_sessions(parts: Parts, susan: User) -> None:
+    reader = await signed_in(parts, susan)
+    await parts.accounts.set_password("susan", "another password")
+    assert await parts.accounts.visit(reader) is None
+    await parts.accounts.check_password("susan", "another password")
+    with pytest.raises(Invalid):
+        await parts.accounts.check_password("susan", PASSWORD)
+
+
+async def test_nobody_has_no_password(parts: Parts) -> None:
+    with pytest.raises(NotFound):
+        await parts.accounts.set_password("nobody", PASSWORD)

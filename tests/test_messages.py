@@ -1,0 +1,151 @@
+"""The verbs: sending, marking, telling; what is refused."""
+
+import asyncio
+
+import pytest
+
+from microblog_rt.app import Parts
+from microblog_rt.errors import BadRequest, Invalid, NotFound
+from microblog_rt.models import User
+from microblog_rt.protocol import UNREAD_MESSAGE_COUNT, cursor_of
+from tests.clients import signed_in
+
+
+async def unread(parts: Parts, user: User) -> int:
+    visit = await parts.accounts.visit(await signed_in(parts, user))
+    assert visit is not None
+    return visit.unread_message_count
+
+
+async def bodies(parts: Parts, user: User) -> list[str]:
+    posts, _ = await parts.messages.inbox(user.id, 1, 100)
+    return [post.body for post in posts]
+
+
+async def test_a_message_arrives_stripped_and_unread(parts: Parts, susan: User, john: User) -> None:
+    assert await parts.messages.send_message(john.id, susan.id, "  hello\r\nthere \n")
+    posts, more = await parts.messages.inbox(susan.id, 1, 10)
+    assert [(post.author.username, post.body, post.unread) for post in posts] == [("john", "hello\nthere", True)]
+    assert not more
+    assert await unread(parts, susan) == 1
+    assert await unread(parts, john) == 0
+
+
+@pytest.mark.parametrize("body", ["", " \n\t ", "x" * 141])
+async def test_a_body_that_is_no_message_is_refused(parts: Parts, susan: User, body: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        await parts.messages.send_message(susan.id, susan.id, body)
+    assert refused.value.field == "message"
+    assert await bodies(parts, susan) == []
+
+
+async def test_140_characters_are_accepted_whatever_their_script(parts: Parts, susan: User) -> None:
+    await parts.messages.send_message(susan.id, susan.id, "\N{GRINNING FACE}" * 140)
+    assert await unread(parts, susan) == 1
+
+
+async def test_nobody_receives_nothing(parts: Parts, susan: User) -> None:
+    with pytest.raises(NotFound):
+        await parts.messages.send_message(susan.id, 999, "hello")
+
+
+async def test_the_same_nonce_and_text_is_sent_once(parts: Parts, susan: User, john: User) -> None:
+    sent = [await parts.messages.send_message(john.id, susan.id, "hello", "n") for _ in range(3)]
+    assert sent == [True, False, False]
+    assert await unread(parts, susan) == 1
+
+
+async def test_a_double_submit_that_races_is_sent_once(parts: Parts, susan: User, john: User) -> None:
+    racing = [parts.messages.send_message(john.id, susan.id, "hello", "n") for _ in range(8)]
+    assert sorted(await asyncio.gather(*racing)) == [False] * 7 + [True]
+    assert await unread(parts, susan) == 1
+
+
+async def test_another_text_sender_or_recipient_under_the_same_nonce_is_a_new_message(
+    parts: Parts, susan: User, john: User
+) -> None:
+    assert await parts.messages.send_message(john.id, susan.id, "hello", "n")
+    assert await parts.messages.send_message(john.id, susan.id, "goodbye", "n")
+    assert await parts.messages.send_message(susan.id, susan.id, "hello", "n")
+    assert await parts.messages.send_message(john.id, john.id, "hello", "n")
+    assert await unread(parts, susan) == 3
+
+
+async def test_without_a_nonce_nothing_is_compared(parts: Parts, susan: User) -> None:
+    assert [await parts.messages.send_message(susan.id, susan.id, "hello") for _ in range(2)] == [True, True]
+
+
+async def test_a_mark_hides_nothing_newer_than_what_was_shown(parts: Parts, susan: User) -> None:
+    await parts.messages.send_message(susan.id, susan.id, "shown")
+    posts, _ = await parts.messages.inbox(susan.id, 1, 10)
+    await parts.messages.send_message(susan.id, susan.id, "came after")
+    notice = await parts.messages.mark_read(susan.id, cursor_of(posts[0].timestamp))
+    assert (notice.name, notice.data) == (UNREAD_MESSAGE_COUNT, 1)
+    posts, _ = await parts.messages.inbox(susan.id, 1, 10)
+    assert [post.unread for post in posts] == [True, False]
+
+
+async def test_a_mark_from_the_future_is_clamped_to_what_is_there(parts: Parts, susan: User) -> None:
+    await parts.messages.send_message(susan.id, susan.id, "one")
+    assert (await parts.messages.mark_read(susan.id, 2**62)).data == 0
+    await parts.messages.send_message(susan.id, susan.id, "two")
+    assert await unread(parts, susan) == 1
+
+
+async def test_an_older_mark_changes_nothing_and_tells_nobody(parts: Parts, susan: User) -> None:
+    await parts.messages.send_message(susan.id, susan.id, "one")
+    first = await parts.messages.mark_read(susan.id)
+    reader = await signed_in(parts, susan)
+    before = await parts.accounts.visit(reader)
+    again = await parts.messages.mark_read(susan.id, 1)
+    after = await parts.accounts.visit(reader)
+    assert (again.data, again.timestamp) == (0, first.timestamp)
+    assert before is not None
+    assert after is not None
+    assert before.cursor == after.cursor
+
+
+async def test_a_mark_where_nothing_was_ever_told_answers_the_count(parts: Parts, susan: User) -> None:
+    notice = await parts.messages.mark_read(susan.id, 0)
+    assert (notice.name, notice.data) == (UNREAD_MESSAGE_COUNT, 0)
+    assert notice.timestamp > 0
+
+
+async def test_pages_are_newest_first_and_know_of_older_ones(parts: Parts, susan: User) -> None:
+    for number in range(5):
+        await parts.messages.send_message(susan.id, susan.id, str(number))
+    first, more = await parts.messages.inbox(susan.id, 1, 2)
+    last, no_more = await parts.messages.inbox(susan.id, 3, 2)
+    assert ([post.body for post in first], more) == (["4", "3"], True)
+    assert ([post.body for post in last], no_more) == (["0"], False)
+
+
+async def test_a_cancelled_request_sends_its_message_all_the_same(parts: Parts, susan: User) -> None:
+    """A tab that is closed right after the click: the transaction ends, and is told of."""
+    sending = asyncio.create_task(parts.messages.send_message(susan.id, susan.id, "hello"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    await asyncio.gather(*parts.storage._running)
+    assert await bodies(parts, susan) == ["hello"]
+
+
+async def test_a_notification_replaces_the_older_of_its_name(parts: Parts, susan: User) -> None:
+    reader = await signed_in(parts, susan)
+    for data in (1, {"a": [None, 2.5]}):
+        await parts.notifications.add_notification(susan.id, "task", data)
+    (notice,) = await parts.feed.page(reader, 0)
+    assert (notice.name, notice.data) == ("task", {"a": [None, 2.5]})
+
+
+@pytest.mark.parametrize(("name", "data"), [("", 1), ("x" * 129, 1), ("x", float("nan")), ("x", object())])
+async def test_what_is_no_notification_is_refused(parts: Parts, susan: User, name: str, data: object) -> None:
+    with pytest.raises(BadRequest):
+        await parts.notifications.add_notification(susan.id, name, data)
+
+
+async def test_nobody_is_told_nothing(parts: Parts) -> None:
+    with pytest.raises(NotFound):
+        await parts.notifications.add_notification(999, "x", 1)
