@@ -1,0 +1,422 @@
+"""The pages: what people see, and what bad input gets: a clear answer, a kept form, nothing lost."""
+
+import re
+
+import pytest
+from quart import Quart
+
+from microblog_rt.app import Parts
+from tests.conftest import PASSWORD
+from tests.web.conftest import Browser, Join, badge, field, text
+
+HOSTILE = '<script>alert("x")</script>'
+
+
+async def test_a_stranger_is_welcomed(stranger: Browser) -> None:
+    answer = await stranger.get("/")
+    page = await text(answer)
+    assert answer.status_code == 200
+    assert "/auth/login" in page
+    assert "/static/rt/" not in page
+
+
+async def test_registering_signs_in(stranger: Browser) -> None:
+    answer = await stranger.register("susan")
+    assert (answer.status_code, answer.location) == (303, "/")
+    page = await text(await stranger.get("/"))
+    assert badge(page) == "0"
+    assert "/static/rt/main.js" in page
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"username": "a"}, "2 to 64"),
+        ({"username": HOSTILE}, "2 to 64"),
+        ({"password": "short", "password2": "short"}, "8 to 1024"),
+        ({"password2": "something else"}, "differ"),
+        ({"email": "nowhere"}, "not an e-mail address"),
+    ],
+)
+async def test_a_bad_registration_is_shown_again_with_what_was_typed(
+    stranger: Browser, change: dict[str, str], words: str
+) -> None:
+    fields = {"email": "susan@example.org"} | change
+    answer = await stranger.register(fields.pop("username", "susan"), **fields)
+    page = await text(answer)
+    assert answer.status_code == 422
+    assert words in page
+    assert field(page, "email") == fields["email"]
+    assert field(page, "username") == change.get("username", "susan")
+    assert HOSTILE not in page
+    assert PASSWORD not in page
+
+
+async def test_a_name_that_is_taken_is_told(stranger: Browser, join: Join) -> None:
+    await join("susan")
+    answer = await stranger.register("Susan")
+    assert answer.status_code == 422
+    assert "taken" in await text(answer)
+
+
+async def sign_in(browser: Browser, **fields: str) -> str:
+    answer = await browser.post("/auth/login", username="susan", password=PASSWORD, **fields)
+    assert answer.status_code == 303
+    return str(answer.location)
+
+
+async def test_signing_in_and_out_and_in_again(stranger: Browser, join: Join) -> None:
+    await join("susan")
+    assert await sign_in(stranger) == "/"
+    assert (await stranger.post("/auth/logout")).status_code == 303
+    page = await text(await stranger.get("/"))
+    assert "You are signed out." in page
+    assert "message_count" not in page
+    await sign_in(stranger)
+
+
+async def test_logout_ends_the_session_on_the_server(app: Quart, join: Join) -> None:
+    susan = await join("susan")
+    cookie = cookies(susan)
+    await susan.post("/auth/logout")
+    thief = app.test_client(use_cookies=False)
+    assert (await thief.get("/notifications", headers={"Cookie": cookie})).status_code == 401
+    assert "message_count" not in await text(await thief.get("/", headers={"Cookie": cookie}))
+
+
+def cookies(browser: Browser) -> str:
+    assert browser.client.cookie_jar is not None
+    return "; ".join(f"{each.name}={each.value}" for each in browser.client.cookie_jar)
+
+
+async def test_each_sign_in_has_a_new_session_and_ends_the_old_one(app: Quart, join: Join) -> None:
+    susan = await join("susan")
+    before = cookies(susan)
+    await sign_in(susan)
+    assert cookies(susan) != before
+    replay = app.test_client(use_cookies=False)
+    assert (await replay.get("/notifications", headers={"Cookie": before})).status_code == 401
+    assert (await susan.get("/notifications")).status_code == 200
+
+
+async def test_remember_me_decides_how_long_the_browser_keeps_the_cookie(stranger: Browser, join: Join) -> None:
+    await join("susan")
+    answer = await stranger.post("/auth/login", username="susan", password=PASSWORD)
+    assert "Max-Age" not in session_cookie(answer.headers.getlist("Set-Cookie"))
+    answer = await stranger.post("/auth/login", username="susan", password=PASSWORD, remember_me="y")
+    assert f"Max-Age={90 * 86400}" in session_cookie(answer.headers.getlist("Set-Cookie"))
+
+
+def session_cookie(headers: list[str]) -> str:
+    (found,) = [each for each in headers if each.startswith("microblog_session=")]
+    assert "HttpOnly" in found
+    assert "SameSite=Lax" in found
+    return found
+
+
+async def test_a_wrong_password_keeps_the_name_and_not_the_password(stranger: Browser, join: Join) -> None:
+    await join("susan")
+    answer = await stranger.post("/auth/login", username="susan", password="not the password")
+    page = await text(answer)
+    assert answer.status_code == 422
+    assert "do not belong together" in page
+    assert field(page, "username") == "susan"
+    assert "not the password" not in page
+
+
+@pytest.mark.parametrize("path", ["/messages", "/messages?page=2", "/user/susan", "/send_message/susan"])
+async def test_a_stranger_is_shown_the_way_in_and_back(stranger: Browser, join: Join, path: str) -> None:
+    await join("susan")
+    answer = await stranger.get(path)
+    assert answer.status_code == 303
+    page = await text(await stranger.get(answer.location))
+    assert await sign_in(stranger, next=field(page, "next")) == path
+
+
+OUTSIDE = [
+    "https://evil.example/",
+    "//evil.example/",
+    "/\\evil.example/",
+    "\\\\evil.example",
+    "/\t/evil.example/",
+    "javascript:alert(1)",
+    "evil.example",
+    " /messages",
+    "/messages\r\nSet-Cookie: a=b",
+]
+
+
+@pytest.mark.parametrize("target", OUTSIDE)
+async def test_next_never_leads_outside(stranger: Browser, join: Join, target: str) -> None:
+    await join("susan")
+    assert await sign_in(stranger, next=target) == "/"
+    stranger_again = await stranger.get("/auth/login", query_string={"next": target})
+    assert stranger_again.location == "/"
+
+
+async def test_sending_shows_on_the_recipients_next_page(join: Join) -> None:
+    susan, john = await join("susan"), await join("john")
+    page = await text(await john.get("/user/susan"))
+    assert "/send_message/susan" in page
+    answer = await john.post("/send_message/susan", message="hello susan")
+    assert (answer.status_code, answer.location) == (303, "/user/susan")
+    assert "Your message has been sent." in await text(await john.get(answer.location))
+    assert badge(await text(await susan.get("/"))) == "1"
+    page = await text(await susan.get("/messages"))
+    assert "hello susan" in page
+    assert badge(page) == "1"  # a GET marks nothing
+
+
+async def test_one_may_write_to_oneself_but_is_not_asked_to(join: Join) -> None:
+    susan = await join("susan")
+    assert "/send_message/susan" not in await text(await susan.get("/user/susan"))
+    await susan.post("/send_message/susan", message="note to self")
+    assert badge(await text(await susan.get("/"))) == "1"
+
+
+@pytest.mark.parametrize("message", ["", "   \r\n ", "x" * 141])
+async def test_a_bad_message_keeps_the_form(join: Join, house: Parts, message: str) -> None:
+    susan = await join("susan")
+    answer = await susan.post("/send_message/susan", message=message, nonce="kept")
+    page = await text(answer)
+    assert answer.status_code == 422
+    assert message.strip() in page
+    assert field(page, "nonce") == "kept"
+    assert (await house.messages.inbox(1, 1, 10)) == ([], False)
+
+
+async def test_a_form_that_has_grown_old_is_kept_with_a_fresh_token(join: Join, house: Parts) -> None:
+    susan = await join("susan")
+    answer = await susan.post("/send_message/susan", message="my long thought", csrf_token="old")
+    page = await text(answer)
+    assert answer.status_code == 403
+    assert "my long thought" in page
+    assert (await house.messages.inbox(1, 1, 10)) == ([], False)
+    token = field(page, "csrf_token")
+    assert (await susan.post("/send_message/susan", message="my long thought", csrf_token=token)).status_code == 303
+
+
+async def test_a_double_submit_sends_once_and_says_so_once(join: Join, house: Parts) -> None:
+    susan = await join("susan")
+    nonce = field(await text(await susan.get("/send_message/susan")), "nonce")
+    for _ in range(2):
+        assert (await susan.post("/send_message/susan", message="hello", nonce=nonce)).status_code == 303
+    posts, _ = await house.messages.inbox(1, 1, 10)
+    assert len(posts) == 1
+    page = await text(await susan.get("/"))
+    assert page.count("Your message has been sent.") == 1
+
+
+async def test_a_script_that_never_looks_at_a_page_does_not_fill_its_cookie(join: Join) -> None:
+    susan = await join("susan")
+    token = await susan.token()
+    for number in range(100):
+        answer = await susan.post("/send_message/susan", message=str(number), csrf_token=token)
+    assert len(answer.headers.get("Set-Cookie", "")) < 1000
+
+
+async def test_a_large_body_is_refused_and_nothing_is_lost(join: Join, house: Parts) -> None:
+    susan = await join("susan")
+    answer = await susan.post("/send_message/susan", message="x" * 1_000_000)
+    assert answer.status_code == 413
+    assert "too large" in await text(answer)
+    assert (await susan.get("/messages")).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/user/nobody", "/send_message/nobody", "/nothing/here", f"/user/{HOSTILE}"])
+async def test_what_is_not_there_is_said_to_be_missing(join: Join, path: str) -> None:
+    susan = await join("susan")
+    answer = await susan.get(path)
+    page = await text(answer)
+    assert answer.status_code == 404
+    assert "<h1>" in page
+    assert HOSTILE not in page
+
+
+async def test_a_message_to_nobody_is_refused(join: Join) -> None:
+    susan = await join("susan")
+    assert (await susan.post("/send_message/nobody", message="hello")).status_code == 404
+
+
+@pytest.mark.parametrize("page", ["-1", "0", "x", "1e3", "", "1000000000", "9" * 30, "٢"])
+@pytest.mark.parametrize("path", ["/messages", "/"])
+async def test_a_page_that_is_none_is_missing(join: Join, path: str, page: str) -> None:
+    susan = await join("susan")
+    assert (await susan.get(path, query_string={"page": page})).status_code == 404
+
+
+async def test_markup_in_messages_is_shown_as_it_was_typed(join: Join) -> None:
+    susan = await join("susan")
+    await susan.post("/send_message/susan", message=HOSTILE)
+    page = await text(await susan.get("/messages"))
+    assert HOSTILE not in page
+    assert "&lt;script&gt;" in page
+
+
+async def test_a_long_inbox_has_newer_and_older_pages(join: Join, house: Parts) -> None:
+    susan = await join("susan")
+    for number in range(30):
+        await house.messages.send_message(1, 1, f"message {number}")
+    first = await text(await susan.get("/messages"))
+    second = await text(await susan.get("/messages?page=2"))
+    assert "message 29" in first
+    assert "/messages?page=2" in first
+    assert "Newer" not in first
+    assert "message 4<" in second
+    assert "Newer" in second
+    assert "Older" not in second
+
+
+async def test_people_are_listed_in_pages(join: Join, house: Parts) -> None:
+    susan = await join("susan")
+    for number in range(30):
+        await house.accounts.register(f"person{number:02}", PASSWORD)
+    first, second = await text(await susan.get("/")), await text(await susan.get("/?page=2"))
+    assert "person00" in first
+    assert "susan" in second
+    assert 'href="/?page=1"' in second
+
+
+async def test_marking_up_to_what_was_shown_answers_the_count(join: Join, house: Parts) -> None:
+    susan = await join("susan")
+    await house.messages.send_message(1, 1, "shown")
+    up_to = field(await text(await susan.get("/messages")), "up_to")
+    await house.messages.send_message(1, 1, "came after")
+    answer = await susan.post("/messages/read", up_to=up_to, headers={"Accept": "application/json"})
+    assert answer.content_type == "application/json"
+    (told,) = await answer.get_json()
+    assert (told["name"], told["data"]) == ("unread_message_count", 1)
+
+
+async def test_without_javascript_marking_leads_back(join: Join, house: Parts) -> None:
+    susan = await join("susan")
+    for number in range(30):
+        await house.messages.send_message(1, 1, str(number))
+    answer = await susan.post("/messages/read", headers={"Referer": "http://localhost/messages?page=2"})
+    assert (answer.status_code, answer.location) == (303, "/messages?page=2")
+    assert badge(await text(await susan.get("/messages"))) == "0"
+    answer = await susan.post("/messages/read", headers={"Referer": "https://evil.example/messages"})
+    assert answer.location == "/messages"
+
+
+@pytest.mark.parametrize("up_to", ["", "nan", "inf", "-1", "yesterday", "1e309"])
+async def test_a_mark_that_is_no_timestamp_is_refused(join: Join, house: Parts, up_to: str) -> None:
+    susan = await join("susan")
+    await house.messages.send_message(1, 1, "hello")
+    answer = await susan.post("/messages/read", up_to=up_to, headers={"Accept": "application/json"})
+    assert answer.status_code == 400
+    assert (await answer.get_json())["code"] == "bad_request"
+    assert badge(await text(await susan.get("/"))) == "1"
+
+
+async def test_a_stranger_marks_nothing(stranger: Browser) -> None:
+    answer = await stranger.post("/messages/read", headers={"Accept": "application/json"})
+    assert (answer.status_code, answer.content_type) == (401, "application/problem+json")
+
+
+STATES = re.compile(r"^(POST|PUT|PATCH|DELETE)$")
+
+
+async def test_nothing_changes_without_our_token_from_our_page(app: Quart, join: Join, house: Parts) -> None:
+    """Every state-changing route there is: without a token, with another's, from another site."""
+    susan, john = await join("susan"), await join("john")
+    johns = await john.token()
+    routes = [
+        str(rule).replace("<username>", "susan").replace("<recipient>", "susan")
+        for rule in app.url_map.iter_rules()
+        if any(STATES.match(method) for method in rule.methods or ())
+    ]
+    assert len(routes) >= 5
+    for route in routes:
+        own = await susan.token()
+        for token, origin in ((None, None), (johns, None), ("", None), (own, "https://evil.example"), (own, "null")):
+            headers = {"Origin": origin} if origin else {}
+            answer = await susan.post(route, csrf_token=token, message="x", headers=headers)
+            assert answer.status_code == 403, (route, token, origin)
+    assert await house.messages.inbox(1, 1, 10) == ([], False)
+    assert (await susan.get("/notifications")).status_code == 200
+
+
+async def test_the_token_may_come_in_a_header(join: Join) -> None:
+    susan = await join("susan")
+    headers = {"X-CSRFToken": await susan.token(), "Origin": "http://localhost"}
+    answer = await susan.post("/send_message/susan", csrf_token=None, message="hello", headers=headers)
+    assert answer.status_code == 303
+
+
+async def test_no_get_writes_what_anybody_is_told(app: Quart, join: Join, house: Parts) -> None:
+    susan = await join("susan")
+    await house.messages.send_message(1, 1, "hello")
+    before = await text(await susan.get("/notifications"))
+    for rule in app.url_map.iter_rules():
+        path = str(rule).replace("<username>", "susan").replace("<recipient>", "susan")
+        if "GET" in (rule.methods or ()) and "<" not in path:
+            await susan.get(path)
+    assert await text(await susan.get("/notifications")) == before
+
+
+async def test_every_page_forbids_inline_script_and_style_and_has_none(join: Join, stranger: Browser) -> None:
+    susan = await join("susan")
+    await susan.post("/send_message/susan", message="hello")
+    pages = [(stranger, path) for path in ("/", "/auth/login", "/auth/register", "/nothing")]
+    pages += [(susan, path) for path in ("/", "/messages", "/user/susan", "/send_message/susan", "/nothing")]
+    for browser, path in pages:
+        answer = await browser.get(path)
+        page = await text(answer)
+        policy = answer.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert not re.search(r"<script(?![^>]*\ssrc=)|<style|\sstyle=|\son\w+=", page), path
+
+
+async def test_pages_speak_the_language_that_the_browser_prefers(stranger: Browser) -> None:
+    spanish = await text(await stranger.get("/auth/login", headers={"Accept-Language": "es-MX,es;q=0.9,en;q=0.5"}))
+    other = await text(await stranger.get("/auth/login", headers={"Accept-Language": "de"}))
+    assert 'lang="es"' in spanish
+    assert "Iniciar sesión" in spanish
+    assert 'lang="en"' in other
+    assert "Sign in" in other
+
+
+async def test_refusals_speak_it_too(stranger: Browser) -> None:
+    answer = await stranger.post("/auth/login", username="x", password="y", headers={"Accept-Language": "es"})
+    assert "no coinciden" in await text(answer)
+    answer = await stranger.get("/nothing", headers={"Accept-Language": "es"})
+    assert "Aquí no hay nada" in await text(answer)
+
+
+async def test_what_goes_wrong_is_logged_once_with_a_reference_that_the_person_sees(
+    join: Join, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    susan = await join("susan")
+
+    async def broken(*_: object) -> None:
+        raise RuntimeError("broken on purpose")
+
+    monkeypatch.setattr("microblog_rt.messages.Messages.inbox", broken)
+    answer = await susan.get("/messages")
+    page = await text(answer)
+    assert answer.status_code == 500
+    reference = re.search(r"Reference: ([0-9a-f]{8})", page)
+    assert reference
+    assert [reference[1] in record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [True]
+    assert "broken on purpose" not in page
+
+
+async def test_a_wrong_method_is_told_the_right_one(stranger: Browser) -> None:
+    answer = await stranger.client.delete("/auth/login")
+    assert answer.status_code in (403, 405)
+    answer = await stranger.get("/auth/logout")
+    assert answer.status_code == 405
+    assert "POST" in answer.headers["Allow"]
+
+
+async def test_a_page_for_every_status_can_be_shown(app: Quart) -> None:
+    from microblog_rt.web.problems import TITLES, _answer
+
+    async with app.test_request_context("/"):
+        for status in TITLES:
+            answer = await _answer(status, "code", "A sentence.")
+            assert answer.status_code == status
+            assert "A sentence." in await text(answer)
