@@ -40,7 +40,7 @@ class Audience:
         self.told = 0
         self.heartbeats = 0
         self.frames: Counter[bytes] = Counter()
-        self._awaited = 0
+        self._expected = 0
         self._reached = asyncio.Event()
 
     def hears(self, payload: bytes) -> None:
@@ -50,14 +50,14 @@ class Audience:
             return
         self.told += 1
         self.frames[payload] += 1
-        if self.told >= self._awaited:
+        if self.told >= self._expected:
             self._reached.set()
 
-    async def until_told(self, count: int) -> None:
-        """Return once ``count`` frames have come in all."""
-        self._awaited = count
-        self._reached.clear()
-        if self.told < count:
+    async def until_told(self, more: int) -> None:
+        """Return once as many ``more`` frames have come as were waited for so far."""
+        self._expected += more
+        if self.told < self._expected:
+            self._reached.clear()
             async with asyncio.timeout(PATIENCE):
                 await self._reached.wait()
 

@@ -20,6 +20,7 @@ from microblog_rt.storage import migrations
 from microblog_rt.web.visitors import Visitors
 
 LISTENERS = 100
+ABSENT = 100
 SENDERS = 8
 PREFIX = "microblog-benchmark-"
 
@@ -38,10 +39,11 @@ class Person(NamedTuple):
 
 
 class World(NamedTuple):
-    """The folder with the database, and who is in it."""
+    """The folder with the database, and who is in it; the ``absent`` never have a tab open."""
 
     folder: Path
     listeners: list[Person]
+    absent: list[Person]
     senders: list[Person]
 
     @contextmanager
@@ -59,19 +61,23 @@ class World(NamedTuple):
 def world() -> Iterator[World]:
     """A new world in a temporary folder."""
     with TemporaryDirectory(prefix=PREFIX) as folder:
-        people = asyncio.run(_peopled(f"sqlite+aiosqlite:///{folder}/microblog.db"))
-        yield World(Path(folder), people[:LISTENERS], people[LISTENERS:])
+        yield asyncio.run(_peopled(Path(folder)))
 
 
-async def _peopled(url: str) -> list[Person]:
+async def _peopled(folder: Path) -> World:
+    url = f"sqlite+aiosqlite:///{folder}/microblog.db"
     migrations.upgrade(url)
     app = create_app(Settings(database_url=url))
     parts: Parts = app.extensions["parts"]
-    names = [f"listener{n}" for n in range(LISTENERS)] + [f"sender{n}" for n in range(SENDERS)]
     try:
-        return await asyncio.gather(*[_signed_in(app, parts, name) for name in names])
+        groups = [("listener", LISTENERS), ("absent", ABSENT), ("sender", SENDERS)]
+        return World(folder, *[await _group(app, parts, role, count) for role, count in groups])
     finally:
         await parts.storage.close()
+
+
+async def _group(app: Quart, parts: Parts, role: str, count: int) -> list[Person]:
+    return await asyncio.gather(*[_signed_in(app, parts, f"{role}{n}") for n in range(count)])
 
 
 async def _signed_in(app: Quart, parts: Parts, name: str) -> Person:

@@ -47,12 +47,11 @@ def serve(bind: str, with_demo: bool) -> None:
     _look_at_database(chosen)
     application = app.create_app(chosen)
     with server.listen(bind) as socket:
-        click.echo(f"Serving {chosen.public_url or listening.url(socket)} (Ctrl-C ends it)")
+        said = [f"Serving {chosen.public_url or listening.url(socket)} (Ctrl-C ends it)"]
         if with_demo:
-            _announce_demo(chosen)
-        sys.stdout.flush()
+            said += _demo_accounts(chosen)
         hub = application.extensions["parts"].hub
-        asyncio.run(server.serve(application, hub, socket))
+        asyncio.run(server.serve(application, hub, socket, lambda: click.echo("\n".join(said))))
 
 
 @main.group()
@@ -159,13 +158,12 @@ def _with_parts(work: Callable[[app.Parts], Awaitable[T]]) -> T:
     return asyncio.run(run())
 
 
-def _announce_demo(chosen: Settings) -> None:
+def _demo_accounts(chosen: Settings) -> list[str]:
     key = app.secret_key(chosen)
     names = _with_parts(lambda parts: demo.prepare(parts.accounts, key))
-    if names:
-        click.echo(f"Demo accounts: {' and '.join(names)}, password {demo.password(key)}")
-    for name in sorted(set(demo.NAMES) - set(names)):
-        click.echo(f"{name} is an account with a password of its own, and was left alone.")
+    said = [f"Demo accounts: {' and '.join(names)}, password {demo.password(key)}"] if names else []
+    others = sorted(set(demo.NAMES) - set(names))
+    return said + [f"{name} is an account with a password of its own, and was left alone." for name in others]
 
 
 def _password() -> str:

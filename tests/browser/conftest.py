@@ -1,4 +1,4 @@
-"""One Chromium for all browser tests; for each a server, a proxy before it, and people with empty browsers."""
+"""One Chromium for all browser tests; for each a server, a proxy before it, people with empty browsers."""
 
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -51,11 +51,11 @@ def timings(pytestconfig: pytest.Config) -> Iterator[Timings]:
     """What is measured; kept in pytest's cache as browser/timings.txt."""
     timings = pytestconfig.stash[TIMINGS]
     yield timings
-    if pytestconfig.cache is not None:
-        timings.write(pytestconfig.cache.mkdir("browser") / "timings.txt")
+    if cache := getattr(pytestconfig, "cache", None):
+        timings.write(cache.mkdir("browser") / "timings.txt")
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def chromium() -> AsyncIterator[Browser]:
     """The browser of the machine, never one that playwright would load."""
     assert CHROMIUM, "these tests want a Chromium: apt-get install chromium"

@@ -34,9 +34,9 @@ class Ended(Exception):
 class Proxy:
     """Passes everything until told otherwise; what it is told holds from the next request on.
 
-    ``refuses`` has the kinds that are answered 502; ``socket_life`` the seconds after which an open WebSocket is
-    cut; ``mute`` lets a WebSocket open and passes nothing of what the server says then. ``passed``, ``refused``
-    and ``cut`` count, so that a test can show that what it needs has happened.
+    ``refuses`` has the kinds that are answered 502; ``socket_life`` the seconds after which an open WebSocket
+    is cut; ``mute`` lets a WebSocket open and passes nothing of what the server says then. ``passed``,
+    ``refused`` and ``cut`` count, so that a test can show that what it needs has happened.
     """
 
     def __init__(self, upstream: int) -> None:

@@ -9,6 +9,7 @@ Not here: the application (``app.py``).
 import asyncio
 import logging
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from socket import socket
 from typing import Any
@@ -28,8 +29,11 @@ log = logging.getLogger(__name__)
 DRAIN_SECONDS = 5.0
 
 
-async def serve(app: Any, hub: Hub, listening: socket) -> None:
-    """Serve ``app`` on a listening socket until SIGTERM or SIGINT; every tab is told before it ends."""
+async def serve(app: Any, hub: Hub, listening: socket, announce: Callable[[], None]) -> None:
+    """Serve ``app`` on a listening socket until SIGTERM or SIGINT; every tab is told before it ends.
+
+    ``announce`` is called once a signal would be obeyed.
+    """
     websocket.install()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -42,6 +46,7 @@ async def serve(app: Any, hub: Hub, listening: socket) -> None:
 
     config = configuration()
     config.bind = [f"fd://{listening.detach()}"]
+    announce()
     await hypercorn_serve(app, config, shutdown_trigger=drained)
 
 

@@ -8,10 +8,10 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, event, make_url, pool
+from sqlalchemy import URL, Connection, create_engine, event, make_url, pool
 from sqlalchemy.engine import Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from microblog_rt.errors import Misconfigured
@@ -65,14 +65,22 @@ def _config() -> Config:
 
 
 def _current(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
+    try:
+        return MigrationContext.configure(connection).get_current_revision()
+    except DatabaseError as error:
+        raise _unusable(error, connection.engine.url) from None
 
 
 def _opened(url: str) -> Connection:
+    engine = _engine(url)
     try:
-        return _engine(url).connect()
-    except OperationalError as error:
-        raise Misconfigured(f"the database cannot be opened: {error.orig} ({make_url(url).database})") from None
+        return engine.connect()
+    except DatabaseError as error:
+        raise _unusable(error, engine.url) from None
+
+
+def _unusable(error: DatabaseError, url: URL) -> Misconfigured:
+    return Misconfigured(f"the database cannot be used: {error.orig} ({url.database})")
 
 
 def _engine(url: str) -> Engine:

@@ -91,6 +91,8 @@ async def _tell(
         raise Closing(close_code(Draining()), f"{random.uniform(0, RETURN_WITHIN) * 1000:.0f}") from None
     except Refused as error:
         raise Closing(close_code(error), error.code) from None
+    except Closing:
+        raise
     except Exception:
         log.exception("a WebSocket ended unexpectedly")
         raise Closing(UNEXPECTED) from None

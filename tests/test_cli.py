@@ -1,0 +1,238 @@
+"""The command, as it is typed: another process, an empty folder."""
+
+import os
+import pty
+import signal
+import socket
+import sqlite3
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from microblog_rt.storage import migrations
+from tests.living import COMMAND, DEADLINE, Server, free_port
+
+
+class Folder:
+    """An empty folder to run commands in."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def run(self, *words: str, typed: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("MICROBLOG_")}
+        return subprocess.run(
+            [*COMMAND, *words],
+            cwd=self.path,
+            input=typed,
+            env=clean | environ,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+        )
+
+    def refused(self, *words: str, typed: str = "", **environ: str) -> str:
+        """What a command says that fails: in a line or so, never a traceback."""
+        result = self.run(*words, typed=typed, **environ)
+        assert result.returncode == 1, result
+        assert "Traceback" not in result.stderr
+        assert result.stderr.startswith("Error: ")
+        return result.stderr
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+OTHER = {"MICROBLOG_DATABASE_URL": "sqlite+aiosqlite:///other.db", "MICROBLOG_SECRET_KEY": "0123456789abcdef"}
+
+
+def test_a_user_is_added_with_one_line_on_standard_input(folder: Folder) -> None:
+    result = folder.run("user", "add", "susan", "--email", "susan@example.org", typed="a good password\n")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "susan can sign in.\n", "")
+    assert "taken" in folder.refused("user", "add", "Susan", typed="a good password\n")
+    assert "8 to 1024" in folder.refused("user", "add", "john", typed="short\n")
+    assert "no password" in folder.refused("user", "add", "john")
+
+
+def test_a_password_is_asked_for_in_a_terminal_and_not_shown(folder: Folder) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(folder.path)
+        os.execvp(COMMAND[0], [*COMMAND, "user", "add", "susan"])
+    shown = b""
+    for question in (b"Password: ", b"Repeat for confirmation: "):
+        while not shown.endswith(question):
+            shown += os.read(terminal, 1024)
+        os.write(terminal, b"a good password\n")
+    try:
+        while more := os.read(terminal, 1024):
+            shown += more
+    except OSError:  # how Linux says that the other side is closed
+        pass
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert b"susan can sign in." in shown
+    assert b"a good password" not in shown
+
+
+def test_a_password_is_replaced(folder: Folder) -> None:
+    folder.run("user", "add", "susan", typed="a good password\n")
+    result = folder.run("user", "password", "susan", typed="another password\n")
+    assert "new password" in result.stdout
+    assert "nobody called john" in folder.refused("user", "password", "john", typed="a good password\n")
+
+
+def test_the_key_is_made_once_and_is_nobody_elses_to_read(tmp_path: Path) -> None:
+    passwords = []
+    for _ in range(2):
+        with Server(tmp_path) as server:
+            passwords.append(server.password)
+    key = tmp_path / "microblog.db.key"
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert len(key.read_text()) >= 32
+    assert passwords[0] == passwords[1]
+    assert sorted(each.name for each in tmp_path.iterdir() if "key" in each.name) == ["microblog.db.key"]
+
+
+def test_an_empty_key_is_not_used(folder: Folder) -> None:
+    (folder.path / "microblog.db.key").write_text("\n")
+    assert "microblog.db.key" in folder.refused("serve", "--bind", f"127.0.0.1:{free_port()}")
+
+
+def test_any_database_but_the_default_is_not_migrated_unasked(folder: Folder) -> None:
+    said = folder.refused("serve", **OTHER)
+    assert "microblog-rt db upgrade" in said
+    assert "empty (newest: 0001)" in folder.run("db", "current", **OTHER).stdout
+    assert "at 0001" in folder.run("db", "upgrade", **OTHER).stdout
+    assert "at 0001" in folder.run("db", "upgrade", **OTHER).stdout
+    assert folder.run("db", "current", **OTHER).stdout.startswith("0001 ")
+    assert folder.run("user", "add", "susan", typed="a good password\n", **OTHER).returncode == 0
+
+
+def test_a_database_of_a_newer_program_is_refused(folder: Folder) -> None:
+    folder.run("db", "upgrade")
+    with sqlite3.connect(folder.path / "microblog.db") as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+    database.close()
+    for words in (["serve"], ["db", "upgrade"], ["user", "add", "susan"]):
+        assert "newer microblog-rt" in folder.refused(*words, typed="a good password\n")
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(folder: Folder) -> None:
+    (folder.path / "microblog.db").write_text("a shopping list, quite long enough to look like something else\n" * 20)
+    assert "microblog.db" in folder.refused("serve")
+    assert (folder.path / "microblog.db").read_text().startswith("a shopping list")
+
+
+def test_a_missing_folder_is_told(folder: Folder) -> None:
+    url = "sqlite+aiosqlite:///no/such/folder/microblog.db"
+    assert "no/such/folder" in folder.refused("db", "upgrade", MICROBLOG_DATABASE_URL=url)
+
+
+def test_two_upgrades_at_once_are_one_after_the_other(folder: Folder) -> None:
+    both = [
+        subprocess.Popen([*COMMAND, "db", "upgrade"], cwd=folder.path, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for each in both:
+        _, said = each.communicate(timeout=DEADLINE)
+        assert (each.returncode, said) == (0, "")
+
+
+def test_a_bad_setting_is_refused_at_start_by_its_name(folder: Folder) -> None:
+    assert "MICROBLOG_SWEEP" in folder.refused("serve", MICROBLOG_SWEEP="never")
+    assert "MICROBLOG_BUS_URL" in folder.refused("db", "current", MICROBLOG_BUS_URL="kafka://")
+
+
+def test_a_misspelt_setting_is_warned_of(folder: Folder) -> None:
+    result = folder.run("db", "current", MICROBLOG_SWEEEP="5")
+    assert "MICROBLOG_SWEEEP" in result.stderr
+    assert result.returncode == 0
+
+
+def test_a_port_in_use_is_told(folder: Folder) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        said = folder.refused("serve", "--bind", f"127.0.0.1:{taken.getsockname()[1]}")
+    assert "the port is in use" in said
+
+
+@pytest.mark.parametrize("bind", ["8000", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:70000", ":8000"])
+def test_a_bad_address_is_told(folder: Folder, bind: str) -> None:
+    assert "HOST:PORT" in folder.refused("serve", "--bind", bind)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "192.0.2.1", "example.org"])  # noqa: S104
+def test_demo_accounts_are_for_loopback_alone(folder: Folder, host: str) -> None:
+    assert "loopback" in folder.refused("serve", "--demo", "--bind", f"{host}:{free_port()}")
+    assert not (folder.path / "microblog.db").exists()
+
+
+def test_a_demo_name_that_somebody_has_is_left_alone(folder: Folder) -> None:
+    folder.run("user", "add", "alice", typed="her own password\n")
+    port = free_port()
+    process = subprocess.Popen(
+        [*COMMAND, "serve", "--demo", "--bind", f"127.0.0.1:{port}"],
+        cwd=folder.path,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    said = [process.stdout.readline() for _ in range(3)]
+    process.send_signal(signal.SIGINT)
+    with process:
+        assert process.wait(DEADLINE) == 0
+    assert said[1].startswith("Demo accounts: bob, password demo-")
+    assert "alice" in said[2]
+    assert "left alone" in said[2]
+
+
+def test_ipv6_is_served(tmp_path: Path) -> None:
+    port = free_port()
+    process = subprocess.Popen(
+        [*COMMAND, "serve", "--bind", f"[::1]:{port}"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert f"http://[::1]:{port}" in process.stdout.readline()
+    process.terminate()
+    with process:
+        assert process.wait(DEADLINE) == 0
+
+
+def test_the_shell_has_the_models_and_a_session_at_hand(folder: Folder) -> None:
+    folder.run("user", "add", "susan", typed="a good password\n")
+    typed = (
+        "people = (await session.execute(select(User))).scalars().all()\n"
+        "print([person.username for person in people])\n"
+        "await messages.send_message(1, 1, 'from the shell')\n"
+        "print(await feed.page('nonsense', 0))\n"
+        "print('still here')\n"
+    )
+    result = folder.run("shell", typed=typed)
+    assert "['susan']" in result.stdout
+    assert "True" in result.stdout
+    assert "AttributeError" in result.stderr
+    assert "still here" in result.stdout
+    assert result.returncode == 0
+
+
+def test_help_and_version_are_told(folder: Folder) -> None:
+    assert "serve" in folder.run("--help").stdout
+    assert "microblog-rt, version" in folder.run("--version").stdout
+
+
+def test_migrations_of_a_broken_reference_are_refused(folder: Folder) -> None:
+    folder.run("db", "upgrade")
+    url = f"sqlite+aiosqlite:///{folder.path}/microblog.db"
+    with sqlite3.connect(folder.path / "microblog.db") as database:
+        database.execute("INSERT INTO session VALUES ('x', 999, 1, 0, 0, 0)")
+        database.execute("DELETE FROM alembic_version")
+        database.execute("INSERT INTO alembic_version VALUES ('0001')")
+    database.close()
+    from microblog_rt.errors import Misconfigured
+
+    with pytest.raises(Misconfigured, match="references"):
+        migrations.upgrade(url)

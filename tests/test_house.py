@@ -1,0 +1,136 @@
+"""The house: what must stay true of the repository itself."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from babel.messages.catalog import Catalog
+from babel.messages.mofile import read_mo
+from hypercorn.config import Config
+from hypercorn.protocol import ws_stream
+from sqlalchemy import create_engine, inspect
+
+from microblog_rt import files, server, translations
+from microblog_rt.models import Base
+from microblog_rt.settings import Settings
+from microblog_rt.storage import migrations
+
+ROOT = files.CHECKOUT
+
+
+def test_the_newest_revision_equals_the_models(settings: Settings) -> None:
+    with create_engine(f"sqlite:///{settings.sqlite_file}").connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+        for table in Base.metadata.tables.values():
+            look = inspect(connection)
+            named = {each["name"] for each in look.get_foreign_keys(table.name)}
+            named |= {each["name"] for each in look.get_unique_constraints(table.name)}
+            named.add(look.get_pk_constraint(table.name)["name"])
+            assert named == {each.name for each in table.constraints}
+            assert None not in named
+
+
+def test_every_revision_can_be_undone_and_done_again(tmp_path: Path) -> None:
+    from alembic import command
+
+    url = f"sqlite+aiosqlite:///{tmp_path}/test.db"
+    migrations.upgrade(url)
+    config = migrations._config()
+    with migrations._opened(url) as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "base")
+        connection.commit()
+        assert inspect(connection).get_table_names() == ["alembic_version"]
+    migrations.upgrade(url)
+    assert migrations.current(url) == migrations.head()
+
+
+def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from alembic import op
+
+    url = f"sqlite+aiosqlite:///{tmp_path}/test.db"
+    real = op.create_table
+
+    def breaks(name: str, *columns: object, **more: object) -> object:
+        if name == "notification":
+            raise RuntimeError("half way")
+        return real(name, *columns, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(op, "create_table", breaks)
+    with pytest.raises(RuntimeError, match="half way"):
+        migrations.upgrade(url)
+    assert migrations.current(url) is None
+    with create_engine(f"sqlite:///{tmp_path}/test.db").connect() as connection:
+        assert inspect(connection).get_table_names() == []
+
+
+def test_alembics_folder_is_no_package() -> None:
+    """It would shadow the installed Alembic: Hypercorn and pytest put the working directory first on the path."""
+    assert not (ROOT / "alembic" / "__init__.py").exists()
+
+
+def test_hypercorn_knows_every_key_of_its_settings() -> None:
+    """It would accept an unknown one silently."""
+    keys = re.findall(r"^(\w+) =", files.HYPERCORN.read_text(), re.MULTILINE)
+    assert keys
+    assert [key for key in keys if not hasattr(Config, key)] == []
+    config = server.configuration()
+    assert (config.websocket_max_message_size, config.backlog) == (4096, 2048)
+    assert not config.include_server_header
+
+
+def test_hypercorn_makes_its_handshakes_where_we_replace_them() -> None:
+    """An upgrade of Hypercorn that moves them must not bring compression back unseen."""
+    assert "Handshake(" in Path(ws_stream.__file__).read_text()
+    names = {node.id for node in ast.walk(ast.parse(Path(ws_stream.__file__).read_text())) if isinstance(node, ast.Name)}
+    assert {"Handshake", "PerMessageDeflate"} <= names
+
+
+@pytest.mark.parametrize("path", translations.catalogues(), ids=lambda path: path.parent.parent.name)
+def test_every_string_is_translated_and_compiled(path: Path) -> None:
+    catalogue = translations.read(path)
+    assert translations.untranslated(catalogue) == []
+    assert [each for each in catalogue if each.fuzzy and each.id] == []
+    wanted = {message.id for message in translations.extracted() if message.id}
+    assert {message.id for message in catalogue if message.id} == wanted
+    with path.with_suffix(".mo").open("rb") as file:
+        assert words(read_mo(file)) == words(catalogue)
+    for message in catalogue:
+        assert places(str(message.id)) == places(str(message.string)) or not message.id, message.id
+
+
+def words(catalogue: Catalog) -> dict[str, str]:
+    return {str(message.id): str(message.string) for message in catalogue if message.id}
+
+
+def places(sentence: str) -> set[str]:
+    return set(re.findall(r"%\(\w+\)s|\{\w+\}", sentence))
+
+
+def test_english_and_spanish_are_spoken() -> None:
+    assert [path.parent.parent.name for path in translations.catalogues()] == ["en", "es"]
+
+
+def test_pages_ask_nobody_else_for_anything() -> None:
+    pages = [*(ROOT / "templates").glob("*.html"), *(ROOT / "static/rt").glob("*.js"), *(ROOT / "static/css").glob("*")]
+    assert len(pages) > 20
+    for page in pages:
+        assert not re.search(r"(src|href|url|from|import)\W{1,3}(https?:)?//", page.read_text()), page
+
+
+def test_vendored_files_bring_their_licence() -> None:
+    assert "MIT" in (ROOT / "static/vendor/bootstrap/LICENSE").read_text()
+
+
+def test_files_stay_small() -> None:
+    """A house worth living in: 40 to 200 lines, hardly ever over 400."""
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for path in [*(ROOT / "src").rglob("*.py"), *(ROOT / "static/rt").glob("*.js")]
+        if (lines := len(path.read_text().splitlines())) > 300
+    }
+    assert long == {}

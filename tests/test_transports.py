@@ -1,0 +1,361 @@
+"""``/notifications`` over real sockets, from a real server process: poll, long poll, WebSocket."""
+
+import asyncio
+import json
+import re
+import socket
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from tests.living import DEADLINE, Person, Server
+
+SERVER_ENVIRONMENT = {"MICROBLOG_HEARTBEAT": "0.2", "MICROBLOG_SWEEP": "0.5"}
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for the tests that leave it as it was; it must have logged nothing at the end (I7)."""
+    with Server(tmp_path_factory.mktemp("server"), **SERVER_ENVIRONMENT) as server:
+        yield server
+    assert server.logged() == ""
+
+
+@pytest.fixture
+def alice(shared: Server) -> Iterator[Person]:
+    alice = shared.person("alice")
+    yield alice
+    alice.close()
+
+
+@pytest.fixture
+def bob(shared: Server) -> Iterator[Person]:
+    bob = shared.person("bob")
+    bob.post("/messages/read")
+    yield bob
+    bob.close()
+
+
+def cursor(person: Person) -> float:
+    """Where this person stands now."""
+    page = person.client.get("/").text
+    found = re.search(r'data-since="([^"]+)"', page)
+    assert found
+    return float(found[1])
+
+
+def socket_to(person: Person, query: str = "", **more: Any) -> connect:
+    url = person.server.url.replace("http", "ws") + "/notifications" + query
+    headers = {"Cookie": person.cookie(), **more.pop("headers", {})}
+    return connect(
+        url, origin=more.pop("origin", person.server.url), additional_headers=headers, compression=None, **more
+    )
+
+
+async def frame(tab: ClientConnection) -> list[dict[str, Any]]:
+    async with asyncio.timeout(DEADLINE):
+        told = json.loads(await tab.recv())
+    assert isinstance(told, list)
+    return told
+
+
+async def change(tab: ClientConnection) -> list[dict[str, Any]]:
+    """The next frame that is no heartbeat."""
+    while True:
+        if told := await frame(tab):
+            return told
+
+
+async def closed(tab: ClientConnection) -> ConnectionClosed:
+    async with asyncio.timeout(DEADLINE):
+        try:
+            while True:
+                await tab.recv()
+        except ConnectionClosed as end:
+            return end
+
+
+def code(end: ConnectionClosed) -> int | None:
+    return end.rcvd and end.rcvd.code
+
+
+# Poll
+
+
+def test_a_poll_answers_what_is_newer_and_when_to_ask_again(alice: Person, bob: Person) -> None:
+    since = cursor(bob)
+    alice.send("bob", "hello")
+    answer = bob.client.get("/notifications", params={"since": since})
+    (told,) = answer.json()
+    assert told["name"] == "unread_message_count"
+    assert told["timestamp"] > since
+    assert answer.headers["Poll-After"] == "5"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Content-Type"] == "application/json"
+    assert bob.client.get("/notifications", params={"since": told["timestamp"]}).text == "[]"
+    assert bob.client.get("/notifications").json() == [told]
+    assert bob.client.get("/notifications", params={"since": told["timestamp"] + 1e6}).json() == [told]
+    assert bob.client.head("/notifications").status_code == 200
+
+
+BAD_QUERIES = ["since=nan", "since=inf", "since=-1", "since=1e309", "since=", "since=x", "since=1&since=1", "wait=x", "wait=nan", "wait=1&wait=1", "wait=", "&".join(["name=x"] * 101)]
+
+
+@pytest.mark.parametrize("query", BAD_QUERIES)
+def test_a_query_that_makes_no_sense_is_refused(bob: Person, query: str) -> None:
+    answer = bob.client.get(f"/notifications?{query}")
+    assert answer.status_code == 400
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.json()["code"] == "bad_request"
+
+
+@pytest.mark.parametrize("cookie", ["", "microblog_session=x", "microblog_session=x.y.z", "other=1"])
+def test_without_a_session_there_is_a_401_and_never_a_redirect(shared: Server, cookie: str) -> None:
+    for query in ("", "?wait=10"):
+        answer = httpx.get(f"{shared.url}/notifications{query}", headers={"Cookie": cookie})
+        assert answer.status_code == 401
+        assert answer.json()["status"] == 401
+
+
+ORIGINS = ["https://evil.example", "null", "http://127.0.0.1", "http://127.0.0.1:1", "http://localhost:8000", "", "http://127.0.0.1.evil.example"]
+
+
+@pytest.mark.parametrize("origin", ORIGINS)
+def test_a_foreign_origin_is_refused_on_a_poll(bob: Person, origin: str) -> None:
+    assert bob.client.get("/notifications", headers={"Origin": origin}).status_code == 403
+
+
+def test_only_get_is_answered(bob: Person) -> None:
+    answer = bob.client.post("/notifications")
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, HEAD")
+
+
+# Long poll
+
+
+def test_a_long_poll_is_answered_by_what_comes(alice: Person, bob: Person) -> None:
+    since = cursor(bob)
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(bob.client.get, "/notifications", params={"since": since, "wait": 20})
+        alice.send("bob", "hello")
+        answer = held.result(DEADLINE)
+    assert answer.json()[0]["timestamp"] > since
+    assert answer.headers["Poll-After"] == "5"
+    assert answer.elapsed.total_seconds() < 10
+
+
+@pytest.mark.parametrize("wait", ["0", "0.05", "-3"])
+def test_a_long_poll_ends_with_nothing(bob: Person, wait: str) -> None:
+    assert bob.client.get("/notifications", params={"since": cursor(bob), "wait": wait}).json() == []
+
+
+def test_a_long_poll_that_is_given_up_leaves_the_server_well(alice: Person, bob: Person) -> None:
+    with pytest.raises(httpx.ReadTimeout):
+        bob.client.get("/notifications", params={"since": cursor(bob), "wait": 20}, timeout=0.1)
+    alice.send("bob", "hello")
+    assert bob.client.get("/notifications").json() != []
+
+
+# WebSocket
+
+
+async def test_the_first_frame_is_the_catch_up_and_each_change_a_frame(alice: Person, bob: Person) -> None:
+    since = cursor(bob)
+    async with socket_to(bob, f"?since={since}") as tab:
+        assert await frame(tab) == []
+        before = bob.client.get("/notifications").json()[0]["data"]
+        await asyncio.to_thread(alice.send, "bob", "hello")
+        (told,) = await change(tab)
+        assert told["data"] == before + 1
+        assert bob.client.get("/notifications", params={"since": since}).json() == [told]
+    async with socket_to(bob, f"?since={since}") as tab:
+        assert await frame(tab) == [told]
+
+
+async def test_names_choose_what_is_told(alice: Person, bob: Person) -> None:
+    async with socket_to(bob, "?name=other&name=another") as tab:
+        assert await frame(tab) == []
+        await asyncio.to_thread(alice.send, "bob", "hello")
+        assert await frame(tab) == []  # a heartbeat
+
+
+async def test_the_handshake_tells_the_heartbeat_and_negotiates_no_extension(bob: Person) -> None:
+    offer = {"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits=abc, x-other"}
+    async with socket_to(bob, headers=offer) as tab:
+        assert tab.response is not None
+        assert tab.response.headers["Heartbeat"] == "0.2"
+        assert "Sec-WebSocket-Extensions" not in tab.response.headers
+        assert await frame(tab) is not None
+
+
+async def test_a_browsers_offer_of_compression_is_not_taken(bob: Person) -> None:
+    async with connect(
+        bob.server.url.replace("http", "ws") + "/notifications",
+        origin=bob.server.url,  # type: ignore[arg-type]
+        additional_headers={"Cookie": bob.cookie()},
+        compression="deflate",
+    ) as tab:
+        assert tab.protocol.extensions == []
+        await frame(tab)
+
+
+async def test_heartbeats_come_and_acknowledgements_are_taken(bob: Person) -> None:
+    async with socket_to(bob) as tab:
+        await frame(tab)
+        for _ in range(4):
+            assert await frame(tab) == []
+            await tab.send("0")
+
+
+async def test_a_client_that_stops_acknowledging_is_closed(bob: Person) -> None:
+    async with socket_to(bob) as tab:
+        await frame(tab)
+        await frame(tab)
+        await tab.send("1.5")
+        assert code(await closed(tab)) == 4408
+
+
+async def test_a_client_that_never_acknowledges_is_left_alone(bob: Person) -> None:
+    async with socket_to(bob) as tab:
+        for _ in range(7):
+            await frame(tab)
+
+
+REFUSED_FRAMES = [("no number", 1003), ("[]", 1003), ("NaN", 1003), ("1e999", 1003), (b"1", 1003), (b"", 1003), ("", 1003), ("1" * 4097, 1009)]
+
+
+@pytest.mark.parametrize(("sent", "expected"), REFUSED_FRAMES)
+async def test_a_frame_that_is_no_acknowledgement_closes(bob: Person, sent: str | bytes, expected: int) -> None:
+    async with socket_to(bob) as tab:
+        await frame(tab)
+        await tab.send(sent)
+        assert code(await closed(tab)) == expected
+
+
+async def test_too_many_frames_close(bob: Person) -> None:
+    async with socket_to(bob) as tab:
+        await frame(tab)
+        for _ in range(21):
+            await tab.send("1")
+        assert code(await closed(tab)) == 1008
+
+
+async def refused(tab: connect) -> InvalidStatus:
+    with pytest.raises(InvalidStatus) as refusal:
+        async with tab:
+            pass
+    return refusal.value
+
+
+@pytest.mark.parametrize("origin", [*ORIGINS, None])
+async def test_a_socket_with_a_cookie_must_bear_our_origin(bob: Person, origin: str | None) -> None:
+    answer = (await refused(socket_to(bob, origin=origin))).response
+    assert answer.status_code == 403
+    assert json.loads(answer.body or b"")["code"] == "forbidden"
+
+
+async def test_a_socket_without_a_session_is_refused_before_it_opens(shared: Server, bob: Person) -> None:
+    answer = (await refused(socket_to(bob, headers={"Cookie": "microblog_session=x"}))).response
+    assert (answer.status_code, answer.headers["Content-Type"]) == (401, "application/problem+json")
+
+
+async def test_a_socket_with_a_bad_cursor_is_refused_before_it_opens(bob: Person) -> None:
+    assert (await refused(socket_to(bob, "?since=nan"))).response.status_code == 400
+
+
+async def test_signing_out_closes_the_sockets_of_that_session_alone(shared: Server, bob: Person) -> None:
+    other = await asyncio.to_thread(shared.person, "bob")
+    async with socket_to(bob) as tab, socket_to(other) as others_tab:
+        await frame(tab)
+        await frame(others_tab)
+        await asyncio.to_thread(other.post, "/auth/logout")
+        assert code(await closed(others_tab)) == 4401
+        await frame(tab)
+    other.close()
+
+
+async def test_signing_out_answers_a_held_question_with_401(shared: Server) -> None:
+    bob = await asyncio.to_thread(shared.person, "bob")
+    async with httpx.AsyncClient(base_url=shared.url, cookies=bob.client.cookies, timeout=DEADLINE) as client:
+        held = asyncio.create_task(client.get("/notifications", params={"since": cursor(bob), "wait": 20}))
+        await asyncio.sleep(0)
+        await asyncio.to_thread(bob.post, "/auth/logout")
+        assert (await held).status_code == 401
+    bob.close()
+
+
+async def test_another_process_is_heard_of_by_the_sweep(shared: Server, bob: Person) -> None:
+    """A new password, set by the command line: within a sweep the socket is gone."""
+    from tests.living import COMMAND
+
+    async with socket_to(bob) as tab:
+        await frame(tab)
+        command = await asyncio.create_subprocess_exec(
+            *COMMAND, "user", "password", "bob", cwd=shared.folder, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
+        )
+        await command.communicate(f"{shared.password}\n".encode())
+        assert command.returncode == 0
+        assert code(await closed(tab)) == 4401
+
+
+# Stopping
+
+
+async def many_tabs(person: Person, number: int) -> AsyncIterator[ClientConnection]:
+    for _ in range(number):
+        tab = await socket_to(person)
+        await frame(tab)
+        yield tab
+
+
+async def test_a_server_that_stops_tells_every_tab_when_to_come_back(tmp_path: Path) -> None:
+    with Server(tmp_path) as server:
+        bob = await asyncio.to_thread(server.person, "bob")
+        tabs = [tab async for tab in many_tabs(bob, 20)]
+        status = asyncio.create_task(asyncio.to_thread(server.stop))
+        ends = [await closed(tab) for tab in tabs]
+        assert {code(end) for end in ends} == {1012}
+        delays = [int(end.rcvd.reason) for end in ends if end.rcvd]
+        assert all(0 <= delay <= 2000 for delay in delays)
+        assert len(set(delays)) > 10
+        assert await status == 0
+        bob.close()
+    assert server.logged() == ""
+
+
+def test_a_server_stops_at_once_where_nobody_is_there(server: Server) -> None:
+    assert server.stop() == 0
+    assert server.logged() == ""
+
+
+def test_a_kept_connection_does_not_delay_a_stop(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port)) as idle:
+        idle.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert idle.recv(100)
+        assert server.stop() == 0
+
+
+async def test_tabs_come_back_after_a_kill_and_miss_nothing(tmp_path: Path) -> None:
+    """kill -9, and what was acknowledged is there; a reconnect is an ordinary start."""
+    import signal
+
+    with Server(tmp_path) as server:
+        alice, bob = server.person("alice"), server.person("bob")
+        async with socket_to(bob) as tab:
+            await frame(tab)
+            since = cursor(bob)
+            await asyncio.to_thread(alice.send, "bob", "acknowledged")
+            await asyncio.to_thread(server.stop, signal.SIGKILL)
+            await closed(tab)
+        await asyncio.to_thread(server.start)
+        async with socket_to(bob, f"?since={since}") as tab:
+            (told,) = await frame(tab)
+            assert told["data"] == 1
+        alice.close()
+        bob.close()
