@@ -2,9 +2,9 @@
 
 from typing import Any, Literal
 
+from alembic import context
 from sqlalchemy.types import TypeDecorator
 
-from alembic import context
 from microblog_rt.models import Base
 
 

@@ -46,7 +46,8 @@ class Client:
     async def connect(self, heartbeat: float = 3600) -> None:
         """Follow from the cursor on; returns once the first answer is there."""
         self._following = asyncio.create_task(self._follow(heartbeat))
-        await self.until(lambda pages=len(self.pages): len(self.pages) > pages)
+        told = len(self.pages)
+        await self.until(lambda: len(self.pages) > told)
 
     async def disconnect(self) -> None:
         if self._following is not None:

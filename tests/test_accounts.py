@@ -32,7 +32,15 @@ async def test_a_name_is_taken_whatever_its_case(parts: Parts, susan: User) -> N
     assert (await parts.accounts.find("SUSAN")) is not None
 
 
-@pytest.mark.parametrize(("field", "email", "password"), [("password", "", "short"), ("password", "", "x" * 1025), ("email", "no address", PASSWORD), ("email", "a@b." + "c" * 260, PASSWORD)])
+@pytest.mark.parametrize(
+    ("field", "email", "password"),
+    [
+        ("password", "", "short"),
+        ("password", "", "x" * 1025),
+        ("email", "no address", PASSWORD),
+        ("email", "a@b." + "c" * 260, PASSWORD),
+    ],
+)
 async def test_a_bad_field_is_named(parts: Parts, field: str, email: str, password: str) -> None:
     with pytest.raises(Invalid) as refused:
         await parts.accounts.register("susan", password, email)

@@ -165,7 +165,7 @@ def test_a_bad_address_is_told(folder: Folder, bind: str) -> None:
     assert "HOST:PORT" in folder.refused("serve", "--bind", bind)
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "192.0.2.1", "example.org"])  # noqa: S104
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "192.0.2.1", "example.org"])
 def test_demo_accounts_are_for_loopback_alone(folder: Folder, host: str) -> None:
     assert "loopback" in folder.refused("serve", "--demo", "--bind", f"{host}:{free_port()}")
     assert not (folder.path / "microblog.db").exists()

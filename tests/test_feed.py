@@ -98,7 +98,9 @@ async def test_a_sweep_that_fails_is_not_the_last(
     assert "the sweep failed" in caplog.text
 
 
-async def test_a_gap_on_the_bus_makes_everybody_read(parts: Parts, susan: User, tab: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_gap_on_the_bus_makes_everybody_read(
+    parts: Parts, susan: User, tab: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as deaf:
         deaf.setattr(Hub, "wake", lambda _, __: None)
         await send(parts, susan)
@@ -113,7 +115,9 @@ async def test_a_gap_on_the_bus_makes_everybody_read(parts: Parts, susan: User, 
     await tab.until(lambda: tab.state == count(1))
 
 
-async def test_word_from_another_process_reaches_a_tab(parts: Parts, susan: User, tab: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_word_from_another_process_reaches_a_tab(
+    parts: Parts, susan: User, tab: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     swallowed: list[Wake] = []
     with monkeypatch.context() as deaf:
         deaf.setattr(Hub, "wake", lambda _, wake: swallowed.append(wake))

@@ -92,9 +92,7 @@ class Histories(RuleBasedStateMachine):
     @rule(sender=PEOPLE, recipient=PEOPLE, nonce=st.sampled_from(["x", "y"]))
     def send_once(self, sender: int, recipient: int, nonce: str) -> None:
         self.run(
-            self.parts.messages.send_message(
-                self.person(sender).id, self.person(recipient).id, "the same text", nonce
-            )
+            self.parts.messages.send_message(self.person(sender).id, self.person(recipient).id, "the same text", nonce)
         )
 
     @rule(who=PEOPLE, page=st.integers(1, 3))

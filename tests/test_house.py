@@ -86,7 +86,9 @@ def test_hypercorn_knows_every_key_of_its_settings() -> None:
 def test_hypercorn_makes_its_handshakes_where_we_replace_them() -> None:
     """An upgrade of Hypercorn that moves them must not bring compression back unseen."""
     assert "Handshake(" in Path(ws_stream.__file__).read_text()
-    names = {node.id for node in ast.walk(ast.parse(Path(ws_stream.__file__).read_text())) if isinstance(node, ast.Name)}
+    names = {
+        node.id for node in ast.walk(ast.parse(Path(ws_stream.__file__).read_text())) if isinstance(node, ast.Name)
+    }
     assert {"Handshake", "PerMessageDeflate"} <= names
 
 

@@ -1,6 +1,7 @@
 """Listeners: what is handed on without a read, what needs one, and that nothing is lost in between."""
 
 import asyncio
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -106,12 +107,13 @@ HISTORIES = st.lists(
 
 @given(HISTORIES, st.data())
 def test_a_listener_ends_up_with_everything_whatever_becomes_of_the_wake_ups(
-    history: list[tuple[str, int]], data: st.DataObject
+    history: list[tuple[str, int]], data: Any
 ) -> None:
     """A model of the database (newest per name) against what a listener is told, with reads that overlap wakes."""
     rows: dict[str, int] = {}
     known: dict[str, int] = {}
-    listener, clock, late = Listener(SUSAN), 0, []
+    listener, clock = Listener(SUSAN), 0
+    late: list[Wake] = []
     for fate, number in history:
         name, clock = f"n{number}", clock + 1
         rows[name] = clock

@@ -85,9 +85,7 @@ async def truth(parts: Parts) -> tuple[int, int, list[Message]]:
     return mailbox.unread_message_count, counted or 0, list(messages)
 
 
-def check_with(
-    poller: Poller, unread: Callable[[list[Message]], int]
-) -> Callable[[Parts], Awaitable[None]]:
+def check_with(poller: Poller, unread: Callable[[list[Message]], int]) -> Callable[[Parts], Awaitable[None]]:
     async def check(parts: Parts) -> None:
         counter, counted, messages = await truth(parts)
         assert counter == counted == unread(messages)
@@ -98,7 +96,9 @@ def check_with(
     return check
 
 
-async def everybody(template: Path, make: Callable[[Poller], list[Script]], unread: Callable[[list[Message]], int]) -> int:
+async def everybody(
+    template: Path, make: Callable[[Poller], list[Script]], unread: Callable[[list[Message]], int]
+) -> int:
     """Run all interleavings of what ``make`` makes around a poller of each run's own."""
     current = Poller()
 

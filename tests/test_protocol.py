@@ -59,6 +59,8 @@ def test_a_bare_json_number_is_an_acknowledgement(text: str) -> None:
     assert protocol.is_acknowledgement(text)
 
 
-@pytest.mark.parametrize("text", ["", "NaN", "Infinity", "1e999", "01", "1.", '"1"', "[1]", "{}", "null", "true", "1 2"])
+@pytest.mark.parametrize(
+    "text", ["", "NaN", "Infinity", "1e999", "01", "1.", '"1"', "[1]", "{}", "null", "true", "1 2"]
+)
 def test_anything_else_is_none(text: str) -> None:
     assert not protocol.is_acknowledgement(text)

@@ -44,9 +44,7 @@ def test_every_setting_can_be_set() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "name", ["SIGN_IN_LIMIT", "SEND_LIMIT", "REGISTER_LIMIT", "TABS_PER_USER", "TABS_PER_ADDRESS"]
-)
+@pytest.mark.parametrize("name", ["SIGN_IN_LIMIT", "SEND_LIMIT", "REGISTER_LIMIT", "TABS_PER_USER", "TABS_PER_ADDRESS"])
 def test_an_empty_limit_means_none(name: str) -> None:
     chosen = Settings.from_environ({f"MICROBLOG_{name}": ""})
     assert getattr(chosen, name.lower()) is None

@@ -22,7 +22,7 @@ SERVER_ENVIRONMENT = {"MICROBLOG_HEARTBEAT": "0.2", "MICROBLOG_SWEEP": "0.5"}
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for the tests that leave it as it was; it must have logged nothing at the end (I7)."""
-    with Server(tmp_path_factory.mktemp("server"), **SERVER_ENVIRONMENT) as server:
+    with Server(tmp_path_factory.mktemp("server"), environ=SERVER_ENVIRONMENT) as server:
         yield server
     assert server.logged() == ""
 
@@ -82,7 +82,7 @@ async def closed(tab: ClientConnection) -> ConnectionClosed:
 
 
 def code(end: ConnectionClosed) -> int | None:
-    return end.rcvd and end.rcvd.code
+    return end.rcvd.code if end.rcvd else None
 
 
 # Poll
@@ -104,7 +104,20 @@ def test_a_poll_answers_what_is_newer_and_when_to_ask_again(alice: Person, bob: 
     assert bob.client.head("/notifications").status_code == 200
 
 
-BAD_QUERIES = ["since=nan", "since=inf", "since=-1", "since=1e309", "since=", "since=x", "since=1&since=1", "wait=x", "wait=nan", "wait=1&wait=1", "wait=", "&".join(["name=x"] * 101)]
+BAD_QUERIES = [
+    "since=nan",
+    "since=inf",
+    "since=-1",
+    "since=1e309",
+    "since=",
+    "since=x",
+    "since=1&since=1",
+    "wait=x",
+    "wait=nan",
+    "wait=1&wait=1",
+    "wait=",
+    "&".join(["name=x"] * 101),
+]
 
 
 @pytest.mark.parametrize("query", BAD_QUERIES)
@@ -123,7 +136,15 @@ def test_without_a_session_there_is_a_401_and_never_a_redirect(shared: Server, c
         assert answer.json()["status"] == 401
 
 
-ORIGINS = ["https://evil.example", "null", "http://127.0.0.1", "http://127.0.0.1:1", "http://localhost:8000", "", "http://127.0.0.1.evil.example"]
+ORIGINS = [
+    "https://evil.example",
+    "null",
+    "http://127.0.0.1",
+    "http://127.0.0.1:1",
+    "http://localhost:8000",
+    "",
+    "http://127.0.0.1.evil.example",
+]
 
 
 @pytest.mark.parametrize("origin", ORIGINS)
@@ -227,7 +248,16 @@ async def test_a_client_that_never_acknowledges_is_left_alone(bob: Person) -> No
             await frame(tab)
 
 
-REFUSED_FRAMES = [("no number", 1003), ("[]", 1003), ("NaN", 1003), ("1e999", 1003), (b"1", 1003), (b"", 1003), ("", 1003), ("1" * 4097, 1009)]
+REFUSED_FRAMES = [
+    ("no number", 1003),
+    ("[]", 1003),
+    ("NaN", 1003),
+    ("1e999", 1003),
+    (b"1", 1003),
+    (b"", 1003),
+    ("", 1003),
+    ("1" * 4097, 1009),
+]
 
 
 @pytest.mark.parametrize(("sent", "expected"), REFUSED_FRAMES)
@@ -297,7 +327,13 @@ async def test_another_process_is_heard_of_by_the_sweep(shared: Server, bob: Per
     async with socket_to(bob) as tab:
         await frame(tab)
         command = await asyncio.create_subprocess_exec(
-            *COMMAND, "user", "password", "bob", cwd=shared.folder, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
+            *COMMAND,
+            "user",
+            "password",
+            "bob",
+            cwd=shared.folder,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
         )
         await command.communicate(f"{shared.password}\n".encode())
         assert command.returncode == 0

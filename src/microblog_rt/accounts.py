@@ -16,11 +16,11 @@ from typing import NamedTuple
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from microblog_rt.errors import Invalid, N_, NotFound
+from microblog_rt.errors import N_, Invalid, NotFound
 from microblog_rt.models import EMAIL_LENGTH, EPOCH, MICROSECOND, USERNAME_LENGTH, User
 from microblog_rt.notifications import Notifications
 from microblog_rt.protocol import Wake
-from microblog_rt.storage import Storage, Transaction, clock
+from microblog_rt.storage import Storage, clock
 from microblog_rt.storage import accounts as rows
 from microblog_rt.storage.accounts import Visit
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import secrets
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,7 +54,7 @@ def create_app(settings: Settings) -> Quart:
     app.extensions["parts"] = parts
 
     @app.while_serving
-    async def living() -> AsyncIterator[None]:
+    async def living() -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(parts.storage.close)
             await stack.enter_async_context(_running(parts.feed.relay(parts.bus)))

@@ -39,9 +39,7 @@ class Feed:
         await self._accounts.note_use(reader, page.last_used)
         return page.notices
 
-    async def hold(
-        self, reader: Reader, since: int, names: Collection[str], seconds: float
-    ) -> list[Notice]:
+    async def hold(self, reader: Reader, since: int, names: Collection[str], seconds: float) -> list[Notice]:
         """What is newer than ``since`` as soon as there is something; empty after ``seconds``. Raises SignedOut."""
         async with aclosing(self.follow(reader, since, names, heartbeat=seconds)) as pages:
             try:
@@ -109,18 +107,14 @@ class Feed:
             else:
                 self._hub.wake(word)
 
-    async def _catch_up(
-        self, reader: Reader, since: int, names: Collection[str], listener: Listener
-    ) -> rows.Page:
+    async def _catch_up(self, reader: Reader, since: int, names: Collection[str], listener: Listener) -> rows.Page:
         listener.reading()
         page = await self._read(reader, since, names)
         listener.has_read(page.clock)
         return page
 
     async def _read(self, reader: Reader, since: int, names: Collection[str]) -> rows.Page:
-        page = await rows.since(
-            self._storage, reader.token_hash, reader.user_id, since, names, clock.now()
-        )
+        page = await rows.since(self._storage, reader.token_hash, reader.user_id, since, names, clock.now())
         if page is None:
             raise SignedOut
         return page

@@ -7,7 +7,7 @@ import hashlib
 from datetime import datetime
 from typing import NamedTuple
 
-from microblog_rt.errors import Invalid, N_
+from microblog_rt.errors import N_, Invalid
 from microblog_rt.models import MESSAGE_LENGTH, User
 from microblog_rt.notifications import Notifications, follow_up, replace
 from microblog_rt.protocol import UNREAD_MESSAGE_COUNT, Notice

@@ -137,9 +137,7 @@ class Message(Base):
     timestamp: Mapped[datetime] = mapped_column(Moment)
     idempotency_key: Mapped[str | None] = mapped_column(String(64))
 
-    author: Mapped[User] = relationship(
-        back_populates="messages_sent", foreign_keys=[sender_id], lazy="raise"
-    )
+    author: Mapped[User] = relationship(back_populates="messages_sent", foreign_keys=[sender_id], lazy="raise")
     recipient: Mapped[User] = relationship(
         back_populates="messages_received", foreign_keys=[recipient_id], lazy="raise"
     )

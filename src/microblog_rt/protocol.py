@@ -49,9 +49,7 @@ class Wake:
 
     __slots__ = ("clock", "follows", "notice", "user_id")
 
-    def __init__(
-        self, user_id: int, clock: int, follows: int | None = None, notice: Notice | None = None
-    ) -> None:
+    def __init__(self, user_id: int, clock: int, follows: int | None = None, notice: Notice | None = None) -> None:
         self.user_id = user_id
         self.clock = clock
         self.follows = follows

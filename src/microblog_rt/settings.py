@@ -20,9 +20,9 @@ SECRET_KEY_LENGTH = 16
 
 
 class Limit(NamedTuple):
-    """At most ``count`` in any ``seconds``."""
+    """At most ``times`` in any ``seconds``."""
 
-    count: int
+    times: int
     seconds: int
 
 

@@ -44,7 +44,7 @@ class Console(code.InteractiveConsole):
 
     def runcode(self, compiled: CodeType) -> None:
         try:
-            result = FunctionType(compiled, self.locals)()  # type: ignore[arg-type]
+            result = FunctionType(compiled, self.locals)()
             if inspect.iscoroutine(result):
                 self._runner.run(result)
         except SystemExit:

@@ -22,9 +22,7 @@ async def test_the_badge_counts_each_message_within_a_second_and_without_a_reloa
     assert not proxy.passed["long poll"]
 
 
-async def test_opening_messages_clears_the_badge_in_every_tab(
-    sender: Sender, bob: Human, timings: Timings
-) -> None:
+async def test_opening_messages_clears_the_badge_in_every_tab(sender: Sender, bob: Human, timings: Timings) -> None:
     reading, other = bob.tabs[0], await bob.tab("/")
     await sender.send("bob", "one")
     await sender.send("bob", "two")
@@ -37,9 +35,7 @@ async def test_opening_messages_clears_the_badge_in_every_tab(
     assert await other.history() == ["", "1", "2", ""]
 
 
-async def test_a_message_that_arrives_while_messages_is_open_stays_counted(
-    sender: Sender, bob: Human
-) -> None:
+async def test_a_message_that_arrives_while_messages_is_open_stays_counted(sender: Sender, bob: Human) -> None:
     await sender.send("bob", "before")
     (tab,) = bob.tabs
     await tab.open("/messages")

@@ -35,7 +35,7 @@ class Browser:
         return field(await text(answer), "csrf_token")
 
     async def register(self, name: str, **more: str) -> Response:
-        fields = {"username": name, "password": PASSWORD, "password2": PASSWORD, **more}
+        fields: dict[str, Any] = {"username": name, "password": PASSWORD, "password2": PASSWORD, **more}
         return await self.post("/auth/register", **fields)
 
 

@@ -1,6 +1,7 @@
 """The pages: what people see, and what bad input gets: a clear answer, a kept form, nothing lost."""
 
 import re
+from typing import Any
 
 import pytest
 from quart import Quart
@@ -59,7 +60,7 @@ async def test_a_name_that_is_taken_is_told(stranger: Browser, join: Join) -> No
     assert "taken" in await text(answer)
 
 
-async def sign_in(browser: Browser, **fields: str) -> str:
+async def sign_in(browser: Browser, **fields: Any) -> str:
     answer = await browser.post("/auth/login", username="susan", password=PASSWORD, **fields)
     assert answer.status_code == 303
     return str(answer.location)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from sqlalchemy import case, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
-from microblog_rt.errors import Invalid, N_
+from microblog_rt.errors import N_, Invalid
 from microblog_rt.models import Mailbox, Session, User
 from microblog_rt.storage import Reading, Transaction
 
@@ -73,9 +73,7 @@ async def note_use(tx: Transaction, token_hash: str, now: int, idle: dict[bool, 
     await tx.execute(statement, execution_options={"synchronize_session": False})
 
 
-def add_session(
-    tx: Transaction, user_id: int, token_hash: str, remembered: bool, now: int, expires: int
-) -> None:
+def add_session(tx: Transaction, user_id: int, token_hash: str, remembered: bool, now: int, expires: int) -> None:
     """Insert a session that begins ``now``."""
     row = {"created": now, "last_used": now, "expires": expires}
     tx.add(Session(token_hash=token_hash, user_id=user_id, remembered=remembered, **row))

@@ -17,9 +17,9 @@ class AlreadySent(Exception):
 
 async def add(tx: Transaction, **values: Any) -> None:
     """Insert one message; raises AlreadySent where its sender has used its idempotency key before."""
-    statement = insert(Message).values(**values).returning(Message.id)
-    statement = statement.on_conflict_do_nothing(index_elements=["sender_id", "idempotency_key"])
-    if (await tx.execute(statement)).scalar_one_or_none() is None:
+    row = insert(Message).values(**values)
+    row = row.on_conflict_do_nothing(index_elements=["sender_id", "idempotency_key"])
+    if (await tx.execute(row.returning(Message.id))).scalar_one_or_none() is None:
         raise AlreadySent
 
 

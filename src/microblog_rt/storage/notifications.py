@@ -55,12 +55,10 @@ async def since(
     return Page(notices, rows[0].clock, rows[0].last_used, rows[0].expires)
 
 
-def _newer_than_cursor(named: bool) -> Select[tuple[int, int, int, str, str, int]]:
+def _newer_than_cursor(named: bool) -> Select[int, int, int, str, str, int]:
     timestamp = type_coerce(Notification.timestamp, BigInteger)
     cursor = bindparam("cursor", type_=BigInteger)
-    newer = and_(
-        Notification.user_id == Mailbox.user_id, or_(timestamp > cursor, cursor > Mailbox.clock)
-    )
+    newer = and_(Notification.user_id == Mailbox.user_id, or_(timestamp > cursor, cursor > Mailbox.clock))
     if named:
         newer = and_(newer, Notification.name.in_(bindparam("names", expanding=True)))
     return (

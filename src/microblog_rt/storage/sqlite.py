@@ -102,10 +102,13 @@ class OneHopCursor:
         return self
 
     async def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
-        await self._connection._execute(self._run, sqlite3.Cursor.execute, sql, parameters)
+        await self._cross(sqlite3.Cursor.execute, sql, parameters)
 
     async def executemany(self, sql: str, parameters: Iterable[Sequence[Any]]) -> None:
-        await self._connection._execute(self._run, sqlite3.Cursor.executemany, sql, parameters)
+        await self._cross(sqlite3.Cursor.executemany, sql, parameters)
+
+    async def _cross(self, execute: Any, sql: str, parameters: Any) -> None:
+        await self._connection._execute(self._run, execute, sql, parameters)  # type: ignore[no-untyped-call]
 
     def _run(self, execute: Any, sql: str, parameters: Any) -> None:
         cursor = self._connection._conn.cursor()

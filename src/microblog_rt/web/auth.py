@@ -7,7 +7,7 @@ from quart import Blueprint, redirect, request, session, url_for
 from quart.typing import ResponseReturnValue
 from wtforms import BooleanField, EmailField, Form, PasswordField, StringField, SubmitField
 
-from microblog_rt.errors import Invalid, N_
+from microblog_rt.errors import N_, Invalid
 from microblog_rt.models import EMAIL_LENGTH, USERNAME_LENGTH, User
 from microblog_rt.web.forms import blame, filled, keeps_form, say, show, submitted
 from microblog_rt.web.languages import gettext, lazy
@@ -32,9 +32,7 @@ class LoginForm(Form):
 
 class RegisterForm(Form):
     username = StringField(lazy(N_("Username")), filters=[_stripped], render_kw=NAME)
-    email = EmailField(
-        lazy(N_("Email")), render_kw={"autocomplete": "email", "maxlength": EMAIL_LENGTH}
-    )
+    email = EmailField(lazy(N_("Email")), render_kw={"autocomplete": "email", "maxlength": EMAIL_LENGTH})
     password = PasswordField(lazy(N_("Password")), render_kw={"autocomplete": "new-password"})
     password2 = PasswordField(lazy(N_("Repeat password")), render_kw={"autocomplete": "new-password"})
     submit = SubmitField(lazy(N_("Register")))

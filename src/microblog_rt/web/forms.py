@@ -7,7 +7,7 @@ The token lives in Quart's signed cookie and comes back in the field ``csrf_toke
 import hmac
 import secrets
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from quart import Quart, Response, flash, g, make_response, render_template, request, session
 from quart.typing import RouteCallable
@@ -51,7 +51,7 @@ def csrf_token() -> str:
 
 def keeps_form(view: RouteCallable) -> RouteCallable:
     """A view that asks ``submitted`` before it does anything, and else shows its form again."""
-    view.keeps_form = True  # type: ignore[attr-defined]
+    cast(Any, view).keeps_form = True
     return view
 
 

@@ -1,6 +1,6 @@
 """quart-babel behind one module: which language a page is in, and its words."""
 
-from typing import Any
+from typing import Any, cast
 
 from babel.support import LazyProxy
 from quart import Quart, request
@@ -28,9 +28,9 @@ def said(error: Refused) -> str:
     return gettext(error.sentence, **error.values)
 
 
-def lazy(sentence: str) -> LazyProxy:
+def lazy(sentence: str) -> str:
     """A sentence of ours that is translated when it is shown. Never one with user text: it is not escaped."""
-    return LazyProxy(gettext, sentence, enable_cache=False)
+    return cast(str, LazyProxy(gettext, sentence, enable_cache=False))
 
 
 def _preferred() -> str:

@@ -9,7 +9,7 @@ from quart.typing import ResponseReturnValue
 from wtforms import Form, HiddenField, SubmitField, TextAreaField
 
 from microblog_rt import protocol
-from microblog_rt.errors import BadRequest, Invalid, N_
+from microblog_rt.errors import N_, BadRequest, Invalid
 from microblog_rt.models import MESSAGE_LENGTH
 from microblog_rt.web import paging
 from microblog_rt.web.forms import blame, filled, keeps_form, say, show, submitted

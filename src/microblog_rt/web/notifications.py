@@ -15,7 +15,7 @@ from quart import Quart
 
 from microblog_rt import protocol
 from microblog_rt.accounts import Reader
-from microblog_rt.errors import BadRequest, Draining, N_, Refused, Unavailable
+from microblog_rt.errors import N_, BadRequest, Draining, Refused, Unavailable
 from microblog_rt.protocol import Notice
 from microblog_rt.settings import Settings
 from microblog_rt.web import origin

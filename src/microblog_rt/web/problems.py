@@ -13,10 +13,10 @@ from quart import Quart, Response, make_response, render_template, request
 from werkzeug.exceptions import HTTPException
 
 from microblog_rt.errors import (
+    N_,
     BadRequest,
     Draining,
     Forbidden,
-    N_,
     NotFound,
     Refused,
     SignedOut,

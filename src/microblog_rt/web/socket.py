@@ -33,7 +33,7 @@ NOT_ACKNOWLEDGED = 4408
 FRAME_LIMIT = 4096  # bytes
 FRAMES, FRAMES_SECONDS = 20, 10.0
 HEARTBEATS_UNANSWERED = 2
-RETURN_WITHIN = 2.0  # seconds, after a restart
+RETURN_WITHIN = 2000  # milliseconds, after a restart
 
 
 class Closing(Exception):
@@ -52,9 +52,7 @@ class Socket:
         self._feed = feed
         self._heartbeat = heartbeat
 
-    async def serve(
-        self, reader: Reader, since: int, names: frozenset[str], receive: Receive, send: Send
-    ) -> None:
+    async def serve(self, reader: Reader, since: int, names: frozenset[str], receive: Receive, send: Send) -> None:
         """Talk with one client until one of both ends it; raises Refused where it must not even begin."""
         feed = self._feed.follow(reader, since, names, heartbeat=self._heartbeat)
         async with aclosing(feed) as pages:
@@ -69,18 +67,14 @@ class Socket:
                     await send({"type": "websocket.close", "code": closing.code, "reason": closing.reason})
 
 
-async def _talk(
-    first: list[Notice], pages: AsyncGenerator[list[Notice]], receive: Receive, send: Send
-) -> None:
+async def _talk(first: list[Notice], pages: AsyncGenerator[list[Notice]], receive: Receive, send: Send) -> None:
     client = Client()
     async with asyncio.TaskGroup() as group:
         group.create_task(_hear(client, receive))
         await _tell(first, pages, client, send)
 
 
-async def _tell(
-    first: list[Notice], pages: AsyncGenerator[list[Notice]], client: "Client", send: Send
-) -> None:
+async def _tell(first: list[Notice], pages: AsyncGenerator[list[Notice]], client: "Client", send: Send) -> None:
     try:
         await send({"type": "websocket.send", "text": protocol.frame(first)})
         async for notices in pages:
@@ -88,7 +82,7 @@ async def _tell(
                 client.expect_acknowledgement()
             await send({"type": "websocket.send", "text": protocol.frame(notices)})
     except Draining:
-        raise Closing(close_code(Draining()), f"{random.uniform(0, RETURN_WITHIN) * 1000:.0f}") from None
+        raise Closing(close_code(Draining()), str(_milliseconds_to_wait())) from None
     except Refused as error:
         raise Closing(close_code(error), error.code) from None
     except Closing:
@@ -138,6 +132,11 @@ class Client:
         if len(self._heard) == FRAMES and now - self._heard[0] < FRAMES_SECONDS:
             raise Closing(POLICY_VIOLATION)
         self._heard.append(now)
+
+
+def _milliseconds_to_wait() -> int:
+    # Each its own: a herd that comes back at once would be the next outage.
+    return random.randrange(RETURN_WITHIN)  # noqa: S311
 
 
 def _first(group: BaseExceptionGroup[Closing]) -> Closing:
