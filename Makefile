@@ -5,12 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 BIND ?= 127.0.0.1:8000
 
-.PHONY: run test lint types contract python javascript wheel bench lock format clean tools
+.PHONY: run test lint types python javascript wheel bench lock format clean tools
 
 run: $(VENV)/run.stamp
 	$(BIN)/microblog-rt serve --demo --bind $(BIND)
 
-test: lint types contract javascript python wheel
+test: lint types javascript python wheel
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
@@ -18,9 +18,6 @@ lint: $(VENV)/dev.stamp
 
 types: $(VENV)/dev.stamp
 	$(BIN)/mypy
-
-contract: $(VENV)/dev.stamp
-	$(BIN)/lint-imports
 
 python: $(VENV)/dev.stamp tools
 	$(BIN)/python -m pytest --ignore tests/wheel

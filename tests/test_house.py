@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,12 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pyt
     assert migrations.current(url) is None
     with create_engine(f"sqlite:///{tmp_path}/test.db").connect() as connection:
         assert inspect(connection).get_table_names() == []
+
+
+def test_imports_go_downwards_only() -> None:
+    result = subprocess.run([Path(sys.executable).with_name("lint-imports")], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
+    assert "4 kept, 0 broken" in result.stdout
 
 
 def test_alembics_folder_is_no_package() -> None:

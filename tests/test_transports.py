@@ -117,6 +117,7 @@ BAD_QUERIES = [
     "wait=1&wait=1",
     "wait=",
     "&".join(["name=x"] * 101),
+    "&".join(["name=x"] * 1000),
 ]
 
 

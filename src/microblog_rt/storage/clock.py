@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from sqlalchemy import case, func, select, update
+from sqlalchemy import case, select, update
 from sqlalchemy.sql import ColumnElement
 
 from microblog_rt.errors import NotFound
@@ -63,7 +63,9 @@ async def tick_to_mark(tx: Transaction, user_id: int, up_to: int | None) -> Tick
 
     ``up_to`` is clamped to the clock before the tick: nobody has read what was not there yet. None: all there is.
     """
-    mark = Mailbox.clock if up_to is None else func.min(up_to, Mailbox.clock)
+    mark: ColumnElement[int] = Mailbox.clock.expression
+    if up_to is not None:
+        mark = case((Mailbox.clock < up_to, Mailbox.clock), else_=up_to)
     statement = (
         update(Mailbox)
         .where(Mailbox.user_id == user_id, mark > Mailbox.last_message_read_time)
