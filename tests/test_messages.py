@@ -1,13 +1,17 @@
 """The verbs: sending, marking, telling; what is refused."""
 
 import asyncio
+import sqlite3
+from contextlib import closing
 
 import pytest
 
 from microblog_rt.app import Parts
 from microblog_rt.errors import BadRequest, Invalid, NotFound
+from microblog_rt.hub import Hub
 from microblog_rt.models import User
-from microblog_rt.protocol import UNREAD_MESSAGE_COUNT, cursor_of
+from microblog_rt.protocol import UNREAD_MESSAGE_COUNT, Wake, cursor_of
+from microblog_rt.settings import Settings
 from tests.clients import signed_in
 
 
@@ -130,6 +134,26 @@ async def test_a_cancelled_request_sends_its_message_all_the_same(parts: Parts, 
         await sending
     await asyncio.gather(*parts.storage._running)
     assert await bodies(parts, susan) == ["hello"]
+
+
+async def test_nobody_is_told_before_the_commit(
+    parts: Parts, settings: Settings, susan: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the wake-up goes out, another connection sees what it is about, for every verb."""
+    seen: list[int] = []
+
+    def look(_: Hub, wake: Wake) -> None:
+        with closing(sqlite3.connect(str(settings.sqlite_file))) as other:
+            (clock,) = other.execute("SELECT clock FROM mailbox WHERE user_id = ?", (wake.user_id,)).fetchone()
+        seen.append(clock - wake.clock)
+
+    monkeypatch.setattr(Hub, "wake", look)
+    await parts.messages.send_message(susan.id, susan.id, "hello")
+    await parts.messages.mark_read(susan.id)
+    await parts.notifications.add_notification(susan.id, "x", 1)
+    await parts.accounts.end_session(await signed_in(parts, susan))
+    await parts.accounts.set_password("susan", "another password")
+    assert seen == [0] * 5
 
 
 async def test_a_notification_replaces_the_older_of_its_name(parts: Parts, susan: User) -> None:

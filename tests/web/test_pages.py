@@ -371,6 +371,15 @@ async def test_every_page_forbids_inline_script_and_style_and_has_none(join: Joi
         assert not re.search(r"<script(?![^>]*\ssrc=)|<style|\sstyle=|\son\w+=", page), path
 
 
+async def test_static_files_are_looked_for_anew_and_not_sent_again(stranger: Browser) -> None:
+    """Else an upgrade would mix old modules with new ones."""
+    answer = await stranger.get("/static/rt/main.js")
+    assert (answer.status_code, answer.content_type) == (200, "text/javascript; charset=utf-8")
+    assert answer.headers["Cache-Control"] == "no-cache"
+    again = await stranger.get("/static/rt/main.js", headers={"If-None-Match": answer.headers["ETag"]})
+    assert again.status_code == 304
+
+
 async def test_pages_speak_the_language_that_the_browser_prefers(stranger: Browser) -> None:
     spanish = await text(await stranger.get("/auth/login", headers={"Accept-Language": "es-MX,es;q=0.9,en;q=0.5"}))
     other = await text(await stranger.get("/auth/login", headers={"Accept-Language": "de"}))

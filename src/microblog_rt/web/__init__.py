@@ -13,7 +13,7 @@ Not here: what the verbs do (``accounts``, ``messages``, ``feed``).
 
 from datetime import timedelta
 
-from quart import Quart, Response
+from quart import Quart, Response, request
 
 from microblog_rt import files
 from microblog_rt.settings import Settings
@@ -82,5 +82,6 @@ def _answer_with_headers(app: Quart, settings: Settings) -> None:
     @app.after_request
     async def add_headers(response: Response) -> Response:
         response.headers.update(headers)
-        response.headers.setdefault("Cache-Control", "no-store")
+        # Modules import each other by plain names: after an upgrade none of them may be the old one.
+        response.headers["Cache-Control"] = "no-cache" if request.endpoint == "static" else "no-store"
         return response
