@@ -1,6 +1,7 @@
 """``python -m benchmarks [memory] [deliver] [poll] [send]``: the table on stdout, how far it is on stderr."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Protocol, cast
@@ -29,6 +30,8 @@ BENCHMARKS = {
 def main() -> None:
     """Run what the command line names, or everything."""
     chosen = _chosen()
+    # The server must not outlive this process, nor its folder.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     meter.allow_descriptors(max(BENCHMARKS[name].DESCRIPTORS for name in chosen))
     _say("making people")
     with world() as people:

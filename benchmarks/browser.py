@@ -22,11 +22,7 @@ HEADERS = (
     "Cache-Control: no-cache\r\n"
     "Pragma: no-cache\r\n"
 )
-HINTS = (
-    'sec-ch-ua: "Chromium";v="141", "Not?A_Brand";v="8"\r\n'
-    "sec-ch-ua-mobile: ?0\r\n"
-    'sec-ch-ua-platform: "Linux"\r\n'
-)
+HINTS = 'sec-ch-ua: "Chromium";v="141", "Not?A_Brand";v="8"\r\nsec-ch-ua-mobile: ?0\r\nsec-ch-ua-platform: "Linux"\r\n'
 FETCHED = "Accept: */*\r\nSec-Fetch-Dest: empty\r\nSec-Fetch-Mode: cors\r\nSec-Fetch-Site: same-origin\r\n"
 TYPE = "Content-Type: application/x-www-form-urlencoded\r\n"
 PATIENCE = 30.0  # seconds for one answer
@@ -64,9 +60,7 @@ class Connection:
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         length = re.search(r"(?i)\r\ncontent-length: *([0-9]+)", head)
         assert length, head
-        return Answer(
-            int(head.split(" ", 2)[1]), head, (await self._reader.readexactly(int(length[1]))).decode()
-        )
+        return Answer(int(head.split(" ", 2)[1]), head, (await self._reader.readexactly(int(length[1]))).decode())
 
 
 @asynccontextmanager

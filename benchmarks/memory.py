@@ -47,8 +47,6 @@ def _figures(before: Memory, idle: Memory, later: Memory, opened: Used) -> list[
         Figure(f"memory of an {WHAT}", "KiB", growth[0], TARGET, note="RSS"),
         Figure("  its proportional share (PSS)", "KiB", growth[1]),
         Figure("  the process's own (USS)", "KiB", growth[2]),
-        Figure(
-            "  after a heartbeat and its acknowledgement", "KiB", (later.rss - before.rss) / TABS, note="RSS"
-        ),
+        Figure("  after a heartbeat and its acknowledgement", "KiB", (later.rss - before.rss) / TABS, note="RSS"),
         Figure("  CPU to open it", "ms", opened.server / TABS * 1e3, load=opened.load / TABS * 1e3),
     ]

@@ -85,6 +85,16 @@ def test_a_wake_up_during_a_read_that_the_read_covers_needs_no_other() -> None:
     assert not listener.must_read
 
 
+def test_a_notice_during_a_read_that_the_read_does_not_cover_is_kept() -> None:
+    listener = at(10)
+    listener.reading()
+    listener.wake(wake(11, follows=10, name="a"))
+    listener.wake(wake(12, follows=11, name="b"))
+    listener.has_read(11)
+    assert not listener.must_read
+    assert told(listener) == [12]
+
+
 def test_a_gap_during_a_read_needs_another_read() -> None:
     listener = at(10)
     listener.reading()
@@ -101,7 +111,7 @@ def test_a_session_end_breaks_the_chain_so_that_the_next_notice_needs_a_read() -
 
 
 HISTORIES = st.lists(
-    st.tuples(st.sampled_from(["carried", "bare", "lost", "late", "gap"]), st.integers(0, 2)), max_size=40
+    st.tuples(st.sampled_from(["carried", "during a read", "bare", "lost", "late", "gap"]), st.integers(0, 2)), max_size=40
 )
 
 
@@ -115,10 +125,13 @@ def test_a_listener_ends_up_with_everything_whatever_becomes_of_the_wake_ups(
     listener, clock = Listener(SUSAN), 0
     late: list[Wake] = []
     for fate, number in history:
+        before = dict(rows)
         name, clock = f"n{number}", clock + 1
         rows[name] = clock
         if fate == "gap":
             listener.distrust()
+        elif fate == "during a read":
+            read(listener, before, known, clock - 1, meanwhile=wake(clock, clock - 1, name))
         elif fate == "late":
             late.append(wake(clock, clock - 1, name))
         elif fate != "lost":
@@ -136,14 +149,22 @@ def test_a_listener_ends_up_with_everything_whatever_becomes_of_the_wake_ups(
 def look(listener: Listener, rows: dict[str, int], known: dict[str, int], clock: int) -> None:
     """What the feed does once it is woken."""
     if listener.must_read:
-        listener.reading()
-        seen = {name: stamp for name, stamp in rows.items() if stamp > max(known.values(), default=0)}
-        known.update(seen)
-        listener.has_read(clock)
+        read(listener, rows, known, clock)
     else:
         for notice in listener.take():
             assert notice.timestamp > max(known.values(), default=0)
             known[notice.name] = notice.timestamp
+
+
+def read(
+    listener: Listener, rows: dict[str, int], known: dict[str, int], clock: int, meanwhile: Wake | None = None
+) -> None:
+    """A read that sees ``rows`` at ``clock``, while a wake-up may come."""
+    listener.reading()
+    if meanwhile:
+        listener.wake(meanwhile)
+    known.update({name: stamp for name, stamp in rows.items() if stamp > max(known.values(), default=0)})
+    listener.has_read(clock)
 
 
 async def test_waiting_ends_with_a_wake_up() -> None:
