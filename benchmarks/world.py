@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from quart import Quart
 from tests.living import Server
@@ -51,8 +51,7 @@ class World(NamedTuple):
         """A server on a copy of this world, and its process id; it has ended when the block is left."""
         with TemporaryDirectory(prefix=PREFIX) as copy:
             shutil.copytree(self.folder, copy, dirs_exist_ok=True)
-            chosen: dict[str, Any] = {**UNLIMITED, **environ}
-            with Server(Path(copy), **chosen) as server:
+            with Server(Path(copy), environ=UNLIMITED | environ) as server:
                 assert server.process is not None
                 yield server, server.process.pid
             assert "Traceback" not in server.logged(), server.logged()

@@ -73,9 +73,10 @@ def environ() -> dict[str, str]:
 
 @pytest.fixture
 def server(tmp_path: Path, environ: dict[str, str]) -> Iterator[Server]:
-    """A server process of its own, with the demo accounts, in an empty folder."""
-    with Server(tmp_path, port=None, **environ) as server:
+    """A server process of its own, with the demo accounts, in an empty folder; its log stays clean."""
+    with Server(tmp_path, environ=environ) as server:
         yield server
+    assert "Traceback" not in server.logged(), server.logged()
 
 
 @pytest_asyncio.fixture(loop_scope="session")
