@@ -111,7 +111,8 @@ def test_a_session_end_breaks_the_chain_so_that_the_next_notice_needs_a_read() -
 
 
 HISTORIES = st.lists(
-    st.tuples(st.sampled_from(["carried", "during a read", "bare", "lost", "late", "gap"]), st.integers(0, 2)), max_size=40
+    st.tuples(st.sampled_from(["carried", "during a read", "bare", "lost", "late", "gap"]), st.integers(0, 2)),
+    max_size=40,
 )
 
 

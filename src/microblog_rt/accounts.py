@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -53,9 +53,9 @@ class Accounts:
 
     async def register(self, username: str, password: str, email: str | None = None) -> User:
         """Make an account with an empty mailbox; raises Invalid, naming the field."""
-        _check_username(username)
-        _check_password(password)
-        email = _checked_email(email)
+        email = (email or "").strip() or None
+        for fault in faults(username, password, email):
+            raise fault
         password_hash = await self._hash(password)
         return await self._storage.finish(self._register(username, email, password_hash))
 
@@ -83,7 +83,8 @@ class Accounts:
 
     async def set_password(self, username: str, password: str) -> None:
         """Set a password and end every session of that user; raises NotFound or Invalid."""
-        _check_password(password)
+        for fault in _password_faults(password):
+            raise fault
         user = await self.find(username)
         if user is None:
             raise NotFound(N_("There is nobody called %(name)s."), name=username)
@@ -168,26 +169,19 @@ def token_hash(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def _check_username(username: str) -> None:
+def faults(username: str, password: str, email: str | None) -> Iterator[Invalid]:
+    """All that is wrong with a registration, but for a name that is taken."""
     if not USERNAME.fullmatch(username):
-        raise Invalid("username", N_("A name has 2 to 64 letters (a to z), digits, “_”, “.” or “-”."))
+        yield Invalid("username", N_("A name has 2 to 64 letters (a to z), digits, “_”, “.” or “-”."))
     # A browser takes /user/.. for the way up.
-    if not username.strip("."):
-        raise Invalid("username", N_("A name needs more than dots."))
-
-
-def _check_password(password: str) -> None:
-    if len(password) not in PASSWORD_LENGTHS:
-        raise Invalid(
-            "password",
-            N_("A password has %(least)s to %(most)s characters."),
-            least=PASSWORD_LENGTHS[0],
-            most=PASSWORD_LENGTHS[-1],
-        )
-
-
-def _checked_email(email: str | None) -> str | None:
-    email = (email or "").strip()
+    elif not username.strip("."):
+        yield Invalid("username", N_("A name needs more than dots."))
     if email and (len(email) > EMAIL_LENGTH or not EMAIL.fullmatch(email)):
-        raise Invalid("email", N_("This is not an e-mail address."))
-    return email or None
+        yield Invalid("email", N_("This is not an e-mail address."))
+    yield from _password_faults(password)
+
+
+def _password_faults(password: str) -> Iterator[Invalid]:
+    if len(password) not in PASSWORD_LENGTHS:
+        least, most = PASSWORD_LENGTHS[0], PASSWORD_LENGTHS[-1]
+        yield Invalid("password", N_("A password has %(least)s to %(most)s characters."), least=least, most=most)

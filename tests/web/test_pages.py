@@ -53,6 +53,13 @@ async def test_a_bad_registration_is_shown_again_with_what_was_typed(
     assert PASSWORD not in page
 
 
+async def test_all_that_is_wrong_is_told_at_once(stranger: Browser) -> None:
+    answer = await stranger.register("a", email="nowhere", password="short", password2="other")
+    page = await text(answer)
+    for words in ("2 to 64", "8 to 1024", "differ", "not an e-mail address"):
+        assert words in page
+
+
 async def test_a_name_that_is_taken_is_told(stranger: Browser, join: Join) -> None:
     await join("susan")
     answer = await stranger.register("Susan")

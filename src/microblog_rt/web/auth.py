@@ -7,6 +7,7 @@ from quart import Blueprint, redirect, request, session, url_for
 from quart.typing import ResponseReturnValue
 from wtforms import BooleanField, EmailField, Form, PasswordField, StringField, SubmitField
 
+from microblog_rt import accounts
 from microblog_rt.errors import N_, Invalid
 from microblog_rt.models import EMAIL_LENGTH, USERNAME_LENGTH, User
 from microblog_rt.web.forms import blame, filled, keeps_form, say, show, submitted
@@ -32,7 +33,9 @@ class LoginForm(Form):
 
 class RegisterForm(Form):
     username = StringField(lazy(N_("Username")), filters=[_stripped], render_kw=NAME)
-    email = EmailField(lazy(N_("Email")), render_kw={"autocomplete": "email", "maxlength": EMAIL_LENGTH})
+    email = EmailField(
+        lazy(N_("Email")), filters=[_stripped], render_kw={"autocomplete": "email", "maxlength": EMAIL_LENGTH}
+    )
     password = PasswordField(lazy(N_("Password")), render_kw={"autocomplete": "new-password"})
     password2 = PasswordField(lazy(N_("Repeat password")), render_kw={"autocomplete": "new-password"})
     submit = SubmitField(lazy(N_("Register")))
@@ -60,9 +63,11 @@ async def register() -> ResponseReturnValue:
     if request.method == "GET" and current_user().signed_in:
         return redirect(await _next())
     form = await filled(RegisterForm)
-    if submitted(form):
+    if submitted(form) and not _blamed(form):
         try:
-            return await _welcome(await _register(form), remembered=False)
+            name, password = form.username.data or "", form.password.data or ""
+            user = await verbs().accounts.register(name, password, form.email.data)
+            return await _welcome(user, remembered=False)
         except Invalid as error:
             blame(form, error)
     return await show("register.html", form, next=await _next(""))
@@ -76,11 +81,15 @@ async def logout() -> ResponseReturnValue:
     return redirect(url_for("people.index"), HTTPStatus.SEE_OTHER)
 
 
-async def _register(form: RegisterForm) -> User:
+def _blamed(form: RegisterForm) -> bool:
+    """Show all that is wrong at once; whether anything is."""
     password = form.password.data or ""
+    wrong = list(accounts.faults(form.username.data or "", password, form.email.data))
     if password != (form.password2.data or ""):
-        raise Invalid("password2", N_("The two passwords differ."))
-    return await verbs().accounts.register(form.username.data or "", password, form.email.data)
+        wrong.append(Invalid("password2", N_("The two passwords differ.")))
+    for error in wrong:
+        blame(form, error)
+    return bool(wrong)
 
 
 async def _welcome(user: User, *, remembered: bool) -> ResponseReturnValue:
