@@ -26,11 +26,11 @@ def free_port() -> int:
 class Server:
     """One server process; ``stop`` and ``start`` keep its address and its database."""
 
-    def __init__(self, folder: Path, **environ: str) -> None:
+    def __init__(self, folder: Path, *, environ: dict[str, str] | None = None) -> None:
         self.folder = folder
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.environ = environ
+        self.environ = environ or {}
         self.log = folder / "server.log"
         self.process: subprocess.Popen[str] | None = None
         self.password = ""

@@ -22,7 +22,7 @@ SERVER_ENVIRONMENT = {"MICROBLOG_HEARTBEAT": "0.2", "MICROBLOG_SWEEP": "0.5"}
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for the tests that leave it as it was; it must have logged nothing at the end (I7)."""
-    with Server(tmp_path_factory.mktemp("server"), **SERVER_ENVIRONMENT) as server:
+    with Server(tmp_path_factory.mktemp("server"), environ=SERVER_ENVIRONMENT) as server:
         yield server
     assert server.logged() == ""
 

@@ -17,6 +17,7 @@ from microblog_rt.web.visitors import current_user, visitors
 
 blueprint = Blueprint("auth", __name__, url_prefix="/auth")
 
+EMAIL = {"autocomplete": "email", "maxlength": EMAIL_LENGTH}
 NAME = {"autocomplete": "username", "maxlength": USERNAME_LENGTH}
 
 
