@@ -178,7 +178,7 @@ async def test_a_session_of_somebody_else_reads_nothing(parts: Parts, reader: Re
 async def test_a_stream_closes_itself_when_its_session_runs_out(parts: Parts, susan: User) -> None:
     moment = clock.now()
     async with parts.storage.transaction() as tx:
-        rows.add_session(tx, susan.id, "short", True, moment, moment + 200_000)
+        await rows.add_session(tx, susan.id, "short", True, moment, moment + 200_000)
     tab = Client(parts, Reader(susan.id, "short"))
     await tab.connect()
     assert isinstance(await tab.refused(), SignedOut)

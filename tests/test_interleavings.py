@@ -173,7 +173,7 @@ async def test_the_write_lock_that_the_schedules_assume_is_real(template: Path) 
     """While one transaction is open, even before its first change, another cannot begin."""
     parts = assemble(Settings(database_url=f"sqlite+aiosqlite:///{template}", secret_key="0123456789abcdef"))
     async with parts.storage.transaction() as tx:
-        await tx.connection()
+        assert tx.in_transaction()
         other = sqlite3.connect(template, timeout=0, isolation_level=None)
         with pytest.raises(sqlite3.OperationalError, match="locked"):
             other.execute("BEGIN IMMEDIATE")

@@ -108,7 +108,7 @@ class Accounts:
         moment = clock.now()
         async with self._storage.transaction() as tx:
             await rows.forget_expired(tx, user_id, moment)
-            rows.add_session(tx, user_id, hashed, remembered, moment, moment + SESSION_IDLE[remembered])
+            await rows.add_session(tx, user_id, hashed, remembered, moment, moment + SESSION_IDLE[remembered])
 
     async def end_session(self, reader: Reader) -> None:
         """End one session: whatever listens with it is told to look again, and finds it gone."""

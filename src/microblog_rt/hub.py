@@ -18,7 +18,7 @@ NAMES_KEPT = 32
 class Listener:
     """One tab, from the moment it listens. ``position`` is the clock up to which it knows everything."""
 
-    __slots__ = ("_kept", "_reached", "_wanted", "_woken", "closing", "position", "user_id")
+    __slots__ = ("_alarm", "_kept", "_reached", "_wanted", "_woken", "closing", "position", "user_id")
 
     def __init__(self, user_id: int) -> None:
         self.user_id = user_id
@@ -28,6 +28,7 @@ class Listener:
         self._reached = UNKNOWN
         self._wanted = FURTHEST
         self._woken: asyncio.Future[None] | None = None
+        self._alarm: asyncio.TimerHandle | None = None
 
     @property
     def must_read(self) -> bool:
@@ -36,16 +37,24 @@ class Listener:
 
     async def wait(self, deadline: float) -> None:
         """Return once there is something to do, or at ``deadline`` (the loop's time)."""
-        if self.must_read or self._kept or self.closing:
-            return
         loop = asyncio.get_running_loop()
+        if self._wanted > self.position or self._kept or self.closing or loop.time() >= deadline:
+            return
+        # The same alarm serves until the deadline moves: a new one for each change would cost more than the change.
+        if self._alarm is None or self._alarm.when() != deadline:
+            self.leave()
+            self._alarm = loop.call_at(deadline, self._rouse)
         self._woken = loop.create_future()
-        alarm = loop.call_at(deadline, self._rouse)
         try:
             await self._woken
         finally:
-            alarm.cancel()
             self._woken = None
+
+    def leave(self) -> None:
+        """Nobody waits any more."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
 
     def wake(self, wake: Wake) -> None:
         """Keep a notice that follows on from what is known; anything else that is new needs a read."""
@@ -114,6 +123,7 @@ class Hub:
         try:
             yield listener
         finally:
+            listener.leave()
             mine.discard(listener)
             if not mine and self._listeners.get(user_id) is mine:
                 del self._listeners[user_id]

@@ -1,11 +1,19 @@
-"""What Hypercorn's WebSockets must not do: negotiate an extension.
+"""What Hypercorn's WebSockets must not do: negotiate an extension, and frame the same text once for every tab.
 
 Compression would cost 105 KB a tab and 16 microseconds a frame, and let a small frame inflate to hundreds of
-megabytes. Hypercorn has no setting for it, so the handshake is told that no extension was offered. A test
-fails when Hypercorn's handshake is no longer found where this looks for it.
+megabytes. Hypercorn has no setting for it, so the handshake is told that no extension was offered. A frame
+without extensions is a length and the text (RFC 6455, 5.2), the same for every tab. Tests fail when Hypercorn's
+handshake and stream are no longer found where this replaces them.
 """
 
-from hypercorn.protocol import ws_stream
+from functools import lru_cache
+from struct import pack
+from typing import Any
+
+from hypercorn.protocol import h2, h11, ws_stream
+from hypercorn.protocol.events import Data
+from hypercorn.protocol.ws_stream import ASGIWebsocketState
+from wsproto.connection import ConnectionState
 
 
 class PlainHandshake(ws_stream.Handshake):
@@ -16,6 +24,37 @@ class PlainHandshake(ws_stream.Handshake):
         super().__init__(offered, http_version)
 
 
+class PlainStream(ws_stream.WSStream):
+    """A stream whose text frames are made once for all tabs that are told the same."""
+
+    async def app_send(self, message: Any) -> None:
+        if (
+            message is None
+            or message["type"] != "websocket.send"
+            or message.get("text") is None
+            or self.state is not ASGIWebsocketState.CONNECTED
+        ):
+            await super().app_send(message)
+        elif not self.closed and self.connection.state is ConnectionState.OPEN:
+            await self.send(Data(stream_id=self.stream_id, data=text_frame(message["text"])))
+
+
+@lru_cache(maxsize=64)
+def text_frame(text: str) -> bytes:
+    """A whole text frame, unmasked, as a server sends it."""
+    payload = text.encode()
+    if len(payload) < 126:
+        return pack("!BB", FINAL_TEXT, len(payload)) + payload
+    if len(payload) < 2**16:
+        return pack("!BBH", FINAL_TEXT, 126, len(payload)) + payload
+    return pack("!BBQ", FINAL_TEXT, 127, len(payload)) + payload
+
+
+FINAL_TEXT = 0x81
+
+
 def install() -> None:
-    """Make every WebSocket of this process one without extensions."""
+    """Make every WebSocket of this process such a one."""
     ws_stream.Handshake = PlainHandshake  # type: ignore[misc]
+    for protocol in (h11, h2):
+        protocol.WSStream = PlainStream  # type: ignore[attr-defined]

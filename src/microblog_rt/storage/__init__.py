@@ -21,7 +21,8 @@ from microblog_rt.storage import sqlite
 
 T = TypeVar("T")
 
-Transaction = AsyncSession
+# Writes are few statements of Core: an ORM session about them would cost more than they do.
+Transaction = AsyncConnection
 Reading = AsyncSession
 
 
@@ -36,8 +37,8 @@ class Storage:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """A transaction that may write: leaving the block commits, an exception rolls back."""
-        async with AsyncSession(self._writer, expire_on_commit=False) as session, session.begin():
-            yield session
+        async with self._writer.begin() as connection:
+            yield connection
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Reading]:

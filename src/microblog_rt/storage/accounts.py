@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import case, delete, select, update
+from sqlalchemy import BigInteger, bindparam, case, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from microblog_rt.errors import N_, Invalid
@@ -20,27 +20,34 @@ class Visit(NamedTuple):
     cursor: int
 
 
+# Every page asks these two. Built once: to build a statement costs more than to run it.
+BY_NAME = select(User).where(User.username_key == bindparam("key"))
+VISIT = (
+    select(User, Session, Mailbox.unread_message_count, Mailbox.clock)
+    .join(Session, Session.user_id == User.id)
+    .join(Mailbox, Mailbox.user_id == User.id)
+    .where(
+        Session.token_hash == bindparam("token_hash"),
+        Session.expires > bindparam("now", type_=BigInteger),
+    )
+)
+
+
 async def add(tx: Transaction, user: User, clock: int) -> None:
-    """Insert a user with a mailbox that starts at ``clock``; raises Invalid where the name is taken."""
-    tx.add(user)
+    """Insert a user, who is given an id, with a mailbox that starts at ``clock``; raises Invalid for a taken name."""
+    columns = ("username", "username_key", "email", "password_hash", "member_since")
+    statement = insert(User).values({column: getattr(user, column) for column in columns}).returning(User.id)
     try:
-        await tx.flush()
+        user.id = (await tx.execute(statement)).scalar_one()
     except IntegrityError:
         raise Invalid("username", N_("This name is taken. Please choose another.")) from None
-    mailbox = Mailbox(
-        user_id=user.id,
-        clock=clock,
-        clock_before=clock,
-        last_message_read_time=0,
-        unread_message_count=0,
-    )
-    tx.add(mailbox)
+    start = {"clock": clock, "clock_before": clock, "last_message_read_time": 0, "unread_message_count": 0}
+    await tx.execute(insert(Mailbox).values(user_id=user.id, **start))
 
 
 async def by_name(reading: Reading, username: str) -> User | None:
     """The user of that name, whatever its case."""
-    statement = select(User).where(User.username_key == username.lower())
-    return (await reading.execute(statement)).scalar_one_or_none()
+    return (await reading.execute(BY_NAME, {"key": username.lower()})).scalar_one_or_none()
 
 
 async def people(reading: Reading, offset: int, count: int) -> Sequence[User]:
@@ -51,13 +58,7 @@ async def people(reading: Reading, offset: int, count: int) -> Sequence[User]:
 
 async def visit(reading: Reading, token_hash: str, now: int) -> Visit | None:
     """The live session of that token with its user, count and cursor, in one statement; None if it has ended."""
-    statement = (
-        select(User, Session, Mailbox.unread_message_count, Mailbox.clock)
-        .join(Session, Session.user_id == User.id)
-        .join(Mailbox, Mailbox.user_id == User.id)
-        .where(Session.token_hash == token_hash, Session.expires > now)
-    )
-    row = (await reading.execute(statement)).one_or_none()
+    row = (await reading.execute(VISIT, {"token_hash": token_hash, "now": now})).one_or_none()
     return row and Visit(*row)
 
 
@@ -70,13 +71,13 @@ async def note_use(tx: Transaction, token_hash: str, now: int, idle: dict[bool, 
         .where(Session.token_hash == token_hash, Session.expires > now)
         .values(last_used=now, expires=case((wanted < latest, wanted), else_=latest))
     )
-    await tx.execute(statement, execution_options={"synchronize_session": False})
+    await tx.execute(statement)
 
 
-def add_session(tx: Transaction, user_id: int, token_hash: str, remembered: bool, now: int, expires: int) -> None:
+async def add_session(tx: Transaction, user_id: int, token_hash: str, remembered: bool, now: int, expires: int) -> None:
     """Insert a session that begins ``now``."""
-    row = {"created": now, "last_used": now, "expires": expires}
-    tx.add(Session(token_hash=token_hash, user_id=user_id, remembered=remembered, **row))
+    row = {"token_hash": token_hash, "user_id": user_id, "remembered": remembered, "expires": expires}
+    await tx.execute(insert(Session).values(created=now, last_used=now, **row))
 
 
 async def set_password(tx: Transaction, user_id: int, password_hash: str) -> None:

@@ -10,17 +10,16 @@ waited for the lock still sees its old snapshot of every other table.
 
 import time
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import case, select, update
-from sqlalchemy.sql import ColumnElement
+from sqlalchemy import BigInteger, bindparam, case, select, update
 
 from microblog_rt.errors import NotFound
 from microblog_rt.models import Mailbox
+from microblog_rt.protocol import FURTHEST
 from microblog_rt.storage import Reading, Transaction
 
 BIND_VARIABLES = 30_000
-CORE = {"synchronize_session": False}
 
 
 class Tick(NamedTuple):
@@ -36,23 +35,23 @@ def now() -> int:
     return time.time_ns() // 1000
 
 
-def _ticked() -> dict[str, Any]:
-    later: ColumnElement[int] = case((Mailbox.clock + 1 > now(), Mailbox.clock + 1), else_=now())
-    return {"clock_before": Mailbox.clock, "clock": later}
-
-
 RETURNED = (Mailbox.clock, Mailbox.clock_before, Mailbox.unread_message_count)
+NOW = bindparam("now", type_=BigInteger)
+UP_TO = bindparam("up_to", type_=BigInteger)
+
+# Built once: to build a statement costs more than to run it.
+OF_USER = update(Mailbox).where(Mailbox.user_id == bindparam("of_user"))
+TICKED = OF_USER.values(
+    clock_before=Mailbox.clock, clock=case((Mailbox.clock + 1 > NOW, Mailbox.clock + 1), else_=NOW)
+).returning(*RETURNED)
+TICK = TICKED.values(unread_message_count=Mailbox.unread_message_count + bindparam("more"))
+MARK = case((Mailbox.clock < UP_TO, Mailbox.clock), else_=UP_TO)
+TICK_TO_MARK = TICKED.where(Mailbox.last_message_read_time < MARK).values(last_message_read_time=MARK)
 
 
 async def tick(tx: Transaction, user_id: int, *, unread: int = 0) -> Tick:
     """Lock ``user_id``'s mailbox and move its clock on, with ``unread`` more messages; raises NotFound."""
-    statement = (
-        update(Mailbox)
-        .where(Mailbox.user_id == user_id)
-        .values(**_ticked(), unread_message_count=Mailbox.unread_message_count + unread)
-        .returning(*RETURNED)
-    )
-    row = (await tx.execute(statement, execution_options=CORE)).one_or_none()
+    row = (await tx.execute(TICK, {"of_user": user_id, "now": now(), "more": unread})).one_or_none()
     if row is None:
         raise NotFound
     return Tick(*row)
@@ -63,16 +62,8 @@ async def tick_to_mark(tx: Transaction, user_id: int, up_to: int | None) -> Tick
 
     ``up_to`` is clamped to the clock before the tick: nobody has read what was not there yet. None: all there is.
     """
-    mark: ColumnElement[int] = Mailbox.clock.expression
-    if up_to is not None:
-        mark = case((Mailbox.clock < up_to, Mailbox.clock), else_=up_to)
-    statement = (
-        update(Mailbox)
-        .where(Mailbox.user_id == user_id, mark > Mailbox.last_message_read_time)
-        .values(**_ticked(), last_message_read_time=mark)
-        .returning(*RETURNED)
-    )
-    row = (await tx.execute(statement, execution_options=CORE)).one_or_none()
+    wanted = FURTHEST if up_to is None else up_to
+    row = (await tx.execute(TICK_TO_MARK, {"of_user": user_id, "now": now(), "up_to": wanted})).one_or_none()
     return row and Tick(*row)
 
 

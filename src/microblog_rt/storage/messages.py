@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.orm import joinedload
 
@@ -15,30 +15,36 @@ class AlreadySent(Exception):
     """A message with this idempotency key is there already; the transaction must be left without a commit."""
 
 
+# Built once: to build a statement costs more than to run it.
+ADD = (
+    insert(Message)
+    .on_conflict_do_nothing(index_elements=["sender_id", "idempotency_key"])
+    .returning(Message.id)
+    .values({column.name: bindparam(column.name) for column in Message.__table__.columns if column.name != "id"})
+)
+UNREAD = (
+    select(func.count())
+    .select_from(Message)
+    .where(Message.recipient_id == bindparam("of_user"), Message.timestamp > Mailbox.last_message_read_time)
+    .scalar_subquery()
+)
+RECOUNT = (
+    update(Mailbox)
+    .where(Mailbox.user_id == bindparam("of_user"))
+    .values(unread_message_count=UNREAD)
+    .returning(Mailbox.unread_message_count)
+)
+
+
 async def add(tx: Transaction, **values: Any) -> None:
     """Insert one message; raises AlreadySent where its sender has used its idempotency key before."""
-    row = insert(Message).values(**values)
-    row = row.on_conflict_do_nothing(index_elements=["sender_id", "idempotency_key"])
-    if (await tx.execute(row.returning(Message.id))).scalar_one_or_none() is None:
+    if (await tx.execute(ADD, values)).scalar_one_or_none() is None:
         raise AlreadySent
 
 
 async def recount(tx: Transaction, user_id: int) -> int:
     """Count the messages after the mark anew, in the mailbox that this transaction has locked."""
-    unread = (
-        select(func.count())
-        .select_from(Message)
-        .where(Message.recipient_id == user_id, Message.timestamp > Mailbox.last_message_read_time)
-        .scalar_subquery()
-    )
-    statement = (
-        update(Mailbox)
-        .where(Mailbox.user_id == user_id)
-        .values(unread_message_count=unread)
-        .returning(Mailbox.unread_message_count)
-    )
-    result = await tx.execute(statement, execution_options={"synchronize_session": False})
-    return result.scalar_one()
+    return (await tx.execute(RECOUNT, {"of_user": user_id})).scalar_one()
 
 
 async def inbox(reading: Reading, user_id: int, offset: int, count: int) -> Sequence[tuple[Message, bool]]:

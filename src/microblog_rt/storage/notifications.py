@@ -27,13 +27,18 @@ class Page(NamedTuple):
     expires: int
 
 
+# Built once: to build a statement costs more than to run it.
+ROW = insert(Notification).values({column.name: bindparam(column.name) for column in Notification.__table__.columns})
+REPLACE = ROW.on_conflict_do_update(
+    index_elements=["user_id", "name"],
+    set_={"timestamp": ROW.excluded.timestamp, "payload_json": ROW.excluded.payload_json},
+)
+
+
 async def replace(tx: Transaction, user_id: int, notice: Notice) -> None:
     """Keep ``notice`` as the one row of that user and name."""
-    row = insert(Notification).values(
-        user_id=user_id, name=notice.name, timestamp=notice.timestamp, payload_json=notice.payload_json
-    )
-    newest = {"timestamp": row.excluded.timestamp, "payload_json": row.excluded.payload_json}
-    await tx.execute(row.on_conflict_do_update(index_elements=["user_id", "name"], set_=newest))
+    row = {"name": notice.name, "timestamp": notice.timestamp, "payload_json": notice.payload_json}
+    await tx.execute(REPLACE, {"user_id": user_id, **row})
 
 
 async def since(

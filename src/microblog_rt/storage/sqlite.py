@@ -27,7 +27,12 @@ PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
 def writer(url: str) -> AsyncEngine:
     """An engine whose transactions hold SQLite's write lock from their first moment."""
     engine = create_async_engine(
-        url, async_creator=_creator(url), pool_size=1, max_overflow=0, pool_timeout=WRITER_TIMEOUT
+        url,
+        async_creator=_creator(url),
+        pool_size=1,
+        max_overflow=0,
+        pool_timeout=WRITER_TIMEOUT,
+        pool_reset_on_return=None,
     )
     event.listen(engine.sync_engine, "begin", _begin_immediate)
     return _prepared(engine)

@@ -6,7 +6,7 @@ lives is looked up by every read. Not here: sessions themselves (``accounts.py``
 
 from collections.abc import Iterable
 from datetime import timedelta
-from functools import wraps
+from functools import lru_cache, wraps
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -21,6 +21,8 @@ from microblog_rt.errors import SignedOut
 from microblog_rt.models import MICROSECOND, User
 from microblog_rt.storage.accounts import Visit
 from microblog_rt.web.problems import wants_json
+
+COOKIES_REMEMBERED = 10_000
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -64,6 +66,8 @@ class Visitors(QuartAuth):
     def __init__(self, app: Quart, accounts: Accounts, *, secure: bool) -> None:
         self._app = app
         self._accounts = accounts
+        # What a cookie says never changes; only the database says whether its session lives.
+        self._reader = lru_cache(maxsize=COOKIES_REMEMBERED)(self._read)
         # Not a singleton: quart-auth's own context processor is synchronous, and so costs a thread a page.
         super().__init__(
             app,
@@ -109,7 +113,7 @@ class Visitors(QuartAuth):
     def current(self) -> Visitor:
         return cast(Visitor, self.load_user())
 
-    def _reader(self, cookie: str) -> Reader | None:
+    def _read(self, cookie: str) -> Reader | None:
         auth_id = self.load_token(cookie, self._app) if cookie else None
         user_id, _, token = (auth_id or "").partition(".")
         return Reader(int(user_id), token_hash(token)) if token else None
