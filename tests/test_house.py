@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -12,11 +13,14 @@ from alembic.migration import MigrationContext
 from babel.messages.catalog import Catalog
 from babel.messages.mofile import read_mo
 from hypercorn.config import Config
-from hypercorn.protocol import ws_stream
+from hypercorn.protocol import h2, h11, ws_stream
 from sqlalchemy import create_engine, inspect
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import TextMessage
 
 from microblog_rt import files, server, translations
 from microblog_rt.models import Base
+from microblog_rt.server import websocket
 from microblog_rt.settings import Settings
 from microblog_rt.storage import migrations
 
@@ -98,6 +102,21 @@ def test_hypercorn_makes_its_handshakes_where_we_replace_them() -> None:
         node.id for node in ast.walk(ast.parse(Path(ws_stream.__file__).read_text())) if isinstance(node, ast.Name)
     }
     assert {"Handshake", "PerMessageDeflate"} <= names
+
+
+@pytest.mark.parametrize("length", [0, 1, 125, 126, 65535, 65536])
+def test_our_text_frames_are_those_that_wsproto_would_make(length: int) -> None:
+    text = "é" * (length // 2) + "x" * (length % 2)
+    connection = Connection(ConnectionType.SERVER)
+    assert websocket.text_frame(text) == connection.send(TextMessage(data=text))
+
+
+@pytest.mark.parametrize("protocol", [h2, h11])
+def test_hypercorn_makes_its_streams_where_we_replace_them(protocol: ModuleType) -> None:
+    assert "WSStream(" in Path(str(protocol.__file__)).read_text()
+    websocket.install()
+    assert protocol.WSStream is websocket.PlainStream
+    assert ws_stream.Handshake is websocket.PlainHandshake
 
 
 @pytest.mark.parametrize("path", translations.catalogues(), ids=lambda path: path.parent.parent.name)

@@ -187,6 +187,21 @@ async def test_waiting_ends_at_the_deadline_with_nothing() -> None:
     assert told(listener) == []
 
 
+async def test_the_alarm_of_a_deadline_serves_for_every_wait_until_then() -> None:
+    listener = at(10)
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + 0.05
+    for clock in (11, 12):
+        loop.call_soon(listener.wake, wake(clock, follows=clock - 1))
+        await listener.wait(deadline)
+        assert told(listener) == [clock]
+    async with asyncio.timeout(10):
+        await listener.wait(deadline)
+        assert loop.time() >= deadline
+        await listener.wait(deadline + 0.01)
+    listener.leave()
+
+
 def test_a_wake_up_reaches_its_user_alone() -> None:
     hub = Hub()
     with hub.listen(1) as one, hub.listen(2) as two:

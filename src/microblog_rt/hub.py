@@ -43,7 +43,7 @@ class Listener:
         # The same alarm serves until the deadline moves: a new one for each change would cost more than the change.
         if self._alarm is None or self._alarm.when() != deadline:
             self.leave()
-            self._alarm = loop.call_at(deadline, self._rouse)
+            self._alarm = loop.call_at(deadline, self._ring)
         self._woken = loop.create_future()
         try:
             await self._woken
@@ -98,6 +98,10 @@ class Listener:
         self._wanted = max(self._wanted, clock)
         self._kept = {}
         self._reached = UNKNOWN
+        self._rouse()
+
+    def _ring(self) -> None:
+        self._alarm = None
         self._rouse()
 
     def _rouse(self) -> None:
