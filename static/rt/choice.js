@@ -16,6 +16,7 @@ export class Choice {
   #unsaved = false;
   #saved = false;
   #away = false;
+  #doubted = null;
   #backSince = -Infinity;
 
   constructor(world) {
@@ -61,8 +62,14 @@ export class Choice {
     this.retry();
   }
 
+  /** This one was not answered, which may be its fault or an outage's. If it answers after all, nothing failed. */
+  doubt({ name }) {
+    this.#doubted = name;
+  }
+
   /** Forgets all failures: everything may be tried again. */
   retry() {
+    this.#doubted = null;
     this.#failed.clear();
     this.#deaths.clear();
     this.#until = null;
@@ -74,6 +81,7 @@ export class Choice {
     if (this.#away) this.#backSince = this.#world.now();
     this.#away = false;
     if (name !== this.best) return;
+    if (name === this.#doubted) return this.retry();
     if (this.#unsaved) this.#save(name);
     else if (this.#saved && !this.#failed.size) this.#forget();
   }

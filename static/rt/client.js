@@ -31,6 +31,7 @@ export class Client {
   #search; // the next candidate
   #bridge; // the next poll while nothing is live
   #better; // the end of a remembered choice
+  #failures = new Map(); // when each transport last ended without an answer
   #quietUntil = 0; // the server wants to be left alone
   #noPollUntil = 0;
 
@@ -63,10 +64,20 @@ export class Client {
   /** Trying is worth while now. `moved`: the network may be another. */
   wake(moved = false) {
     if (this.#state !== "running") return;
+    this.#abandon();
     // A socket may have died unnoticed: a new line is opened beside it, and takes over if it answers.
     const doubtful = moved || this.#live?.silent > this.#world.heartbeat;
     if (doubtful || this.#live?.name !== this.#choice.best) this.#search.set(0, () => this.#try());
     this.#pollIn(0);
+  }
+
+  /** What has waited in vain, perhaps on another network, must not hold up the next try. */
+  #abandon() {
+    if (this.#world.now() < this.#quietUntil) return; // there is no next try yet
+    const inVain = (line) => line?.first === null && line.silent > GRACE;
+    for (const line of [this.#live, this.#candidate].filter(inVain)) line.close();
+    if (this.#live?.closed) this.#live = null;
+    if (this.#candidate?.closed) this.#candidate = null;
   }
 
   /** What another answer told: newer values are applied, the cursor stays. */
@@ -108,8 +119,8 @@ export class Client {
   }
 
   #heard(line, notifications, rest) {
-    if (line === this.#candidate) this.#take(line);
     this.#choice.answered(line.name);
+    if (line === this.#candidate) this.#take(line);
     if (rest) this.#noPollUntil = this.#world.now() + rest;
     this.#page.right();
     this.#known.follow(notifications, line.since);
@@ -138,7 +149,7 @@ export class Client {
     if (status === 403) return this.#stop(() => this.#page.gone());
     this.#release(line);
     if (wait) this.#quietUntil = this.#world.now() + wait;
-    this.#seek(this.#judge(line, status));
+    this.#seek(this.#judge(line, status, wait));
     this.#pollIn(this.#pollDelay(line));
     this.#planBetter();
   }
@@ -155,18 +166,29 @@ export class Client {
   }
 
   /** What the end of a line says about its transport. True when the next one is to be tried. */
-  #judge(line, status) {
+  #judge(line, status, wait) {
     const polling = line.name === "poll";
     if (line.lived >= USEFUL && !polling) this.#backoff.reset();
     if (status === 429) return !polling && this.#choice.limited();
-    const plain = polling || (line.name === "longpoll" && line.first === null);
-    if (plain || status === 503) this.#choice.away();
+    if (polling || this.#speaksForAll(line, status, wait)) this.#choice.away();
+    else if (line.name === "longpoll" && line.first === null) this.#choice.doubt(line);
     return this.#choice.died(line, this.#proves(line));
   }
 
-  /** Whether the server is known to have answered while `line` failed. A page that slept knows nothing. */
+  /** Whether what befell `line` befalls every question. While another line is healthy only the server's word counts. */
+  #speaksForAll({ name, first }, status, wait) {
+    if (first === null && this.#live?.first) return status === 503 && Boolean(wait);
+    return status === 503 || (name === "longpoll" && first === null);
+  }
+
+  /** Notes a failure without an answer. Whether the server is known to have answered. A page that slept knows nothing. */
   #proves(line) {
-    return line.first !== null || (Boolean(this.#live?.first) && !line.overslept);
+    if (line.first !== null) return true;
+    const before = this.#failures.get(line.name) ?? -Infinity;
+    this.#failures.set(line.name, this.#world.now());
+    if (!this.#live?.first || line.overslept) return false;
+    // A poll proves nothing about the time to the next: two failures between them may be one outage.
+    return this.#live.name !== "poll" || this.#live.seen > before;
   }
 
   #pollDelay(line) {

@@ -28,7 +28,7 @@ export class ConnectionSign {
 
   /** It may no longer be; soon healed, it is not worth a word. */
   doubt() {
-    if (!this.#timer.pending) this.#timer.set(PATIENCE, () => this.gone());
+    if (this.#element.hidden && !this.#timer.pending) this.#timer.set(PATIENCE, () => this.gone());
   }
 
   gone() {

@@ -80,6 +80,20 @@ test("a try begun while the server was away says nothing, though it fails after 
   assert.equal(choice.failed(line("websocket", 0, it.now()), true), true);
 });
 
+test("one that was in doubt and answers after all takes the blame from everything", () => {
+  const it = world();
+  const choice = new Choice(it);
+  fail(choice, "websocket");
+  choice.doubt(line("longpoll"));
+  choice.answered("poll");
+  assert.equal(choice.best, "longpoll");
+  choice.answered("longpoll");
+  assert.deepEqual([choice.best, it.stored.items.size], ["websocket", 0]);
+  fail(choice, "websocket");
+  choice.answered("longpoll");
+  assert.equal(choice.best, "longpoll");
+});
+
 test("a failure is not believed before the server has been heard in another way", () => {
   const choice = new Choice(world());
   assert.equal(choice.failed(line("websocket"), false), false);

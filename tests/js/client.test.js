@@ -95,6 +95,29 @@ test("when nothing answers in four seconds but polls, polls it is", async () => 
   assert.equal(stored(it), "poll");
 });
 
+for (const [how, longpoll, random] of [["not answered", "refused", 0.5], ["502", { status: 502 }, 0], ["503", { status: 503 }, 0.999]]) {
+  test(`long polls that are ${how} while polls are answered have failed: polls it is`, async () => {
+    const it = on({ websocket: "refused", longpoll }, { random: () => random });
+    await it.clock.pass(45_000);
+    assert.equal(stored(it), "poll");
+    const asked = it.server.count("longpoll") + it.server.count("websocket");
+    await it.clock.pass(MINUTE);
+    assert.equal(it.server.count("longpoll") + it.server.count("websocket"), asked);
+    it.server.publish(5);
+    await it.clock.pass(7_000);
+    assert.equal(it.seen.badge, 5);
+  });
+}
+
+test("a long poll refused beside a healthy poll and answered later was an outage: sockets are not to blame", async () => {
+  const it = on({ websocket: "refused", longpoll: "refused" });
+  while (!it.server.count("longpoll")) await it.clock.pass(10);
+  assert.equal(it.server.answered, 1); // the poll, once
+  it.server.up();
+  await it.clock.pass(20_000);
+  assert.deepEqual([it.server.sockets.length, stored(it)], [1, undefined]);
+});
+
 // Whose answers count
 
 test("what an abandoned socket still delivers is dropped, and moves no cursor", async () => {
@@ -255,6 +278,14 @@ test("a better one that fails in the background disturbs nothing, and is left fo
   assert.deepEqual([it.server.count("websocket"), it.server.count("poll"), stored(it)], [tries, 1, "longpoll"]);
 });
 
+test("a better one refused in the background is tried twice: a held question proves the server", async () => {
+  const it = on({ websocket: "refused" });
+  await it.clock.pass(3_000);
+  const tries = it.server.count("websocket");
+  await it.clock.pass(10 * MINUTE);
+  assert.deepEqual([it.server.count("websocket"), stored(it)], [tries + 2, "longpoll"]);
+});
+
 test("storage that throws changes nothing about the search", async () => {
   const storage = () => {
     throw new Error("SecurityError");
@@ -306,6 +337,30 @@ test("becoming visible polls at once too, for the socket may take its time", asy
   client.wake();
   await clock.pass(50);
   assert.equal(seen.badge, 3);
+});
+
+for (const moved of [true, false]) {
+  test(`what is asked in vain does not hold up a try at once (${moved ? "online" : "visible"})`, async () => {
+    const { server, clock, client, seen } = await startedTab();
+    server.down();
+    server.websocket = server.longpoll = server.poll = "silent";
+    await clock.pass(MINUTE);
+    const waits = (kind) => clock.now() - server.asked.findLast((request) => request.kind === kind).at;
+    while (!(waits("websocket") > 1_000 && waits("websocket") < 3_000 && waits("poll") > 1_000 && waits("poll") < 9_000)) await clock.pass(100);
+    server.up();
+    server.publish(3);
+    client.wake(moved);
+    await clock.pass(50);
+    assert.deepEqual([seen.badge, server.sockets.length], [3, 1]);
+  });
+}
+
+test("a try just begun is not begun anew", async () => {
+  const { server, clock, client } = on({ latency: 900 });
+  await clock.pass(500);
+  client.wake(true);
+  await clock.pass(500);
+  assert.deepEqual([server.count("websocket"), server.sockets.length], [1, 1]);
 });
 
 test("becoming visible leaves a healthy socket alone", async () => {
@@ -440,6 +495,13 @@ for (const status of [429, 503]) {
     assert.ok(server.asked.length > before);
   });
 }
+
+test("a long poll's 503 with Retry-After is the server's word, and no failure of long polls", async () => {
+  const it = on({ websocket: "refused", longpoll: { status: 503, headers: { "Retry-After": "20" } } });
+  await it.clock.pass(5 * MINUTE);
+  assert.ok(it.server.count("longpoll") > 2);
+  assert.equal(stored(it), undefined);
+});
 
 for (const code of [4503, 1012]) {
   test(`${code}: reconnects after the milliseconds it was told, and not before`, async () => {

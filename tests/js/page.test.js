@@ -62,6 +62,17 @@ test("doubt upon doubt does not put the sign off", async () => {
   assert.equal(element.hidden, false);
 });
 
+test("the sign is written once, for what is written again is read aloud again", async () => {
+  const { clock, element, it } = sign();
+  let writes = 0;
+  Object.defineProperty(element, "textContent", { set: () => writes++ });
+  for (let i = 0; i < 6; i++) {
+    it.doubt();
+    await clock.pass(6_000);
+  }
+  assert.deepEqual([element.hidden, writes], [false, 1]);
+});
+
 test("the sign goes when the connection heals", async () => {
   const { clock, element, it } = sign();
   it.doubt();

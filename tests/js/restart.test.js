@@ -78,6 +78,27 @@ test("a network that swallows everything for a while is no failure of its socket
   }
 });
 
+test("a server that was away between two polls is no failure of what was tried meanwhile", async () => {
+  let trials = 0;
+  for (let seed = 1; seed <= 200; seed++) {
+    const { client, server, clock, storage } = tab({ random: randomOf(seed * 49979687) });
+    server.down();
+    client.start();
+    await clock.pass(20_000);
+    server.poll = "ok";
+    while (!server.answered) await clock.pass(10);
+    const polls = server.count("poll");
+    server.down();
+    await clock.pass(4_500);
+    server.up();
+    if (server.count("poll") > polls) continue; // it failed as well: another test
+    trials++;
+    await clock.pass(40_000);
+    assert.deepEqual([server.sockets.length, storage.items.size], [1, 0], `seed ${seed}`);
+  }
+  assert.ok(trials > 100, `${trials}`);
+});
+
 test("a drain, then a restart: the tab comes back when told, by its socket", async () => {
   const { server, clock, seen } = await startedTab();
   await clock.pass(MINUTE);

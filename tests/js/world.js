@@ -57,6 +57,7 @@ export class Server {
   sockets = []; // open ones
   handshakes = []; // all there ever were
   asked = []; // { at, kind, since, hold } of every request and handshake
+  answered = 0; // requests, with 200
   #clock;
   #rows = [];
   #held = new Set();
@@ -112,6 +113,7 @@ export class Server {
     if (how.status) return answer(how.status, how.body ?? {}, how.headers ?? {});
     const since = Number(query.get("since"));
     if (hold && !this.since(since).length) await this.#hold(hold * 1000, how.killAfter, signal);
+    this.answered++;
     return answer(200, this.since(since), { "Poll-After": this.pollAfter });
   };
 
