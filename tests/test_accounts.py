@@ -62,7 +62,7 @@ async def test_the_right_password_opens(parts: Parts, susan: User) -> None:
 async def test_a_wrong_name_and_a_wrong_password_are_told_alike(
     parts: Parts, susan: User, name: str, word: str
 ) -> None:
-    with pytest.raises(Invalid, match="do not belong together"):
+    with pytest.raises(Invalid, match="Wrong username or password"):
         await parts.accounts.check_password(name, word)
 
 

@@ -83,7 +83,7 @@ def test_a_password_is_replaced(folder: Folder) -> None:
     folder.run("user", "add", "susan", typed="a good password\n")
     result = folder.run("user", "password", "susan", typed="another password\n")
     assert "new password" in result.stdout
-    assert "nobody called john" in folder.refused("user", "password", "john", typed="a good password\n")
+    assert "no user called john" in folder.refused("user", "password", "john", typed="a good password\n")
 
 
 def test_the_key_is_made_once_and_is_nobody_elses_to_read(tmp_path: Path) -> None:
@@ -101,6 +101,12 @@ def test_the_key_is_made_once_and_is_nobody_elses_to_read(tmp_path: Path) -> Non
 def test_an_empty_key_is_not_used(folder: Folder) -> None:
     (folder.path / "microblog.db.key").write_text("\n")
     assert "microblog.db.key" in folder.refused("serve", "--bind", f"127.0.0.1:{free_port()}")
+
+
+def test_to_look_at_a_database_makes_none(folder: Folder) -> None:
+    assert folder.run("db", "current").stdout.startswith("empty ")
+    folder.refused("serve", **OTHER)
+    assert list(folder.path.iterdir()) == []
 
 
 def test_any_database_but_the_default_is_not_migrated_unasked(folder: Folder) -> None:

@@ -128,6 +128,7 @@ def test_every_string_is_translated_and_compiled(path: Path) -> None:
     assert {message.id for message in catalogue if message.id} == wanted
     with path.with_suffix(".mo").open("rb") as file:
         assert words(read_mo(file)) == words(catalogue)
+    assert translations.compiled(catalogue) == translations.compiled(translations.read(path))
     for message in catalogue:
         assert places(str(message.id)) == places(str(message.string)) or not message.id, message.id
 

@@ -78,7 +78,7 @@ class Accounts:
         # A name there is none of takes as long as a wrong password.
         password_hash = user.password_hash if user else await self._hash_of_nobody()
         if not await self._matches(password_hash, password) or user is None:
-            raise Invalid("password", N_("This name and password do not belong together."))
+            raise Invalid("password", N_("Wrong username or password."))
         return user
 
     async def set_password(self, username: str, password: str) -> None:
@@ -87,7 +87,7 @@ class Accounts:
             raise fault
         user = await self.find(username)
         if user is None:
-            raise NotFound(N_("There is nobody called %(name)s."), name=username)
+            raise NotFound(N_("There is no user called %(name)s."), name=username)
         password_hash = await self._hash(password)
         await self._storage.finish(self._set_password(user.id, password_hash))
 

@@ -98,7 +98,7 @@ def _checked(body: str) -> str:
     if len(body) > MESSAGE_LENGTH:
         raise Invalid(
             "message",
-            N_("This has %(length)s characters; %(limit)s are the most."),
+            N_("This has %(length)s characters; at most %(limit)s are allowed."),
             length=len(body),
             limit=MESSAGE_LENGTH,
         )

@@ -127,7 +127,7 @@ async def test_a_wrong_password_keeps_the_name_and_not_the_password(stranger: Br
     answer = await stranger.post("/auth/login", username="susan", password="not the password")
     page = await text(answer)
     assert answer.status_code == 422
-    assert "do not belong together" in page
+    assert "Wrong username or password" in page
     assert field(page, "username") == "susan"
     assert "not the password" not in page
 
@@ -202,6 +202,42 @@ async def test_a_form_that_has_grown_old_is_kept_with_a_fresh_token(join: Join, 
     assert (await house.messages.inbox(1, 1, 10)) == ([], False)
     token = field(page, "csrf_token")
     assert (await susan.post("/send_message/susan", message="my long thought", csrf_token=token)).status_code == 303
+
+
+async def test_what_was_written_when_the_session_had_ended_is_there_after_signing_in(
+    join: Join, house: Parts, stranger: Browser
+) -> None:
+    susan = await join("susan")
+    token = await susan.token()
+    await house.accounts.set_password("susan", PASSWORD)
+    answer = await susan.post("/send_message/susan", message="my long thought", csrf_token=token)
+    assert answer.status_code == 303
+    back = field(await text(await susan.get(answer.location)), "next")
+    assert await sign_in(susan, next=back) == "/send_message/susan"
+    assert ">\nmy long thought</textarea>" in (await text(await susan.get(back))).replace("\r", "")
+    assert "my long thought" not in await text(await susan.get(back))
+
+
+async def test_what_one_wrote_is_not_shown_to_the_next_who_signs_in(join: Join, house: Parts) -> None:
+    browser = await join("susan")
+    await house.accounts.register("john", PASSWORD)
+    token = await browser.token()
+    await house.accounts.set_password("susan", PASSWORD)
+    await browser.post("/send_message/susan", message="my secret thought", csrf_token=token)
+    await browser.post("/auth/login", username="john", password=PASSWORD)
+    assert "my secret thought" not in await text(await browser.get("/send_message/susan"))
+    assert "my secret thought" not in await text(await browser.get("/send_message/susan"))
+
+
+async def test_a_page_of_one_person_is_not_told_the_news_of_another(join: Join, house: Parts) -> None:
+    """A tab left open while somebody else signed in on the same browser."""
+    susan, john = await join("susan"), await join("john")
+    await house.messages.send_message(1, 2, "for john alone")
+    address = re.search(r'data-notifications="([^"]+)"', await text(await susan.get("/")))
+    assert address
+    assert (await susan.get(address[1])).status_code == 200
+    assert (await john.get(address[1])).status_code == 401
+    assert (await john.get(address[1] + "&since=0&wait=5")).status_code == 401
 
 
 async def test_a_double_submit_sends_once_and_says_so_once(join: Join, house: Parts) -> None:
@@ -398,9 +434,9 @@ async def test_pages_speak_the_language_that_the_browser_prefers(stranger: Brows
 
 async def test_refusals_speak_it_too(stranger: Browser) -> None:
     answer = await stranger.post("/auth/login", username="x", password="y", headers={"Accept-Language": "es"})
-    assert "no coinciden" in await text(answer)
+    assert "incorrectos" in await text(answer)
     answer = await stranger.get("/nothing", headers={"Accept-Language": "es"})
-    assert "Aquí no hay nada" in await text(answer)
+    assert "No encontrado" in await text(answer)
 
 
 async def test_what_goes_wrong_is_logged_once_with_a_reference_that_the_person_sees(

@@ -4,6 +4,8 @@ A database is changed on a connection of its own with foreign keys off (SQLite's
 every child row), under SQLite's write lock, so that two upgrades at once are one after the other.
 """
 
+from pathlib import Path
+
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -25,6 +27,8 @@ def head() -> str:
 
 def current(url: str) -> str | None:
     """The revision the database is at; None for an empty one. Raises Misconfigured if it cannot be opened."""
+    if not Path(make_url(url).database or "").exists():
+        return None  # to look must not make one
     with _opened(url) as connection:
         return _current(connection)
 

@@ -6,6 +6,7 @@ Not here: which language a page is in (``web/languages.py``).
 import io
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from babel.messages.catalog import Catalog
@@ -75,6 +76,8 @@ def untranslated(catalogue: Catalog) -> list[str]:
 
 def compiled(catalogue: Catalog) -> bytes:
     """The catalogue in its binary form."""
+    # Its own date would make every compilation another file.
+    catalogue.creation_date = datetime(2000, 1, 1, tzinfo=UTC)
     out = io.BytesIO()
     write_mo(out, catalogue)
     return out.getvalue()

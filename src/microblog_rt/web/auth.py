@@ -10,6 +10,7 @@ from wtforms import BooleanField, EmailField, Form, PasswordField, StringField, 
 from microblog_rt import accounts
 from microblog_rt.errors import N_, Invalid
 from microblog_rt.models import EMAIL_LENGTH, USERNAME_LENGTH, User
+from microblog_rt.web import drafts
 from microblog_rt.web.forms import blame, filled, keeps_form, say, show, submitted
 from microblog_rt.web.languages import gettext, lazy
 from microblog_rt.web.verbs import verbs
@@ -95,7 +96,9 @@ def _blamed(form: RegisterForm) -> bool:
 
 async def _welcome(user: User, *, remembered: bool) -> ResponseReturnValue:
     await visitors().sign_in(user, remembered=remembered)
+    draft = drafts.take(user.id)
     session.clear()
+    drafts.keep(user.id, draft)
     return redirect(await _next(), HTTPStatus.SEE_OTHER)
 
 

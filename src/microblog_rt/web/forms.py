@@ -14,10 +14,11 @@ from quart.typing import RouteCallable
 from wtforms import Form
 from wtforms.fields.core import Field
 
-from microblog_rt.errors import Forbidden, Invalid
+from microblog_rt.errors import N_, Forbidden, Invalid
 from microblog_rt.web import origin
 from microblog_rt.web.languages import gettext, said
 
+GROWN_OLD = N_("This form had grown old. Please send it once more.")
 SAFE = {"GET", "HEAD", "OPTIONS"}
 TOKEN = "csrf_token"  # noqa: S105
 
@@ -55,6 +56,11 @@ def keeps_form(view: RouteCallable) -> RouteCallable:
     return view
 
 
+def form_is_old() -> bool:
+    """Whether the form that was sent bears no token of this browser's, or one of before."""
+    return bool(g.get("form_is_old", False))
+
+
 async def filled(kind: type[F]) -> F:
     """The form as it was sent; empty where nothing was."""
     return kind(await request.form if request.method == "POST" else None)
@@ -64,8 +70,8 @@ def submitted(form: Form) -> bool:
     """Whether the form was sent from our page and passes its own checks."""
     if request.method != "POST":
         return False
-    if g.get("form_is_old", False):
-        form.form_errors = [gettext(Forbidden.sentence)]
+    if form_is_old():
+        form.form_errors = [gettext(GROWN_OLD)]
         return False
     return form.validate()
 
@@ -80,7 +86,7 @@ async def show(template: str, form: Form, **context: Any) -> Response:
     """The page with the form in it, and a status that says whether something is wrong with it."""
     status = HTTPStatus.OK
     if form.errors or form.form_errors:
-        status = HTTPStatus.FORBIDDEN if g.get("form_is_old", False) else HTTPStatus.UNPROCESSABLE_ENTITY
+        status = HTTPStatus.FORBIDDEN if form_is_old() else HTTPStatus.UNPROCESSABLE_ENTITY
     return await make_response(await render_template(template, form=form, **context), status)  # type: ignore[return-value]
 
 

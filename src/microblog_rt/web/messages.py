@@ -10,14 +10,13 @@ from wtforms import Form, HiddenField, SubmitField, TextAreaField
 
 from microblog_rt import protocol
 from microblog_rt.errors import N_, BadRequest, Invalid
-from microblog_rt.models import MESSAGE_LENGTH
-from microblog_rt.web import paging
-from microblog_rt.web.forms import blame, filled, keeps_form, say, show, submitted
+from microblog_rt.web import drafts, paging
+from microblog_rt.web.forms import blame, filled, form_is_old, keeps_form, say, show, submitted
 from microblog_rt.web.languages import gettext, lazy
 from microblog_rt.web.people import known
 from microblog_rt.web.problems import JSON, wants_json
 from microblog_rt.web.verbs import verbs
-from microblog_rt.web.visitors import current_user, signed_in
+from microblog_rt.web.visitors import current_user, signed_in, way_in
 
 blueprint = Blueprint("messages", __name__)
 
@@ -25,21 +24,27 @@ PAGE_SIZE = 25
 
 
 class MessageForm(Form):
-    message = TextAreaField(lazy(N_("Message")), render_kw={"maxlength": MESSAGE_LENGTH, "rows": 3})
+    message = TextAreaField(lazy(N_("Message")), render_kw={"rows": 3})
     nonce = HiddenField(default=lambda: secrets.token_urlsafe(12))
     submit = SubmitField(lazy(N_("Send")))
 
 
 @blueprint.route("/send_message/<recipient>", methods=["GET", "POST"])
 @keeps_form
-@signed_in
 async def send_message(recipient: str) -> ResponseReturnValue:
-    person = await known(recipient)
     form = await filled(MessageForm)
+    visitor = current_user()
+    if not visitor.signed_in:
+        if visitor.reader and not form_is_old():
+            drafts.keep(visitor.reader.user_id, form.message.data)
+        return way_in(request.full_path)
+    person = await known(recipient)
+    if request.method == "GET":
+        form.message.data = drafts.take(visitor.user.id)
     if submitted(form):
         try:
             text, nonce = form.message.data or "", form.nonce.data or ""
-            await verbs().messages.send_message(current_user().user.id, person.id, text, nonce)
+            await verbs().messages.send_message(visitor.user.id, person.id, text, nonce)
             await say(gettext("Your message has been sent."), "success")
             return redirect(url_for("people.user", username=person.username), HTTPStatus.SEE_OTHER)
         except Invalid as error:

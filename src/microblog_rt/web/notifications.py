@@ -15,7 +15,7 @@ from quart import Quart
 
 from microblog_rt import protocol
 from microblog_rt.accounts import Reader
-from microblog_rt.errors import N_, BadRequest, Draining, Refused, Unavailable
+from microblog_rt.errors import N_, BadRequest, Draining, Refused, SignedOut, Unavailable
 from microblog_rt.protocol import Notice
 from microblog_rt.settings import Settings
 from microblog_rt.web import origin
@@ -37,11 +37,12 @@ HEADERS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosnif
 
 
 class Query(NamedTuple):
-    """What a client asks for; ``wait`` in seconds, None for a plain poll."""
+    """What a client asks for; ``wait`` in seconds, None for a plain poll; ``user``: whose page is asking."""
 
     since: int
     names: frozenset[str]
     wait: float | None
+    user: str | None
 
 
 class Gone(Exception):
@@ -98,7 +99,11 @@ class Endpoint:
         origin.check(headers, self._public_url)
         reader = self._visitors.authenticate(headers)
         origin.check(headers, self._public_url, required=origin_required)
-        return reader, parse(scope["query_string"])
+        query = parse(scope["query_string"])
+        # A page of one person, left open while another signed in here: that one's news is none of its business.
+        if query.user is not None and query.user != str(reader.user_id):
+            raise SignedOut
+        return reader, query
 
     async def _drain(self, reader: Reader, query: Query, receive: Receive) -> list[Notice]:
         if not query.wait:
@@ -124,7 +129,8 @@ class Endpoint:
 def parse(query_string: bytes) -> Query:
     """What a query asks for; raises BadRequest, naming what cannot be understood."""
     asked = parse_qs(query_string.decode("latin-1"), keep_blank_values=True)
-    return Query(_since(asked.get("since")), _names(asked.get("name", [])), _wait(asked.get("wait")))
+    since, names, wait = _since(asked.get("since")), _names(asked.get("name", [])), _wait(asked.get("wait"))
+    return Query(since, names, wait, asked.get("user", [None])[-1])
 
 
 def _since(sent: list[str] | None) -> int:

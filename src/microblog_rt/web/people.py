@@ -41,5 +41,5 @@ async def known(username: str) -> User:
     """The user of that name; raises NotFound."""
     person = await verbs().accounts.find(username)
     if person is None:
-        raise NotFound(N_("There is nobody called %(name)s."), name=username)
+        raise NotFound(N_("There is no user called %(name)s."), name=username)
     return person

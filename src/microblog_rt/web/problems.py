@@ -38,7 +38,7 @@ TITLES = {
     HTTPStatus.BAD_REQUEST: N_("Not understood"),
     HTTPStatus.UNAUTHORIZED: N_("Please sign in"),
     HTTPStatus.FORBIDDEN: N_("Not allowed"),
-    HTTPStatus.NOT_FOUND: N_("Nothing here"),
+    HTTPStatus.NOT_FOUND: N_("Not found"),
     HTTPStatus.METHOD_NOT_ALLOWED: N_("Not done that way"),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: N_("Too much"),
     HTTPStatus.TOO_MANY_REQUESTS: N_("Too often"),

@@ -156,11 +156,12 @@ def signed_in(view: RouteCallable) -> RouteCallable:
             return await view(*args, **kwargs)  # type: ignore[misc]
         if wants_json():
             raise SignedOut
-        return _way_in()
+        return way_in(request.full_path if request.method == "GET" else None)
 
     return guarded
 
 
-def _way_in() -> Response:
-    target = request.full_path.rstrip("?") if request.method == "GET" else None
+def way_in(target: str | None) -> Response:
+    """The sign-in page, and from there to the page ``target``."""
+    target = target and target.rstrip("?")
     return cast(Response, redirect(url_for("auth.login", next=target), HTTPStatus.SEE_OTHER))
