@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BIND ?= 127.0.0.1:8000
 
-.PHONY: run test lint types python javascript wheel bench lock format clean tools
+.PHONY: run test lint types python javascript wheel dist bench lock format clean tools
 
 run: $(VENV)/run.stamp
 	$(BIN)/microblog-rt serve --demo --bind $(BIND)
@@ -28,6 +28,10 @@ javascript: tools
 # The wheel itself, in an environment and a folder with nothing else in them.
 wheel: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest tests/wheel
+
+# A wheel to install elsewhere, in dist/.
+dist: $(VENV)/run.stamp
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation -w dist .
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks
