@@ -83,5 +83,5 @@ async def _group(app: Quart, parts: Parts, role: str, count: int) -> list[Person
 async def _signed_in(app: Quart, parts: Parts, name: str) -> Person:
     visitors: Visitors = app.extensions["visitors"]
     user = await parts.accounts.register(name, "a password for benchmarks")
-    token = await parts.accounts.start_session(user.id, remembered=True)
+    token = await parts.accounts.start_session(user, remembered=True)
     return Person(name, f"{visitors.cookie_name}={visitors.dump_token(f'{user.id}.{token}', app)}")

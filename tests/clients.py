@@ -15,7 +15,7 @@ DEADLINE = 10.0  # seconds; what has not come by then does not come
 
 async def signed_in(parts: Parts, user: User) -> Reader:
     """A session of that user, as a feed knows it."""
-    token = await parts.accounts.start_session(user.id, remembered=True)
+    token = await parts.accounts.start_session(user, remembered=True)
     return Reader(user.id, token_hash(token))
 
 

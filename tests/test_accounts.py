@@ -67,7 +67,7 @@ async def test_a_wrong_name_and_a_wrong_password_are_told_alike(
 
 
 async def test_a_password_and_a_token_are_kept_as_hashes_alone(parts: Parts, susan: User) -> None:
-    token = await parts.accounts.start_session(susan.id, remembered=False)
+    token = await parts.accounts.start_session(susan, remembered=False)
     async with parts.storage.reading() as reading:
         session = (await reading.execute(select(Session))).scalar_one()
     assert session.token_hash == token_hash(token) != token
@@ -84,7 +84,7 @@ async def test_a_session_ends_and_others_stay(parts: Parts, susan: User) -> None
 async def test_a_session_that_has_run_out_is_no_session(
     parts: Parts, susan: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reader = Reader(susan.id, token_hash(await parts.accounts.start_session(susan.id, remembered=False)))
+    reader = Reader(susan.id, token_hash(await parts.accounts.start_session(susan, remembered=False)))
     assert await parts.accounts.visit(reader) is not None
     later = clock.now() + 13 * 3_600_000_000
     monkeypatch.setattr(clock, "now", lambda: later)
@@ -94,12 +94,20 @@ async def test_a_session_that_has_run_out_is_no_session(
 async def test_a_new_session_sweeps_out_those_that_have_run_out(
     parts: Parts, susan: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await parts.accounts.start_session(susan.id, remembered=False)
+    await parts.accounts.start_session(susan, remembered=False)
     later = clock.now() + 13 * 3_600_000_000
     monkeypatch.setattr(clock, "now", lambda: later)
-    await parts.accounts.start_session(susan.id, remembered=False)
+    await parts.accounts.start_session(susan, remembered=False)
     async with parts.storage.reading() as reading:
         assert len((await reading.execute(select(Session))).all()) == 1
+
+
+async def test_a_sign_in_that_overlaps_a_new_password_does_not_survive_it(parts: Parts, susan: User) -> None:
+    """The old password was right when it was checked; the session would have begun after all others had ended."""
+    checked = await parts.accounts.check_password("susan", PASSWORD)
+    await parts.accounts.set_password("susan", "another password")
+    with pytest.raises(Invalid):
+        await parts.accounts.start_session(checked, remembered=True)
 
 
 async def test_a_new_password_replaces_the_old_and_ends_sessions(parts: Parts, susan: User) -> None:

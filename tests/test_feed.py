@@ -307,6 +307,32 @@ async def test_a_held_question_is_answered_by_what_comes(parts: Parts, susan: Us
     assert parts.hub.positions() == {}
 
 
+async def test_a_held_question_ends_with_its_session(parts: Parts, reader: Reader) -> None:
+    held = asyncio.create_task(parts.feed.hold(reader, 0, (), 30))
+    while set(parts.hub.positions().values()) in (set(), {-1}):
+        await asyncio.sleep(0)
+    await parts.accounts.end_session(reader)
+    with pytest.raises(SignedOut):
+        async with asyncio.timeout(10):
+            await held
+
+
+async def test_heartbeats_that_were_missed_are_not_made_up_for(
+    parts: Parts, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a pause of the whole process a burst of them would find a good client unanswering."""
+    feed = parts.feed.follow(reader, 0, heartbeat=0.5)
+    assert await anext(feed) == []
+    loop = asyncio.get_running_loop()
+    real, paused = loop.time, 60.0
+    monkeypatch.setattr(loop, "time", lambda: real() + paused)
+    assert await anext(feed) == []
+    begun = real()
+    assert await anext(feed) == []
+    assert real() - begun > 0.4
+    await feed.aclose()
+
+
 async def test_a_held_question_is_answered_at_once_where_there_is_something(
     parts: Parts, susan: User, reader: Reader
 ) -> None:

@@ -15,6 +15,7 @@ from babel.messages.mofile import read_mo
 from hypercorn.config import Config
 from hypercorn.protocol import h2, h11, ws_stream
 from sqlalchemy import create_engine, inspect
+from sqlalchemy.pool import NullPool
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import TextMessage
 
@@ -28,7 +29,7 @@ ROOT = files.CHECKOUT
 
 
 def test_the_newest_revision_equals_the_models(settings: Settings) -> None:
-    with create_engine(f"sqlite:///{settings.sqlite_file}").connect() as connection:
+    with create_engine(f"sqlite:///{settings.sqlite_file}", poolclass=NullPool).connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, Base.metadata) == []
         for table in Base.metadata.tables.values():
@@ -70,7 +71,7 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(RuntimeError, match="half way"):
         migrations.upgrade(url)
     assert migrations.current(url) is None
-    with create_engine(f"sqlite:///{tmp_path}/test.db").connect() as connection:
+    with create_engine(f"sqlite:///{tmp_path}/test.db", poolclass=NullPool).connect() as connection:
         assert inspect(connection).get_table_names() == []
 
 

@@ -311,16 +311,6 @@ async def test_signing_out_closes_the_sockets_of_that_session_alone(shared: Serv
     other.close()
 
 
-async def test_signing_out_answers_a_held_question_with_401(shared: Server) -> None:
-    bob = await asyncio.to_thread(shared.person, "bob")
-    async with httpx.AsyncClient(base_url=shared.url, cookies=bob.client.cookies, timeout=DEADLINE) as client:
-        held = asyncio.create_task(client.get("/notifications", params={"since": cursor(bob), "wait": 20}))
-        await asyncio.sleep(0)
-        await asyncio.to_thread(bob.post, "/auth/logout")
-        assert (await held).status_code == 401
-    bob.close()
-
-
 async def test_another_process_is_heard_of_by_the_sweep(shared: Server, bob: Person) -> None:
     """A new password, set by the command line: within a sweep the socket is gone."""
     from tests.living import COMMAND

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from microblog_rt.errors import N_, Invalid, NotFound
+from microblog_rt.errors import N_, Invalid, NotFound, Unavailable
 from microblog_rt.models import EMAIL_LENGTH, EPOCH, MICROSECOND, USERNAME_LENGTH, User
 from microblog_rt.notifications import Notifications
 from microblog_rt.protocol import Wake
@@ -27,6 +27,8 @@ from microblog_rt.storage.accounts import Visit
 USERNAME = re.compile(rf"[A-Za-z0-9_.-]{{2,{USERNAME_LENGTH}}}")
 EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 PASSWORD_LENGTHS = range(8, 1025)
+
+WRONG_PASSWORD = N_("Wrong username or password.")
 
 SESSION_LIFETIME = timedelta(days=90) // MICROSECOND
 SESSION_IDLE = {True: timedelta(days=14) // MICROSECOND, False: timedelta(hours=12) // MICROSECOND}
@@ -78,7 +80,7 @@ class Accounts:
         # A name there is none of takes as long as a wrong password.
         password_hash = user.password_hash if user else await self._hash_of_nobody()
         if not await self._matches(password_hash, password) or user is None:
-            raise Invalid("password", N_("Wrong username or password."))
+            raise Invalid("password", WRONG_PASSWORD)
         return user
 
     async def set_password(self, username: str, password: str) -> None:
@@ -98,15 +100,17 @@ class Accounts:
             await rows.end_sessions(tx, user_id)
         await self._notifications.tell(Wake(user_id, tick.clock))
 
-    async def start_session(self, user_id: int, *, remembered: bool) -> str:
-        """Begin a session; its token, of which only the hash is kept."""
+    async def start_session(self, user: User, *, remembered: bool) -> str:
+        """Begin a session; its token, of which only the hash is kept. Raises Invalid if the password has changed."""
         token = secrets.token_urlsafe(32)
-        await self._storage.finish(self._start(user_id, token_hash(token), remembered))
+        await self._storage.finish(self._start(user, token_hash(token), remembered))
         return token
 
-    async def _start(self, user_id: int, hashed: str, remembered: bool) -> None:
-        moment = clock.now()
+    async def _start(self, user: User, hashed: str, remembered: bool) -> None:
+        moment, user_id = clock.now(), user.id
         async with self._storage.transaction() as tx:
+            if await rows.password_hash(tx, user_id) != user.password_hash:
+                raise Invalid("password", WRONG_PASSWORD)  # it was changed while it was being checked
             await rows.forget_expired(tx, user_id, moment)
             await rows.add_session(tx, user_id, hashed, remembered, moment, moment + SESSION_IDLE[remembered])
 
@@ -126,11 +130,17 @@ class Accounts:
             return await rows.visit(reading, reader.token_hash, clock.now())
 
     async def note_use(self, reader: Reader, last_used: int, every: int = USE_NOTED_EVERY) -> int:
-        """Write down that a session is in use, once in ``every`` microseconds; when that was last done."""
+        """Write down that a session is in use, once in ``every`` microseconds; when that was last done.
+
+        Where the database cannot take it just now, the next use will: it is no reason to refuse what is asked.
+        """
         moment = clock.now()
         if moment - last_used < every:
             return last_used
-        await self._storage.finish(self._note(reader.token_hash, moment))
+        try:
+            await self._storage.finish(self._note(reader.token_hash, moment))
+        except Unavailable:
+            return last_used
         return moment
 
     async def _note(self, hashed: str, moment: int) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -74,21 +75,27 @@ def secret_key(settings: Settings) -> str:
 
 
 def _kept_key(path: Path) -> str:
-    with contextlib.suppress(FileExistsError):
-        # Written aside and linked into place: nobody ever reads half a key, and the first one wins.
-        aside = path.with_name(f"{path.name}.{os.getpid()}")
-        try:
-            with os.fdopen(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-                file.write(secrets.token_urlsafe(32))
-            os.link(aside, path)
-        except FileNotFoundError as error:
-            raise Misconfigured(f"the folder of the database is missing: {error.filename}") from None
-        finally:
-            aside.unlink(missing_ok=True)
-    key = path.read_text().strip()
+    try:
+        if not path.exists():
+            _make_key(path)
+        key = path.read_text().strip()
+    except OSError as error:
+        raise Misconfigured(f"no key can be kept at {path}: {error.strerror}; or set MICROBLOG_SECRET_KEY") from None
     if len(key) < SECRET_KEY_LENGTH:
         raise Misconfigured(f"{path} holds no key; delete it, and a new one will be made (all sign-ins end)")
     return key
+
+
+def _make_key(path: Path) -> None:
+    # Written aside and linked into place: nobody ever reads half a key, and of two the first one wins.
+    descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(32))
+        with contextlib.suppress(FileExistsError):
+            os.link(aside, path)
+    finally:
+        os.unlink(aside)
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import NoReturn, TypeVar
 
 import click
@@ -26,6 +27,8 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except (Misconfigured, Refused) as error:
             raise click.ClickException(str(error)) from None
+        except UnicodeError:
+            raise click.ClickException("what was given is not UTF-8") from None
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -131,6 +134,7 @@ def translate_compile() -> None:
         click.echo(line)
 
 
+@cache
 def _settings() -> Settings:
     for name in settings.unknown(os.environ):
         click.echo(f"Warning: {name} is no setting of microblog-rt, and is not looked at.", err=True)

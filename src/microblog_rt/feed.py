@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from microblog_rt.accounts import Accounts, Reader
 from microblog_rt.bus import Bus, Gap
-from microblog_rt.errors import Draining, SignedOut
+from microblog_rt.errors import Draining, SignedOut, Unavailable
 from microblog_rt.hub import Hub, Listener
 from microblog_rt.models import MICROSECOND
 from microblog_rt.protocol import MICROSECONDS, Notice, Wake
@@ -67,7 +67,8 @@ class Feed:
                 if listener.closing:
                     raise Draining
                 if loop.time() >= beats:
-                    beats += heartbeat
+                    # From now on, not from when it was due: after a pause a burst of them would look like silence.
+                    beats = loop.time() + heartbeat
                     noted = await self._accounts.note_use(reader, noted, STREAM_USE_NOTED_EVERY)
                     yield []
                 if listener.must_read or loop.time() >= ends:
@@ -87,6 +88,8 @@ class Feed:
             await asyncio.sleep(every)
             try:
                 await self.sweep_once()
+            except Unavailable as error:
+                log.warning("the sweep waits: %s", error)
             except Exception:
                 log.exception("the sweep failed; it goes on")
 

@@ -92,8 +92,8 @@ async def _standing_count(tx: Transaction, user_id: int) -> Notice:
 
 
 def _checked(body: str) -> str:
-    body = body.replace("\r\n", "\n").strip()
-    if not body:
+    body = body.replace("\r\n", "\n").replace("\0", "").strip()
+    if not any(each.isprintable() and not each.isspace() for each in body):
         raise Invalid("message", N_("Write something first."))
     if len(body) > MESSAGE_LENGTH:
         raise Invalid(

@@ -65,7 +65,7 @@ class Settings:
         """The database's file, or None where the database is not SQLite."""
         if not self.database_url.startswith(SQLITE):
             return None
-        return Path(self.database_url.removeprefix(SQLITE + "/").split("?")[0])
+        return Path(self.database_url.removeprefix(SQLITE + "/"))
 
 
 def unknown(environ: Mapping[str, str]) -> list[str]:
@@ -75,7 +75,8 @@ def unknown(environ: Mapping[str, str]) -> list[str]:
 
 
 def _database_url(text: str) -> str:
-    if not text.startswith(SQLITE + "/") or text.removeprefix(SQLITE + "/").split("?")[0] in ("", ":memory:"):
+    path = text.removeprefix(SQLITE + "/")
+    if path in (text, "", ":memory:") or "?" in path:
         raise ValueError(f"wants a file, as in {DEFAULT_DATABASE_URL}; this version runs on SQLite alone")
     return text
 

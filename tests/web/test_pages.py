@@ -229,6 +229,16 @@ async def test_what_one_wrote_is_not_shown_to_the_next_who_signs_in(join: Join, 
     assert "my secret thought" not in await text(await browser.get("/send_message/susan"))
 
 
+async def test_what_one_wrote_to_one_person_is_not_shown_in_a_form_to_another(join: Join, house: Parts) -> None:
+    susan, _ = await join("susan"), await join("john")
+    token = await susan.token()
+    await house.accounts.set_password("susan", PASSWORD)
+    await susan.post("/send_message/susan", message="a note to myself", csrf_token=token)
+    await sign_in(susan)
+    assert "a note to myself" not in await text(await susan.get("/send_message/john"))
+    assert "a note to myself" in await text(await susan.get("/send_message/susan"))
+
+
 async def test_a_page_of_one_person_is_not_told_the_news_of_another(join: Join, house: Parts) -> None:
     """A tab left open while somebody else signed in on the same browser."""
     susan, john = await join("susan"), await join("john")

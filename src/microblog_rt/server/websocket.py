@@ -17,11 +17,13 @@ from wsproto.connection import ConnectionState
 
 
 class PlainHandshake(ws_stream.Handshake):
-    """A handshake that has heard of no extension, and so parses and accepts none."""
+    """A handshake that has heard of no extension and no subprotocol, and so parses and accepts none."""
 
     def __init__(self, headers: list[tuple[bytes, bytes]], http_version: str) -> None:
-        offered = [(name, value) for name, value in headers if name.lower() != b"sec-websocket-extensions"]
-        super().__init__(offered, http_version)
+        super().__init__([each for each in headers if each[0].lower() not in UNHEARD_OF], http_version)
+
+
+UNHEARD_OF = {b"sec-websocket-extensions", b"sec-websocket-protocol"}
 
 
 class PlainStream(ws_stream.WSStream):
@@ -53,8 +55,13 @@ def text_frame(text: str) -> bytes:
 FINAL_TEXT = 0x81
 
 
+async def _stay_with_http_1(_: Any, __: Any) -> None:
+    """No ``Upgrade: h2c``, and no HTTP/2 by prior knowledge: browsers speak neither without TLS."""
+
+
 def install() -> None:
-    """Make every WebSocket of this process such a one."""
+    """Make every WebSocket of this process such a one, over HTTP/1.1 alone."""
+    h11.H11Protocol._check_protocol = _stay_with_http_1  # type: ignore[assignment, method-assign]
     ws_stream.Handshake = PlainHandshake  # type: ignore[misc]
     for protocol in (h11, h2):
         protocol.WSStream = PlainStream  # type: ignore[attr-defined]

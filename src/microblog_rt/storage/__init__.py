@@ -11,13 +11,19 @@ Not here: what may be done and who is told of it (``accounts``, ``messages``, ``
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+import logging
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
+from microblog_rt.errors import Unavailable
 from microblog_rt.storage import sqlite
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -37,20 +43,23 @@ class Storage:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """A transaction that may write: leaving the block commits, an exception rolls back."""
-        async with self._writer.begin() as connection:
-            yield connection
+        with _trouble_is_unavailable():
+            async with self._writer.begin() as connection:
+                yield connection
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Reading]:
         """A session for reads; each statement sees what was committed when it began."""
-        async with AsyncSession(self._reader, expire_on_commit=False, autoflush=False) as session:
-            yield session
+        with _trouble_is_unavailable():
+            async with AsyncSession(self._reader, expire_on_commit=False, autoflush=False) as session:
+                yield session
 
     @asynccontextmanager
     async def statement(self) -> AsyncIterator[AsyncConnection]:
         """A bare connection for the one statement that answers a read: cheaper than a session."""
-        async with self._reader.connect() as connection:
-            yield connection
+        with _trouble_is_unavailable():
+            async with self._reader.connect() as connection:
+                yield connection
 
     async def finish(self, work: Coroutine[Any, Any, T]) -> T:
         """Await ``work``, which goes on to its end even where the caller is cancelled (a tab closed mid-request)."""
@@ -65,3 +74,13 @@ class Storage:
             await asyncio.wait(self._running)
         await self._writer.dispose()
         await self._reader.dispose()
+
+
+@contextmanager
+def _trouble_is_unavailable() -> Iterator[None]:
+    """A database that is locked, full or away is worth another try; what was begun is rolled back."""
+    try:
+        yield
+    except (OperationalError, PoolTimeout) as error:
+        log.warning("the database is in trouble: %s", getattr(error, "orig", error))
+        raise Unavailable from error

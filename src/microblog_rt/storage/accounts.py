@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import BigInteger, bindparam, case, delete, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import BigInteger, bindparam, case, delete, select, update
+from sqlalchemy.dialects.sqlite import insert
 
 from microblog_rt.errors import N_, Invalid
 from microblog_rt.models import Mailbox, Session, User
@@ -36,11 +36,12 @@ VISIT = (
 async def add(tx: Transaction, user: User, clock: int) -> None:
     """Insert a user, who is given an id, with a mailbox that starts at ``clock``; raises Invalid for a taken name."""
     columns = ("username", "username_key", "email", "password_hash", "member_since")
-    statement = insert(User).values({column: getattr(user, column) for column in columns}).returning(User.id)
-    try:
-        user.id = (await tx.execute(statement)).scalar_one()
-    except IntegrityError:
-        raise Invalid("username", N_("This name is taken. Please choose another.")) from None
+    row = insert(User).values({column: getattr(user, column) for column in columns})
+    row = row.on_conflict_do_nothing(index_elements=["username_key"])
+    user_id = (await tx.execute(row.returning(User.id))).scalar_one_or_none()
+    if user_id is None:
+        raise Invalid("username", N_("This name is taken. Please choose another."))
+    user.id = user_id
     start = {"clock": clock, "clock_before": clock, "last_message_read_time": 0, "unread_message_count": 0}
     await tx.execute(insert(Mailbox).values(user_id=user.id, **start))
 
@@ -78,6 +79,11 @@ async def add_session(tx: Transaction, user_id: int, token_hash: str, remembered
     """Insert a session that begins ``now``."""
     row = {"token_hash": token_hash, "user_id": user_id, "remembered": remembered, "expires": expires}
     await tx.execute(insert(Session).values(created=now, last_used=now, **row))
+
+
+async def password_hash(tx: Transaction, user_id: int) -> str | None:
+    """A user's password hash, as this transaction sees it."""
+    return (await tx.execute(select(User.password_hash).where(User.id == user_id))).scalar_one_or_none()
 
 
 async def set_password(tx: Transaction, user_id: int, password_hash: str) -> None:

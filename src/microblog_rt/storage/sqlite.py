@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 BUSY_TIMEOUT = 5.0  # seconds
-WRITER_TIMEOUT = 30.0  # seconds
+WRITER_TIMEOUT = 10.0  # seconds
 READERS = 4
 
 PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
@@ -32,7 +32,6 @@ def writer(url: str) -> AsyncEngine:
         pool_size=1,
         max_overflow=0,
         pool_timeout=WRITER_TIMEOUT,
-        pool_reset_on_return=None,
     )
     event.listen(engine.sync_engine, "begin", _begin_immediate)
     return _prepared(engine)

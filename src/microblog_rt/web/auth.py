@@ -96,9 +96,7 @@ def _blamed(form: RegisterForm) -> bool:
 
 async def _welcome(user: User, *, remembered: bool) -> ResponseReturnValue:
     await visitors().sign_in(user, remembered=remembered)
-    draft = drafts.take(user.id)
-    session.clear()
-    drafts.keep(user.id, draft)
+    drafts.carry_over(user.id)
     return redirect(await _next(), HTTPStatus.SEE_OTHER)
 
 

@@ -36,11 +36,11 @@ async def send_message(recipient: str) -> ResponseReturnValue:
     visitor = current_user()
     if not visitor.signed_in:
         if visitor.reader and not form_is_old():
-            drafts.keep(visitor.reader.user_id, form.message.data)
+            drafts.keep(visitor.reader.user_id, recipient, form.message.data)
         return way_in(request.full_path)
     person = await known(recipient)
     if request.method == "GET":
-        form.message.data = drafts.take(visitor.user.id)
+        form.message.data = drafts.take(visitor.user.id, recipient)
     if submitted(form):
         try:
             text, nonce = form.message.data or "", form.nonce.data or ""
@@ -89,6 +89,9 @@ async def _up_to() -> int | None:
 
 
 def _back() -> str:
-    came_from = urlsplit(request.referrer or "")
+    try:
+        came_from = urlsplit(request.referrer or "")
+    except ValueError:
+        came_from = urlsplit("")
     here = came_from.netloc == request.host and came_from.path == url_for(".messages")
     return f"{came_from.path}?{came_from.query}".rstrip("?") if here else url_for(".messages")

@@ -5,17 +5,18 @@ and what all transports share: who asks, from where, since when. The WebSocket i
 """
 
 import asyncio
+import logging
 import re
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 from quart import Quart
 
 from microblog_rt import protocol
 from microblog_rt.accounts import Reader
-from microblog_rt.errors import N_, BadRequest, Draining, Refused, SignedOut, Unavailable
+from microblog_rt.errors import N_, BadRequest, Draining, NotFound, Refused, SignedOut, Unavailable
 from microblog_rt.protocol import Notice
 from microblog_rt.settings import Settings
 from microblog_rt.web import origin
@@ -34,6 +35,10 @@ NAMES = 100
 WAIT = re.compile(r"-?[0-9]{1,9}(\.[0-9]{0,9})?")
 
 HEADERS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+PROBLEM_HEADERS = [*HEADERS, (b"content-type", PROBLEM.encode())]
+UNEXPECTED = problem(HTTPStatus.INTERNAL_SERVER_ERROR, "unexpected", "This is our fault. It has been written down.")
+
+log = logging.getLogger(__name__)
 
 
 class Query(NamedTuple):
@@ -64,17 +69,23 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan" and self._public_url:
             scope = {**scope, "scheme": "https" if scope["type"] == "http" else "wss"}
-        if scope["type"] == "lifespan" or scope["path"] != PATH:
-            await self._inner(scope, receive, send)
-        elif scope["type"] == "websocket":
+        if scope["type"] == "websocket":
             await self._websocket(scope, receive, send)
+        elif scope["type"] == "http" and not _is_address(scope["path"]):
+            await _answer(send, BadRequest())
+        elif scope["type"] == "lifespan" or scope["path"] != PATH:
+            await self._inner(scope, receive, send)
         else:
             await self._http(scope, receive, send)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         try:
+            if scope["path"] != PATH:
+                raise NotFound
             reader, query = self._admitted(scope, origin_required=True)
+            if self._hub.closing:
+                raise Draining
             await self._socket.serve(reader, query.since, query.names, receive, send)
         except Refused as error:
             await _answer(send, error, kind="websocket.http.response")
@@ -90,6 +101,9 @@ class Endpoint:
             await _answer(send, error)
         except Gone:
             pass
+        except Exception:
+            log.exception("a poll went wrong")
+            await _respond(send, HTTPStatus.INTERNAL_SERVER_ERROR, PROBLEM_HEADERS, UNEXPECTED)
         else:
             headers = [*HEADERS, (b"content-type", JSON.encode()), (b"poll-after", POLL_AFTER)]
             await _respond(send, HTTPStatus.OK, headers, protocol.frame(notices).encode())
@@ -155,6 +169,14 @@ def _wait(sent: list[str] | None) -> float | None:
     return min(max(float(sent[0]), 0.0), protocol.LONGEST_WAIT)
 
 
+def _is_address(path: str) -> bool:
+    try:
+        urlsplit(path)
+    except ValueError:
+        return False
+    return True
+
+
 async def _until_gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
@@ -162,15 +184,15 @@ async def _until_gone(receive: Receive) -> None:
 
 async def _method_not_allowed(send: Send) -> None:
     status = HTTPStatus.METHOD_NOT_ALLOWED
-    headers = [*HEADERS, (b"content-type", PROBLEM.encode()), (b"allow", b"GET, HEAD")]
+    headers = [*PROBLEM_HEADERS, (b"allow", b"GET, HEAD")]
     await _respond(send, status, headers, problem(status, "method_not_allowed", "Ask with GET."))
 
 
 async def _answer(send: Send, error: Refused, kind: str = "http.response") -> None:
     status = status_of(error)
-    headers = [*HEADERS, (b"content-type", PROBLEM.encode())]
+    headers = PROBLEM_HEADERS
     if isinstance(error, Unavailable):
-        headers.append((b"retry-after", b"%d" % error.retry_after))
+        headers = [*headers, (b"retry-after", b"%d" % error.retry_after)]
     await _respond(send, status, headers, problem(status, error.code, str(error)), kind)
 
 

@@ -6,6 +6,7 @@ A WebSocket's close code after its handshake is 4000 and the status. Not here: w
 import json
 import logging
 import secrets
+from errno import ENAMETOOLONG
 from http import HTTPStatus
 from typing import cast
 
@@ -109,6 +110,8 @@ async def _http_error(error: HTTPException) -> Response:
 
 
 async def _unexpected(error: Exception) -> Response:
+    if isinstance(error, OSError) and error.errno == ENAMETOOLONG:
+        return await _refused(NotFound())  # no file of ours
     reference = secrets.token_hex(4)
     log.error("unexpected, told as reference %s", reference, exc_info=error)
     status = HTTPStatus.INTERNAL_SERVER_ERROR

@@ -22,7 +22,8 @@ from microblog_rt.models import MICROSECOND, User
 from microblog_rt.storage.accounts import Visit
 from microblog_rt.web.problems import wants_json
 
-COOKIES_REMEMBERED = 10_000
+COOKIES_KNOWN = 10_000
+LONGEST_COOKIE = 300  # characters; ours have some 180
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -66,8 +67,8 @@ class Visitors(QuartAuth):
     def __init__(self, app: Quart, accounts: Accounts, *, secure: bool) -> None:
         self._app = app
         self._accounts = accounts
-        # What a cookie says never changes; only the database says whether its session lives.
-        self._reader = lru_cache(maxsize=COOKIES_REMEMBERED)(self._read)
+        # What a good cookie says never changes; only the database says whether its session lives.
+        self._known = lru_cache(maxsize=COOKIES_KNOWN)(self._verified)
         # Not a singleton: quart-auth's own context processor is synchronous, and so costs a thread a page.
         super().__init__(
             app,
@@ -84,7 +85,7 @@ class Visitors(QuartAuth):
     def authenticate(self, headers: Headers) -> Reader:
         """Whom a request's headers claim to be of, without I/O; raises SignedOut where of nobody."""
         sent = b"; ".join(value for name, value in headers if name.lower() == b"cookie")
-        reader = self._reader(parse_cookie(sent.decode("latin-1")).get(cast(str, self.cookie_name), ""))
+        reader = self._reader(parse_cookie(sent.decode("ascii", "ignore")).get(cast(str, self.cookie_name), ""))
         if reader is None:
             raise SignedOut
         return reader
@@ -100,7 +101,7 @@ class Visitors(QuartAuth):
     async def sign_in(self, user: User, *, remembered: bool) -> None:
         """Begin a session for this browser, in place of the one it had."""
         await self._end(self.current.reader)
-        token = await self._accounts.start_session(user.id, remembered=remembered)
+        token = await self._accounts.start_session(user, remembered=remembered)
         action = Action.WRITE_PERMANENT if remembered else Action.WRITE
         self.login_user(Visitor(f"{user.id}.{token}", action))
 
@@ -113,10 +114,18 @@ class Visitors(QuartAuth):
     def current(self) -> Visitor:
         return cast(Visitor, self.load_user())
 
-    def _read(self, cookie: str) -> Reader | None:
-        auth_id = self.load_token(cookie, self._app) if cookie else None
-        user_id, _, token = (auth_id or "").partition(".")
-        return Reader(int(user_id), token_hash(token)) if token else None
+    def _reader(self, cookie: str) -> Reader | None:
+        try:
+            return self._known(cookie) if 0 < len(cookie) <= LONGEST_COOKIE else None
+        except SignedOut:
+            return None
+
+    def _verified(self, cookie: str) -> Reader:
+        # Raises, for what is no cookie of ours must not take up the memory of those that are.
+        user_id, _, token = (self.load_token(cookie, self._app) or "").partition(".")
+        if not token:
+            raise SignedOut
+        return Reader(int(user_id), token_hash(token))
 
     async def _end(self, reader: Reader | None) -> None:
         if reader is not None and await self._accounts.visit(reader):

@@ -1,0 +1,123 @@
+"""Hostile bytes on the wire: a clean refusal, no traceback, and a server that goes on and can be stopped (I7)."""
+
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.living import DEADLINE, Person, Server
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("server")) as server:
+        yield server
+    assert server.logged() == ""
+
+
+@pytest.fixture
+def bob(shared: Server) -> Iterator[Person]:
+    bob = shared.person("bob")
+    yield bob
+    bob.close()
+
+
+def answer(server: Server, request: bytes) -> bytes:
+    """What the server says to some bytes, up to the end of the headers or of the connection."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE) as wire:
+        wire.sendall(request)
+        said = b""
+        while b"\r\n\r\n" not in said and (more := wire.recv(65536)):
+            said += more
+    return said
+
+
+def status(said: bytes) -> int:
+    return int(said.split(b" ", 2)[1])
+
+
+UPGRADE = (
+    b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+
+
+@pytest.mark.parametrize("path", [b"/", b"/nothing", b"/static/x", b"//notifications", b"/messages"])
+def test_a_socket_to_any_other_address_is_not_found(shared: Server, path: bytes) -> None:
+    assert status(answer(shared, b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n" + UPGRADE + b"\r\n")) == 404
+
+
+@pytest.mark.parametrize("more", [b"", UPGRADE])
+@pytest.mark.parametrize("cookie", [b"microblog_session=\xff\xfe", b"\xff", b"=", b"microblog_session=" + b"x" * 9000])
+def test_a_cookie_that_is_none_is_nobodys(shared: Server, cookie: bytes, more: bytes) -> None:
+    request = b"GET /notifications HTTP/1.1\r\nHost: x\r\nCookie: " + cookie + b"\r\n" + more + b"\r\n"
+    assert status(answer(shared, request)) == 401
+
+
+@pytest.mark.parametrize("protocol", [b"\xff", b"chat", b",,,"])
+def test_a_subprotocol_is_not_heard(shared: Server, protocol: bytes) -> None:
+    request = b"GET /notifications HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Protocol: " + protocol + b"\r\n" + UPGRADE
+    assert status(answer(shared, request + b"\r\n")) == 401
+
+
+BAD_REQUESTS = [
+    (b"GET http://[::/ HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    (b"GET /static/" + b"x" * 300 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+    (b"GET /notifications?since=%ff&name=%00 HTTP/1.1\r\nHost: x\r\n\r\n", 401),
+    (b"GET /user/%00%ff HTTP/1.1\r\nHost: x\r\n\r\n", 303),
+    (b"POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n\xff\xfe\x00", 403),
+    (b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n", 200),
+    (b"nonsense\r\n\r\n", 400),
+]
+
+
+@pytest.mark.parametrize(("request_", "expected"), BAD_REQUESTS)
+def test_a_strange_request_gets_a_plain_answer(shared: Server, request_: bytes, expected: int) -> None:
+    assert status(answer(shared, request_)) == expected
+
+
+def test_http_2_is_not_spoken(shared: Server) -> None:
+    said = answer(shared, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+    assert said.startswith(b"HTTP/1.1 4")
+
+
+def test_a_referer_that_is_none_leads_to_the_messages(bob: Person) -> None:
+    fields = {"csrf_token": bob.token()}
+    answer = bob.client.post("/messages/read", data=fields, headers={"Referer": "http://["})
+    assert (answer.status_code, answer.headers["Location"]) == (httpx.codes.SEE_OTHER, "/messages")
+
+
+def test_of_two_origins_one_foreign_is_enough(bob: Person) -> None:
+    origins = [("Origin", "https://evil.example"), ("Origin", bob.server.url)]
+    assert bob.client.get("/notifications", headers=origins).status_code == 403
+
+
+def test_what_was_never_ours_takes_up_no_memory(shared: Server) -> None:
+    def resident() -> int:
+        assert shared.process is not None
+        found = Path(f"/proc/{shared.process.pid}/status").read_text().split("VmRSS:")[1]
+        return int(found.split()[0])
+
+    with httpx.Client(base_url=shared.url) as client:
+        before = resident()
+        for number in range(1500):
+            cookie = f"microblog_session={number:010}{'x' * 6000}"
+            assert client.get("/notifications", headers={"Cookie": cookie}).status_code == 401
+        assert resident() - before < 5_000  # KiB; remembered, they would be 9,000
+
+
+GET = b"GET /static/vendor/bootstrap/bootstrap.min.css HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def test_clients_that_take_nothing_do_not_keep_a_server_from_stopping(tmp_path: Path) -> None:
+    with Server(tmp_path) as server, ExitStack() as stack:
+        for _ in range(3):
+            wire = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            wire.sendall(GET * 40)
+            assert wire.recv(10)
+        assert server.stop(signal.SIGTERM) == 0
+        assert "Traceback" not in server.logged()

@@ -1,0 +1,93 @@
+"""Trouble with the database: a clear answer, nothing acknowledged that is not there, and well again afterwards."""
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from microblog_rt.app import Parts
+from microblog_rt.errors import Unavailable
+from microblog_rt.models import User
+from microblog_rt.settings import Settings
+from microblog_rt.storage import clock, sqlite
+from tests.clients import Client, signed_in
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first connection is made."""
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.1)
+
+
+@contextmanager
+def locked(settings: Settings) -> Iterator[None]:
+    """Another process holds SQLite's write lock."""
+    with closing(sqlite3.connect(str(settings.sqlite_file), isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+async def test_a_locked_database_refuses_a_send_and_takes_it_afterwards(
+    parts: Parts, settings: Settings, susan: User
+) -> None:
+    with locked(settings), pytest.raises(Unavailable):
+        await parts.messages.send_message(susan.id, susan.id, "hello")
+    assert (await parts.messages.inbox(susan.id, 1, 10))[0] == []
+    assert await parts.messages.send_message(susan.id, susan.id, "hello")
+
+
+async def test_a_locked_database_is_read_all_the_same_though_no_use_can_be_noted(
+    parts: Parts, settings: Settings, susan: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = await signed_in(parts, susan)
+    await parts.messages.send_message(susan.id, susan.id, "hello")
+    later = clock.now() + 61_000_000
+    monkeypatch.setattr(clock, "now", lambda: later)
+    with locked(settings):
+        assert len(await parts.feed.page(reader, 0)) == 1
+
+
+async def test_a_locked_database_ends_no_stream(
+    parts: Parts, settings: Settings, susan: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tab = Client(parts, await signed_in(parts, susan))
+    await tab.connect(heartbeat=0.05)
+    later = clock.now() + 3_700_000_000
+    monkeypatch.setattr(clock, "now", lambda: later)
+    with locked(settings):
+        told = len(tab.pages)
+        await tab.until(lambda: len(tab.pages) > told + 2)
+    await parts.messages.send_message(susan.id, susan.id, "hello")
+    await tab.until(lambda: tab.state == {"unread_message_count": 1})
+    await tab.disconnect()
+
+
+async def test_a_commit_that_fails_spoils_nothing_for_the_next(parts: Parts, susan: User) -> None:
+    fails = iter([True])
+
+    def fail(_: Any) -> None:
+        if next(fails, False):
+            raise sqlite3.OperationalError("disk I/O error")
+
+    event.listen(parts.storage._writer.sync_engine, "commit", fail)
+    with pytest.raises(sqlite3.OperationalError):
+        await parts.messages.send_message(susan.id, susan.id, "lost")
+    assert await parts.messages.send_message(susan.id, susan.id, "kept")
+    posts, _ = await parts.messages.inbox(susan.id, 1, 10)
+    assert [post.body for post in posts] == ["kept"]
+
+
+async def test_a_cancelled_read_gives_its_connection_back(parts: Parts, susan: User) -> None:
+    reader = await signed_in(parts, susan)
+    for delay in range(200):
+        reading = asyncio.create_task(parts.feed.page(reader, 0))
+        for _ in range(delay % 12):
+            await asyncio.sleep(0)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+    assert await asyncio.gather(*(parts.feed.page(reader, 0) for _ in range(20))) == [[]] * 20
