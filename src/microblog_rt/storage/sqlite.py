@@ -5,6 +5,7 @@ instead of failing with "database is locked"; other processes queue in SQLite fo
 single statements in autocommit. ``synchronous=FULL``: what is acknowledged is on the disk.
 """
 
+import asyncio
 import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -69,11 +70,7 @@ def _creator(url: str) -> Any:
     path = make_url(url).database or ""
 
     async def connect() -> aiosqlite.Connection:
-        # Not sqlite3's implicit transactions: they begin late, and so lose updates.
-        def connector() -> sqlite3.Connection:
-            return sqlite3.connect(Path(path), timeout=BUSY_TIMEOUT, isolation_level=None)
-
-        connection = OneHopConnection(connector, iter_chunk_size=64)
+        connection = OneHopConnection(Path(path))
         connection._thread.daemon = True
         return await connection
 
@@ -85,6 +82,25 @@ class OneHopConnection(aiosqlite.Connection):
 
     SQLAlchemy asks for a cursor, executes, fetches and closes: four crossings of some 120 microseconds each.
     """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(self._open, iter_chunk_size=64)
+        self._path = path
+        self._opened: sqlite3.Connection | None = None
+
+    def _open(self) -> sqlite3.Connection:
+        # Not sqlite3's implicit transactions: they begin late, and so lose updates.
+        self._opened = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT, isolation_level=None)
+        return self._opened
+
+    def stop(self) -> asyncio.Future[Any] | None:
+        # aiosqlite forgets a connection whose opening was cancelled.
+        self._tx.put_nowait((None, self._close_opened))
+        return super().stop()
+
+    def _close_opened(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
 
     def cursor(self) -> "OneHopCursor":  # type: ignore[override]
         return OneHopCursor(self)
