@@ -35,9 +35,7 @@ class LoginForm(Form):
 
 class RegisterForm(Form):
     username = StringField(lazy(N_("Username")), filters=[_stripped], render_kw=NAME)
-    email = EmailField(
-        lazy(N_("Email")), filters=[_stripped], render_kw={"autocomplete": "email", "maxlength": EMAIL_LENGTH}
-    )
+    email = EmailField(lazy(N_("Email")), filters=[_stripped], render_kw=EMAIL)
     password = PasswordField(lazy(N_("Password")), render_kw={"autocomplete": "new-password"})
     password2 = PasswordField(lazy(N_("Repeat password")), render_kw={"autocomplete": "new-password"})
     submit = SubmitField(lazy(N_("Register")))

@@ -14,7 +14,7 @@ from typing import Any
 
 from microblog_rt import protocol
 from microblog_rt.accounts import Reader
-from microblog_rt.errors import Draining, Refused
+from microblog_rt.errors import Refused, Unavailable
 from microblog_rt.feed import Feed
 from microblog_rt.protocol import Notice
 from microblog_rt.web.problems import close_code
@@ -81,8 +81,8 @@ async def _tell(first: list[Notice], pages: AsyncGenerator[list[Notice]], client
             if not notices:
                 client.expect_acknowledgement()
             await send({"type": "websocket.send", "text": protocol.frame(notices)})
-    except Draining:
-        raise Closing(close_code(Draining()), str(_milliseconds_to_wait())) from None
+    except Unavailable as error:
+        raise Closing(close_code(error), str(_milliseconds_to_wait())) from None
     except Refused as error:
         raise Closing(close_code(error), error.code) from None
     except Closing:

@@ -1,0 +1,59 @@
+"""How a WebSocket ends when its feed does, over a feed that does so on purpose."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any, cast
+
+import pytest
+
+from microblog_rt.accounts import Reader
+from microblog_rt.errors import Draining, Forbidden, Refused, SignedOut, Unavailable
+from microblog_rt.feed import Feed
+from microblog_rt.protocol import Notice
+from microblog_rt.web.socket import Socket
+
+
+class Ending:
+    """A feed that tells one empty page, and then ends so."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    async def follow(self, *_: object, **__: object) -> AsyncGenerator[list[Notice]]:
+        yield []
+        raise self.error
+
+
+async def closed_with(error: Exception) -> tuple[int, str]:
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    async def receive() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    socket = Socket(cast(Feed, Ending(error)), 20.0)
+    await socket.serve(Reader(1, "x"), 0, frozenset(), receive, send)
+    accept, first, close = sent
+    assert accept == {"type": "websocket.accept", "headers": [(b"heartbeat", b"20")]}
+    assert first == {"type": "websocket.send", "text": "[]"}
+    assert close["type"] == "websocket.close"
+    return close["code"], close["reason"]
+
+
+@pytest.mark.parametrize(("error", "code"), [(SignedOut(), 4401), (Forbidden(), 4403)])
+async def test_a_refusal_is_4000_and_the_status_that_a_poll_would_get(error: Refused, code: int) -> None:
+    assert await closed_with(error) == (code, error.code)
+
+
+@pytest.mark.parametrize(("error", "code"), [(Draining(), 1012), (Unavailable(), 4503)])
+async def test_a_client_that_may_come_back_is_told_when_in_milliseconds(error: Refused, code: int) -> None:
+    closed, reason = await closed_with(error)
+    assert closed == code
+    assert 0 <= int(reason) <= 2000
+
+
+async def test_what_nobody_expected_is_1011_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    assert await closed_with(RuntimeError("broken on purpose")) == (1011, "")
+    assert "broken on purpose" in caplog.text
