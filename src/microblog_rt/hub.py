@@ -38,7 +38,7 @@ class Listener:
     async def wait(self, deadline: float) -> None:
         """Return once there is something to do, or at ``deadline`` (the loop's time)."""
         loop = asyncio.get_running_loop()
-        if self._wanted > self.position or self._kept or self.closing or loop.time() >= deadline:
+        if self.must_read or self._kept or self.closing or loop.time() >= deadline:
             return
         # The same alarm serves until the deadline moves: a new one for each change would cost more than the change.
         if self._alarm is None or self._alarm.when() != deadline:

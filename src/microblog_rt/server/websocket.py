@@ -10,7 +10,7 @@ from functools import lru_cache
 from struct import pack
 from typing import Any
 
-from hypercorn.protocol import h2, h11, ws_stream
+from hypercorn.protocol import h11, ws_stream
 from hypercorn.protocol.events import Data
 from hypercorn.protocol.ws_stream import ASGIWebsocketState
 from wsproto.connection import ConnectionState
@@ -74,8 +74,8 @@ async def _stay_with_http_1(_: Any, __: Any) -> None:
 
 
 def install() -> None:
-    """Make every WebSocket of this process such a one, over HTTP/1.1 alone."""
+    """Make every WebSocket of this process such a one, and cleartext HTTP/1.1 alone."""
     h11.H11Protocol._check_protocol = _stay_with_http_1  # type: ignore[assignment, method-assign]
     ws_stream.Handshake = PlainHandshake  # type: ignore[misc]
-    for protocol in (h11, h2):
-        protocol.WSStream = PlainStream  # type: ignore[attr-defined]
+    # Not in HTTP/2, which TLS in hypercorn.toml would bring: there a frame must not go to the transport as it is.
+    h11.WSStream = PlainStream  # type: ignore[attr-defined]
