@@ -19,10 +19,12 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import TextMessage
 
 from microblog_rt import files, server, translations
+from microblog_rt.errors import Refused
 from microblog_rt.models import Base
 from microblog_rt.server import websocket
 from microblog_rt.settings import Settings
 from microblog_rt.storage import migrations
+from microblog_rt.web import problems
 
 ROOT = files.CHECKOUT
 
@@ -165,3 +167,14 @@ def test_files_stay_small() -> None:
         if (lines := len(path.read_text().splitlines())) > 300
     }
     assert long == {}
+
+
+def test_every_refusal_has_its_place_in_the_table() -> None:
+    codes = {kind.code for kind in kinds_of(Refused)}
+    assert codes | {"unexpected"} == set(problems.ANSWERS)
+    for code, (status, close_code) in problems.ANSWERS.items():
+        assert close_code == {"draining": 1012, "unexpected": 1011}.get(code, 4000 + status)
+
+
+def kinds_of(kind: type[Refused]) -> set[type[Refused]]:
+    return {kind}.union(*(kinds_of(each) for each in kind.__subclasses__()))

@@ -9,6 +9,7 @@ page in another language (``web/languages.py``; the sentences below are its mess
     ├── SignedOut         no session, or one that has ended
     ├── Forbidden         somebody else's page sent this
     ├── NotFound          there is no such thing
+    ├── TooMany           over a limit; later it will do
     └── Unavailable       not now; worth trying again
         └── Draining      this process is going away
     Misconfigured         a setting, a database or a port that the operator must see to
@@ -23,11 +24,13 @@ def N_(sentence: str) -> str:
 class Refused(Exception):
     """Something asked for is not done; ``code`` is for programs, ``sentence`` for a person.
 
-    ``values`` fill the sentence's ``%(name)s`` places, so that it can be translated first.
+    ``values`` fill the sentence's ``%(name)s`` places, so that it can be translated first. ``retry_after``: when
+    it may do again, in whole seconds; None where trying again would not help.
     """
 
     code = "refused"
     sentence = N_("This is not possible.")
+    retry_after: int | None = None
 
     def __init__(self, sentence: str | None = None, **values: str | int) -> None:
         self.sentence = sentence or type(self).sentence
@@ -65,9 +68,18 @@ class NotFound(Refused):
     sentence = N_("There is nothing here.")
 
 
-class Unavailable(Refused):
-    """``retry_after`` is in seconds."""
+class TooMany(Refused):
+    """Over a limit."""
 
+    code = "too_many"
+    sentence = N_("That was too often. Please wait a little, then try again.")
+
+    def __init__(self, retry_after: int, sentence: str | None = None, **values: str | int) -> None:
+        super().__init__(sentence, **values)
+        self.retry_after = retry_after
+
+
+class Unavailable(Refused):
     code = "unavailable"
     sentence = N_("This does not work right now. Please try again in a moment.")
     retry_after = 2

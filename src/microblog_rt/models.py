@@ -1,4 +1,4 @@
-"""The nouns, as mapped classes: User, Mailbox, Session, Message, Notification.
+"""The nouns, as mapped classes: User, Mailbox, Session, Message, Notification, and the Attempts that limits count.
 
 Every time in the database is a BIGINT of microseconds since 1970, a reading of a mailbox's clock
 (``storage/clock.py``). Not here: queries (``storage/``) and what may be done with the nouns (``accounts``,
@@ -9,7 +9,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Integer, MetaData, String, Text, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, Index, Integer, MetaData, String, Text, UniqueConstraint, false
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import TypeDecorator
@@ -21,6 +21,8 @@ USERNAME_LENGTH = 64
 EMAIL_LENGTH = 254
 MESSAGE_LENGTH = 140
 NOTIFICATION_NAME_LENGTH = 128
+DEVICE_LENGTH = 200
+SUBJECT_LENGTH = 100
 
 
 class Moment(TypeDecorator[datetime]):
@@ -77,6 +79,7 @@ class User(Base):
     email: Mapped[str | None] = mapped_column(String(EMAIL_LENGTH))
     password_hash: Mapped[str] = mapped_column(String(256))
     member_since: Mapped[datetime] = mapped_column(Moment)
+    disabled: Mapped[bool] = mapped_column(server_default=false())
 
     mailbox: Mapped["Mailbox"] = relationship(back_populates="user", lazy="raise")
     messages_received: Mapped[list["Message"]] = relationship(
@@ -106,7 +109,10 @@ class Mailbox(Base):
 
 
 class Session(Base):
-    """A sign-in that lasts until it is ended or expires; the browser holds the token, this row only its hash."""
+    """A sign-in that lasts until it is ended or expires; the browser holds the token, this row only its hash.
+
+    ``device`` is what the browser called itself.
+    """
 
     __tablename__ = "session"
     __table_args__ = (Index(None, "user_id"),)
@@ -117,6 +123,7 @@ class Session(Base):
     created: Mapped[datetime] = mapped_column(Moment)
     last_used: Mapped[datetime] = mapped_column(Moment)
     expires: Mapped[datetime] = mapped_column(Moment)
+    device: Mapped[str] = mapped_column(String(DEVICE_LENGTH), server_default="")
 
     user: Mapped[User] = relationship(lazy="raise")
 
@@ -156,3 +163,14 @@ class Notification(Base):
     def get_data(self) -> Any:
         """The notification's data, out of its JSON."""
         return json.loads(self.payload_json)
+
+
+class Attempt(Base):
+    """Something that a limit counts, until it ``expires``; ``subject`` says what was done, and by whom."""
+
+    __tablename__ = "attempt"
+    __table_args__ = (Index(None, "subject", "expires"),)
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    subject: Mapped[str] = mapped_column(String(SUBJECT_LENGTH))
+    expires: Mapped[int] = mapped_column(BigInteger)

@@ -6,7 +6,7 @@ Not here: anything that acts on them. Nothing below ``app.py`` sees the environm
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -16,7 +16,9 @@ from microblog_rt.errors import Misconfigured
 PREFIX = "MICROBLOG_"
 DEFAULT_DATABASE_URL = "sqlite+aiosqlite:///microblog.db"
 SQLITE = "sqlite+aiosqlite://"
+MEMORY = "memory://"
 SECRET_KEY_LENGTH = 16
+DAY = 86400
 
 
 class Limit(NamedTuple):
@@ -30,17 +32,23 @@ class Limit(NamedTuple):
 class Settings:
     """What an operator chose. ``None`` for a limit or a cap means there is none."""
 
-    database_url: str = DEFAULT_DATABASE_URL
-    bus_url: str = "memory://"
+    database_url: str = field(default=DEFAULT_DATABASE_URL, repr=False)
+    bus_url: str = field(default=MEMORY, repr=False)
     secret_key: str | None = field(default=None, repr=False)
     public_url: str | None = None
+    trusted_hops: int = 0
     sign_in_limit: Limit | None = Limit(10, 300)
+    sign_in_global_limit: Limit | None = Limit(1000, 300)
     send_limit: Limit | None = Limit(60, 60)
     tabs_per_user: int | None = 20
     tabs_per_address: int | None = 200
     register_limit: Limit | None = Limit(20, 3600)
     heartbeat: float = 20.0
     sweep: float = 5.0
+    drain: float = 10.0
+    session_idle: int = 14 * DAY
+    session_lifetime: int = 90 * DAY
+    bind_host: str | None = None  # of ``serve --bind``, not of the environment
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
@@ -70,7 +78,7 @@ class Settings:
 
 def unknown(environ: Mapping[str, str]) -> list[str]:
     """Names in ``environ`` that look like settings and are none: most likely misspelt."""
-    known = {PREFIX + each.name.upper() for each in fields(Settings)}
+    known = {PREFIX + name.upper() for name in PARSERS}
     return sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
 
 
@@ -82,8 +90,8 @@ def _database_url(text: str) -> str:
 
 
 def _bus_url(text: str) -> str:
-    if text != "memory://":
-        raise ValueError("wants memory://; this version runs in one process alone")
+    if text != MEMORY and (urlsplit(text).scheme not in ("redis", "rediss") or not urlsplit(text).hostname):
+        raise ValueError(f"wants {MEMORY} (one process) or redis://HOST:PORT/NUMBER")
     return text
 
 
@@ -104,8 +112,9 @@ def _public_url(text: str) -> str:
     return f"https://{host}{port}"
 
 
-UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": DAY}
 LIMIT = re.compile(r"(\d{1,9})/(\d{1,9})?(second|minute|hour|day)s?", re.ASCII)
+DURATION = re.compile(r"([1-9]\d{0,8}) ?(second|minute|hour|day)s?", re.ASCII)
 
 
 def _limit(text: str) -> Limit | None:
@@ -117,6 +126,19 @@ def _limit(text: str) -> Limit | None:
     return Limit(int(match[1]), int(match[2] or 1) * UNITS[match[3]])
 
 
+def _duration(text: str) -> int:
+    match = DURATION.fullmatch(text)
+    if not match or int(match[1]) * UNITS[match[2]] > 3650 * DAY:
+        raise ValueError("wants COUNT and UNIT, as in 14days or 12hours, at most 3650days")
+    return int(match[1]) * UNITS[match[2]]
+
+
+def _hops(text: str) -> int:
+    if not re.fullmatch(r"\d", text, re.ASCII):
+        raise ValueError("wants the number of proxies in front of this server, 0 to 9")
+    return int(text)
+
+
 def _cap(text: str) -> int | None:
     if not text:
         return None
@@ -126,13 +148,22 @@ def _cap(text: str) -> int | None:
 
 
 def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds <= 3600:
+    if not 0 < _number(text) <= 3600:
         raise ValueError("wants a number of seconds above 0, at most 3600")
-    return seconds
+    return _number(text)
+
+
+def _drain(text: str) -> float:
+    if not 0 <= _number(text) <= 3600:
+        raise ValueError("wants a number of seconds from 0 to 3600")
+    return _number(text)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 PARSERS: dict[str, Callable[[str], Any]] = {
@@ -140,11 +171,16 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "bus_url": _bus_url,
     "secret_key": _secret_key,
     "public_url": _public_url,
+    "trusted_hops": _hops,
     "sign_in_limit": _limit,
+    "sign_in_global_limit": _limit,
     "send_limit": _limit,
     "tabs_per_user": _cap,
     "tabs_per_address": _cap,
     "register_limit": _limit,
     "heartbeat": _seconds,
     "sweep": _seconds,
+    "drain": _drain,
+    "session_idle": _duration,
+    "session_lifetime": _duration,
 }

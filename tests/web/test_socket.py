@@ -55,5 +55,8 @@ async def test_a_client_that_may_come_back_is_told_when_in_milliseconds(error: R
 
 
 async def test_what_nobody_expected_is_1011_and_logged(caplog: pytest.LogCaptureFixture) -> None:
-    assert await closed_with(RuntimeError("broken on purpose")) == (1011, "")
+    code, reference = await closed_with(RuntimeError("broken on purpose"))
+    assert code == 1011
+    (logged,) = caplog.records
+    assert reference in logged.getMessage()
     assert "broken on purpose" in caplog.text

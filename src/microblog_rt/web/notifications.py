@@ -5,7 +5,6 @@ and what all transports share: who asks, from where, since when. The WebSocket i
 """
 
 import asyncio
-import logging
 import re
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -16,11 +15,11 @@ from quart import Quart
 
 from microblog_rt import protocol
 from microblog_rt.accounts import Reader
-from microblog_rt.errors import N_, BadRequest, Draining, NotFound, Refused, SignedOut, Unavailable
+from microblog_rt.errors import N_, BadRequest, Draining, NotFound, Refused, SignedOut
 from microblog_rt.protocol import Notice
 from microblog_rt.settings import Settings
 from microblog_rt.web import origin
-from microblog_rt.web.problems import JSON, PROBLEM, problem, status_of
+from microblog_rt.web.problems import ANSWERS, JSON, PROBLEM, SENTENCES, answer_to, problem, unexpected
 from microblog_rt.web.socket import Socket
 from microblog_rt.web.verbs import Verbs
 from microblog_rt.web.visitors import Visitors
@@ -34,11 +33,10 @@ POLL_AFTER = b"5"  # seconds
 NAMES = 100
 WAIT = re.compile(r"-?[0-9]{1,9}(\.[0-9]{0,9})?")
 
+REJECTION = "websocket.http.response"  # what answers a handshake that is not accepted
+
 HEADERS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
 PROBLEM_HEADERS = [*HEADERS, (b"content-type", PROBLEM.encode())]
-UNEXPECTED = problem(HTTPStatus.INTERNAL_SERVER_ERROR, "unexpected", "This is our fault. It has been written down.")
-
-log = logging.getLogger(__name__)
 
 
 class Query(NamedTuple):
@@ -88,7 +86,9 @@ class Endpoint:
                 raise Draining
             await self._socket.serve(reader, query.since, query.names, receive, send)
         except Refused as error:
-            await _answer(send, error, kind="websocket.http.response")
+            await _answer(send, error, REJECTION)
+        except Exception as error:
+            await _fail(send, error, REJECTION)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in ("GET", "HEAD"):
@@ -101,9 +101,8 @@ class Endpoint:
             await _answer(send, error)
         except Gone:
             pass
-        except Exception:
-            log.exception("a poll went wrong")
-            await _respond(send, HTTPStatus.INTERNAL_SERVER_ERROR, PROBLEM_HEADERS, UNEXPECTED)
+        except Exception as error:
+            await _fail(send, error)
         else:
             headers = [*HEADERS, (b"content-type", JSON.encode()), (b"poll-after", POLL_AFTER)]
             await _respond(send, HTTPStatus.OK, headers, protocol.frame(notices).encode())
@@ -189,11 +188,16 @@ async def _method_not_allowed(send: Send) -> None:
 
 
 async def _answer(send: Send, error: Refused, kind: str = "http.response") -> None:
-    status = status_of(error)
+    status = answer_to(error).status
     headers = PROBLEM_HEADERS
-    if isinstance(error, Unavailable):
+    if error.retry_after is not None:
         headers = [*headers, (b"retry-after", b"%d" % error.retry_after)]
     await _respond(send, status, headers, problem(status, error.code, str(error)), kind)
+
+
+async def _fail(send: Send, error: Exception, kind: str = "http.response") -> None:
+    status, sentence = ANSWERS["unexpected"].status, SENTENCES[ANSWERS["unexpected"].status]
+    await _respond(send, status, PROBLEM_HEADERS, problem(status, "unexpected", sentence, unexpected(error)), kind)
 
 
 async def _respond(

@@ -1,6 +1,6 @@
 """Refusals as answers: one table of statuses, a page for people, problem+json (RFC 9457) for programs.
 
-A WebSocket's close code after its handshake is 4000 and the status. Not here: what is refused (``errors.py``).
+Not here: what is refused (``errors.py``).
 """
 
 import json
@@ -8,31 +8,36 @@ import logging
 import secrets
 from errno import ENAMETOOLONG
 from http import HTTPStatus
-from typing import cast
+from typing import NamedTuple, cast
 
 from quart import Quart, Response, make_response, render_template, request
 from werkzeug.exceptions import HTTPException
 
-from microblog_rt.errors import (
-    N_,
-    BadRequest,
-    Draining,
-    Forbidden,
-    NotFound,
-    Refused,
-    SignedOut,
-    Unavailable,
-)
+from microblog_rt.errors import N_, BadRequest, NotFound, Refused, TooMany, Unavailable
 from microblog_rt.web.languages import gettext, said
 
 log = logging.getLogger(__name__)
 
-STATUS: dict[type[Refused], HTTPStatus] = {
-    BadRequest: HTTPStatus.BAD_REQUEST,
-    SignedOut: HTTPStatus.UNAUTHORIZED,
-    Forbidden: HTTPStatus.FORBIDDEN,
-    NotFound: HTTPStatus.NOT_FOUND,
-    Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+
+class Answer(NamedTuple):
+    """What a refusal is over HTTP, and after a WebSocket's handshake."""
+
+    status: HTTPStatus
+    close_code: int
+
+
+# The one table, by error code. A close code is 4000 and the status, but for a server that goes away (RFC 6455, 7.4.1).
+ANSWERS = {
+    "refused": Answer(HTTPStatus.BAD_REQUEST, 4400),
+    "bad_request": Answer(HTTPStatus.BAD_REQUEST, 4400),
+    "signed_out": Answer(HTTPStatus.UNAUTHORIZED, 4401),
+    "forbidden": Answer(HTTPStatus.FORBIDDEN, 4403),
+    "not_found": Answer(HTTPStatus.NOT_FOUND, 4404),
+    "invalid": Answer(HTTPStatus.UNPROCESSABLE_ENTITY, 4422),
+    "too_many": Answer(HTTPStatus.TOO_MANY_REQUESTS, 4429),
+    "unexpected": Answer(HTTPStatus.INTERNAL_SERVER_ERROR, 1011),
+    "unavailable": Answer(HTTPStatus.SERVICE_UNAVAILABLE, 4503),
+    "draining": Answer(HTTPStatus.SERVICE_UNAVAILABLE, 1012),
 }
 
 TITLES = {
@@ -41,6 +46,7 @@ TITLES = {
     HTTPStatus.FORBIDDEN: N_("Not allowed"),
     HTTPStatus.NOT_FOUND: N_("Not found"),
     HTTPStatus.METHOD_NOT_ALLOWED: N_("Not done that way"),
+    HTTPStatus.UNPROCESSABLE_ENTITY: N_("Not accepted"),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: N_("Too much"),
     HTTPStatus.TOO_MANY_REQUESTS: N_("Too often"),
     HTTPStatus.INTERNAL_SERVER_ERROR: N_("Something went wrong"),
@@ -51,7 +57,7 @@ SENTENCES = {
     HTTPStatus.NOT_FOUND: NotFound.sentence,
     HTTPStatus.METHOD_NOT_ALLOWED: N_("This address does not take such a request."),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: N_("What was sent is too large. Nothing was kept of it."),
-    HTTPStatus.TOO_MANY_REQUESTS: N_("That was too often. Please wait a little, then try again."),
+    HTTPStatus.TOO_MANY_REQUESTS: TooMany.sentence,
     HTTPStatus.INTERNAL_SERVER_ERROR: N_("This is our fault, not yours. It has been written down."),
     HTTPStatus.SERVICE_UNAVAILABLE: Unavailable.sentence,
 }
@@ -67,23 +73,22 @@ def init(app: Quart) -> None:
     app.register_error_handler(Exception, _unexpected)
 
 
-def status_of(error: Refused) -> HTTPStatus:
-    """The HTTP status of a refusal: its own in the table, or that of the nearest above it."""
-    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+def answer_to(error: Refused) -> Answer:
+    """What a refusal is on the wire."""
+    return ANSWERS[error.code]
 
 
-def close_code(error: Refused) -> int:
-    """The WebSocket close code of a refusal; a server that goes away says so in RFC 6455's own way."""
-    return SERVICE_RESTART if isinstance(error, Draining) else 4000 + status_of(error)
+def unexpected(error: Exception) -> str:
+    """Log an error that nobody foresaw, once, under a reference that whoever met it is told."""
+    reference = secrets.token_hex(4)
+    log.error("unexpected, told as reference %s", reference, exc_info=error)
+    return reference
 
 
-SERVICE_RESTART = 1012
-
-
-def problem(status: HTTPStatus, code: str, sentence: str) -> bytes:
-    """The body of a problem+json answer."""
+def problem(status: HTTPStatus, code: str, sentence: str, reference: str | None = None) -> bytes:
+    """The body of a problem+json answer; ``reference`` finds what was logged."""
     body = {"type": "about:blank", "title": status.phrase, "status": status, "code": code, "detail": sentence}
-    return json.dumps(body).encode()
+    return json.dumps(body | ({"reference": reference} if reference else {})).encode()
 
 
 def wants_json() -> bool:
@@ -93,8 +98,8 @@ def wants_json() -> bool:
 
 
 async def _refused(error: Refused) -> Response:
-    answer = await _answer(status_of(error), error.code, said(error))
-    if isinstance(error, Unavailable):
+    answer = await _answer(answer_to(error).status, error.code, said(error))
+    if error.retry_after is not None:
         answer.headers["Retry-After"] = str(error.retry_after)
     return answer
 
@@ -112,16 +117,13 @@ async def _http_error(error: HTTPException) -> Response:
 async def _unexpected(error: Exception) -> Response:
     if isinstance(error, OSError) and error.errno == ENAMETOOLONG:
         return await _refused(NotFound())  # no file of ours
-    reference = secrets.token_hex(4)
-    log.error("unexpected, told as reference %s", reference, exc_info=error)
-    status = HTTPStatus.INTERNAL_SERVER_ERROR
-    return await _answer(status, "unexpected", gettext(SENTENCES[status]), reference)
+    status = ANSWERS["unexpected"].status
+    return await _answer(status, "unexpected", gettext(SENTENCES[status]), unexpected(error))
 
 
 async def _answer(status: HTTPStatus, code: str, sentence: str, reference: str | None = None) -> Response:
     if wants_json():
-        detail = f"{sentence} ({reference})" if reference else sentence
-        answer = await make_response(problem(status, code, detail), status)
+        answer = await make_response(problem(status, code, sentence, reference), status)
         answer.content_type = PROBLEM
     else:
         title = gettext(TITLES.get(status, TITLES[HTTPStatus.BAD_REQUEST]))

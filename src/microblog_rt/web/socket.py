@@ -5,7 +5,6 @@ and what there is to tell (``feed.py``).
 """
 
 import asyncio
-import logging
 import random
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -17,9 +16,7 @@ from microblog_rt.accounts import Reader
 from microblog_rt.errors import Refused, Unavailable
 from microblog_rt.feed import Feed
 from microblog_rt.protocol import Notice
-from microblog_rt.web.problems import close_code
-
-log = logging.getLogger(__name__)
+from microblog_rt.web.problems import ANSWERS, answer_to, unexpected
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -27,7 +24,6 @@ Send = Callable[[Any], Awaitable[None]]
 UNSUPPORTED = 1003
 POLICY_VIOLATION = 1008
 TOO_BIG = 1009
-UNEXPECTED = 1011
 NOT_ACKNOWLEDGED = 4408
 
 FRAME_LIMIT = 4096  # bytes
@@ -82,14 +78,13 @@ async def _tell(first: list[Notice], pages: AsyncGenerator[list[Notice]], client
                 client.expect_acknowledgement()
             await send({"type": "websocket.send", "text": protocol.frame(notices)})
     except Unavailable as error:
-        raise Closing(close_code(error), str(_milliseconds_to_wait())) from None
+        raise Closing(answer_to(error).close_code, str(_milliseconds_to_wait())) from None
     except Refused as error:
-        raise Closing(close_code(error), error.code) from None
+        raise Closing(answer_to(error).close_code, error.code) from None
     except Closing:
         raise
-    except Exception:
-        log.exception("a WebSocket ended unexpectedly")
-        raise Closing(UNEXPECTED) from None
+    except Exception as error:
+        raise Closing(ANSWERS["unexpected"].close_code, unexpected(error)) from None
 
 
 async def _hear(client: "Client", receive: Receive) -> None:
