@@ -112,10 +112,10 @@ def test_to_look_at_a_database_makes_none(folder: Folder) -> None:
 def test_any_database_but_the_default_is_not_migrated_unasked(folder: Folder) -> None:
     said = folder.refused("serve", **OTHER)
     assert "microblog-rt db upgrade" in said
-    assert "empty (newest: 0001)" in folder.run("db", "current", **OTHER).stdout
-    assert "at 0001" in folder.run("db", "upgrade", **OTHER).stdout
-    assert "at 0001" in folder.run("db", "upgrade", **OTHER).stdout
-    assert folder.run("db", "current", **OTHER).stdout.startswith("0001 ")
+    assert "empty (newest: 0002)" in folder.run("db", "current", **OTHER).stdout
+    assert "at 0002" in folder.run("db", "upgrade", **OTHER).stdout
+    assert "at 0002" in folder.run("db", "upgrade", **OTHER).stdout
+    assert folder.run("db", "current", **OTHER).stdout.startswith("0002 ")
     assert folder.run("user", "add", "susan", typed="a good password\n", **OTHER).returncode == 0
 
 
@@ -234,9 +234,9 @@ def test_migrations_of_a_broken_reference_are_refused(folder: Folder) -> None:
     folder.run("db", "upgrade")
     url = f"sqlite+aiosqlite:///{folder.path}/microblog.db"
     with sqlite3.connect(folder.path / "microblog.db") as database:
-        database.execute("INSERT INTO session VALUES ('x', 999, 1, 0, 0, 0)")
+        database.execute("INSERT INTO session VALUES ('x', 999, 1, 0, 0, 0, '')")
         database.execute("DELETE FROM alembic_version")
-        database.execute("INSERT INTO alembic_version VALUES ('0001')")
+        database.execute("INSERT INTO alembic_version VALUES ('0002')")
     database.close()
     from microblog_rt.errors import Misconfigured
 
