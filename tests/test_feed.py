@@ -351,6 +351,10 @@ async def test_a_closing_process_ends_streams_and_answers_held_questions(
     held = asyncio.create_task(parts.feed.hold(reader, 0, (), 30))
     while sum(len(some) for some in parts.hub._listeners.values()) < 2:
         await asyncio.sleep(0)
-    parts.hub.close()
-    assert isinstance(await tab.refused(), Draining)
+    parts.hub.refuse_newcomers(7)
+    for listener in parts.hub.everybody():
+        listener.close(3.5)
+    refused = await tab.refused()
+    assert isinstance(refused, Draining)
+    assert refused.back_in == 3.5
     assert await held == []

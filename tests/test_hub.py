@@ -227,7 +227,8 @@ def test_who_has_left_is_forgotten() -> None:
 def test_a_closing_hub_tells_those_who_listen_and_those_who_come() -> None:
     hub = Hub()
     with hub.listen(1) as before:
-        hub.close()
+        hub.refuse_newcomers(3)
+        before.close(2)
         assert before.closing
         assert not hub.emptied.is_set()
         with hub.listen(2) as after:

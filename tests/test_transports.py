@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -332,28 +332,6 @@ async def test_another_process_is_heard_of_by_the_sweep(shared: Server, bob: Per
 
 
 # Stopping
-
-
-async def many_tabs(person: Person, number: int) -> AsyncIterator[ClientConnection]:
-    for _ in range(number):
-        tab = await socket_to(person)
-        await frame(tab)
-        yield tab
-
-
-async def test_a_server_that_stops_tells_every_tab_when_to_come_back(tmp_path: Path) -> None:
-    with Server(tmp_path) as server:
-        bob = await asyncio.to_thread(server.person, "bob")
-        tabs = [tab async for tab in many_tabs(bob, 20)]
-        status = asyncio.create_task(asyncio.to_thread(server.stop))
-        ends = [await closed(tab) for tab in tabs]
-        assert {code(end) for end in ends} == {1012}
-        delays = [int(end.rcvd.reason) for end in ends if end.rcvd]
-        assert all(0 <= delay <= 2000 for delay in delays)
-        assert len(set(delays)) > 10
-        assert await status == 0
-        bob.close()
-    assert server.logged() == ""
 
 
 def test_a_server_stops_at_once_where_nobody_is_there(server: Server) -> None:

@@ -50,7 +50,7 @@ def assemble(settings: Settings) -> Parts:
 def create_app(settings: Settings) -> Quart:
     """The ASGI application; its database must be at the newest revision. ``extensions["parts"]`` has the parts."""
     parts = assemble(settings)
-    verbs = Verbs(parts.accounts, parts.messages, parts.feed, parts.hub)
+    verbs = Verbs(parts.accounts, parts.messages, parts.feed, parts.hub, parts.storage)
     app = web.create(settings, secret_key(settings), verbs)
     app.extensions["parts"] = parts
 

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import cache
 from typing import NoReturn, TypeVar
 
@@ -39,22 +40,36 @@ def main() -> None:
 
 @main.command()
 @click.option("--bind", default="127.0.0.1:8000", show_default=True, metavar="HOST:PORT")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes; two want a bus.")
 @click.option("--demo", "with_demo", is_flag=True, help="Make two accounts to try it with; on loopback alone.")
-def serve(bind: str, with_demo: bool) -> None:
-    """Serve until SIGTERM or Ctrl-C."""
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    chosen = _settings()
-    if with_demo and not listening.is_loopback(listening.split(bind)[0]):
+def serve(bind: str, workers: int, with_demo: bool) -> None:
+    """Serve until SIGTERM or Ctrl-C; a second one ends it without waiting for tabs to leave."""
+    _log(workers)
+    host, _ = listening.split(bind)
+    chosen = replace(_settings(), bind_host=host)
+    if with_demo and not listening.is_loopback(host):
         raise Misconfigured("--demo makes accounts whose password is printed: only on loopback, as 127.0.0.1")
+    if workers > 1 and chosen.bus_url == settings.MEMORY:
+        raise Misconfigured(f"--workers {workers} wants a bus between them: set MICROBLOG_BUS_URL=redis://HOST:PORT/0")
     _look_at_database(chosen)
-    application = app.create_app(chosen)
+    app.secret_key(chosen)
     with server.listen(bind) as socket:
         said = [f"Serving {chosen.public_url or listening.url(socket)} (Ctrl-C ends it)"]
         if with_demo:
             said += _demo_accounts(chosen)
-        hub = application.extensions["parts"].hub
-        asyncio.run(server.serve(application, hub, socket, lambda: click.echo("\n".join(said))))
+
+        def work(ready: server.Announce) -> None:
+            application = app.create_app(chosen)
+            hub = application.extensions["parts"].hub
+            asyncio.run(server.serve(application, hub, socket, chosen.drain, ready))
+
+        def announce(*_: object) -> None:
+            click.echo("\n".join(said))
+
+        if workers == 1:
+            work(announce)
+        else:
+            sys.exit(server.supervise(work, workers, chosen.drain, announce))
 
 
 @main.group()
@@ -132,6 +147,12 @@ def translate_compile() -> None:
 
     for line in translations.compile_all():
         click.echo(line)
+
+
+def _log(workers: int) -> None:
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    who = " [%(process)d]" if workers > 1 else ""
+    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s{who} %(levelname)s %(name)s: %(message)s")
 
 
 @cache

@@ -15,6 +15,8 @@ page in another language (``web/languages.py``; the sentences below are its mess
     Misconfigured         a setting, a database or a port that the operator must see to
 """
 
+from math import ceil
+
 
 def N_(sentence: str) -> str:
     """Mark a sentence for translation where it is written; it is translated where it is shown."""
@@ -86,13 +88,14 @@ class Unavailable(Refused):
 
 
 class Draining(Unavailable):
-    """This process is about to end; ``delay`` is what a client waits before it comes back, in seconds."""
+    """This process is about to end; ``back_in``: when to try again, in seconds."""
 
     code = "draining"
 
-    def __init__(self, delay: float = 1.0) -> None:
+    def __init__(self, back_in: float = 0.0) -> None:
         super().__init__()
-        self.delay = delay
+        self.back_in = back_in
+        self.retry_after = max(1, ceil(back_in))
 
 
 class Misconfigured(Exception):

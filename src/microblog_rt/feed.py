@@ -65,7 +65,7 @@ class Feed:
             while True:
                 await listener.wait(min(beats, ends))
                 if listener.closing:
-                    raise Draining
+                    raise Draining(listener.back_in)
                 if loop.time() >= beats:
                     # From now on, not from when it was due: after a pause a burst of them would look like silence.
                     beats = loop.time() + heartbeat

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from microblog_rt.errors import Draining
 from microblog_rt.protocol import FURTHEST, Notice, Wake
 
 UNKNOWN = -1
@@ -18,12 +19,13 @@ NAMES_KEPT = 32
 class Listener:
     """One tab, from the moment it listens. ``position`` is the clock up to which it knows everything."""
 
-    __slots__ = ("_alarm", "_kept", "_reached", "_wanted", "_woken", "closing", "position", "user_id")
+    __slots__ = ("_alarm", "_kept", "_reached", "_wanted", "_woken", "back_in", "closing", "position", "user_id")
 
     def __init__(self, user_id: int) -> None:
         self.user_id = user_id
         self.position = UNKNOWN
         self.closing = False
+        self.back_in = 0.0
         self._kept: dict[str, Notice] = {}
         self._reached = UNKNOWN
         self._wanted = FURTHEST
@@ -89,9 +91,10 @@ class Listener:
         self.position = max(self.position, self._reached)
         return kept
 
-    def close(self) -> None:
-        """The process is going away."""
+    def close(self, back_in: float) -> None:
+        """The process is going away; who listens may come back in so many seconds."""
         self.closing = True
+        self.back_in = back_in
         self._rouse()
 
     def _want(self, clock: int) -> None:
@@ -115,13 +118,14 @@ class Hub:
     def __init__(self) -> None:
         self._listeners: dict[int, set[Listener]] = {}
         self.closing = False
+        self._back_in = 0.0
         self.emptied = asyncio.Event()
 
     @contextmanager
     def listen(self, user_id: int) -> Iterator[Listener]:
         """Listen to what concerns ``user_id`` until the block is left. Listen first, read second."""
         listener = Listener(user_id)
-        listener.closing = self.closing
+        listener.closing, listener.back_in = self.closing, self._back_in
         mine = self._listeners.setdefault(user_id, set())
         mine.add(listener)
         try:
@@ -140,15 +144,23 @@ class Hub:
 
     def wake_all(self) -> None:
         """Word may have been lost: everybody reads."""
-        for listener in self._everybody():
+        for listener in self.everybody():
             listener.distrust()
 
-    def close(self) -> None:
-        """Tell every listener, and every later one, that this process is going away."""
+    def refuse_newcomers(self, back_in: float) -> None:
+        """This process is going away: from now on nobody may begin to listen; they may try again in ``back_in``."""
         self.closing = True
-        for listener in self._everybody():
-            listener.close()
+        self._back_in = back_in
         self._note_if_empty()
+
+    def check_open(self) -> None:
+        """Raise Draining where nobody may begin to listen any more."""
+        if self.closing:
+            raise Draining(self._back_in)
+
+    def everybody(self) -> list[Listener]:
+        """All who listen now."""
+        return [listener for some in self._listeners.values() for listener in some]
 
     def positions(self) -> dict[int, int]:
         """For each user that is listened to, the position of the listener that is furthest behind."""
@@ -157,6 +169,3 @@ class Hub:
     def _note_if_empty(self) -> None:
         if self.closing and not self._listeners:
             self.emptied.set()
-
-    def _everybody(self) -> list[Listener]:
-        return [listener for some in self._listeners.values() for listener in some]

@@ -13,6 +13,8 @@ from microblog_rt.app import Parts, create_app
 from microblog_rt.settings import Settings
 from tests.conftest import PASSWORD
 
+ORIGIN = "http://localhost"
+
 
 class Browser:
     """One browser: cookies, the token out of the last form, and the last page."""
@@ -28,7 +30,7 @@ class Browser:
         if "csrf_token" not in fields:
             fields["csrf_token"] = await self.token()
         form = {name: value for name, value in fields.items() if value is not None}
-        return await self.client.post(path, form=form, headers=headers)
+        return await self.client.post(path, form=form, headers={"Origin": ORIGIN} | (headers or {}))
 
     async def token(self) -> str:
         answer = await self.client.get("/auth/login", follow_redirects=True)

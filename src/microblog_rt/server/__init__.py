@@ -1,7 +1,10 @@
 """Hypercorn, embedded: the listening socket, its settings, and a stop that tells every tab.
 
     listening.py    the socket, and a clear word where it cannot be had
+    connection.py   deadlines for whatever a peer may leave undone
     websocket.py    what Hypercorn's WebSockets must not do
+    drain.py        the stop
+    supervisor.py   several such servers on one socket
 
 Not here: the application (``app.py``).
 """
@@ -10,6 +13,7 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -21,39 +25,50 @@ from hypercorn.config import Config
 
 from microblog_rt import files
 from microblog_rt.hub import Hub
-from microblog_rt.server import websocket
+from microblog_rt.server import connection, websocket
+from microblog_rt.server.drain import PATIENCE, drain
 from microblog_rt.server.listening import listen
+from microblog_rt.server.stop import Stop
+from microblog_rt.server.supervisor import Announce, Supervisor, Work
 
-__all__ = ["configuration", "listen", "serve"]
+__all__ = ["Announce", "Stop", "configuration", "listen", "serve", "supervise"]
 
 log = logging.getLogger(__name__)
 
-DRAIN_SECONDS = 5.0
 GARBAGE_THRESHOLDS = (50_000, 20, 100)
+DESCRIPTORS = 2**18
 
 
-async def serve(app: Any, hub: Hub, listening: socket, announce: Callable[[], None]) -> None:
+async def serve(app: Any, hub: Hub, listening: socket, drain_seconds: float, announce: Announce) -> None:
     """Serve ``app`` on a listening socket until SIGTERM or SIGINT; every tab is told before it ends.
 
-    ``announce`` is called once a signal would be obeyed.
+    ``announce`` is called once it serves, with what can stop it as well as a signal.
     """
     websocket.install()
+    connection.install()
+    _allow_descriptors()
     _collect_garbage_less()
-    stop = asyncio.Event()
+    stop = Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop.ask)
 
     async def drained() -> None:
-        await stop.wait()
-        await _drain(hub)
+        announce(stop)
+        await stop.asked.wait()
+        await drain(hub, drain_seconds, stop.at_once)
 
     config = configuration()
     config.bind = [f"fd://{listening.detach()}"]
     # Hypercorn would cut with a traceback, and then wait for ever: the patience is ours.
     patience, config.graceful_timeout = config.graceful_timeout, float("inf")
-    announce()
     serving = asyncio.create_task(hypercorn_serve(app, config, shutdown_trigger=drained))
-    await _ended(serving, stop, DRAIN_SECONDS + patience)
+    await _ended(serving, stop, drain_seconds + PATIENCE + patience, patience)
+
+
+def supervise(work: Work, workers: int, drain_seconds: float, announce: Callable[[], None]) -> int:
+    """Run ``work``, which serves and calls what it is handed once it does, in several processes; the exit status."""
+    patience = drain_seconds + PATIENCE + configuration().graceful_timeout + PATIENCE
+    return Supervisor(work, workers, patience).run(announce)
 
 
 def configuration(path: Path = files.HYPERCORN) -> Config:
@@ -61,14 +76,28 @@ def configuration(path: Path = files.HYPERCORN) -> Config:
     return Config.from_toml(path)
 
 
-async def _ended(serving: asyncio.Task[None], stop: asyncio.Event, patience: float) -> None:
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    await asyncio.wait({serving}, timeout=patience)
+async def _ended(serving: asyncio.Task[None], stop: Stop, patience: float, at_once: float) -> None:
+    await _first_of(serving, stop.asked, None)
+    await _first_of(serving, stop.at_once, patience)
+    if stop.at_once.is_set():
+        await asyncio.wait({serving}, timeout=at_once)
     if not serving.done():
         _leave_behind()
     await serving
+
+
+async def _first_of(serving: asyncio.Task[None], event: asyncio.Event, patience: float | None) -> None:
+    happens = asyncio.create_task(event.wait())
+    await asyncio.wait({serving, happens}, return_when=asyncio.FIRST_COMPLETED, timeout=patience)
+    happens.cancel()
+
+
+def _allow_descriptors() -> None:
+    # A tab is a descriptor, and the usual soft limit of 1,024 is from another time.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _collect_garbage_less() -> None:
@@ -83,13 +112,3 @@ def _leave_behind() -> NoReturn:
     log.warning("some connections did not close; they are cut")
     logging.shutdown()
     os._exit(0)
-
-
-async def _drain(hub: Hub) -> None:
-    # Hypercorn would cut open WebSockets with 1011, or on Python 3.12 wait for them for ever.
-    hub.close()
-    try:
-        async with asyncio.timeout(DRAIN_SECONDS):
-            await hub.emptied.wait()
-    except TimeoutError:
-        log.warning("some tabs did not close in time")

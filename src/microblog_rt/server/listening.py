@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from microblog_rt.errors import Misconfigured
 
 BACKLOG = 2048
+UNACKNOWLEDGED_SECONDS = 20  # for what was sent to reach the other side's kernel
 
 REASONS = {
     EADDRINUSE: "the port is in use; stop what uses it, or choose another with --bind HOST:PORT",
@@ -20,10 +21,17 @@ def listen(bind: str) -> socket.socket:
     host, port = split(bind)
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+        return _with_options(socket.create_server(address[:2], family=family, backlog=BACKLOG))
     except OSError as error:
         reason = REASONS.get(error.errno or 0, error.strerror)
         raise Misconfigured(f"cannot listen on {bind}: {reason}") from None
+
+
+def _with_options(listening: socket.socket) -> socket.socket:
+    # Every connection inherits it: a peer that vanished, or whose window stays shut, is given up by the kernel.
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_SECONDS * 1000)
+    return listening
 
 
 def split(bind: str) -> tuple[str, int]:

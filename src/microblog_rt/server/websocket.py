@@ -1,19 +1,30 @@
-"""What Hypercorn's WebSockets must not do: negotiate an extension, and frame the same text once for every tab.
+"""What Hypercorn's WebSockets must not do: negotiate an extension, keep what is too big, wait for the dead.
 
 Compression would cost 105 KB a tab and 16 microseconds a frame, and let a small frame inflate to hundreds of
 megabytes. Hypercorn has no setting for it, so the handshake is told that no extension was offered. A frame
 without extensions is a length and the text (RFC 6455, 5.2), the same for every tab. Tests fail when Hypercorn's
-handshake and stream are no longer found where this replaces them.
+handshake and stream are no longer found where this replaces them. Not here: deadlines of the connection below
+(``connection.py``), and what clients may say (``web/socket.py``).
 """
 
+import asyncio
+import socket
+from collections import deque
 from functools import lru_cache
 from struct import pack
 from typing import Any
 
 from hypercorn.protocol import h11, ws_stream
-from hypercorn.protocol.events import Data
+from hypercorn.protocol.events import Body, Data, Event, StreamClosed
 from hypercorn.protocol.ws_stream import ASGIWebsocketState
 from wsproto.connection import ConnectionState
+from wsproto.events import CloseConnection, Message, Ping, TextMessage
+from wsproto.frame_protocol import CloseReason
+
+FRAMES, FRAMES_SECONDS = 20, 10.0  # fragments and control frames count
+SILENT_SECONDS = 25.0  # longer than a heartbeat: whoever acknowledges those is never pinged
+PONG_SECONDS = 15.0
+SEND_BUFFER = 16 * 1024  # bytes, in the kernel: a client that does not read is noticed soon
 
 
 class PlainHandshake(ws_stream.Handshake):
@@ -27,7 +38,29 @@ UNHEARD_OF = {b"sec-websocket-extensions", b"sec-websocket-protocol"}
 
 
 class PlainStream(ws_stream.WSStream):
-    """A stream whose text frames are made once for all tabs that are told the same."""
+    """A stream that is bounded in what it takes, frames a text once for all tabs, and knows when nobody is there."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._frames: deque[float] | None = None
+        self._heard = 0.0
+        self._pinged: float | None = None
+
+    async def handle(self, event: Event) -> None:
+        if self.closed or not isinstance(event, (Body, Data)):
+            await super().handle(event)
+        elif self.state is ASGIWebsocketState.HANDSHAKE:
+            await self._refuse_haste()
+        elif self.state is ASGIWebsocketState.CONNECTED:
+            self.connection.receive_data(event.data)
+            await self._handle_events()
+
+    async def _refuse_haste(self) -> None:
+        """Frames, or a body, before the handshake was answered; the application must hear of it, or waits for ever."""
+        self.closed = True
+        await self.app_put({"type": "websocket.disconnect", "code": 1006})  # type: ignore[misc]
+        await self._send_error_response(400)
+        await self.send(StreamClosed(stream_id=self.stream_id))
 
     async def app_send(self, message: Any) -> None:
         if (
@@ -38,21 +71,85 @@ class PlainStream(ws_stream.WSStream):
         ):
             await super().app_send(message)
         elif not self.closed and self.connection.state is ConnectionState.OPEN:
-            frame = text_frame(message["text"])
+            frame = text_frame(message["text"]) + self._ping()
             if not self._sent_at_once(frame):
                 await self.send(Data(stream_id=self.stream_id, data=frame))
+
+    async def _accept(self, message: Any) -> None:
+        await super()._accept(message)
+        self._heard = _now()
+        self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+
+    async def _handle_events(self) -> None:
+        self._heard, self._pinged = _now(), None
+        for event in self.connection.events():
+            if isinstance(event, CloseConnection):
+                await self._end(event.code if self.connection.state is ConnectionState.OPEN else None, event)
+            elif self._too_many(event):
+                await self._end(CloseReason.POLICY_VIOLATION)
+            elif isinstance(event, Message):
+                await self._take(event)
+            elif isinstance(event, Ping):
+                await self._send_wsproto_event(event.response())
+            if self.closed:
+                return
+
+    async def _take(self, part: Message[Any]) -> None:
+        size = len(part.data.encode()) if isinstance(part, TextMessage) else len(part.data)
+        if self.buffer.length + size > self.buffer.max_length:
+            self.buffer.clear()
+            await self._end(CloseReason.MESSAGE_TOO_BIG)
+            return
+        self.buffer.extend(part)
+        if part.message_finished:
+            await self.app_put(self.buffer.to_message())  # type: ignore[misc]
+            self.buffer.clear()
+
+    async def _end(self, code: int | None, theirs: CloseConnection | None = None) -> None:
+        """Say ``code``, or answer their close, and be done: the application hears of a disconnection."""
+        answer = theirs.response() if theirs and code is None else CloseConnection(code or CloseReason.NORMAL_CLOSURE)
+        await self._send_wsproto_event(answer)
+        self.state = ASGIWebsocketState.CLOSED
+        await self.send(StreamClosed(stream_id=self.stream_id))
+
+    def _too_many(self, event: Any) -> bool:
+        if isinstance(event, Message) and not event.frame_finished:
+            return False
+        if self._frames is None:
+            self._frames = deque(maxlen=FRAMES)
+        full = len(self._frames) == FRAMES and self._heard - self._frames[0] < FRAMES_SECONDS
+        self._frames.append(self._heard)
+        return full
+
+    def _ping(self) -> bytes:
+        """A ping where it is time for one, to go with a frame; one that was not answered ends the connection."""
+        now = _now()
+        if self._pinged is not None:
+            if now - self._pinged >= PONG_SECONDS:
+                self._transport.abort()
+        elif now - self._heard >= SILENT_SECONDS:
+            self._pinged = now
+            return PING
+        return b""
 
     def _sent_at_once(self, frame: bytes) -> bool:
         """Whether a client that has taken all before could be written to without a wait: so nearly always.
 
         Three coroutines and a lock fewer, for each tab. Whoever is behind goes the long way, and is waited for.
         """
-        connection: Any = self.send.__self__.send.__self__  # type: ignore[attr-defined]
-        transport = connection.writer.transport
-        if transport.get_write_buffer_size() or transport.is_closing() or connection.send_lock.locked():
+        transport = self._transport
+        if transport.get_write_buffer_size() or transport.is_closing() or self._connection.send_lock.locked():
             return False
         transport.write(frame)
         return True
+
+    @property
+    def _connection(self) -> Any:
+        return self.send.__self__.send.__self__  # type: ignore[attr-defined]
+
+    @property
+    def _transport(self) -> Any:
+        return self._connection.writer.transport
 
 
 @lru_cache(maxsize=64)
@@ -67,6 +164,11 @@ def text_frame(text: str) -> bytes:
 
 
 FINAL_TEXT = 0x81
+PING = b"\x89\x00"
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 async def _stay_with_http_1(_: Any, __: Any) -> None:
@@ -76,6 +178,6 @@ async def _stay_with_http_1(_: Any, __: Any) -> None:
 def install() -> None:
     """Make every WebSocket of this process such a one, and cleartext HTTP/1.1 alone."""
     h11.H11Protocol._check_protocol = _stay_with_http_1  # type: ignore[assignment, method-assign]
-    ws_stream.Handshake = PlainHandshake  # type: ignore[misc]
+    vars(ws_stream)["Handshake"] = PlainHandshake
     # Not in HTTP/2, which TLS in hypercorn.toml would bring: there a frame must not go to the transport as it is.
-    h11.WSStream = PlainStream  # type: ignore[attr-defined]
+    vars(h11)["WSStream"] = PlainStream

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
+from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
@@ -26,6 +27,8 @@ from microblog_rt.storage import sqlite
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+NOTHING = select(1)
 
 # Writes are few statements of Core: an ORM session about them would cost more than they do.
 Transaction = AsyncConnection
@@ -60,6 +63,11 @@ class Storage:
         with _trouble_is_unavailable():
             async with self._reader.connect() as connection:
                 yield connection
+
+    async def check(self) -> None:
+        """Ask the database for nothing; raises Unavailable where it does not answer."""
+        async with self.statement() as connection:
+            await connection.execute(NOTHING)
 
     async def finish(self, work: Coroutine[Any, Any, T]) -> T:
         """Await ``work``, which goes on to its end even where the caller is cancelled (a tab closed mid-request)."""

@@ -1,11 +1,14 @@
 """Quart: pages, forms, errors, and the endpoint of every transport.
 
+    gate.py           at which name, and from which address
     visitors.py       who is asking: one ``authenticate`` for pages, polls and sockets
     origin.py         whether a request comes from our own pages
+    tabs.py           how many are open
     forms.py          WTForms with a CSRF token
     languages.py      quart-babel, and nothing else of it elsewhere
     problems.py       the table from refusals to HTTP statuses; a page for people, problem+json for programs
     auth.py, people.py, messages.py   the pages
+    health.py         alive, and ready
     notifications.py  ``/notifications`` as poll and long poll; socket.py: as WebSocket
 
 Not here: what the verbs do (``accounts``, ``messages``, ``feed``).
@@ -17,7 +20,8 @@ from quart import Quart, Response, request
 
 from microblog_rt import files
 from microblog_rt.settings import Settings
-from microblog_rt.web import auth, forms, languages, messages, people, problems
+from microblog_rt.web import auth, forms, health, languages, messages, people, problems
+from microblog_rt.web.gate import Gate
 from microblog_rt.web.notifications import Endpoint
 from microblog_rt.web.verbs import Verbs
 from microblog_rt.web.visitors import Visitors
@@ -47,14 +51,16 @@ def create(settings: Settings, secret_key: str, verbs: Verbs) -> Quart:
     app.secret_key = secret_key
     _configure(app, settings)
     app.extensions["verbs"] = verbs
+    gate = Gate(settings)
+    _answer_to_our_names_alone(app, gate)
     visitors = Visitors(app, verbs.accounts, secure=settings.public_url is not None)
     languages.init(app)
     problems.init(app)
     forms.init(app, settings.public_url)
-    for pages in (people, auth, messages):
+    for pages in (people, auth, messages, health):
         app.register_blueprint(pages.blueprint)
     _answer_with_headers(app, settings)
-    app.asgi_app = Endpoint(app.asgi_app, app, visitors, verbs, settings)  # type: ignore[method-assign]
+    app.asgi_app = Endpoint(app.asgi_app, app, visitors, gate, verbs, settings)  # type: ignore[method-assign]
     return app
 
 
@@ -74,6 +80,13 @@ def _configure(app: Quart, settings: Settings) -> None:
     @app.context_processor
     async def page_attributes() -> dict[str, object]:
         return {"heartbeat": heartbeat}
+
+
+def _answer_to_our_names_alone(app: Quart, gate: Gate) -> None:
+    @app.before_request
+    async def check_host() -> None:
+        if request.path not in health.PATHS:
+            gate.check_host(request.scope)
 
 
 def _answer_with_headers(app: Quart, settings: Settings) -> None:

@@ -32,7 +32,7 @@ def init(app: Quart, public_url: str | None) -> None:
     async def protect() -> None:
         if request.method in SAFE:
             return
-        origin.check(request.scope["headers"], public_url)
+        origin.check(request.scope["headers"], public_url, required=True)
         if not await _token_is_right():
             if not getattr(app.view_functions.get(request.endpoint or ""), "keeps_form", False):
                 raise Forbidden

@@ -15,12 +15,14 @@ from quart import Quart
 
 from microblog_rt import protocol
 from microblog_rt.accounts import Reader
-from microblog_rt.errors import N_, BadRequest, Draining, NotFound, Refused, SignedOut
+from microblog_rt.errors import N_, BadRequest, NotFound, Refused, SignedOut
 from microblog_rt.protocol import Notice
 from microblog_rt.settings import Settings
 from microblog_rt.web import origin
+from microblog_rt.web.gate import Gate
 from microblog_rt.web.problems import ANSWERS, JSON, PROBLEM, SENTENCES, answer_to, problem, unexpected
 from microblog_rt.web.socket import Socket
+from microblog_rt.web.tabs import Tabs
 from microblog_rt.web.verbs import Verbs
 from microblog_rt.web.visitors import Visitors
 
@@ -35,7 +37,11 @@ WAIT = re.compile(r"-?[0-9]{1,9}(\.[0-9]{0,9})?")
 
 REJECTION = "websocket.http.response"  # what answers a handshake that is not accepted
 
-HEADERS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+HEADERS = [
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+]
 PROBLEM_HEADERS = [*HEADERS, (b"content-type", PROBLEM.encode())]
 
 
@@ -55,36 +61,43 @@ class Gone(Exception):
 class Endpoint:
     """The ASGI application: ``/notifications`` itself, everything else passed on."""
 
-    def __init__(self, inner: Any, app: Quart, visitors: Visitors, verbs: Verbs, settings: Settings) -> None:
+    def __init__(
+        self, inner: Any, app: Quart, visitors: Visitors, gate: Gate, verbs: Verbs, settings: Settings
+    ) -> None:
         self._inner = inner
         self._app = app
         self._visitors = visitors
+        self._gate = gate
+        self._tabs = Tabs(settings)
         self._feed = verbs.feed
         self._hub = verbs.hub
         self._public_url = settings.public_url
         self._socket = Socket(self._feed, settings.heartbeat)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan" and self._public_url:
-            scope = {**scope, "scheme": "https" if scope["type"] == "http" else "wss"}
         if scope["type"] == "websocket":
             await self._websocket(scope, receive, send)
         elif scope["type"] == "http" and not _is_address(scope["path"]):
             await _answer(send, BadRequest())
-        elif scope["type"] == "lifespan" or scope["path"] != PATH:
+        elif scope["type"] == "lifespan":
             await self._inner(scope, receive, send)
+        elif scope["path"] != PATH:
+            await self._inner(self._as_seen(scope), receive, send)
         else:
             await self._http(scope, receive, send)
+
+    def _as_seen(self, scope: Scope) -> Scope:
+        """For the pages: https where that is what people see, and the client behind the proxies."""
+        scheme = "https" if self._public_url else scope["scheme"]
+        return {**scope, "scheme": scheme, "client": (self._gate.address(scope), 0)}
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         try:
-            if scope["path"] != PATH:
-                raise NotFound
-            reader, query = self._admitted(scope, origin_required=True)
-            if self._hub.closing:
-                raise Draining
-            await self._socket.serve(reader, query.since, query.names, receive, send)
+            reader, query = self._admitted(scope, socket=True)
+            self._hub.check_open()
+            with self._tabs.opened(reader.user_id, self._gate.address(scope)):
+                await self._socket.serve(reader, query.since, query.names, receive, send)
         except Refused as error:
             await _answer(send, error, REJECTION)
         except Exception as error:
@@ -95,8 +108,7 @@ class Endpoint:
             await _method_not_allowed(send)
             return
         try:
-            reader, query = self._admitted(scope)
-            notices = await self._drain(reader, query, receive)
+            notices = await self._drain(scope, receive)
         except Refused as error:
             await _answer(send, error)
         except Gone:
@@ -107,23 +119,27 @@ class Endpoint:
             headers = [*HEADERS, (b"content-type", JSON.encode()), (b"poll-after", POLL_AFTER)]
             await _respond(send, HTTPStatus.OK, headers, protocol.frame(notices).encode())
 
-    def _admitted(self, scope: Scope, *, origin_required: bool = False) -> tuple[Reader, Query]:
+    def _admitted(self, scope: Scope, *, socket: bool = False) -> tuple[Reader, Query]:
         headers = scope["headers"]
+        self._gate.check_host(scope)
+        if scope["path"] != PATH:
+            raise NotFound
         origin.check(headers, self._public_url)
         reader = self._visitors.authenticate(headers)
-        origin.check(headers, self._public_url, required=origin_required)
+        origin.check(headers, self._public_url, required=socket)
         query = parse(scope["query_string"])
         # A page of one person, left open while another signed in here: that one's news is none of its business.
         if query.user is not None and query.user != str(reader.user_id):
             raise SignedOut
         return reader, query
 
-    async def _drain(self, reader: Reader, query: Query, receive: Receive) -> list[Notice]:
+    async def _drain(self, scope: Scope, receive: Receive) -> list[Notice]:
+        reader, query = self._admitted(scope)
         if not query.wait:
             return await self._feed.page(reader, query.since, query.names)
-        if self._hub.closing:
-            raise Draining
-        return await self._held(reader, query, query.wait, receive)
+        self._hub.check_open()
+        with self._tabs.opened(reader.user_id, self._gate.address(scope)):
+            return await self._held(reader, query, query.wait, receive)
 
     async def _held(self, reader: Reader, query: Query, wait: float, receive: Receive) -> list[Notice]:
         held = asyncio.create_task(self._feed.hold(reader, query.since, query.names, wait))

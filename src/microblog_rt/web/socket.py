@@ -1,19 +1,18 @@
 """``/notifications`` as a WebSocket: frames out of the feed, acknowledgements in.
 
-One task tells, one hears; whichever ends first ends the other. Not here: who may connect (``notifications.py``)
-and what there is to tell (``feed.py``).
+One task tells, one hears; whichever ends first ends the other. Not here: who may connect (``notifications.py``),
+what there is to tell (``feed.py``), and how much a client may say (``server/websocket.py``).
 """
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
 from microblog_rt import protocol
 from microblog_rt.accounts import Reader
-from microblog_rt.errors import Refused, Unavailable
+from microblog_rt.errors import Draining, Refused, Unavailable
 from microblog_rt.feed import Feed
 from microblog_rt.protocol import Notice
 from microblog_rt.web.problems import ANSWERS, answer_to, unexpected
@@ -22,14 +21,10 @@ Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
 UNSUPPORTED = 1003
-POLICY_VIOLATION = 1008
-TOO_BIG = 1009
 NOT_ACKNOWLEDGED = 4408
 
-FRAME_LIMIT = 4096  # bytes
-FRAMES, FRAMES_SECONDS = 20, 10.0
 HEARTBEATS_UNANSWERED = 2
-RETURN_WITHIN = 2000  # milliseconds, after a restart
+RETURN_WITHIN = 2000  # milliseconds
 
 
 class Closing(Exception):
@@ -78,7 +73,7 @@ async def _tell(first: list[Notice], pages: AsyncGenerator[list[Notice]], client
                 client.expect_acknowledgement()
             await send({"type": "websocket.send", "text": protocol.frame(notices)})
     except Unavailable as error:
-        raise Closing(answer_to(error).close_code, str(_milliseconds_to_wait())) from None
+        raise Closing(answer_to(error).close_code, str(_milliseconds_to_wait(error))) from None
     except Refused as error:
         raise Closing(answer_to(error).close_code, error.code) from None
     except Closing:
@@ -92,26 +87,22 @@ async def _hear(client: "Client", receive: Receive) -> None:
         event = await receive()
         if event["type"] == "websocket.disconnect":
             raise Closing(None)
-        client.says(event.get("text"), asyncio.get_running_loop().time())
+        client.says(event.get("text"))
 
 
 class Client:
-    """What is known of one client: whether it acknowledges, and how much it says."""
+    """What is known of one client: whether it acknowledges heartbeats."""
 
-    __slots__ = ("_acknowledges", "_heard", "_unanswered")
+    __slots__ = ("_acknowledges", "_unanswered")
 
     def __init__(self) -> None:
         self._acknowledges = False
         self._unanswered = 0
-        self._heard: deque[float] | None = None
 
-    def says(self, text: str | None, now: float) -> None:
-        """Take one frame; raises Closing unless it is an acknowledgement, and not one too many."""
-        if text is not None and len(text.encode()) > FRAME_LIMIT:
-            raise Closing(TOO_BIG)
+    def says(self, text: str | None) -> None:
+        """Take one frame; raises Closing unless it is an acknowledgement."""
         if text is None or not protocol.is_acknowledgement(text):
             raise Closing(UNSUPPORTED)
-        self._count(now)
         self._acknowledges = True
         self._unanswered = 0
 
@@ -121,15 +112,10 @@ class Client:
             raise Closing(NOT_ACKNOWLEDGED)
         self._unanswered += 1
 
-    def _count(self, now: float) -> None:
-        if self._heard is None:
-            self._heard = deque(maxlen=FRAMES)
-        if len(self._heard) == FRAMES and now - self._heard[0] < FRAMES_SECONDS:
-            raise Closing(POLICY_VIOLATION)
-        self._heard.append(now)
 
-
-def _milliseconds_to_wait() -> int:
+def _milliseconds_to_wait(error: Unavailable) -> int:
+    if isinstance(error, Draining):
+        return round(error.back_in * 1000)
     # Each its own: a herd that comes back at once would be the next outage.
     return random.randrange(RETURN_WITHIN)  # noqa: S311
 

@@ -8,6 +8,7 @@ from microblog_rt.accounts import Accounts
 from microblog_rt.feed import Feed
 from microblog_rt.hub import Hub
 from microblog_rt.messages import Messages
+from microblog_rt.storage import Storage
 
 
 class Verbs(NamedTuple):
@@ -15,6 +16,7 @@ class Verbs(NamedTuple):
     messages: Messages
     feed: Feed
     hub: Hub
+    storage: Storage
 
 
 def verbs() -> Verbs:

@@ -1,0 +1,87 @@
+"""Who knocks, and at which name: the client's address behind proxies, and the hosts that this server answers to.
+
+Not here: whether a request comes from our own pages (``origin.py``), and who is signed in (``visitors.py``).
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import Any
+from urllib.parse import urlsplit
+
+from microblog_rt.errors import N_, BadRequest
+from microblog_rt.settings import Settings
+
+log = logging.getLogger(__name__)
+
+FORWARDED_FOR = b"x-forwarded-for"
+FORWARDED = {FORWARDED_FOR, b"forwarded", b"x-real-ip"}
+LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+HOME_PREFIX = 64  # what a provider gives to one home: counted as one address
+
+
+class Gate:
+    """The same questions for every request, whatever its transport."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._hops = settings.trusted_hops
+        self._warned = False
+        public = urlsplit(settings.public_url or "")
+        self._public = public.netloc
+        self._names = LOOPBACK | ({settings.bind_host.lower()} if settings.bind_host else set())
+
+    def address(self, scope: Any) -> str:
+        """Whom a request counts for: the client's address, an IPv6 one with all others of its home; "" if unknown.
+
+        Each trusted proxy has added one address to ``X-Forwarded-For``; what stands before those is anybody's word.
+        """
+        peer = (scope.get("client") or ("",))[0]
+        headers = scope["headers"]
+        if not self._hops:
+            self._warn_once(headers)
+            return _counted(peer)
+        added = [part.strip() for value in _values(headers, FORWARDED_FOR) for part in value.split(",")]
+        return _counted(added[-self._hops]) or _counted(peer) if len(added) >= self._hops else _counted(peer)
+
+    def check_host(self, scope: Any) -> None:
+        """Raise BadRequest unless the request names this server as one may: a foreign name is somebody's trick."""
+        hosts = [value.lower() for value in _values(scope["headers"], b"host")]
+        if len(hosts) != 1 or not self._is_ours(hosts[0], scope):
+            raise BadRequest(FOREIGN_HOST)
+
+    def _is_ours(self, host: str, scope: Any) -> bool:
+        if self._public:
+            return host in (self._public, f"{self._public}:443")
+        name = _name(host)
+        return name in self._names or name == (scope.get("server") or ("",))[0]
+
+    def _warn_once(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        if not self._warned and any(name in FORWARDED for name, _ in headers):
+            self._warned = True
+            log.warning("a proxy forwards requests, and is not believed; if it is yours, set MICROBLOG_TRUSTED_HOPS")
+
+
+FOREIGN_HOST = N_("This server is not called that. Its operator sets its name with MICROBLOG_PUBLIC_URL.")
+
+
+def _values(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> Sequence[str]:
+    return [value.decode("latin-1") for name, value in headers if name == wanted]
+
+
+def _name(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _counted(text: str) -> str:
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return ""
+    if not isinstance(address, IPv6Address):
+        return str(address)
+    if address.ipv4_mapped:
+        return str(address.ipv4_mapped)
+    return str(ip_network((address, HOME_PREFIX), strict=False))

@@ -1,0 +1,49 @@
+"""How many tabs are open in this process, by user and by address: WebSockets and held questions together.
+
+Not here: limits over time, which are counted in the database (``storage/limits.py``).
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from microblog_rt.errors import N_, TooMany
+from microblog_rt.settings import Settings
+
+TRY_AGAIN = 10  # seconds
+
+
+class Tabs:
+    """Counts who is there; exact, for nothing is awaited between the question and the count."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._per_user = settings.tabs_per_user
+        self._per_address = settings.tabs_per_address
+        self._users: Counter[int] = Counter()
+        self._addresses: Counter[str] = Counter()
+
+    @contextmanager
+    def opened(self, user_id: int, address: str) -> Iterator[None]:
+        """Count one tab while the block lasts; raises TooMany."""
+        if _full(self._users[user_id], self._per_user) or (
+            address and _full(self._addresses[address], self._per_address)
+        ):
+            raise TooMany(TRY_AGAIN, N_("Too many pages are open at once."))
+        self._users[user_id] += 1
+        self._addresses[address] += 1
+        try:
+            yield
+        finally:
+            _less(self._users, user_id)
+            _less(self._addresses, address)
+
+
+def _full(count: int, limit: int | None) -> bool:
+    return limit is not None and count >= limit
+
+
+def _less(counts: Counter[Any], key: Any) -> None:
+    counts[key] -= 1
+    if not counts[key]:
+        del counts[key]

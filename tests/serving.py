@@ -1,0 +1,87 @@
+"""Any ASGI application behind the server's own connections and streams, in this process and on a real socket."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from hypercorn.asyncio import serve
+
+from microblog_rt import server
+from microblog_rt.server import connection, websocket
+
+HANDSHAKE = (
+    b"GET /notifications HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+
+
+@asynccontextmanager
+async def served(app: Any) -> AsyncIterator[int]:
+    """Serve ``app``; the port it is served on."""
+    websocket.install()
+    connection.install()
+    listening = server.listen("127.0.0.1:0")
+    port = int(listening.getsockname()[1])
+    config = server.configuration()
+    config.bind = [f"fd://{listening.detach()}"]
+    stop = asyncio.Event()
+    serving = asyncio.create_task(serve(app, config, shutdown_trigger=stop.wait))  # type: ignore[arg-type]
+    try:
+        yield port
+    finally:
+        stop.set()
+        await serving
+
+
+class Wire:
+    """The client's side of one connection, in bytes."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def head(self) -> bytes:
+        """The head of an answer."""
+        return await self.reader.readuntil(b"\r\n\r\n")
+
+    async def frame(self) -> tuple[int, bytes]:
+        """One frame of the server's: its first byte, and its payload."""
+        first, length = await self.reader.readexactly(2)
+        if length == 126:
+            length = int.from_bytes(await self.reader.readexactly(2), "big")
+        elif length == 127:
+            length = int.from_bytes(await self.reader.readexactly(8), "big")
+        return first, await self.reader.readexactly(length)
+
+
+@asynccontextmanager
+async def wire(port: int, *, receive_buffer: int | None = None) -> AsyncIterator[Wire]:
+    """A connection to ``port``; a small ``receive_buffer`` makes a reader that stalls soon."""
+    raw = socket.socket()
+    if receive_buffer:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    raw.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", port))
+    reader, writer = await asyncio.open_connection(sock=raw)
+    try:
+        yield Wire(reader, writer)
+    finally:
+        writer.transport.abort()
+
+
+def client_frame(first: int, payload: bytes = b"", mask: bytes = b"\x01\x02\x03\x04") -> bytes:
+    """A frame as a client sends it, masked; ``first``: FIN, RSV and opcode."""
+    length = len(payload)
+    if length < 126:
+        head = bytes([first, 0x80 | length])
+    elif length < 2**16:
+        head = bytes([first, 0x80 | 126]) + length.to_bytes(2, "big")
+    else:
+        head = bytes([first, 0x80 | 127]) + length.to_bytes(8, "big")
+    return head + mask + bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))

@@ -1,0 +1,115 @@
+"""A server that stops: readiness first, tabs told one after the other, everything else served to the end."""
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from websockets.asyncio.client import ClientConnection
+
+from microblog_rt.hub import Hub
+from microblog_rt.server.drain import drain
+from tests.living import DEADLINE, Person, Server
+from tests.test_transports import closed, code, cursor, frame, refused, socket_to
+
+SECONDS = 2.0
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with Server(tmp_path, environ={"MICROBLOG_DRAIN": str(SECONDS), "MICROBLOG_TABS_PER_USER": ""}) as server:
+        yield server
+
+
+@pytest.fixture
+def bob(server: Server) -> Iterator[Person]:
+    bob = server.person("bob")
+    yield bob
+    bob.close()
+
+
+@asynccontextmanager
+async def tabs(person: Person, number: int) -> AsyncIterator[list[ClientConnection]]:
+    opened = [await socket_to(person) for _ in range(number)]
+    for tab in opened:
+        await frame(tab)
+    yield opened
+    for tab in opened:
+        await tab.close()
+
+
+async def test_tabs_are_closed_one_after_the_other_each_told_when_to_come_back(server: Server, bob: Person) -> None:
+    async with tabs(bob, 20) as opened:
+        ending = asyncio.create_task(asyncio.to_thread(server.stop))
+        start = time.monotonic()
+
+        async def end_of(tab: ClientConnection) -> tuple[float, int | None, int]:
+            end = await closed(tab)
+            assert end.rcvd is not None
+            return time.monotonic() - start, code(end), int(end.rcvd.reason)
+
+        ends = sorted(await asyncio.gather(*map(end_of, opened)))
+        assert {code for _, code, _ in ends} == {1012}
+        moments = [moment for moment, _, _ in ends]
+        assert moments[10] - moments[0] > 0.3 * SECONDS
+        assert moments[19] - moments[0] > 0.8 * SECONDS
+        returns = [moment + back / 1000 for moment, _, back in ends]
+        assert min(returns) > moments[19]
+        assert max(returns) - min(returns) > 0.5 * SECONDS
+        assert await ending == 0
+    assert server.complaints() == []
+
+
+async def test_nobody_new_may_listen_but_all_else_is_served(server: Server, bob: Person) -> None:
+    async with tabs(bob, 2) as (one, other):
+        server.signal(signal.SIGTERM)
+        await asyncio.wait(
+            [asyncio.create_task(closed(one)), asyncio.create_task(closed(other))], return_when="FIRST_COMPLETED"
+        )
+        ready = await asyncio.to_thread(bob.client.get, "/readyz")
+        assert (ready.status_code, ready.json()) == (503, {"status": "draining"})
+        assert (await asyncio.to_thread(bob.client.get, "/healthz")).status_code == 200
+        refusal = (await refused(socket_to(bob))).response
+        assert refusal.status_code == 503
+        assert 1 <= int(refusal.headers["Retry-After"]) <= 4
+        held = await asyncio.to_thread(bob.client.get, "/notifications?wait=10")
+        assert (held.status_code, held.json()["code"]) == (503, "draining")
+        assert int(held.headers["Retry-After"]) >= 1
+        assert (await asyncio.to_thread(bob.client.get, "/notifications")).status_code == 200
+        await asyncio.to_thread(bob.send, "alice", "while it drains")
+    assert server.ended() == 0
+
+
+def test_a_held_question_is_answered(server: Server, bob: Person) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(bob.client.get, "/notifications", params={"since": cursor(bob), "wait": 25})
+        while not held.running():
+            pass
+        httpx.get(f"{server.url}/healthz")
+        assert server.stop() == 0
+        assert (held.result(DEADLINE).status_code, held.result().json()) == (200, [])
+
+
+async def test_a_second_signal_ends_it_now(server: Server, bob: Person) -> None:
+    server.stop()
+    server.environ["MICROBLOG_DRAIN"] = "600"
+    server.start()
+    async with tabs(bob, 5) as opened:
+        server.signal(signal.SIGINT)
+        ends = [asyncio.create_task(closed(tab)) for tab in opened]
+        await asyncio.wait(ends, return_when="FIRST_COMPLETED")
+        start = time.monotonic()
+        status = await asyncio.to_thread(server.stop, signal.SIGTERM)
+        assert (status, [code(await end) for end in ends]) == (0, [1012] * 5)
+        assert time.monotonic() - start < 5
+    assert server.complaints() == []
+
+
+async def test_a_hub_without_listeners_is_drained_at_once() -> None:
+    async with asyncio.timeout(1):
+        await drain(Hub(), 600, asyncio.Event())

@@ -1,0 +1,257 @@
+"""Peers that are slow, stalled, hasty or gone: each is let go in time, and what it held returns (I9)."""
+
+import asyncio
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from microblog_rt.server import connection, websocket
+from tests.living import DEADLINE
+from tests.serving import HANDSHAKE, Wire, client_frame, served, wire
+
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+
+
+class Application:
+    """Answers requests once it has all of them; on a WebSocket it sends a text every ``pause``. Knows who is there."""
+
+    def __init__(self, text: str = "[]", pause: float = 0.05) -> None:
+        self.text = text
+        self.pause = pause
+        self.inside = 0
+        self.changed = asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        self._count(1)
+        try:
+            await (self._page if scope["type"] == "http" else self._socket)(receive, send)
+        finally:
+            self._count(-1)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        for word in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{word}.complete"})
+
+    async def _page(self, receive: Receive, send: Send) -> None:
+        while True:
+            event = await receive()
+            if event["type"] == "http.disconnect":
+                return
+            if not event["more_body"]:
+                break
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    async def _socket(self, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        telling = asyncio.create_task(self._tell(send))
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
+
+    async def _tell(self, send: Send) -> None:
+        while True:
+            await send({"type": "websocket.send", "text": self.text})
+            await asyncio.sleep(self.pause)
+
+    def _count(self, change: int) -> None:
+        self.inside += change
+        self.changed.set()
+
+    async def nobody(self) -> None:
+        """Wait until nobody is inside."""
+        async with asyncio.timeout(DEADLINE):
+            while self.inside:
+                self.changed.clear()
+                await self.changed.wait()
+
+
+async def connected(line: Wire) -> None:
+    await line.send(HANDSHAKE + b"\r\n")
+    assert (await line.head()).startswith(b"HTTP/1.1 101 ")
+
+
+async def seconds_until_closed(line: Wire, drip: bytes = b"") -> float:
+    """How long until the server ends this connection, while something is dripped into it."""
+    start = time.monotonic()
+    ended = asyncio.create_task(line.reader.read())
+    while not ended.done():
+        await asyncio.wait({ended}, timeout=0.1)
+        if drip and not ended.done():
+            line.writer.write(drip)
+    assert ended.exception() is None or isinstance(ended.exception(), ConnectionError)
+    return time.monotonic() - start
+
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n"
+
+SLOW = [
+    (b"", b"", 6.0),
+    (b"GET / HTTP/1.1\r\nHost: ", b"x", 6.0),
+    (GET + b"\r\n" + GET, b"x", 6.0),
+    (POST, b"x", 12.0),
+]
+
+
+async def test_a_request_that_does_not_come_to_an_end_is_cut() -> None:
+    """Heads at 6 seconds, bodies at 12, however steadily they drip."""
+    app = Application()
+
+    async def lasted(begun: bytes, drip: bytes) -> float:
+        async with wire(port) as line:
+            await line.send(begun)
+            return await seconds_until_closed(line, drip)
+
+    async with served(app) as port:
+        took = await asyncio.gather(*(lasted(begun, drip) for begun, drip, _ in SLOW))
+        await app.nobody()
+    for (begun, _, expected), seconds in zip(SLOW, took, strict=True):
+        assert expected - 0.5 < seconds < expected + 2, begun
+
+
+async def test_a_kept_connection_that_its_client_ends_is_let_go_at_once() -> None:
+    app = Application()
+    async with served(app) as port:
+        before = len(asyncio.all_tasks())
+        async with wire(port) as line:
+            await line.send(GET + b"\r\n")
+            await line.head()
+            assert await line.reader.readexactly(2) == b"ok"
+            line.writer.write_eof()
+            assert await seconds_until_closed(line) < 2
+        async with asyncio.timeout(DEADLINE):
+            while len(asyncio.all_tasks()) > before:
+                await asyncio.sleep(0)
+
+
+async def test_a_reader_that_stalls_is_gone_and_the_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "SEND_SECONDS", 0.3)
+    app = Application("x" * 3000, 0.001)
+    async with served(app) as port, wire(port, receive_buffer=4096) as stalled, wire(port) as well:
+        await connected(well)
+        await connected(stalled)
+        stalled.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        async with asyncio.timeout(DEADLINE):
+            while app.inside > 1:
+                await well.frame()
+        assert (await well.frame())[1] == b"x" * 3000
+
+
+async def test_a_peer_that_answers_no_ping_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket, "SILENT_SECONDS", 0.2)
+    monkeypatch.setattr(websocket, "PONG_SECONDS", 0.2)
+    app = Application()
+    async with served(app) as port, wire(port) as silent, wire(port) as answers:
+        for line in (silent, answers):
+            await connected(line)
+        gone = asyncio.create_task(silent.reader.read())
+        pings = 0
+        async with asyncio.timeout(DEADLINE):
+            while not gone.done() or pings < 3:
+                first, payload = await answers.frame()
+                if first == 0x89:
+                    pings += 1
+                    await answers.send(client_frame(0x8A, payload))
+        assert b"\x89\x00" in gone.result() if not gone.exception() else True
+        assert app.inside == 1
+
+
+async def test_a_peer_that_says_something_is_not_pinged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket, "SILENT_SECONDS", 0.4)
+    monkeypatch.setattr(websocket, "FRAMES", 1000)
+    app = Application()
+    async with served(app) as port, wire(port) as line:
+        await connected(line)
+        start = time.monotonic()
+        while time.monotonic() - start < 1:
+            assert await line.frame() == (0x81, b"[]")
+            await line.send(client_frame(0x81, b"1"))
+
+
+HASTE = [
+    HANDSHAKE + b"\r\n" + client_frame(0x81, b"1"),
+    HANDSHAKE + b"Content-Length: 5\r\n\r\nhello",
+]
+
+
+@pytest.mark.parametrize("request_", HASTE)
+async def test_who_does_not_wait_for_the_handshake_is_refused_and_forgotten(request_: bytes) -> None:
+    app = Application()
+    async with served(app) as port, wire(port) as line:
+        await line.send(request_)
+        assert (await line.head()).split()[1] in (b"400", b"101")
+        assert await seconds_until_closed(line) < 2
+        await app.nobody()
+
+
+async def test_a_body_in_ten_thousand_pieces_blocks_nothing() -> None:
+    """Hypercorn's queue of ten, which nobody empties any more, would hold the connection for ever."""
+
+    async def answers_at_once(scope: Any, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await Application()._live(receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    async with served(answers_at_once) as port, wire(port) as line:
+        chunks = b"1\r\nx\r\n" * 10_000
+        await line.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks)
+        assert (await line.head()).startswith(b"HTTP/1.1 200 ")
+        assert await seconds_until_closed(line) < 2
+
+
+async def test_an_answer_is_heard_although_more_was_being_sent() -> None:
+    """A connection closed with data unread is reset, which takes back what was just said."""
+
+    async def refuses(scope: Any, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await Application()._live(receive, send)
+            return
+        await send({"type": "http.response.start", "status": 413, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with served(refuses) as port:
+        for _ in range(20):
+            async with wire(port) as line:
+                await line.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n" + b"x" * 1_000_000)
+                assert (await line.head()).startswith(b"HTTP/1.1 413 ")
+
+
+def test_the_kernel_gives_up_who_acknowledges_nothing() -> None:
+    from microblog_rt import server
+
+    with server.listen("127.0.0.1:0") as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 20_000
+
+
+async def test_a_websocket_keeps_little_in_the_kernel() -> None:
+    sizes = []
+
+    class Looks(websocket.PlainStream):
+        async def _accept(self, message: Any) -> None:
+            await super()._accept(message)
+            raw = self._transport.get_extra_info("socket")
+            sizes.append(raw.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF))
+
+    async with served(Application()) as port:
+        from hypercorn.protocol import h11
+
+        vars(h11)["WSStream"] = Looks
+        async with wire(port) as line:
+            await connected(line)
+        websocket.install()
+    assert sizes == [2 * websocket.SEND_BUFFER]  # the kernel counts its own overhead in
