@@ -47,6 +47,34 @@ async def test_a_bad_field_is_named(parts: Parts, field: str, email: str, passwo
     assert refused.value.field == field
 
 
+COMMON = ["password1", "ILoveYou", "trustno1", "12345678"]
+
+
+@pytest.mark.parametrize("password", [*COMMON, "Susan.Smith", "susan.smith"])
+async def test_a_password_that_others_would_try_first_is_refused_wherever_one_is_set(
+    parts: Parts, password: str
+) -> None:
+    with pytest.raises(Invalid, match="first passwords that others would try"):
+        await parts.accounts.register("Susan.Smith", password)
+    user = await parts.accounts.register("susan.smith", PASSWORD)
+    visit = await parts.accounts.visit(await signed_in(parts, user))
+    assert visit is not None
+    for setting in (
+        parts.accounts.set_password("SUSAN.SMITH", password),
+        parts.accounts.change_password(visit, PASSWORD, password),
+    ):
+        with pytest.raises(Invalid) as refused:
+            await setting
+        assert refused.value.field == "password"
+    assert await parts.accounts.opens("susan.smith", PASSWORD)
+
+
+@pytest.mark.parametrize("password", ["password1!x", "susan.smith1", "x" * 1024, "  12345678"])
+async def test_a_password_is_only_compared_as_a_whole(parts: Parts, password: str) -> None:
+    await parts.accounts.register("susan.smith", password)
+    assert await parts.accounts.opens("susan.smith", password)
+
+
 async def test_a_user_is_born_with_a_mailbox(parts: Parts, susan: User) -> None:
     async with parts.storage.reading() as reading:
         mailbox = (await reading.execute(select(Mailbox))).scalar_one()

@@ -86,6 +86,25 @@ def test_a_password_is_replaced(folder: Folder) -> None:
     assert "no user called john" in folder.refused("user", "password", "john", typed="a good password\n")
 
 
+def test_a_common_password_is_refused(folder: Folder) -> None:
+    assert "others would try" in folder.refused("user", "add", "susan", typed="password1\n")
+
+
+def test_an_account_is_disabled_and_enabled_again_while_the_server_runs(tmp_path: Path, folder: Folder) -> None:
+    with Server(tmp_path) as server:
+        bob = server.person("bob")
+        assert bob.client.get("/notifications").status_code == 200
+        assert "bob is disabled" in folder.run("user", "disable", "bob").stdout
+        assert bob.client.get("/notifications").status_code == 401
+        answer = bob.post("/auth/login", username="bob", password=server.password)
+        assert "This account is disabled." in answer.text
+        assert "bob can sign in" in folder.run("user", "enable", "bob").stdout
+        assert bob.post("/auth/login", username="bob", password=server.password).status_code == 303
+        bob.close()
+    for word in ("disable", "enable"):
+        assert "no user called john" in folder.refused("user", word, "john")
+
+
 def test_the_key_is_made_once_and_is_nobody_elses_to_read(tmp_path: Path) -> None:
     passwords = []
     for _ in range(2):

@@ -13,6 +13,7 @@ from microblog_rt.models import User
 from microblog_rt.protocol import UNREAD_MESSAGE_COUNT, Wake, cursor_of
 from microblog_rt.settings import Settings
 from tests.clients import signed_in
+from tests.conftest import PASSWORD
 
 
 async def unread(parts: Parts, user: User) -> int:
@@ -151,9 +152,16 @@ async def test_nobody_is_told_before_the_commit(
     await parts.messages.send_message(susan.id, susan.id, "hello")
     await parts.messages.mark_read(susan.id)
     await parts.notifications.add_notification(susan.id, "x", 1)
-    await parts.accounts.end_session(await signed_in(parts, susan))
-    await parts.accounts.set_password("susan", "another password")
-    assert seen == [0] * 5
+    reader = await signed_in(parts, susan)
+    visit = await parts.accounts.visit(reader)
+    assert visit is not None
+    await parts.accounts.change_password(visit, PASSWORD, "another password")
+    await parts.accounts.end_session(reader)
+    await parts.accounts.end_session_named(susan.id, "")
+    await parts.accounts.end_sessions(susan.id)
+    await parts.accounts.set_password("susan", "yet another password")
+    await parts.accounts.disable("susan")
+    assert seen == [0] * 9
 
 
 async def test_a_notification_replaces_the_older_of_its_name(parts: Parts, susan: User) -> None:

@@ -42,8 +42,8 @@ def assemble(settings: Settings) -> Parts:
     hub = Hub()
     the_bus = bus.connect(settings.bus_url)
     notifications = Notifications(storage, hub, the_bus)
-    accounts = Accounts(storage, notifications)
-    messages = Messages(storage, notifications)
+    accounts = Accounts(storage, notifications, settings)
+    messages = Messages(storage, notifications, settings)
     return Parts(storage, hub, the_bus, notifications, accounts, messages, Feed(storage, hub, accounts))
 
 

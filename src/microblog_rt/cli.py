@@ -116,6 +116,22 @@ def password(name: str) -> None:
     click.echo(f"{name} has a new password; every session of theirs has ended.")
 
 
+@user.command()
+@click.argument("name")
+def disable(name: str) -> None:
+    """Keep an account from signing in, and end its sessions."""
+    _with_parts(lambda parts: parts.accounts.disable(name))
+    click.echo(f"{name} is disabled; every session of theirs has ended.")
+
+
+@user.command()
+@click.argument("name")
+def enable(name: str) -> None:
+    """Let a disabled account sign in again."""
+    _with_parts(lambda parts: parts.accounts.enable(name))
+    click.echo(f"{name} can sign in.")
+
+
 @main.command()
 def shell() -> None:
     """A Python prompt with the models and a session at hand; ``await`` works in it."""

@@ -11,7 +11,8 @@ from microblog_rt.errors import N_, Invalid
 from microblog_rt.models import MESSAGE_LENGTH, User
 from microblog_rt.notifications import Notifications, follow_up, replace
 from microblog_rt.protocol import UNREAD_MESSAGE_COUNT, Notice
-from microblog_rt.storage import Storage, Transaction, clock
+from microblog_rt.settings import Settings
+from microblog_rt.storage import Storage, Transaction, clock, limits
 from microblog_rt.storage import messages as rows
 from microblog_rt.storage import notifications as told
 
@@ -28,15 +29,16 @@ class Post(NamedTuple):
 class Messages:
     """The verbs; each is one short transaction that locks the recipient's mailbox first."""
 
-    def __init__(self, storage: Storage, notifications: Notifications) -> None:
+    def __init__(self, storage: Storage, notifications: Notifications, settings: Settings) -> None:
         self._storage = storage
         self._notifications = notifications
+        self._limit = settings.send_limit
 
     async def send_message(self, sender_id: int, recipient_id: int, body: str, nonce: str = "") -> bool:
         """Send ``body`` (1 to 140 characters when stripped); whether it was new.
 
         The same text to the same recipient under the same ``nonce`` of one sender is sent once; an empty nonce
-        is not looked at. Raises Invalid for the body, NotFound for the recipient.
+        is not looked at. Raises Invalid for the body, NotFound for the recipient, TooMany for a new message.
         """
         body = _checked(body)
         key = _idempotency_key(recipient_id, body, nonce)
@@ -54,6 +56,7 @@ class Messages:
                     timestamp=tick.clock,
                     idempotency_key=key,
                 )
+                await limits.take(tx, f"send:{sender_id}", self._limit, clock.now())
                 count = str(tick.unread_message_count)
                 notice = await replace(tx, recipient_id, UNREAD_MESSAGE_COUNT, count, tick.clock)
         except rows.AlreadySent:

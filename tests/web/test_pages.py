@@ -1,16 +1,29 @@
 """The pages: what people see, and what bad input gets: a clear answer, a kept form, nothing lost."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from quart import Quart
+from quart import Quart, Response
 
 from microblog_rt.app import Parts
+from microblog_rt.settings import Limit, Settings
 from tests.conftest import PASSWORD
-from tests.web.conftest import Browser, Join, badge, field, text
+from tests.web.conftest import ORIGIN, Browser, Join, badge, field, text
 
 HOSTILE = '<script>alert("x")</script>'
+
+
+@pytest.fixture
+def changes() -> dict[str, Any]:
+    """Settings that differ from the usual; a test gives its own by parametrize."""
+    return {}
+
+
+@pytest.fixture
+def settings(settings: Settings, changes: dict[str, Any]) -> Settings:
+    return replace(settings, **changes)
 
 
 async def test_a_stranger_is_welcomed(stranger: Browser) -> None:
@@ -36,6 +49,7 @@ async def test_registering_signs_in(stranger: Browser) -> None:
         ({"username": HOSTILE}, "2 to 64"),
         ({"password": "short", "password2": "short"}, "8 to 1024"),
         ({"password2": "something else"}, "differ"),
+        ({"password": "iloveyou", "password2": "iloveyou"}, "others would try"),
         ({"email": "nowhere"}, "not an e-mail address"),
     ],
 )
@@ -107,6 +121,13 @@ async def test_each_sign_in_has_a_new_session_and_ends_the_old_one(app: Quart, j
     assert (await susan.get("/notifications")).status_code == 200
 
 
+@pytest.mark.parametrize("changes", [{"session_lifetime": 7200}])
+async def test_a_remembered_cookie_lasts_as_long_as_its_session_may(stranger: Browser, join: Join) -> None:
+    await join("susan")
+    answer = await stranger.post("/auth/login", username="susan", password=PASSWORD, remember_me="y")
+    assert "Max-Age=7200;" in session_cookie(answer.headers.getlist("Set-Cookie"))
+
+
 async def test_remember_me_decides_how_long_the_browser_keeps_the_cookie(stranger: Browser, join: Join) -> None:
     await join("susan")
     answer = await stranger.post("/auth/login", username="susan", password=PASSWORD)
@@ -132,7 +153,17 @@ async def test_a_wrong_password_keeps_the_name_and_not_the_password(stranger: Br
     assert "not the password" not in page
 
 
-@pytest.mark.parametrize("path", ["/messages", "/messages?page=2", "/user/susan", "/send_message/susan"])
+INNER = [
+    "/messages",
+    "/messages?page=2",
+    "/user/susan",
+    "/send_message/susan",
+    "/auth/sessions",
+    "/auth/change_password",
+]
+
+
+@pytest.mark.parametrize("path", INNER)
 async def test_a_stranger_is_shown_the_way_in_and_back(stranger: Browser, join: Join, path: str) -> None:
     await join("susan")
     answer = await stranger.get(path)
@@ -261,12 +292,89 @@ async def test_a_double_submit_sends_once_and_says_so_once(join: Join, house: Pa
     assert page.count("Your message has been sent.") == 1
 
 
+@pytest.mark.parametrize("changes", [{"send_limit": None}])
 async def test_a_script_that_never_looks_at_a_page_does_not_fill_its_cookie(join: Join) -> None:
     susan = await join("susan")
     token = await susan.token()
     for number in range(100):
         answer = await susan.post("/send_message/susan", message=str(number), csrf_token=token)
+        assert answer.status_code == 303
     assert len(answer.headers.get("Set-Cookie", "")) < 1000
+
+
+TOO_OFTEN = re.compile(r"try again in (about )?\d+ (seconds|minutes)")
+
+
+@pytest.mark.parametrize("changes", [{"send_limit": Limit(1, 60)}])
+async def test_a_message_over_the_limit_is_kept_in_its_form(join: Join, house: Parts) -> None:
+    susan = await join("susan")
+    assert (await susan.post("/send_message/susan", message="hello", nonce="one")).status_code == 303
+    answer = await susan.post("/send_message/susan", message="my long thought", nonce="two")
+    page = await text(answer)
+    assert answer.status_code == 429
+    assert 50 <= int(answer.headers["Retry-After"]) <= 60
+    assert TOO_OFTEN.search(page)
+    assert "my long thought" in page
+    assert field(page, "nonce") == "two"
+    assert (await susan.post("/send_message/susan", message="hello", nonce="one")).status_code == 303
+    assert len((await house.messages.inbox(1, 1, 10))[0]) == 1
+
+
+@pytest.mark.parametrize("changes", [{"send_limit": Limit(1, 60)}])
+async def test_a_program_is_told_of_a_limit_in_its_own_way(join: Join) -> None:
+    susan = await join("susan")
+    for _ in range(2):
+        answer = await susan.post("/send_message/susan", message="hello", headers={"Accept": "application/json"})
+    assert (answer.status_code, answer.content_type) == (429, "application/problem+json")
+    assert (await answer.get_json())["code"] == "too_many"
+    assert 50 <= int(answer.headers["Retry-After"]) <= 60
+
+
+@pytest.mark.parametrize("changes", [{"sign_in_limit": Limit(1, 300)}])
+async def test_a_sign_in_over_the_limit_keeps_the_name_and_not_the_password(stranger: Browser, join: Join) -> None:
+    await join("susan")
+    await stranger.post("/auth/login", username="susan", password="not the password")
+    answer = await stranger.post("/auth/login", username="susan", password=PASSWORD)
+    page = await text(answer)
+    assert answer.status_code == 429
+    assert 290 <= int(answer.headers["Retry-After"]) <= 300
+    assert "try again in about 5 minutes" in page
+    assert field(page, "username") == "susan"
+    assert PASSWORD not in page
+
+
+async def post_from(address: str, browser: Browser, path: str, **fields: str) -> Response:
+    form = {"csrf_token": await browser.token(), **fields}
+    scope = {"client": [address, 1]}
+    return await browser.client.post(path, form=form, headers={"Origin": ORIGIN}, scope_base=scope)
+
+
+@pytest.mark.parametrize("changes", [{"sign_in_limit": Limit(1, 300)}])
+async def test_an_address_is_limited_whatever_name_it_signs_in_to(app: Quart, stranger: Browser, join: Join) -> None:
+    await join("susan")
+
+    async def tried(name: str, address: str) -> int:
+        answer = await post_from(address, stranger, "/auth/login", username=name, password="not the password")
+        return int(answer.status_code)
+
+    assert [await tried(name, "192.0.2.1") for name in ("a1", "a2", "a3")] == [422, 429, 429]
+    assert await tried("a4", "192.0.2.2") == 422
+
+
+@pytest.mark.parametrize("changes", [{"register_limit": Limit(1, 60)}])
+async def test_a_registration_over_the_limit_is_shown_again_with_what_was_typed(stranger: Browser) -> None:
+    answers = []
+    for name in ("susan", "john"):
+        fields = {"username": name, "email": f"{name}@example.org", "password": PASSWORD, "password2": PASSWORD}
+        answers.append(await post_from("192.0.2.1", stranger, "/auth/register", **fields))
+        await stranger.post("/auth/logout")
+    first, second = answers
+    page = await text(second)
+    assert (first.status_code, second.status_code) == (303, 429)
+    assert "Retry-After" in second.headers
+    assert TOO_OFTEN.search(page)
+    assert (field(page, "username"), field(page, "email")) == ("john", "john@example.org")
+    assert PASSWORD not in page
 
 
 async def test_a_large_body_is_refused_and_nothing_is_lost(join: Join, house: Parts) -> None:
@@ -293,7 +401,7 @@ async def test_a_message_to_nobody_is_refused(join: Join) -> None:
 
 
 @pytest.mark.parametrize("page", ["-1", "0", "x", "1e3", "", "1000000000", "9" * 30, "٢"])
-@pytest.mark.parametrize("path", ["/messages", "/"])
+@pytest.mark.parametrize("path", ["/messages", "/", "/auth/sessions"])
 async def test_a_page_that_is_none_is_missing(join: Join, path: str, page: str) -> None:
     susan = await join("susan")
     assert (await susan.get(path, query_string={"page": page})).status_code == 404
@@ -414,6 +522,7 @@ async def test_every_page_forbids_inline_script_and_style_and_has_none(join: Joi
     await susan.post("/send_message/susan", message="hello")
     pages = [(stranger, path) for path in ("/", "/auth/login", "/auth/register", "/nothing")]
     pages += [(susan, path) for path in ("/", "/messages", "/user/susan", "/send_message/susan", "/nothing")]
+    pages += [(susan, path) for path in ("/auth/sessions", "/auth/change_password")]
     for browser, path in pages:
         answer = await browser.get(path)
         page = await text(answer)

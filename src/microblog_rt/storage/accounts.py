@@ -1,14 +1,17 @@
-"""Users and sessions in the database. Not here: passwords, tokens, rules (``accounts.py`` a level up)."""
+"""Users and sessions in the database. Not here: passwords, tokens, rules (``accounts`` a level up)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import BigInteger, bindparam, case, delete, select, update
+from sqlalchemy import BigInteger, bindparam, case, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from microblog_rt.errors import N_, Invalid
 from microblog_rt.models import Mailbox, Session, User
 from microblog_rt.storage import Reading, Transaction
+
+NAME_TAKEN = N_("This name is taken. Please choose another.")
+SESSION_NAME_LENGTH = 16
 
 
 class Visit(NamedTuple):
@@ -18,6 +21,13 @@ class Visit(NamedTuple):
     session: Session
     unread_message_count: int
     cursor: int
+
+
+class Credentials(NamedTuple):
+    """What decides whether a user may sign in."""
+
+    password_hash: str
+    disabled: bool
 
 
 # Every page asks these two. Built once: to build a statement costs more than to run it.
@@ -40,7 +50,7 @@ async def add(tx: Transaction, user: User, clock: int) -> None:
     row = row.on_conflict_do_nothing(index_elements=["username_key"])
     user_id = (await tx.execute(row.returning(User.id))).scalar_one_or_none()
     if user_id is None:
-        raise Invalid("username", N_("This name is taken. Please choose another."))
+        raise Invalid("username", NAME_TAKEN)
     user.id = user_id
     start = {"clock": clock, "clock_before": clock, "last_message_read_time": 0, "unread_message_count": 0}
     await tx.execute(insert(Mailbox).values(user_id=user.id, **start))
@@ -75,15 +85,31 @@ async def note_use(tx: Transaction, token_hash: str, now: int, idle: dict[bool, 
     await tx.execute(statement)
 
 
-async def add_session(tx: Transaction, user_id: int, token_hash: str, remembered: bool, now: int, expires: int) -> None:
+async def sessions(
+    reading: Reading, user_id: int, token_hash: str, now: int, offset: int, count: int
+) -> Sequence[Session]:
+    """``count`` live sessions of a user, from the ``offset``-th on: that of the token, then the latest used first."""
+    present = case((Session.token_hash == token_hash, 0), else_=1)
+    statement = (
+        select(Session)
+        .where(Session.user_id == user_id, Session.expires > now)
+        .order_by(present, Session.last_used.desc(), Session.token_hash)
+    )
+    return (await reading.execute(statement.offset(offset).limit(count))).scalars().all()
+
+
+async def add_session(
+    tx: Transaction, user_id: int, token_hash: str, remembered: bool, now: int, expires: int, device: str = ""
+) -> None:
     """Insert a session that begins ``now``."""
     row = {"token_hash": token_hash, "user_id": user_id, "remembered": remembered, "expires": expires}
-    await tx.execute(insert(Session).values(created=now, last_used=now, **row))
+    await tx.execute(insert(Session).values(created=now, last_used=now, device=device, **row))
 
 
-async def password_hash(tx: Transaction, user_id: int) -> str | None:
-    """A user's password hash, as this transaction sees it."""
-    return (await tx.execute(select(User.password_hash).where(User.id == user_id))).scalar_one_or_none()
+async def credentials(tx: Transaction, user_id: int) -> Credentials:
+    """A user's, as this transaction sees them; nobody changes them before its end."""
+    statement = select(User.password_hash, User.disabled).where(User.id == user_id).with_for_update()
+    return Credentials(*(await tx.execute(statement)).one())
 
 
 async def set_password(tx: Transaction, user_id: int, password_hash: str) -> None:
@@ -91,16 +117,29 @@ async def set_password(tx: Transaction, user_id: int, password_hash: str) -> Non
     await tx.execute(update(User).where(User.id == user_id).values(password_hash=password_hash))
 
 
+async def set_disabled(tx: Transaction, user_id: int, disabled: bool) -> None:
+    """Say whether a user is kept out."""
+    await tx.execute(update(User).where(User.id == user_id).values(disabled=disabled))
+
+
 async def end_session(tx: Transaction, token_hash: str) -> None:
     """Delete one session."""
     await tx.execute(delete(Session).where(Session.token_hash == token_hash))
 
 
-async def end_sessions(tx: Transaction, user_id: int) -> None:
-    """Delete every session of a user."""
-    await tx.execute(delete(Session).where(Session.user_id == user_id))
+async def end_session_named(tx: Transaction, user_id: int, name: str) -> None:
+    """Delete the session of a user whose token hash begins with all of ``name``."""
+    beginning = func.substr(Session.token_hash, 1, SESSION_NAME_LENGTH)
+    await tx.execute(delete(Session).where(Session.user_id == user_id, beginning == name))
 
 
-async def forget_expired(tx: Transaction, user_id: int, now: int) -> None:
-    """Delete a user's sessions that have run out."""
-    await tx.execute(delete(Session).where(Session.user_id == user_id, Session.expires <= now))
+async def end_sessions(tx: Transaction, user_id: int) -> Sequence[str]:
+    """Delete every session of a user; their token hashes."""
+    ended = delete(Session).where(Session.user_id == user_id).returning(Session.token_hash)
+    return (await tx.execute(ended)).scalars().all()
+
+
+async def forget_expired(tx: Transaction, now: int, user_id: int | None = None) -> None:
+    """Delete the sessions that have run out: those of one user, or everybody's."""
+    statement = delete(Session).where(Session.expires <= now)
+    await tx.execute(statement if user_id is None else statement.where(Session.user_id == user_id))

@@ -33,10 +33,10 @@ def update() -> Iterator[str]:
     """Merge the strings there are into every catalogue; says of each how many are untranslated."""
     if not (files.CHECKOUT / "templates").is_dir():
         raise Misconfigured("catalogues are updated in a checkout, not in an installed copy")
-    template = extracted()
     for path in catalogues():
         catalogue = read(path)
-        catalogue.update(template, no_fuzzy_matching=True)
+        # A template of its own: what is new in it becomes part of the catalogue, and is filled in there.
+        catalogue.update(extracted(), no_fuzzy_matching=True)
         if catalogue.locale_identifier == "en":
             _say_it_as_it_is(catalogue)
         path.write_bytes(as_text(catalogue))

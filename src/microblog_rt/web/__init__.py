@@ -7,7 +7,7 @@
     forms.py          WTForms with a CSRF token
     languages.py      quart-babel, and nothing else of it elsewhere
     problems.py       the table from refusals to HTTP statuses; a page for people, problem+json for programs
-    auth.py, people.py, messages.py   the pages
+    auth.py, sessions.py, people.py, messages.py   the pages
     health.py         alive, and ready
     notifications.py  ``/notifications`` as poll and long poll; socket.py: as WebSocket
 
@@ -20,7 +20,7 @@ from quart import Quart, Response, request
 
 from microblog_rt import files
 from microblog_rt.settings import Settings
-from microblog_rt.web import auth, forms, health, languages, messages, people, problems
+from microblog_rt.web import auth, forms, health, languages, messages, people, problems, sessions
 from microblog_rt.web.gate import Gate
 from microblog_rt.web.notifications import Endpoint
 from microblog_rt.web.verbs import Verbs
@@ -57,8 +57,9 @@ def create(settings: Settings, secret_key: str, verbs: Verbs) -> Quart:
     languages.init(app)
     problems.init(app)
     forms.init(app, settings.public_url)
-    for pages in (people, auth, messages, health):
-        app.register_blueprint(pages.blueprint)
+    # A set: the pages of sessions are among those of auth.
+    for blueprint in {pages.blueprint for pages in (people, auth, sessions, messages, health)}:
+        app.register_blueprint(blueprint)
     _answer_with_headers(app, settings)
     app.asgi_app = Endpoint(app.asgi_app, app, visitors, gate, verbs, settings)  # type: ignore[method-assign]
     return app

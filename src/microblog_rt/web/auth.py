@@ -1,4 +1,8 @@
-"""Registering, signing in and out. Not here: sessions and passwords (``accounts.py``), cookies (``visitors.py``)."""
+"""Registering, signing in and out, changing one's password.
+
+Not here: what a session and a password are (``accounts``), cookies (``visitors.py``), the page of sessions
+(``sessions.py``).
+"""
 
 import re
 from http import HTTPStatus
@@ -8,18 +12,20 @@ from quart.typing import ResponseReturnValue
 from wtforms import BooleanField, EmailField, Form, PasswordField, StringField, SubmitField
 
 from microblog_rt import accounts
-from microblog_rt.errors import N_, Invalid
+from microblog_rt.errors import N_, Invalid, TooMany
 from microblog_rt.models import EMAIL_LENGTH, USERNAME_LENGTH, User
 from microblog_rt.web import drafts
 from microblog_rt.web.forms import blame, filled, keeps_form, say, show, submitted
 from microblog_rt.web.languages import gettext, lazy
 from microblog_rt.web.verbs import verbs
-from microblog_rt.web.visitors import current_user, visitors
+from microblog_rt.web.visitors import address, current_user, signed_in, visitors
 
 blueprint = Blueprint("auth", __name__, url_prefix="/auth")
 
 EMAIL = {"autocomplete": "email", "maxlength": EMAIL_LENGTH}
 NAME = {"autocomplete": "username", "maxlength": USERNAME_LENGTH}
+OLD_PASSWORD = {"autocomplete": "current-password"}
+NEW_PASSWORD = {"autocomplete": "new-password"}
 
 
 def _stripped(value: str | None) -> str:
@@ -28,7 +34,7 @@ def _stripped(value: str | None) -> str:
 
 class LoginForm(Form):
     username = StringField(lazy(N_("Username")), filters=[_stripped], render_kw=NAME)
-    password = PasswordField(lazy(N_("Password")), render_kw={"autocomplete": "current-password"})
+    password = PasswordField(lazy(N_("Password")), render_kw=OLD_PASSWORD)
     remember_me = BooleanField(lazy(N_("Remember me")))
     submit = SubmitField(lazy(N_("Sign in")))
 
@@ -36,9 +42,16 @@ class LoginForm(Form):
 class RegisterForm(Form):
     username = StringField(lazy(N_("Username")), filters=[_stripped], render_kw=NAME)
     email = EmailField(lazy(N_("Email")), filters=[_stripped], render_kw=EMAIL)
-    password = PasswordField(lazy(N_("Password")), render_kw={"autocomplete": "new-password"})
-    password2 = PasswordField(lazy(N_("Repeat password")), render_kw={"autocomplete": "new-password"})
+    password = PasswordField(lazy(N_("Password")), render_kw=NEW_PASSWORD)
+    password2 = PasswordField(lazy(N_("Repeat password")), render_kw=NEW_PASSWORD)
     submit = SubmitField(lazy(N_("Register")))
+
+
+class PasswordForm(Form):
+    old_password = PasswordField(lazy(N_("Present password")), render_kw=OLD_PASSWORD)
+    password = PasswordField(lazy(N_("New password")), render_kw=NEW_PASSWORD)
+    password2 = PasswordField(lazy(N_("Repeat new password")), render_kw=NEW_PASSWORD)
+    submit = SubmitField(lazy(N_("Change password")))
 
 
 @blueprint.route("/login", methods=["GET", "POST"])
@@ -50,9 +63,9 @@ async def login() -> ResponseReturnValue:
     if submitted(form):
         try:
             name, password = form.username.data or "", form.password.data or ""
-            user = await verbs().accounts.check_password(name, password)
+            user = await verbs().accounts.check_password(name, password, address())
             return await _welcome(user, remembered=bool(form.remember_me.data))
-        except Invalid as error:
+        except (Invalid, TooMany) as error:
             blame(form, error)
     return await show("login.html", form, next=await _next(""))
 
@@ -63,12 +76,12 @@ async def register() -> ResponseReturnValue:
     if request.method == "GET" and current_user().signed_in:
         return redirect(await _next())
     form = await filled(RegisterForm)
-    if submitted(form) and not _blamed(form):
+    if submitted(form) and not await _wrong(form):
         try:
             name, password = form.username.data or "", form.password.data or ""
-            user = await verbs().accounts.register(name, password, form.email.data)
+            user = await verbs().accounts.register(name, password, form.email.data, address())
             return await _welcome(user, remembered=False)
-        except Invalid as error:
+        except (Invalid, TooMany) as error:
             blame(form, error)
     return await show("register.html", form, next=await _next(""))
 
@@ -81,11 +94,33 @@ async def logout() -> ResponseReturnValue:
     return redirect(url_for("people.index"), HTTPStatus.SEE_OTHER)
 
 
-def _blamed(form: RegisterForm) -> bool:
-    """Show all that is wrong at once; whether anything is."""
+@blueprint.route("/change_password", methods=["GET", "POST"])
+@keeps_form
+@signed_in
+async def change_password() -> ResponseReturnValue:
+    user, form = current_user().user, await filled(PasswordForm)
+    if submitted(form) and not await _wrong_new(form, user):
+        try:
+            await visitors().change_password(form.old_password.data or "", form.password.data or "")
+            await say(gettext("Your password has been changed. You are signed out everywhere else."), "success")
+            return redirect(url_for("people.user", username=user.username), HTTPStatus.SEE_OTHER)
+        except (Invalid, TooMany) as error:
+            blame(form, error)
+    return await show("change_password.html", form)
+
+
+async def _wrong(form: RegisterForm) -> bool:
     password = form.password.data or ""
-    wrong = list(accounts.faults(form.username.data or "", password, form.email.data))
-    if password != (form.password2.data or ""):
+    return _blamed(form, await accounts.faults(form.username.data or "", password, form.email.data))
+
+
+async def _wrong_new(form: PasswordForm, user: User) -> bool:
+    return _blamed(form, await accounts.password_faults(form.password.data or "", user.username))
+
+
+def _blamed(form: RegisterForm | PasswordForm, wrong: list[Invalid]) -> bool:
+    """Show all that is wrong at once; whether anything is."""
+    if (form.password.data or "") != (form.password2.data or ""):
         wrong.append(Invalid("password2", N_("The two passwords differ.")))
     for error in wrong:
         blame(form, error)

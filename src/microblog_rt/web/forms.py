@@ -7,6 +7,7 @@ The token lives in Quart's signed cookie and comes back in the field ``csrf_toke
 import hmac
 import secrets
 from http import HTTPStatus
+from math import ceil
 from typing import Any, TypeVar, cast
 
 from quart import Quart, Response, flash, g, make_response, render_template, request, session
@@ -14,11 +15,13 @@ from quart.typing import RouteCallable
 from wtforms import Form
 from wtforms.fields.core import Field
 
-from microblog_rt.errors import N_, Forbidden, Invalid
+from microblog_rt.errors import N_, Forbidden, Invalid, TooMany
 from microblog_rt.web import origin
 from microblog_rt.web.languages import gettext, said
+from microblog_rt.web.problems import answer_to, wants_json
 
 GROWN_OLD = N_("This form had grown old. Please send it once more.")
+LONGEST_IN_SECONDS = 90
 SAFE = {"GET", "HEAD", "OPTIONS"}
 TOKEN = "csrf_token"  # noqa: S105
 
@@ -76,24 +79,45 @@ def submitted(form: Form) -> bool:
     return form.validate()
 
 
-def blame(form: Form, error: Invalid) -> None:
-    """Show a refusal beside the field that it is about."""
-    field: Field = form[error.field] if error.field in form else next(iter(form))
-    field.errors = [*field.errors, said(error)]
+def blame(form: Form, error: Invalid | TooMany) -> None:
+    """Show a refusal beside the field that it is about, or above the form; a program is told of a limit without one."""
+    if isinstance(error, TooMany):
+        if wants_json():
+            raise error
+        form.form_errors = [_come_back_in(error.retry_after or 0)]
+        g.too_many = error
+    else:
+        field: Field = form[error.field] if error.field in form else next(iter(form))
+        field.errors = [*field.errors, said(error)]
 
 
 async def show(template: str, form: Form, **context: Any) -> Response:
     """The page with the form in it, and a status that says whether something is wrong with it."""
-    status = HTTPStatus.OK
-    if form.errors or form.form_errors:
-        status = HTTPStatus.FORBIDDEN if form_is_old() else HTTPStatus.UNPROCESSABLE_ENTITY
-    return await make_response(await render_template(template, form=form, **context), status)  # type: ignore[return-value]
+    answer = await make_response(await render_template(template, form=form, **context), _status(form))
+    if "too_many" in g:
+        answer.headers["Retry-After"] = str(g.too_many.retry_after)
+    return cast(Response, answer)
 
 
 async def say(sentence: str, category: str) -> None:
     """Tell the person on the next page, once: a script that never looks at one must not fill its cookie."""
     if (category, sentence) not in [tuple(each) for each in session.get("_flashes", [])]:
         await flash(sentence, category)
+
+
+def _status(form: Form) -> HTTPStatus:
+    if "too_many" in g:
+        return answer_to(g.too_many).status
+    if form_is_old():
+        return HTTPStatus.FORBIDDEN
+    return HTTPStatus.UNPROCESSABLE_ENTITY if form.errors or form.form_errors else HTTPStatus.OK
+
+
+def _come_back_in(seconds: int) -> str:
+    if seconds < LONGEST_IN_SECONDS:
+        # Not one: the sentence has no singular.
+        return gettext("That was too often. Please try again in %(seconds)s seconds.", seconds=max(seconds, 2))
+    return gettext("That was too often. Please try again in about %(minutes)s minutes.", minutes=ceil(seconds / 60))
 
 
 async def _token_is_right() -> bool:

@@ -9,7 +9,7 @@ from quart.typing import ResponseReturnValue
 from wtforms import Form, HiddenField, SubmitField, TextAreaField
 
 from microblog_rt import protocol
-from microblog_rt.errors import N_, BadRequest, Invalid
+from microblog_rt.errors import N_, BadRequest, Invalid, TooMany
 from microblog_rt.web import drafts, paging
 from microblog_rt.web.forms import blame, filled, form_is_old, keeps_form, say, show, submitted
 from microblog_rt.web.languages import gettext, lazy
@@ -47,7 +47,7 @@ async def send_message(recipient: str) -> ResponseReturnValue:
             await verbs().messages.send_message(visitor.user.id, person.id, text, nonce)
             await say(gettext("Your message has been sent."), "success")
             return redirect(url_for("people.user", username=person.username), HTTPStatus.SEE_OTHER)
-        except Invalid as error:
+        except (Invalid, TooMany) as error:
             blame(form, error)
     return await show("send_message.html", form, person=person)
 

@@ -1,11 +1,10 @@
 """Who is asking: quart-auth's signed cookie around a session token that only the database believes.
 
 The cookie says whose session it claims to be, so that a tab can listen before it reads; whether the session
-lives is looked up by every read. Not here: sessions themselves (``accounts.py``).
+lives is looked up by every read. Not here: sessions themselves (``accounts/``).
 """
 
 from collections.abc import Iterable
-from datetime import timedelta
 from functools import lru_cache, wraps
 from http import HTTPStatus
 from typing import Any, cast
@@ -16,9 +15,9 @@ from quart_auth import Action, AuthUser, QuartAuth
 from werkzeug.http import parse_cookie
 
 from microblog_rt import protocol
-from microblog_rt.accounts import SESSION_LIFETIME, Accounts, Reader, token_hash
+from microblog_rt.accounts import Accounts, Reader, token_hash
 from microblog_rt.errors import SignedOut
-from microblog_rt.models import MICROSECOND, User
+from microblog_rt.models import User
 from microblog_rt.storage.accounts import Visit
 from microblog_rt.web.problems import wants_json
 
@@ -74,7 +73,7 @@ class Visitors(QuartAuth):
             app,
             cookie_name="__Host-microblog_session" if secure else "microblog_session",
             cookie_secure=secure,
-            duration=SESSION_LIFETIME * MICROSECOND // timedelta(seconds=1),
+            duration=accounts.session_lifetime,
             salt="microblog-rt session",
             singleton=False,
         )
@@ -100,14 +99,27 @@ class Visitors(QuartAuth):
 
     async def sign_in(self, user: User, *, remembered: bool) -> None:
         """Begin a session for this browser, in place of the one it had."""
+        device = request.headers.get("User-Agent", "")
+        token = await self._accounts.start_session(user, remembered=remembered, device=device)
         await self._end(self.current.reader)
-        token = await self._accounts.start_session(user, remembered=remembered)
-        action = Action.WRITE_PERMANENT if remembered else Action.WRITE
-        self.login_user(Visitor(f"{user.id}.{token}", action))
+        self._hand_out(user, token, remembered=remembered)
+
+    async def change_password(self, old: str, new: str) -> None:
+        """Change the user's password: all sessions end, and this browser has a new one."""
+        visit = self.current.visit
+        if visit is None:
+            raise SignedOut
+        token = await self._accounts.change_password(visit, old, new, address())
+        self._hand_out(visit.user, token, remembered=visit.session.remembered)
 
     async def sign_out(self) -> None:
         """End this browser's session, here and on the server."""
         await self._end(self.current.reader)
+        self.logout_user()
+
+    async def sign_out_everywhere(self) -> None:
+        """End every session of the user, and so this browser's."""
+        await self._accounts.end_sessions(self.current.user.id)
         self.logout_user()
 
     @property
@@ -126,6 +138,10 @@ class Visitors(QuartAuth):
         if not token:
             raise SignedOut
         return Reader(int(user_id), token_hash(token))
+
+    def _hand_out(self, user: User, token: str, *, remembered: bool) -> None:
+        action = Action.WRITE_PERMANENT if remembered else Action.WRITE
+        self.login_user(Visitor(f"{user.id}.{token}", action))
 
     async def _end(self, reader: Reader | None) -> None:
         if reader is not None and await self._accounts.visit(reader):
@@ -154,6 +170,20 @@ def visitors() -> Visitors:
 def current_user() -> Visitor:
     """Whoever asks for the present page."""
     return visitors().current
+
+
+def current_reader() -> Reader:
+    """The same as a reader; raises SignedOut where nobody is signed in."""
+    visitor = current_user()
+    if visitor.reader is None or not visitor.signed_in:
+        raise SignedOut
+    return visitor.reader
+
+
+def address() -> str:
+    """Where the present request comes from; empty where that is not known."""
+    client = request.scope.get("client")
+    return client[0] if client else ""
 
 
 def signed_in(view: RouteCallable) -> RouteCallable:

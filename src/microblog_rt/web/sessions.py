@@ -1,0 +1,76 @@
+"""The page of one's sessions, where each can be ended, or all of them. Not here: signing in and out (``auth.py``)."""
+
+from datetime import datetime
+from http import HTTPStatus
+from typing import NamedTuple
+
+from quart import redirect, render_template, request, session, url_for
+from quart.typing import ResponseReturnValue
+
+from microblog_rt.accounts import Reader, session_name
+from microblog_rt.models import Session
+from microblog_rt.web import devices, paging
+from microblog_rt.web.auth import blueprint, logout
+from microblog_rt.web.forms import say
+from microblog_rt.web.languages import gettext
+from microblog_rt.web.verbs import verbs
+from microblog_rt.web.visitors import current_reader, signed_in, visitors
+
+PAGE_SIZE = 25
+
+
+class Shown(NamedTuple):
+    """A session as the page shows it."""
+
+    name: str
+    device: str
+    created: datetime
+    last_used: datetime
+    present: bool
+
+
+@blueprint.get("/sessions")
+@signed_in
+async def sessions() -> ResponseReturnValue:
+    reader = current_reader()
+    page = paging.number(request.args)
+    found, more = await verbs().accounts.sessions(reader, page, PAGE_SIZE)
+    paging.check(page, found)
+    return await render_template(
+        "sessions.html",
+        sessions=[_shown(each, reader) for each in found],
+        page=page,
+        previous_url=url_for(".sessions", page=page - 1) if page > 1 else None,
+        next_url=url_for(".sessions", page=page + 1) if more else None,
+    )
+
+
+@blueprint.post("/sessions/end")
+@signed_in
+async def end_session() -> ResponseReturnValue:
+    reader = current_reader()
+    name = (await request.form).get("session", "")
+    if name == session_name(reader.token_hash):
+        return await logout()
+    await verbs().accounts.end_session_named(reader.user_id, name)
+    await say(gettext("That session has ended."), "success")
+    return redirect(url_for(".sessions"), HTTPStatus.SEE_OTHER)
+
+
+@blueprint.post("/logout_everywhere")
+@signed_in
+async def logout_everywhere() -> ResponseReturnValue:
+    await visitors().sign_out_everywhere()
+    session.clear()
+    await say(gettext("You are signed out everywhere."), "success")
+    return redirect(url_for("people.index"), HTTPStatus.SEE_OTHER)
+
+
+def _shown(each: Session, reader: Reader) -> Shown:
+    return Shown(
+        name=session_name(each.token_hash),
+        device=devices.in_words(each.device, gettext),
+        created=each.created,
+        last_used=each.last_used,
+        present=each.token_hash == reader.token_hash,
+    )

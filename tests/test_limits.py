@@ -1,0 +1,392 @@
+"""Limits: how often somebody may try, register and send; exact, however many try at once and in how many processes."""
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
+from itertools import count
+from math import ceil
+from typing import Any
+
+import pytest
+from argon2 import PasswordHasher, extract_parameters
+from hypothesis import HealthCheck, given
+from hypothesis import settings as trials
+from hypothesis import strategies as st
+from sqlalchemy import func, select
+
+from microblog_rt.accounts.passwords import NOBODYS_HASH, Passwords
+from microblog_rt.app import Parts, assemble
+from microblog_rt.errors import Invalid, NotFound, TooMany
+from microblog_rt.models import Attempt, Message, User
+from microblog_rt.protocol import MICROSECONDS
+from microblog_rt.settings import Limit, Settings
+from microblog_rt.storage import Storage, clock, limits
+from tests.clients import signed_in
+from tests.conftest import PASSWORD
+
+Wired = Callable[..., Parts]
+HOUR = 3600
+
+
+@pytest.fixture
+async def wired(settings: Settings) -> AsyncIterator[Wired]:
+    """A function: another process on the same database, as far as that can tell; with some settings changed."""
+    everything: list[Parts] = []
+
+    def wired(**changes: Any) -> Parts:
+        everything.append(assemble(replace(settings, **changes)))
+        return everything[-1]
+
+    yield wired
+    for each in everything:
+        await each.close()
+
+
+@pytest.fixture
+def checks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The hashes that passwords are compared with, as it happens."""
+    compared: list[str] = []
+    real = Passwords.match
+
+    async def match(self: Passwords, password_hash: str, password: str) -> bool:
+        compared.append(password_hash)
+        return await real(self, password_hash, password)
+
+    monkeypatch.setattr(Passwords, "match", match)
+    return compared
+
+
+class Time:
+    """What the clock shows."""
+
+    def __init__(self) -> None:
+        self.began = self.now = clock.now()
+
+    def at(self, seconds: float) -> None:
+        self.now = self.began + round(seconds * MICROSECONDS)
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> Time:
+    time = Time()
+    monkeypatch.setattr(clock, "now", lambda: time.now)
+    return time
+
+
+async def outcomes(work: Sequence[Awaitable[Any]]) -> tuple[int, int]:
+    """How many were let through, and how many were too many."""
+    results = await asyncio.gather(*work, return_exceptions=True)
+    refused = [each for each in results if isinstance(each, BaseException)]
+    assert {type(each) for each in refused} <= {TooMany}, refused
+    return len(results) - len(refused), len(refused)
+
+
+async def counted(parts: Parts) -> int:
+    async with parts.storage.reading() as reading:
+        return (await reading.execute(select(func.count()).select_from(Attempt))).scalar_one()
+
+
+async def test_of_parallel_sign_ins_at_one_account_ten_reach_the_hash(
+    wired: Wired, susan: User, checks: list[str]
+) -> None:
+    parts = wired()
+    assert await outcomes([parts.accounts.check_password("susan", PASSWORD) for _ in range(200)]) == (10, 190)
+    assert len(checks) == 10
+
+
+async def test_two_processes_count_together(wired: Wired, susan: User, checks: list[str]) -> None:
+    houses = [wired(), wired()]
+    racing = [houses[each % 2].accounts.check_password("SuSaN", PASSWORD, f"192.0.2.{each}") for each in range(200)]
+    assert await outcomes(racing) == (10, 190)
+    assert len(checks) == 10
+
+
+async def test_a_name_there_is_none_of_is_limited_like_any_other(wired: Wired, checks: list[str]) -> None:
+    parts = wired(sign_in_limit=Limit(2, 300))
+    for _ in range(2):
+        with pytest.raises(Invalid, match="Wrong username or password"):
+            await parts.accounts.check_password("Nobody", PASSWORD)
+    with pytest.raises(TooMany):
+        await parts.accounts.check_password("nobody", PASSWORD)
+    assert checks == [NOBODYS_HASH] * 2
+
+
+async def test_a_name_there_is_none_of_costs_as_much_as_a_wrong_password(
+    parts: Parts, susan: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One comparison each, of the same cost; nothing is made for it first."""
+    assert extract_parameters(NOBODYS_HASH) == extract_parameters(susan.password_hash)
+    done: list[str] = []
+    for deed in ("hash", "verify"):
+        real = getattr(PasswordHasher, deed)
+
+        def spy(*values: Any, deed: str = deed, real: Any = real) -> Any:
+            done.append(deed)
+            return real(*values)
+
+        monkeypatch.setattr(PasswordHasher, deed, spy)
+    for name in ("nobody", "susan"):
+        with pytest.raises(Invalid):
+            await parts.accounts.check_password(name, "not the password")
+        assert done == ["verify"], name
+        done.clear()
+
+
+async def test_the_right_password_is_refused_as_well(wired: Wired, susan: User) -> None:
+    parts = wired(sign_in_limit=Limit(1, 300))
+    with pytest.raises(Invalid):
+        await parts.accounts.check_password("susan", "not the password")
+    with pytest.raises(TooMany) as refused:
+        await parts.accounts.check_password("susan", PASSWORD)
+    assert 290 <= (refused.value.retry_after or 0) <= 300
+
+
+async def test_an_address_is_limited_whatever_names_it_tries(wired: Wired, susan: User) -> None:
+    parts = wired(sign_in_limit=Limit(2, 300))
+    for name in ("a1", "a2"):
+        with pytest.raises(Invalid):
+            await parts.accounts.check_password(name, PASSWORD, "192.0.2.1")
+    with pytest.raises(TooMany):
+        await parts.accounts.check_password("susan", PASSWORD, "192.0.2.1")
+    await parts.accounts.check_password("susan", PASSWORD, "192.0.2.2")
+    await parts.accounts.check_password("susan", PASSWORD)  # from where is not known
+
+
+async def test_everybody_together_is_limited(wired: Wired, susan: User) -> None:
+    parts = wired(sign_in_global_limit=Limit(3, 300))
+    for number in range(3):
+        with pytest.raises(Invalid):
+            await parts.accounts.check_password(f"name{number}", PASSWORD, f"192.0.2.{number}")
+    with pytest.raises(TooMany):
+        await parts.accounts.check_password("susan", PASSWORD, "192.0.2.9")
+
+
+@pytest.mark.parametrize(
+    "change", [{"sign_in_limit": Limit(1, 300)}, {"sign_in_global_limit": Limit(1, 300), "sign_in_limit": None}]
+)
+async def test_what_is_refused_counts_for_nobody(wired: Wired, susan: User, change: dict[str, Any]) -> None:
+    """Else whoever is over a limit could keep somebody else out."""
+    parts = wired(**change)
+    with pytest.raises(Invalid):
+        await parts.accounts.check_password("a1", PASSWORD, "192.0.2.1")
+    before = await counted(parts)
+    other = wired(**change)  # which remembers no refusal
+    for each in (parts, other, other):
+        with pytest.raises(TooMany):
+            await each.accounts.check_password("susan", PASSWORD, "192.0.2.1")
+    assert await counted(parts) == before
+
+
+async def test_without_limits_nothing_is_counted(wired: Wired, susan: User) -> None:
+    parts = wired(sign_in_limit=None, sign_in_global_limit=None)
+    await parts.accounts.check_password("susan", PASSWORD, "192.0.2.1")
+    assert await counted(parts) == 0
+
+
+async def test_a_flood_costs_no_database(wired: Wired, susan: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = wired(sign_in_limit=Limit(1, 300))
+    await parts.accounts.check_password("susan", PASSWORD)
+    with pytest.raises(TooMany):
+        await parts.accounts.check_password("susan", PASSWORD)
+
+    def no_database(_: Storage) -> None:
+        raise AssertionError("what is known to be refused needs no database")
+
+    monkeypatch.setattr(Storage, "transaction", no_database)
+    monkeypatch.setattr(Storage, "reading", no_database)
+    with pytest.raises(TooMany):
+        await parts.accounts.check_password("susan", PASSWORD)
+
+
+async def test_the_window_slides_with_each_attempt(wired: Wired, susan: User, time: Time) -> None:
+    """A window that began anew at some full minute would let three through at 10 s, and six within a moment."""
+    parts = wired(sign_in_limit=Limit(3, 10))
+
+    done: list[float] = []
+    for seconds in (0, 4, 8, 8, 9.9, 10, 10, 13.9, 14, 14, 17.9, 18, 18):
+        time.at(seconds)
+        with contextlib.suppress(TooMany):
+            await parts.accounts.check_password("susan", PASSWORD)
+            done.append(seconds)
+    assert done == [0, 4, 8, 10, 14, 18]
+
+
+async def test_an_attempt_that_had_to_wait_is_counted_from_when_it_was_let_through(
+    wired: Wired, susan: User, time: Time
+) -> None:
+    """Else those who had queued for the database could be followed by as many more too soon."""
+    parts = wired()
+    async with parts.storage.transaction():
+        waiting = [
+            asyncio.create_task(parts.accounts.check_password("susan", PASSWORD)),
+            asyncio.create_task(parts.messages.send_message(susan.id, susan.id, "hello")),
+        ]
+        while len(parts.storage._running) < len(waiting):
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        time.at(100)
+    await asyncio.gather(*waiting)
+    async with parts.storage.reading() as reading:
+        expires = (await reading.execute(select(Attempt.expires))).scalars().all()
+    assert sorted((each - time.began) // MICROSECONDS for each in expires) == [160, 400, 400]
+
+
+async def test_a_refusal_says_when_it_will_do(wired: Wired, susan: User, time: Time) -> None:
+    parts = wired(sign_in_limit=Limit(1, 300))
+    await parts.accounts.check_password("susan", PASSWORD)
+    time.at(100.5)
+    with pytest.raises(TooMany) as refused:
+        await parts.accounts.check_password("susan", PASSWORD)
+    assert refused.value.retry_after == 200
+    time.at(100.5 + 200)
+    await parts.accounts.check_password("susan", PASSWORD)
+
+
+async def test_the_database_learns_neither_names_nor_addresses(parts: Parts) -> None:
+    with pytest.raises(Invalid):
+        await parts.accounts.check_password("my password by mistake" * 20, PASSWORD, "192.0.2.1")
+    async with parts.storage.reading() as reading:
+        subjects = (await reading.execute(select(Attempt.subject))).scalars().all()
+    assert len(subjects) == 3
+    for each in subjects:
+        assert re.fullmatch(r"sign_in(:(account|address):[0-9a-f]{64})?", each)
+
+
+async def test_an_operators_own_look_at_a_password_is_not_counted(wired: Wired, susan: User) -> None:
+    parts = wired(sign_in_limit=Limit(1, 300))
+    for _ in range(3):
+        assert await parts.accounts.opens("susan", PASSWORD)
+        assert not await parts.accounts.opens("susan", "not the password")
+    assert await counted(parts) == 0
+
+
+NUMBERS = count()
+WINDOW = 10  # seconds
+TIMES = st.integers(0, 4 * WINDOW * MICROSECONDS) | st.integers(0, 8).map(lambda n: n * WINDOW * MICROSECONDS // 2)
+
+
+@trials(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(times=st.lists(TIMES, max_size=30), in_order=st.booleans(), most=st.integers(1, 5))
+async def test_no_interval_ever_holds_more_than_the_limit(
+    parts: Parts, times: list[int], in_order: bool, most: int
+) -> None:
+    """Whenever attempts come, even where the clock goes back: as many as a list of them would let through."""
+    subject, limit, width = f"test:{next(NUMBERS)}", Limit(most, WINDOW), WINDOW * MICROSECONDS
+    through: list[int] = []
+    async with parts.storage.transaction() as tx:
+        for now in sorted(times) if in_order else times:
+            standing = sorted(each + width for each in through if each + width > now)
+            wait = await seconds_to_wait(limits.take(tx, subject, limit, now))
+            if len(standing) < most:
+                assert wait is None
+                through.append(now)
+            else:
+                assert wait == max(1, ceil((standing[-most] - now) / MICROSECONDS))
+    through.sort()
+    assert all(last - first >= width for first, last in zip(through, through[most:], strict=False))
+
+
+async def seconds_to_wait(work: Awaitable[None]) -> int | None:
+    try:
+        await work
+    except TooMany as refused:
+        return refused.retry_after
+    return None
+
+
+async def test_registrations_from_one_address_are_limited(wired: Wired) -> None:
+    parts = wired(register_limit=Limit(3, HOUR))
+    racing = [parts.accounts.register(f"name{each}", PASSWORD, None, "192.0.2.1") for each in range(6)]
+    assert await outcomes(racing) == (3, 3)
+    await parts.accounts.register("another", PASSWORD, None, "192.0.2.2")
+    await parts.accounts.register("operator", PASSWORD)
+
+
+async def test_a_registration_that_cannot_be_is_not_counted_and_not_hashed(
+    wired: Wired, susan: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = wired(register_limit=Limit(1, HOUR))
+
+    async def no_hash(*_: object) -> str:
+        raise AssertionError("what is refused anyway is not hashed")
+
+    with monkeypatch.context() as idle:
+        idle.setattr(Passwords, "hash", no_hash)
+        for name, password in (("Susan", PASSWORD), ("x", PASSWORD), ("john", "short"), ("john", "password1")):
+            with pytest.raises(Invalid):
+                await parts.accounts.register(name, password, None, "192.0.2.1")
+    await parts.accounts.register("john", PASSWORD, None, "192.0.2.1")
+    with monkeypatch.context() as idle:
+        idle.setattr(Passwords, "hash", no_hash)
+        with pytest.raises(TooMany):
+            await parts.accounts.register("third", PASSWORD, None, "192.0.2.1")
+
+
+async def stored(parts: Parts, recipient: User) -> int:
+    async with parts.storage.reading() as reading:
+        statement = select(func.count()).select_from(Message).where(Message.recipient_id == recipient.id)
+        return (await reading.execute(statement)).scalar_one()
+
+
+async def unread(parts: Parts, user: User) -> int:
+    visit = await parts.accounts.visit(await signed_in(parts, user))
+    assert visit is not None
+    return visit.unread_message_count
+
+
+async def test_of_200_sends_at_a_limit_of_20_exactly_20_are_stored(wired: Wired, susan: User, john: User) -> None:
+    parts, other = wired(send_limit=Limit(20, 60)), wired(send_limit=Limit(20, 60))
+    racing = [
+        (parts, other)[each % 2].messages.send_message(john.id, susan.id, f"message {each}", str(each))
+        for each in range(200)
+    ]
+    assert await outcomes(racing) == (20, 180)
+    assert await stored(parts, susan) == await unread(parts, susan) == 20
+    with pytest.raises(TooMany):
+        await parts.messages.send_message(john.id, john.id, "whoever is to receive it")
+    await parts.messages.send_message(susan.id, susan.id, "each for themselves")
+
+
+async def test_a_retry_of_what_was_sent_succeeds_over_the_limit(wired: Wired, susan: User, john: User) -> None:
+    parts = wired(send_limit=Limit(1, 60))
+    assert await parts.messages.send_message(john.id, susan.id, "hello", "n")
+    with pytest.raises(TooMany):
+        await parts.messages.send_message(john.id, susan.id, "another", "n")
+    assert not await parts.messages.send_message(john.id, susan.id, "hello", "n")
+    assert await stored(parts, susan) == 1
+
+
+async def test_what_is_not_sent_is_not_counted(wired: Wired, susan: User, john: User) -> None:
+    parts = wired(send_limit=Limit(1, 60))
+    with pytest.raises(NotFound):
+        await parts.messages.send_message(john.id, 999, "hello")
+    with pytest.raises(Invalid):
+        await parts.messages.send_message(john.id, susan.id, "")
+    assert await parts.messages.send_message(john.id, susan.id, "hello", "n")
+    assert not await parts.messages.send_message(john.id, susan.id, "hello", "n")
+    assert await counted(parts) == 1
+
+
+async def test_a_refused_send_tells_nobody(wired: Wired, susan: User, john: User) -> None:
+    parts = wired(send_limit=Limit(1, 60))
+    await parts.messages.send_message(john.id, susan.id, "hello")
+    reader = await signed_in(parts, susan)
+    before = await parts.accounts.visit(reader)
+    with pytest.raises(TooMany):
+        await parts.messages.send_message(john.id, susan.id, "hello again")
+    after = await parts.accounts.visit(reader)
+    assert before is not None
+    assert after is not None
+    assert (before.cursor, before.unread_message_count) == (after.cursor, after.unread_message_count)
+
+
+async def test_what_has_left_its_window_is_forgotten(wired: Wired, susan: User, time: Time) -> None:
+    parts = wired(send_limit=Limit(5, 60))
+    await parts.messages.send_message(susan.id, susan.id, "one")
+    time.at(30)
+    await parts.messages.send_message(susan.id, susan.id, "two")
+    time.at(60)
+    await parts.accounts.forget_expired()
+    assert await counted(parts) == 1

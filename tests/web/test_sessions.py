@@ -1,0 +1,308 @@
+"""One's own sessions as pages: the list, ending one or all, a new password."""
+
+import re
+from typing import Any
+
+import pytest
+from quart import Quart, Response
+
+from microblog_rt.accounts import session_name, token_hash
+from microblog_rt.app import Parts
+from microblog_rt.errors import Invalid
+from microblog_rt.web import devices
+from tests.conftest import PASSWORD
+from tests.web.conftest import ORIGIN, Browser, Join, text
+
+FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
+PIXEL = (
+    "Mozilla/5.0 (Linux; Android 14; Pixel 8) AppleWebKit/537.36 (KHTML, like Gecko) "
+    "Chrome/126.0.0.0 Mobile Safari/537.36"
+)
+NEW_PASSWORD = "a new password"
+
+
+async def sign_in(app: Quart, name: str, agent: str = "", **more: str) -> Browser:
+    browser = Browser(app.test_client())
+    fields: dict[str, Any] = {"username": name, "password": PASSWORD, **more}
+    answer = await browser.post("/auth/login", headers={"User-Agent": agent}, **fields)
+    assert answer.status_code == 303, await text(answer)
+    return browser
+
+
+async def listed(browser: Browser) -> list[tuple[str, str]]:
+    """The sessions on the page: what each is called in words and in its form."""
+    page = await text(await browser.get("/auth/sessions"))
+    words = re.findall(r'fw-semibold">([^<]*)<', page)
+    return list(zip(words, re.findall(r'name="session" value="([^"]*)"', page), strict=True))
+
+
+async def answers(browser: Browser) -> int:
+    """What the poll says to a browser's session."""
+    return int((await browser.get("/notifications")).status_code)
+
+
+async def test_one_sees_where_one_is_signed_in(app: Quart, house: Parts) -> None:
+    await house.accounts.register("susan", PASSWORD)
+    await house.accounts.register("john", PASSWORD)
+    await sign_in(app, "john", "curl/8.5.0")
+    browser = await sign_in(app, "susan", FIREFOX)
+    await sign_in(app, "susan", PIXEL)
+    page = await text(await browser.get("/auth/sessions"))
+    assert [words for words, _ in await listed(browser)] == ["Firefox on Linux", "Chrome on Android"]
+    assert page.count('fst-italic">This session<') == 1
+    assert page.index("Firefox on Linux") < page.index("This session") < page.index("Chrome on Android")
+
+
+async def test_another_session_is_ended_and_the_present_goes_on(app: Quart, house: Parts) -> None:
+    await house.accounts.register("susan", PASSWORD)
+    browser, other = await sign_in(app, "susan"), await sign_in(app, "susan", PIXEL)
+    _, (_, name) = await listed(browser)
+    answer = await browser.post("/auth/sessions/end", session=name)
+    assert (answer.status_code, answer.location) == (303, "/auth/sessions")
+    assert "That session has ended." in await text(await browser.get("/auth/sessions"))
+    assert (await answers(browser), await answers(other)) == (200, 401)
+    assert (await browser.post("/auth/sessions/end", session=name)).status_code == 303
+    assert len(await listed(browser)) == 1
+
+
+async def test_only_ones_own_sessions_are_ended(app: Quart, house: Parts) -> None:
+    for name in ("susan", "john"):
+        await house.accounts.register(name, PASSWORD)
+    susan, john = await sign_in(app, "susan"), await sign_in(app, "john")
+    ((_, johns),) = await listed(john)
+    for name in (johns, "", "%", "x" * 10_000):
+        assert (await susan.post("/auth/sessions/end", session=name)).status_code == 303
+    assert (await susan.post("/auth/sessions/end")).status_code == 303
+    assert (await answers(susan), await answers(john)) == (200, 200)
+
+
+async def test_to_end_the_present_session_is_to_sign_out(app: Quart, house: Parts) -> None:
+    await house.accounts.register("susan", PASSWORD)
+    browser, other = await sign_in(app, "susan"), await sign_in(app, "susan")
+    (_, name), _ = await listed(browser)
+    answer = await browser.post("/auth/sessions/end", session=name)
+    assert (answer.status_code, answer.location) == (303, "/")
+    assert "You are signed out." in await text(await browser.get("/"))
+    assert (await answers(browser), await answers(other)) == (401, 200)
+
+
+async def test_what_a_form_calls_a_session_by_signs_nobody_in(app: Quart, house: Parts) -> None:
+    user = await house.accounts.register("susan", PASSWORD)
+    token = await house.accounts.start_session(user, remembered=True)
+    name = session_name(token_hash(token))
+    assert len(name) == 16
+    assert name not in token
+
+
+async def test_signing_out_everywhere_ends_every_session_of_ones_own(app: Quart, house: Parts) -> None:
+    for name in ("susan", "john"):
+        await house.accounts.register(name, PASSWORD)
+    browser, other, john = [await sign_in(app, name) for name in ("susan", "susan", "john")]
+    answer = await browser.post("/auth/logout_everywhere")
+    assert (answer.status_code, answer.location) == (303, "/")
+    assert "You are signed out everywhere." in await text(await browser.get("/"))
+    assert [await answers(each) for each in (browser, other, john)] == [401, 401, 200]
+
+
+def cookie(browser: Browser) -> str:
+    assert browser.client.cookie_jar is not None
+    return "; ".join(f"{each.name}={each.value}" for each in browser.client.cookie_jar)
+
+
+async def changed(browser: Browser, **more: str) -> Response:
+    fields: dict[str, Any] = {"old_password": PASSWORD, "password": NEW_PASSWORD, "password2": NEW_PASSWORD, **more}
+    return await browser.post("/auth/change_password", **fields)
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+async def test_a_new_password_signs_out_everywhere_else(app: Quart, house: Parts, remembered: bool) -> None:
+    await house.accounts.register("susan", PASSWORD)
+    browser = await sign_in(app, "susan", FIREFOX, **({"remember_me": "y"} if remembered else {}))
+    other, before = await sign_in(app, "susan"), cookie(browser)
+    answer = await changed(browser)
+    assert (answer.status_code, answer.location) == (303, "/user/susan")
+    (sent,) = [each for each in answer.headers.getlist("Set-Cookie") if each.startswith("microblog_session=")]
+    assert ("Max-Age=7776000" in sent) is remembered
+    assert "Your password has been changed." in await text(await browser.get("/user/susan"))
+    thief = app.test_client(use_cookies=False)
+    assert (await thief.get("/notifications", headers={"Cookie": before})).status_code == 401
+    assert (await answers(browser), await answers(other)) == (200, 401)
+    assert [words for words, _ in await listed(browser)] == ["Firefox on Linux"]
+    await sign_in(app, "susan", password=NEW_PASSWORD)
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "words"),
+    [
+        ({"old_password": "not the password"}, "old_password", "not your present password"),
+        ({"password2": "something else"}, "password2", "differ"),
+        ({"password": "iloveyou", "password2": "iloveyou"}, "password", "others would try"),
+        ({"password": "short", "password2": "short"}, "password", "8 to 1024"),
+        ({"old_password": ""}, "old_password", "not your present password"),
+    ],
+)
+async def test_a_bad_change_is_told_beside_its_field_and_changes_nothing(
+    join: Join, house: Parts, change: dict[str, str], field: str, words: str
+) -> None:
+    susan = await join("susan")
+    answer = await changed(susan, **change)
+    page = await text(answer)
+    assert answer.status_code == 422
+    beside = re.search(rf'id="{field}-errors"[^>]*>\s*<div>([^<]*)', page)
+    assert beside
+    assert words in beside[1]
+    for typed in (PASSWORD, NEW_PASSWORD, *change.values()):
+        assert not typed or typed not in page
+    assert await house.accounts.opens("susan", PASSWORD)
+    assert await answers(susan) == 200
+
+
+async def test_the_old_password_is_guessed_no_oftener_than_at_the_way_in(join: Join) -> None:
+    susan = await join("susan")
+    statuses = [(await changed(susan, old_password="not the password")).status_code for _ in range(11)]
+    assert statuses == [422] * 10 + [429]
+    answer = await changed(susan)
+    assert answer.status_code == 429
+    assert "Retry-After" in answer.headers
+    answer = await susan.post("/auth/login", username="susan", password=PASSWORD)
+    assert answer.status_code == 429
+
+
+async def test_a_change_is_a_guess_from_its_address(join: Join, house: Parts) -> None:
+    susan = await join("susan")
+    for number in range(10):
+        with pytest.raises(Invalid):
+            await house.accounts.check_password(f"name{number}", PASSWORD, "192.0.2.1")
+    fields = {"old_password": PASSWORD, "password": NEW_PASSWORD, "password2": NEW_PASSWORD}
+    form, headers = {"csrf_token": await susan.token(), **fields}, {"Origin": ORIGIN}
+    scope = {"client": ["192.0.2.1", 1]}
+    answer = await susan.client.post("/auth/change_password", form=form, headers=headers, scope_base=scope)
+    assert answer.status_code == 429
+
+
+async def test_a_form_that_has_grown_old_changes_no_password(join: Join, house: Parts) -> None:
+    susan = await join("susan")
+    assert (await changed(susan, csrf_token="old")).status_code == 403
+    assert await house.accounts.opens("susan", PASSWORD)
+
+
+async def test_a_sign_in_that_is_refused_at_the_last_moment_leaves_the_present_session(
+    join: Join, house: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    susan = await join("susan")
+
+    async def refused(*_: object, **__: object) -> str:
+        raise Invalid("password", "It was changed just now.")
+
+    monkeypatch.setattr(house.accounts, "start_session", refused)
+    assert (await susan.post("/auth/login", username="susan", password=PASSWORD)).status_code == 422
+    assert await answers(susan) == 200
+
+
+async def test_the_pages_are_reached_from_ones_own_profile_alone(join: Join) -> None:
+    susan, _ = await join("susan"), await join("john")
+    own, other = await text(await susan.get("/user/Susan")), await text(await susan.get("/user/john"))
+    for path in ("/auth/sessions", "/auth/change_password"):
+        assert f'href="{path}"' in own
+        assert f'href="{path}"' not in other
+
+
+@pytest.mark.parametrize("path", ["/auth/sessions/end", "/auth/logout_everywhere", "/auth/change_password"])
+async def test_a_stranger_is_shown_the_way_in(stranger: Browser, path: str) -> None:
+    answer = await stranger.post(path)
+    assert (answer.status_code, answer.location) == (303, "/auth/login")
+    answer = await stranger.post(path, headers={"Accept": "application/json"})
+    assert (answer.status_code, answer.content_type) == (401, "application/problem+json")
+
+
+async def test_a_disabled_account_is_told_to_who_knows_its_password(stranger: Browser, house: Parts) -> None:
+    await house.accounts.register("susan", PASSWORD)
+    await house.accounts.disable("susan")
+    answer = await stranger.post("/auth/login", username="susan", password=PASSWORD)
+    assert answer.status_code == 422
+    assert "This account is disabled." in await text(answer)
+    answer = await stranger.post("/auth/login", username="susan", password="not the password")
+    assert "disabled" not in await text(answer)
+
+
+async def test_many_sessions_have_pages(app: Quart, join: Join, house: Parts) -> None:
+    susan = await join("susan")
+    user = await house.accounts.find("susan")
+    assert user is not None
+    for _ in range(30):
+        await house.accounts.start_session(user, remembered=True, device="curl/8.5.0")
+    assert len(await listed(susan)) == 25
+    page = await text(await susan.get("/auth/sessions?page=2"))
+    assert page.count('name="session"') == 6
+    assert "This session" not in page
+
+
+async def test_what_a_browser_calls_itself_is_shown_as_text(app: Quart, house: Parts) -> None:
+    await house.accounts.register("susan", PASSWORD)
+    hostile = ["<b>/1.0", "%(browser)s/1", "Register/1.0", "x" * 5000]
+    susan, *_ = [await sign_in(app, "susan", each) for each in hostile]
+    page = await text(await susan.get("/auth/sessions", headers={"Accept-Language": "es"}))
+    assert "<b>" not in page
+    assert ">Register<" in page
+
+
+@pytest.mark.parametrize(
+    ("agent", "words"),
+    [
+        (FIREFOX, "Firefox on Linux"),
+        (PIXEL, "Chrome on Android"),
+        ("Mozilla/5.0 (Android 14; Mobile; rv:128.0) Gecko/128.0 Firefox/128.0", "Firefox on Android"),
+        (
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) "
+            "Version/17.5 Mobile/15E148 Safari/604.1",
+            "Safari on iPhone",
+        ),
+        (
+            "Mozilla/5.0 (iPad; CPU OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) "
+            "FxiOS/127.0 Mobile/15E148 Safari/605.1.15",
+            "Firefox on iPad",
+        ),
+        (
+            "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) "
+            "Version/17.5 Safari/605.1.15",
+            "Safari on macOS",
+        ),
+        (
+            "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
+            "Chrome/126.0.0.0 Safari/537.36 Edg/126.0.0.0",
+            "Edge on Windows",
+        ),
+        (
+            "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
+            "Chrome/125.0.0.0 Safari/537.36 OPR/111.0.0.0",
+            "Opera on Windows",
+        ),
+        (
+            "Mozilla/5.0 (Linux; Android 14; SM-S921B) AppleWebKit/537.36 (KHTML, like Gecko) "
+            "SamsungBrowser/25.0 Chrome/121.0.0.0 Mobile Safari/537.36",
+            "Samsung Internet on Android",
+        ),
+        (
+            "Mozilla/5.0 (X11; CrOS x86_64 14541.0.0) AppleWebKit/537.36 (KHTML, like Gecko) "
+            "Chrome/126.0.0.0 Safari/537.36",
+            "Chrome on ChromeOS",
+        ),
+        ("Mozilla/5.0 (Windows NT 10.0; WOW64; Trident/7.0; rv:11.0) like Gecko", "Internet Explorer on Windows"),
+        ("Mozilla/5.0 (X11; OpenBSD amd64; rv:128.0) Gecko/20100101 Firefox/128.0", "Firefox on BSD"),
+        (
+            "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.0 Safari/605.1.15",
+            "Safari on Linux",
+        ),
+        ("curl/8.5.0", "curl"),
+        ("Wget/1.21.4", "Wget"),
+        ("python-httpx/0.27.0", "python-httpx"),
+        ("Dalvik/2.1.0 (Linux; U; Android 14; Pixel 8 Build/AP2A)", "Dalvik on Android"),
+        ("Mozilla/5.0 (compatible)", "Unknown device"),
+        ("Mozilla/5.0 (Macintosh)", "macOS"),
+        ("", "Unknown device"),
+        ("-", "Unknown device"),
+        ("x" * 200, "Unknown device"),
+    ],
+)
+def test_a_device_is_put_in_words(agent: str, words: str) -> None:
+    assert devices.in_words(agent, lambda sentence, **values: sentence % values) == words
