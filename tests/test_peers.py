@@ -228,7 +228,10 @@ async def test_an_answer_is_heard_although_more_was_being_sent() -> None:
 
     def heard(port: int) -> bytes:
         with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as line:
-            line.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5000000\r\n\r\n" + b"x" * 5_000_000)
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
+            line.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n")
+            for _ in range(20):
+                line.sendall(b"x" * 100_000)
             return line.recv(100)
 
     async with served(refuses) as port:
