@@ -229,8 +229,8 @@ async def test_an_answer_is_heard_although_more_was_being_sent() -> None:
     def heard(port: int) -> bytes:
         with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as line:
             line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
-            line.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n")
-            for _ in range(20):
+            line.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 400000\r\n\r\n")
+            for _ in range(4):
                 line.sendall(b"x" * 100_000)
             return line.recv(100)
 
