@@ -26,8 +26,9 @@ def free_port() -> int:
 class Server:
     """One server process; ``stop`` and ``start`` keep its address and its database."""
 
-    def __init__(self, folder: Path, *, environ: dict[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, *options: str, environ: dict[str, str] | None = None) -> None:
         self.folder = folder
+        self.options = options
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.environ = {"MICROBLOG_DRAIN": "0"} | (environ or {})  # whoever tests the drain says so
@@ -40,12 +41,13 @@ class Server:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("MICROBLOG_")}
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
-                [*COMMAND, "serve", "--demo", "--bind", f"127.0.0.1:{self.port}"],
+                [*COMMAND, "serve", "--demo", "--bind", f"127.0.0.1:{self.port}", *self.options],
                 cwd=self.folder,
                 env={**clean, "PYTHONUNBUFFERED": "1", **self.environ},
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
+                process_group=0,
             )
         assert self.process.stdout is not None
         serving, demo = self.process.stdout.readline(), self.process.stdout.readline()
@@ -66,6 +68,12 @@ class Server:
         assert self.process is not None
         with self.process:
             return self.process.wait(DEADLINE)
+
+    def workers(self) -> set[int]:
+        """The processes that its supervisor keeps."""
+        assert self.process is not None
+        pid = self.process.pid
+        return {int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
 
     def person(self, name: str) -> "Person":
         """Somebody signed in, with a browser's cookies."""

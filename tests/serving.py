@@ -27,7 +27,7 @@ async def served(app: Any) -> AsyncIterator[int]:
     config = server.configuration()
     config.bind = [f"fd://{listening.detach()}"]
     stop = asyncio.Event()
-    serving = asyncio.create_task(serve(app, config, shutdown_trigger=stop.wait))  # type: ignore[arg-type]
+    serving = asyncio.create_task(serve(app, config, shutdown_trigger=stop.wait))
     try:
         yield port
     finally:

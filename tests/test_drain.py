@@ -15,6 +15,7 @@ from websockets.asyncio.client import ClientConnection
 from microblog_rt.hub import Hub
 from microblog_rt.server.drain import drain
 from tests.living import DEADLINE, Person, Server
+from tests.returning import all_there, most_at_once, returners
 from tests.test_transports import closed, code, cursor, frame, refused, socket_to
 
 SECONDS = 2.0
@@ -113,3 +114,16 @@ async def test_a_second_signal_ends_it_now(server: Server, bob: Person) -> None:
 async def test_a_hub_without_listeners_is_drained_at_once() -> None:
     async with asyncio.timeout(1):
         await drain(Hub(), 600, asyncio.Event())
+
+
+async def test_tabs_come_back_as_spread_as_they_left(server: Server, bob: Person) -> None:
+    """Plain clients that wait as they are told; the full form, with a thousand of them, is ``benchmarks drain``."""
+    async with returners(server.url, [bob.cookie()] * 60) as tabs:
+        assert await asyncio.to_thread(server.stop) == 0
+        await asyncio.to_thread(server.start)
+        await all_there(tabs, 2)
+        assert {each.codes[0] for each in tabs} == {1012}
+        assert most_at_once([each.left[0] for each in tabs], 0.5) <= 30
+        assert most_at_once([each.there[1] for each in tabs], 0.5) <= 40
+        assert [len(each.there) for each in tabs] == [2] * 60
+    assert server.complaints() == []

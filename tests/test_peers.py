@@ -120,10 +120,14 @@ async def test_a_request_that_does_not_come_to_an_end_is_cut() -> None:
         assert expected - 0.5 < seconds < expected + 2, begun
 
 
+def connections() -> list[asyncio.Task[Any]]:
+    """What the server still runs for its connections."""
+    return [task for task in asyncio.all_tasks() if "_server_callback" in repr(task.get_coro())]
+
+
 async def test_a_kept_connection_that_its_client_ends_is_let_go_at_once() -> None:
     app = Application()
     async with served(app) as port:
-        before = len(asyncio.all_tasks())
         async with wire(port) as line:
             await line.send(GET + b"\r\n")
             await line.head()
@@ -131,7 +135,7 @@ async def test_a_kept_connection_that_its_client_ends_is_let_go_at_once() -> Non
             line.writer.write_eof()
             assert await seconds_until_closed(line) < 2
         async with asyncio.timeout(DEADLINE):
-            while len(asyncio.all_tasks()) > before:
+            while connections():
                 await asyncio.sleep(0)
 
 
@@ -222,11 +226,17 @@ async def test_an_answer_is_heard_although_more_was_being_sent() -> None:
         await send({"type": "http.response.start", "status": 413, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body", "body": b""})
 
+    def heard(port: int) -> bytes:
+        with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as line:
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
+            line.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 400000\r\n\r\n")
+            for _ in range(4):
+                line.sendall(b"x" * 100_000)
+            return line.recv(100)
+
     async with served(refuses) as port:
-        for _ in range(20):
-            async with wire(port) as line:
-                await line.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n" + b"x" * 1_000_000)
-                assert (await line.head()).startswith(b"HTTP/1.1 413 ")
+        for _ in range(5):
+            assert (await asyncio.to_thread(heard, port)).startswith(b"HTTP/1.1 413 ")
 
 
 def test_the_kernel_gives_up_who_acknowledges_nothing() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from microblog_rt.errors import N_, TooMany
 from microblog_rt.settings import Settings
 
-TRY_AGAIN = 10  # seconds
+TRY_AGAIN = 5  # seconds: no longer than between two polls, which are never refused
 
 
 class Tabs:

@@ -1,0 +1,48 @@
+"""SIGTERM with a thousand tabs open: how spread they leave and come back, and what it costs nobody."""
+
+import asyncio
+import time
+from collections import Counter
+
+from tests.living import Server
+from tests.returning import Returner, all_there, most_at_once, returners
+
+from benchmarks.table import Figure
+from benchmarks.world import World
+
+TABS_EACH = 10
+DRAIN = 10.0  # seconds: the setting's default
+WINDOW = 1.0
+DESCRIPTORS = 4000
+
+
+def run(world: World) -> list[Figure]:
+    """Stop the server, start it again, and wait until every tab is back."""
+    with world.serving(MICROBLOG_DRAIN=str(DRAIN)) as (server, _):
+        cookies = [person.cookie for person in world.listeners for _ in range(TABS_EACH)]
+        return asyncio.run(_measured(server, cookies))
+
+
+async def _measured(server: Server, cookies: list[str]) -> list[Figure]:
+    async with returners(server.url, cookies) as tabs:
+        start = time.monotonic()
+        status = await asyncio.to_thread(server.stop)
+        stopped = time.monotonic()
+        await asyncio.to_thread(server.start)
+        await all_there(tabs, 2)
+        return _figures(tabs, start, stopped, status)
+
+
+def _figures(tabs: list[Returner], start: float, stopped: float, status: int) -> list[Figure]:
+    codes = Counter(tab.codes[0] for tab in tabs)
+    left, back = [tab.left[0] for tab in tabs], [tab.there[1] for tab in tabs]
+    what = f"SIGTERM with {len(tabs):,} tabs"
+    return [
+        Figure(f"{what}: exit status", "", status, 0, note=f"close codes {dict(codes)}"),
+        Figure("  closed with anything but 1012", "tabs", sum(codes.values()) - codes[1012], 0),
+        Figure("  from the signal to the end", "s", stopped - start),
+        Figure(f"  left within one {WINDOW:g} s at most", "tabs", most_at_once(left, WINDOW), len(tabs) / DRAIN * 1.5),
+        Figure(f"  back within one {WINDOW:g} s at most", "tabs", most_at_once(back, WINDOW), len(tabs) / DRAIN * 2),
+        Figure("  away, at most", "s", max(there - gone for gone, there in zip(left, back, strict=True))),
+        Figure("  all back after the signal", "s", max(back) - start),
+    ]

@@ -1,0 +1,187 @@
+"""Credentials that are no good any more, and sessions that end while somebody listens: on every transport.
+
+``python -m tests.replays 1000 500`` is the full form: so many replays, so many revocations.
+"""
+
+import asyncio
+import random
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import httpx
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from tests.living import Person, Server
+
+UNLIMITED = {f"MICROBLOG_{name}": "" for name in ("SIGN_IN_LIMIT", "SIGN_IN_GLOBAL_LIMIT", "TABS_PER_USER")}
+SESSION = "microblog_session"
+
+Ask = Callable[[Server, str], Awaitable[str]]
+
+
+async def poll(server: Server, cookie: str) -> str:
+    return await _status(server, "/notifications", cookie)
+
+
+async def long_poll(server: Server, cookie: str) -> str:
+    return await _status(server, "/notifications?wait=5", cookie)
+
+
+async def page(server: Server, cookie: str) -> str:
+    return await _status(server, "/messages", cookie)
+
+
+async def websocket(server: Server, cookie: str) -> str:
+    try:
+        async with opened(server, cookie) as tab:
+            await tab.recv()
+            return "open"
+    except InvalidStatus as refusal:
+        return str(refusal.response.status_code)
+
+
+async def _status(server: Server, path: str, cookie: str) -> str:
+    # Not through httpx's cookie jar: some of these are nothing that it would send.
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        answer = await client.get(path, headers={"Cookie": cookie})
+    location = answer.headers.get("Location", "")
+    return str(answer.status_code) + (" to sign in" if location.startswith("/auth/login") else "")
+
+
+REFUSALS: dict[Ask, str] = {poll: "401", long_poll: "401", websocket: "401", page: "303 to sign in"}
+ACCEPTANCES: dict[Ask, str] = {poll: "200", websocket: "open", page: "200"}
+
+
+def opened(server: Server, cookie: str) -> connect:
+    """A WebSocket with that Cookie header, from our own Origin."""
+    url = server.url.replace("http", "ws") + "/notifications"
+    origin = server.url
+    return connect(url, origin=origin, additional_headers={"Cookie": cookie}, compression=None)  # type: ignore[arg-type]
+
+
+def value(person: Person) -> str:
+    return str(person.client.cookies[SESSION])
+
+
+def stale(server: Server) -> Iterator[str]:
+    """Good cookies of before, each ended in another way."""
+    for end in (logged_out, signed_out_everywhere, password_changed, expired):
+        person = server.person("bob")
+        kept = value(person)
+        end(person)
+        person.close()
+        yield kept
+
+
+def logged_out(person: Person) -> None:
+    person.post("/auth/logout")
+
+
+def signed_out_everywhere(person: Person) -> None:
+    person.post("/auth/logout_everywhere")
+
+
+def password_changed(person: Person) -> None:
+    word = person.server.password
+    for old, new in ((word, f"{word}-changed"), (f"{word}-changed", word)):
+        answer = person.post("/auth/change_password", old_password=old, password=new, password2=new)
+        assert answer.status_code == httpx.codes.SEE_OTHER, answer.text
+
+
+def expired(person: Person) -> None:
+    with sqlite3.connect(person.server.folder / "microblog.db") as database:
+        database.execute("UPDATE session SET expires = ?", (time.time_ns() // 1000 - 1,))
+    database.close()
+
+
+def tampered(good: str, chance: random.Random) -> str:
+    """A cookie that was good, but for a little."""
+    place = chance.randrange(len(good))
+    other = chance.choice("abcXYZ019-_.")
+    change = chance.randrange(4)
+    if change == 0:
+        return good[:place]
+    if change == 1:
+        return good[:place] + other + good[place:]
+    if change == 2:
+        return good[:place] + good[place + 1 :]
+    # The last character holds bits that mean nothing, which is no tampering.
+    place = min(place, len(good) - 2)
+    return good[:place] + (other if other != good[place] else "~") + good[place + 1 :]
+
+
+async def replay(server: Server, count: int, seed: int = 1) -> dict[str, int]:
+    """Ask ``count`` times with what is no good; how often each answer came that it should not have."""
+    chance = random.Random(seed)
+    ended = await asyncio.to_thread(lambda: list(stale(server)))
+    with_session = await asyncio.to_thread(server.person, "bob")
+    good = value(with_session)
+    for ask, expected in ACCEPTANCES.items():
+        assert await ask(server, f"{SESSION}={good}") == expected, "the precondition"
+    wrong: dict[str, int] = {}
+    asks = list(REFUSALS)
+    for number in range(count):
+        ask = asks[number % len(asks)]
+        cookie = chance.choice(ended) if number // len(asks) % 2 else tampered(good, chance)
+        answer = await ask(server, f"{SESSION}={cookie}")
+        if answer != REFUSALS[ask]:
+            wrong[f"{ask.__name__}: {answer} for {cookie}"] = 1
+    with_session.close()
+    return wrong
+
+
+async def revoke(server: Server, count: int) -> list[float]:
+    """End ``count`` sessions while a WebSocket and a long poll listen with each; seconds until both knew."""
+    took = []
+    for _ in range(count):
+        person = await asyncio.to_thread(server.person, "bob")
+        took.append(await _revoked(server, person))
+        person.close()
+    return took
+
+
+async def _revoked(server: Server, person: Person) -> float:
+    cookie = f"{SESSION}={value(person)}"
+    token = await asyncio.to_thread(person.token)
+    async with opened(server, cookie) as tab:
+        await tab.recv()
+        held = asyncio.create_task(_status(server, "/notifications?wait=20", cookie))
+        await asyncio.sleep(0.05)  # for the question to be there; if it is not, it is refused at once
+        start = time.monotonic()
+        fields = {"csrf_token": token}
+        origin = {"Origin": server.url}
+        ending = asyncio.to_thread(person.client.post, "/auth/logout", data=fields, headers=origin)
+        _, code, answer = await asyncio.gather(ending, _close_code(tab), held)
+        assert (code, answer) == (4401, "401"), (code, answer)
+        return time.monotonic() - start
+
+
+async def _close_code(tab: object) -> int | None:
+    try:
+        while True:
+            await tab.recv()  # type: ignore[attr-defined]
+    except ConnectionClosed as end:
+        return end.rcvd.code if end.rcvd else None
+
+
+def main(replays: int, revocations: int) -> None:
+    """The full form, printed."""
+    with tempfile.TemporaryDirectory() as folder, Server(Path(folder), environ=UNLIMITED) as server:
+        start = time.monotonic()
+        wrong = asyncio.run(replay(server, replays))
+        print(f"{replays} replays in {time.monotonic() - start:.0f} s: {len(wrong)} accepted", *wrong, sep="\n")
+        took = sorted(asyncio.run(revoke(server, revocations)))
+        p99 = took[int(len(took) * 0.99)]
+        print(
+            f"{revocations} revocations: median {took[len(took) // 2]:.3f} s, p99 {p99:.3f} s, worst {took[-1]:.3f} s"
+        )
+        assert not server.complaints()
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

@@ -1,0 +1,82 @@
+"""Clients that do what a close code says: come back after the time they were told, with backoff where nobody is."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, WebSocketException
+
+RESTART = 1012
+FIRST_BACKOFF, LAST_BACKOFF = 0.5, 30.0  # seconds
+PATIENCE = 120.0
+
+
+class Returner:
+    """One tab that always wants to be there; remembers when it left, why, and when it was back."""
+
+    def __init__(self, url: str, cookie: str) -> None:
+        self._url = url
+        self._cookie = cookie
+        self.codes: list[int | None] = []
+        self.left: list[float] = []
+        self.there: list[float] = []
+
+    async def stay(self) -> None:
+        """For ever: be told; when closed, come back."""
+        backoff = FIRST_BACKOFF
+        while True:
+            pause = random.uniform(0, backoff)
+            try:
+                async with self._connected() as tab:
+                    await tab.recv()
+                    self.there.append(time.monotonic())
+                    backoff = FIRST_BACKOFF
+                    pause = await self._until_closed(tab)
+            except (OSError, WebSocketException, EOFError, TimeoutError):
+                backoff = min(2 * backoff, LAST_BACKOFF)
+            await asyncio.sleep(pause)
+
+    def _connected(self) -> connect:
+        url = self._url.replace("http", "ws") + "/notifications"
+        headers = {"Cookie": self._cookie}
+        return connect(url, origin=self._url, additional_headers=headers, compression=None)  # type: ignore[arg-type]
+
+    async def _until_closed(self, tab: ClientConnection) -> float:
+        try:
+            while True:
+                await tab.send("0" if await tab.recv() == "[]" else "1")
+        except ConnectionClosed as end:
+            self.left.append(time.monotonic())
+            self.codes.append(end.rcvd.code if end.rcvd else None)
+            told = end.rcvd and end.rcvd.code == RESTART
+            return int(end.rcvd.reason) / 1000 if end.rcvd and told else random.uniform(0, FIRST_BACKOFF)
+
+
+@asynccontextmanager
+async def returners(url: str, cookies: Sequence[str]) -> AsyncIterator[list[Returner]]:
+    """One for each of ``cookies``, all there once."""
+    tabs = [Returner(url, cookie) for cookie in cookies]
+    tasks = [asyncio.create_task(tab.stay()) for tab in tabs]
+    try:
+        await all_there(tabs, 1)
+        yield tabs
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def all_there(tabs: Sequence[Returner], times: int) -> None:
+    """Return once each has been there ``times`` times."""
+    async with asyncio.timeout(PATIENCE):
+        while not all(len(tab.there) >= times for tab in tabs):
+            await asyncio.sleep(0.05)
+
+
+def most_at_once(moments: Sequence[float], window: float) -> int:
+    """The largest number of ``moments`` within any ``window`` seconds."""
+    moments = sorted(moments)
+    return max(sum(start <= each < start + window for each in moments) for start in moments)

@@ -1,0 +1,25 @@
+"""Ended, tampered and expired credentials are accepted nowhere; a session's end is known at once. In short."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import replays
+from tests.living import Server
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with Server(tmp_path, environ=replays.UNLIMITED) as server:
+        yield server
+    assert server.complaints() == []
+
+
+async def test_no_replay_is_accepted(server: Server) -> None:
+    assert await replays.replay(server, 200) == {}
+
+
+async def test_a_session_that_ends_is_over_within_a_second(server: Server) -> None:
+    took = await replays.revoke(server, 15)
+    assert max(took) < 1

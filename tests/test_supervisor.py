@@ -1,0 +1,197 @@
+"""Several workers on one socket, one database and one Redis: killed, replaced, ended, and at one about the badge."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.living import COMMAND, DEADLINE, Server
+from tests.services import Redis
+from tests.test_transports import change, closed, code, frame, socket_to
+
+WORKERS = 3
+BACK_WITHIN = 3.0  # seconds
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    with Redis(tmp_path_factory.mktemp("redis")) as redis:
+        yield redis
+
+
+@pytest.fixture
+def server(tmp_path: Path, redis: Redis) -> Iterator[Server]:
+    # No sweep: what is heard here was heard from Redis.
+    environ = {"MICROBLOG_BUS_URL": redis.url, "MICROBLOG_SWEEP": "3600", "MICROBLOG_TABS_PER_USER": ""}
+    with Server(tmp_path, "--workers", str(WORKERS), environ=environ) as server:
+        yield server
+
+
+def until(true: Callable[[], bool], seconds: float = DEADLINE) -> float:
+    """Wait until it is so; how long that took."""
+    start = time.monotonic()
+    while not true():
+        assert time.monotonic() - start < seconds, "not in time"
+        os.sched_yield()
+    return time.monotonic() - start
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_several_workers_want_a_bus(tmp_path: Path) -> None:
+    result = subprocess.run([*COMMAND, "serve", "--workers", "2"], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "set MICROBLOG_BUS_URL=redis://" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("workers", ["0", "65", "two"])
+def test_a_number_of_workers_that_makes_no_sense_is_refused(tmp_path: Path, workers: str) -> None:
+    result = subprocess.run([*COMMAND, "serve", "--workers", workers], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert "--workers" in result.stderr
+
+
+def test_a_killed_worker_is_replaced_while_the_others_serve(server: Server) -> None:
+    before = server.workers()
+    assert len(before) == WORKERS
+    victims = sorted(before)[:2]
+    for victim in victims:
+        kill_and_see_another(server, victim)
+    assert server.workers().isdisjoint(victims)
+    assert server.logged().count("ended with status -9; another takes its place") == 2
+    assert server.stop() == 0
+    assert not any(map(alive, before))
+
+
+def kill_and_see_another(server: Server, victim: int) -> None:
+    os.kill(victim, signal.SIGKILL)
+    for _ in range(30):
+        assert httpx.get(f"{server.url}/notifications").status_code == 401
+    until(lambda: len(server.workers() - {victim}) == WORKERS, BACK_WITHIN)
+
+
+def test_all_workers_killed_at_once_are_all_back(server: Server) -> None:
+    before = server.workers()
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: len(server.workers() - before) == WORKERS, BACK_WITHIN)
+    assert httpx.get(f"{server.url}/healthz", timeout=DEADLINE).status_code == 200
+
+
+async def test_every_worker_hears_of_a_message_and_of_a_logout(server: Server) -> None:
+    alice, bob = server.person("alice"), server.person("bob")
+    tabs = [await socket_to(bob) for _ in range(8 * WORKERS)]
+    assert len({tab.id for tab in tabs}) == 8 * WORKERS
+    for tab in tabs:
+        await frame(tab)
+    assert sum(holds_tabs(pid, server.port) > 1 for pid in server.workers()) > 1, "all tabs are with one worker"
+    await asyncio.to_thread(alice.send, "bob", "to all of you")
+    assert {(await change(tab))[0]["data"] for tab in tabs} == {1}
+    start = time.monotonic()
+    await asyncio.to_thread(bob.post, "/auth/logout")
+    assert {code(await closed(tab)) for tab in tabs} == {4401}
+    assert time.monotonic() - start < 1
+    alice.close()
+    bob.close()
+
+
+def holds_tabs(pid: int, port: int) -> int:
+    """How many connections to ``port`` a process holds."""
+    inodes = {
+        line.split()[9]
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
+        if line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "01"
+    }
+    links = [os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir() if each.is_symlink()]
+    return sum(f"socket:[{inode}]" in links for inode in inodes)
+
+
+async def test_ctrl_c_drains_all_workers(tmp_path: Path, redis: Redis) -> None:
+    """A terminal's Ctrl-C reaches every process of the group; for the workers it must not be a second signal."""
+    environ = {"MICROBLOG_BUS_URL": redis.url, "MICROBLOG_DRAIN": "2"}
+    with Server(tmp_path, "--workers", "2", environ=environ) as server:
+        bob = server.person("bob")
+        tabs = [await socket_to(bob) for _ in range(12)]
+        workers = server.workers()
+        assert server.process is not None
+        start = time.monotonic()
+        os.killpg(server.process.pid, signal.SIGINT)
+        assert await asyncio.to_thread(server.ended) == 0
+        assert time.monotonic() - start > 1
+        assert {code(await closed(tab)) for tab in tabs} == {1012}
+        assert not any(map(alive, workers))
+        assert server.complaints() == []
+        bob.close()
+
+
+async def test_a_second_signal_reaches_the_workers_too(tmp_path: Path, redis: Redis) -> None:
+    environ = {"MICROBLOG_BUS_URL": redis.url, "MICROBLOG_DRAIN": "600"}
+    with Server(tmp_path, "--workers", "2", environ=environ) as server:
+        bob = server.person("bob")
+        tabs = [await socket_to(bob) for _ in range(6)]
+        server.signal(signal.SIGTERM)
+        await asyncio.wait([asyncio.create_task(closed(tab)) for tab in tabs], return_when="FIRST_COMPLETED")
+        start = time.monotonic()
+        assert await asyncio.to_thread(server.stop) == 0
+        assert time.monotonic() - start < 5
+        bob.close()
+
+
+def test_workers_do_not_outlive_their_supervisor(server: Server) -> None:
+    workers = server.workers()
+    assert server.stop(signal.SIGKILL) == -signal.SIGKILL
+    until(lambda: not any(map(alive, workers)))
+
+
+BROKEN = """
+import sys
+from microblog_rt.server.supervisor import Supervisor
+
+def work(ready):
+    raise RuntimeError("broken on purpose")
+
+sys.exit(Supervisor(work, 2, 5.0).run(lambda: print("serving")))
+"""
+
+
+def test_workers_that_cannot_start_are_not_tried_for_ever() -> None:
+    result = subprocess.run([sys.executable, "-c", BROKEN], capture_output=True, text=True, timeout=DEADLINE)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "broken on purpose" in result.stderr
+
+
+STUBBORN = """
+import os, signal, sys, time
+from microblog_rt.server.supervisor import Supervisor
+
+def work(ready):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    class Stop:
+        def when_readable(self, descriptor): pass
+    ready(Stop())
+    time.sleep(60)
+
+def announce():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+sys.exit(Supervisor(work, 2, 0.5).run(announce))
+"""
+
+
+def test_workers_that_do_not_end_are_killed() -> None:
+    result = subprocess.run([sys.executable, "-c", STUBBORN], capture_output=True, text=True, timeout=DEADLINE)
+    assert result.returncode == 1
+    assert "killed" in result.stderr

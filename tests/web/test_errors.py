@@ -1,0 +1,68 @@
+"""What nobody foresaw: logged once, under a reference that whoever met it is told, on every transport."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from quart import Quart
+
+from microblog_rt.app import Parts
+from tests.web.conftest import ORIGIN, Browser, Join, text
+
+
+@pytest.fixture
+async def bob(join: Join) -> Browser:
+    return await join("bob")
+
+
+@pytest.fixture(autouse=True)
+def broken(house: Parts, bob: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def breaks(*_: object, **__: object) -> None:
+        raise RuntimeError("broken on purpose")
+
+    monkeypatch.setattr(house.messages, "inbox", breaks)
+    monkeypatch.setattr(house.feed, "_read", breaks)
+
+
+def logged_once(caplog: pytest.LogCaptureFixture, reference: str) -> None:
+    (record,) = caplog.records
+    assert reference in record.getMessage()
+    assert "broken on purpose" in caplog.text
+
+
+async def test_a_person_sees_a_page_with_the_reference(bob: Browser, caplog: pytest.LogCaptureFixture) -> None:
+    answer = await bob.get("/messages")
+    page = await text(answer)
+    assert answer.status_code == 500
+    found = re.search(r"Reference: ([0-9a-f]{8})", page)
+    assert found, page
+    assert "broken on purpose" not in page
+    logged_once(caplog, found[1])
+
+
+@pytest.mark.parametrize("path", ["/messages", "/notifications", "/notifications?wait=5"])
+async def test_a_program_gets_it_in_problem_json(bob: Browser, path: str, caplog: pytest.LogCaptureFixture) -> None:
+    answer = await bob.get(path, headers={"Accept": "application/json"})
+    problem = await answer.get_json(force=True)
+    assert (answer.status_code, answer.content_type) == (500, "application/problem+json")
+    assert (problem["status"], problem["code"]) == (500, "unexpected")
+    logged_once(caplog, problem["reference"])
+
+
+async def test_a_handshake_is_refused_with_it(app: Quart, bob: Browser, caplog: pytest.LogCaptureFixture) -> None:
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, str]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    cookie = "; ".join(f"{each.name}={each.value}" for each in bob.client.cookie_jar or [])
+    headers = [(b"host", b"localhost"), (b"origin", ORIGIN.encode()), (b"cookie", cookie.encode())]
+    scope = {"type": "websocket", "path": "/notifications", "query_string": b"", "headers": headers, "client": None}
+    await app.asgi_app(scope, receive, send)  # type: ignore[arg-type]
+    start, body = sent
+    assert (start["type"], start["status"]) == ("websocket.http.response.start", 500)
+    logged_once(caplog, json.loads(body["body"])["reference"])
