@@ -1,7 +1,7 @@
 """The feed: nothing missed, nothing twice, nothing after the session's end."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import pytest
 from sqlalchemy import select
@@ -9,7 +9,7 @@ from sqlalchemy import select
 from microblog_rt import accounts
 from microblog_rt.accounts import Reader
 from microblog_rt.app import Parts
-from microblog_rt.bus import Gap
+from microblog_rt.bus import Gap, MemoryBus
 from microblog_rt.errors import Draining, SignedOut
 from microblog_rt.hub import Hub
 from microblog_rt.models import Session, User
@@ -105,10 +105,8 @@ async def test_a_gap_on_the_bus_makes_everybody_read(
         deaf.setattr(Hub, "wake", lambda _, __: None)
         await send(parts, susan)
 
-    class Broken:
-        async def publish(self, wake: Wake) -> None: ...
-
-        async def listen(self) -> AsyncIterator[Wake | Gap]:
+    class Broken(MemoryBus):
+        async def listen(self) -> AsyncGenerator[Wake | Gap]:
             yield Gap()
 
     await parts.feed.relay(Broken())
@@ -123,10 +121,8 @@ async def test_word_from_another_process_reaches_a_tab(
         deaf.setattr(Hub, "wake", lambda _, wake: swallowed.append(wake))
         await send(parts, susan)
 
-    class Other:
-        async def publish(self, wake: Wake) -> None: ...
-
-        async def listen(self) -> AsyncIterator[Wake | Gap]:
+    class Other(MemoryBus):
+        async def listen(self) -> AsyncGenerator[Wake | Gap]:
             for wake in swallowed:
                 yield wake
 

@@ -14,7 +14,7 @@ from quart import Quart
 
 from microblog_rt import bus, web
 from microblog_rt.accounts import Accounts
-from microblog_rt.errors import Misconfigured
+from microblog_rt.errors import Misconfigured, Unavailable
 from microblog_rt.feed import Feed
 from microblog_rt.hub import Hub
 from microblog_rt.messages import Messages
@@ -22,6 +22,9 @@ from microblog_rt.notifications import Notifications
 from microblog_rt.settings import SECRET_KEY_LENGTH, Settings
 from microblog_rt.storage import Storage
 from microblog_rt.web.verbs import Verbs
+
+TIDIED_EVERY = 60.0  # seconds
+FIRST_WORD = 2.5  # seconds; more than a bus gives its first attempt
 
 
 class Parts(NamedTuple):
@@ -35,9 +38,16 @@ class Parts(NamedTuple):
     messages: Messages
     feed: Feed
 
+    async def close(self) -> None:
+        """End it all: what is still being written first, for it is to be told as well."""
+        try:
+            await self.storage.close()
+        finally:
+            await self.bus.close()
+
 
 def assemble(settings: Settings) -> Parts:
-    """The parts below the web; the caller closes ``storage``."""
+    """The parts below the web; the caller closes them."""
     storage = Storage(settings.database_url)
     hub = Hub()
     the_bus = bus.connect(settings.bus_url)
@@ -57,12 +67,21 @@ def create_app(settings: Settings) -> Quart:
     @app.while_serving
     async def living() -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(parts.storage.close)
+            stack.push_async_callback(parts.close)
             await stack.enter_async_context(_running(parts.feed.relay(parts.bus)))
             await stack.enter_async_context(_running(parts.feed.sweep(settings.sweep)))
+            await stack.enter_async_context(_running(_tidied(parts.accounts)))
+            await _listening(parts.bus)
             yield
 
     return app
+
+
+async def _tidied(accounts: Accounts) -> None:
+    while True:
+        await asyncio.sleep(TIDIED_EVERY)
+        with contextlib.suppress(Unavailable):  # it can wait
+            await accounts.forget_expired()
 
 
 def secret_key(settings: Settings) -> str:
@@ -107,3 +126,10 @@ async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+async def _listening(the_bus: bus.Bus) -> None:
+    # Who is served from here on misses nothing; without its broker a server serves all the same.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(FIRST_WORD):
+            await the_bus.listening.wait()

@@ -194,7 +194,7 @@ def _with_parts(work: Callable[[app.Parts], Awaitable[T]]) -> T:
         try:
             return await work(parts)
         finally:
-            await parts.storage.close()
+            await parts.close()
 
     return asyncio.run(run())
 

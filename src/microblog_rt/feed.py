@@ -23,6 +23,7 @@ from microblog_rt.storage import notifications as rows
 log = logging.getLogger(__name__)
 
 STREAM_USE_NOTED_EVERY = timedelta(hours=1) // MICROSECOND
+BUS_PAUSE = 1.0  # seconds
 
 
 class Feed:
@@ -57,11 +58,11 @@ class Feed:
         loop = asyncio.get_running_loop()
         with self._hub.listen(reader.user_id) as listener:
             page = await self._catch_up(reader, since, names, listener)
+            noted = await self._accounts.note_use(reader, page.last_used, STREAM_USE_NOTED_EVERY)
             yield page.notices
             since = _cursor_after(page, since)
             ends = loop.time() + _seconds_left(page)
             beats = loop.time() + heartbeat
-            noted = page.last_used
             while True:
                 await listener.wait(min(beats, ends))
                 if listener.closing:
@@ -103,12 +104,22 @@ class Feed:
                 self._hub.wake(Wake(user_id, reached))
 
     async def relay(self, bus: Bus) -> None:
-        """For ever: pass what other processes tell on to the listeners here."""
-        async for word in bus.listen():
-            if isinstance(word, Gap):
-                self._hub.wake_all()
-            else:
-                self._hub.wake(word)
+        """As long as the bus tells: pass it on to the listeners here. One that fails is begun again."""
+        while True:
+            try:
+                return await self._pass_on(bus)
+            except Exception:
+                log.exception("the bus failed; everybody reads, and it begins again")
+            self._hub.wake_all()
+            await asyncio.sleep(BUS_PAUSE)
+
+    async def _pass_on(self, bus: Bus) -> None:
+        async with aclosing(bus.listen()) as words:
+            async for word in words:
+                if isinstance(word, Gap):
+                    self._hub.wake_all()
+                else:
+                    self._hub.wake(word)
 
     async def _catch_up(self, reader: Reader, since: int, names: Collection[str], listener: Listener) -> rows.Page:
         listener.reading()

@@ -19,6 +19,7 @@ SQLITE = "sqlite+aiosqlite://"
 MEMORY = "memory://"
 SECRET_KEY_LENGTH = 16
 DAY = 86400
+HEARTBEATS_IDLE = 4
 
 
 class Limit(NamedTuple):
@@ -61,7 +62,11 @@ class Settings:
                     chosen[name] = parse(environ[variable].strip())
                 except ValueError as error:
                     raise Misconfigured(f"{variable}: {error}") from None
-        return cls(**chosen)
+        settings = cls(**chosen)
+        # Streams note their use with heartbeats.
+        if settings.session_idle < HEARTBEATS_IDLE * settings.heartbeat:
+            raise Misconfigured(f"{PREFIX}SESSION_IDLE: wants {HEARTBEATS_IDLE} times {PREFIX}HEARTBEAT at least")
+        return settings
 
     @property
     def default_database(self) -> bool:

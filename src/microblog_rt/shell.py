@@ -27,7 +27,7 @@ def interact(parts: Parts) -> None:
             Console(runner, at_hand).interact(BANNER.format(names=", ".join(nouns)), exitmsg="")
         finally:
             runner.run(opened.__aexit__(None, None, None))
-            runner.run(parts.storage.close())
+            runner.run(parts.close())
 
 
 def _nouns() -> list[type]:

@@ -1,0 +1,30 @@
+"""The application as a whole: what runs beside its requests."""
+
+import asyncio
+
+import pytest
+from sqlalchemy import func, select
+
+from microblog_rt import app
+from microblog_rt.app import Parts, create_app
+from microblog_rt.models import Attempt
+from microblog_rt.settings import Limit, Settings
+from microblog_rt.storage import clock, limits
+
+
+async def test_what_has_expired_is_forgotten_while_it_runs(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "TIDIED_EVERY", 0.01)
+    application = create_app(settings)
+    parts: Parts = application.extensions["parts"]
+    async with parts.storage.transaction() as tx:
+        await limits.take(tx, "long ago", Limit(5, 60), clock.now() - 61_000_000)
+        await limits.take(tx, "just now", Limit(5, 60), clock.now())
+
+    async def attempts() -> int:
+        async with parts.storage.reading() as reading:
+            return (await reading.execute(select(func.count()).select_from(Attempt))).scalar_one()
+
+    assert await attempts() == 2
+    async with application.test_app(), asyncio.timeout(10):
+        while await attempts() > 1:
+            await asyncio.sleep(0)

@@ -1,0 +1,345 @@
+"""The buses: what one process publishes the others hear, and no trouble of a broker is anybody else's."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis as RawClient
+
+from microblog_rt import app
+from microblog_rt.bus import Gap, MemoryBus, connect, outage, outbox, wire
+from microblog_rt.bus import redis as backend
+from microblog_rt.errors import Misconfigured
+from tests.buses import GAP, NONE_OF_OURS, Process, Said, listening, noting, others, plain, running, silent, wake
+from tests.clients import DEADLINE
+from tests.services import Redis
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Redis]:
+    with Redis(tmp_path) as redis:
+        yield redis
+
+
+@pytest.fixture(params=["memory", "redis"])
+def url(request: pytest.FixtureRequest) -> str:
+    """One bus after the other."""
+    return "memory://" if request.param == "memory" else str(request.getfixturevalue("redis").url)
+
+
+@pytest.fixture(autouse=True)
+async def nothing_left_behind(caplog: pytest.LogCaptureFixture) -> AsyncIterator[None]:
+    """No task goes on after its test, and asyncio has nothing to complain of."""
+    yield
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert [each for each in caplog.records if each.name == "asyncio" and each.levelno > logging.WARNING] == []
+
+
+@pytest.fixture
+async def said() -> AsyncIterator[Said]:
+    with noting() as said:
+        yield said
+
+
+@pytest.fixture
+async def raw(redis: Redis) -> AsyncIterator[RawClient]:
+    """Redis itself, past the bus."""
+    client = RawClient.from_url(redis.url)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything that a bus waits for comes sooner."""
+    monkeypatch.setattr(backend, "QUIET", 0.5)
+    monkeypatch.setattr(backend, "PATIENCE", 0.5)
+    monkeypatch.setattr(outage, "LONGEST", 0.2)
+
+
+async def test_nobody_hears_a_first_subscription_or_himself(url: str) -> None:
+    async with listening(url) as here:
+        await here.publish(wake(1), wake(2))
+        await here.bus.close()
+    assert here.heard.all == []
+
+
+async def test_a_bus_that_nobody_uses_is_closed_as_well(url: str) -> None:
+    async with silent(url):
+        pass
+
+
+async def test_closing_twice_does_no_harm_nor_does_publishing_afterwards(url: str) -> None:
+    async with silent(url) as here:
+        await here.publish(wake(1))
+        await here.bus.close()
+    await here.publish(wake(1))
+
+
+async def test_the_iteration_may_be_left_at_any_word_and_begun_again(redis: Redis) -> None:
+    async with silent(redis.url) as here, listening(redis.url) as there:
+        words = here.bus.listen()
+        first = asyncio.create_task(anext(words))
+        await here.bus.listening.wait()
+        await there.publish(wake(1))
+        assert plain(await first) == plain(wake(1))  # type: ignore[arg-type]
+        await words.aclose()
+        again = here.bus.listen()
+        assert isinstance(await anext(again), Gap)
+        await again.aclose()
+
+
+async def test_others_hear_in_order_what_was_published_and_nobody_hears_himself(redis: Redis) -> None:
+    async with listening(redis.url) as here, listening(redis.url) as there, listening(redis.url) as third:
+        published = [wake(number, payload=f'"{number}"') for number in range(50)]
+        await here.publish(*published)
+        await there.hears(plain(published[-1]))
+        await there.publish(wake(99))
+        await here.hears(plain(wake(99)))
+        await third.hears(plain(wake(99)))
+    assert there.heard.all == [plain(each) for each in published]
+    assert third.heard.all == [*there.heard.all, plain(wake(99))]
+    assert here.heard.all == [plain(wake(99))]
+
+
+async def test_a_large_notice_stays_at_home(redis: Redis) -> None:
+    async with listening(redis.url) as here, listening(redis.url) as there:
+        await here.publish(wake(1, payload=f'"{"x" * wire.LARGEST}"'), wake(2, payload='"é"'))
+        await there.hears(plain(wake(2, payload='"é"')))
+    assert there.heard.all[0] == plain(wake(1))
+
+
+async def test_what_is_no_wake_up_is_ignored_and_said_once(redis: Redis, raw: RawClient, said: Said) -> None:
+    async with listening(redis.url) as here, listening(redis.url) as there:
+        for packed in NONE_OF_OURS:
+            assert await raw.publish("microblog-rt:0", packed) == 2
+        await there.publish(wake(1))
+        await here.hears(plain(wake(1)))
+    assert here.heard.all == [plain(wake(1))]
+    assert said.times("no wake-up") == len((here, there))
+
+
+async def test_databases_of_one_redis_are_different_installations(redis: Redis) -> None:
+    elsewhere = redis.url.replace("/0", "/1")
+    async with listening(redis.url) as here, listening(elsewhere) as there, listening(elsewhere) as third:
+        await here.publish(wake(1))
+        await here.bus.close()
+        await third.publish(wake(2))
+        await there.hears(plain(wake(2)))
+    assert there.heard.all == [plain(wake(2))]
+
+
+async def test_a_restart_of_redis_is_one_gap_and_then_all_is_well(redis: Redis, said: Said, impatient: None) -> None:
+    async with listening(redis.url) as here, listening(redis.url) as there:
+        await there.publish(wake(1))
+        await here.hears(plain(wake(1)))
+        redis.stop()
+        await said.until("not heard")
+        redis.start()
+        await here.hears(GAP)
+        assert here.bus.listening.is_set()
+        await there.publish(wake(2))
+        await here.hears(plain(wake(2)))
+    assert here.heard.all == [plain(wake(1)), GAP, plain(wake(2))]
+    assert said.times("is away, so that other processes are not heard") == len((here, there))
+
+
+async def test_a_subscription_that_redis_ended_is_a_gap(redis: Redis, raw: RawClient, said: Said) -> None:
+    """redis-py would subscribe again without a word."""
+    async with listening(redis.url) as here:
+        await raw.client_kill_filter(_type="pubsub")
+        await here.hears(GAP)
+        await said.until("back (it was away")
+        assert here.heard.all == [GAP]
+        assert here.bus.listening.is_set()
+
+
+async def test_a_first_subscription_that_took_a_second_attempt_is_a_gap(
+    redis: Redis, said: Said, impatient: None
+) -> None:
+    redis.stop()
+    async with silent(redis.url) as here, running(here.listen()):
+        await said.until("not heard")
+        redis.start()
+        await here.hears(GAP)
+
+
+async def test_a_redis_that_is_away_keeps_nobody_waiting_and_is_said_once(
+    redis: Redis, said: Said, impatient: None
+) -> None:
+    async with listening(redis.url) as here, listening(redis.url) as there:
+        redis.stop()
+        for number in range(3):
+            await there.publish(*[wake(each, payload="1") for each in range(number, 2000, 3)])
+            await said.until("not told")
+            await said.until("not heard")
+        assert not here.bus.listening.is_set()
+        redis.start()
+        await here.hears(GAP)
+        await there.publish(wake(5000))
+        await here.hears(plain(wake(5000)))
+    assert said.times("is away, so that other processes are not told") == 1
+    assert said.times("back (it was away, so that other processes are not told)") == 1
+    assert here.heard.all.count(GAP) == 1
+
+
+async def test_a_redis_that_hangs_keeps_nobody_waiting_and_is_a_gap(
+    redis: Redis, raw: RawClient, said: Said, impatient: None
+) -> None:
+    async with listening(redis.url) as here, listening(redis.url) as there:
+        await there.publish(wake(1))
+        await here.hears(plain(wake(1)))
+        redis.pause()
+        await there.publish(wake(2), wake(3))
+        await said.until("not heard")
+        await said.until("not told")
+        await there.publish(wake(2, 11), wake(4))
+        redis.resume()
+        await here.hears(GAP)
+        await said.until("back (it was away, so that other processes are not told)")
+        await there.publish(wake(5))
+        await here.hears(plain(wake(5)))
+        assert here.heard.all[:2] == [plain(wake(1)), GAP]
+        assert here.heard.all.count(GAP) == 1
+    assert await others(raw) == []
+
+
+async def test_a_redis_that_hangs_from_the_first_is_given_up_and_tried_again(
+    redis: Redis, said: Said, impatient: None
+) -> None:
+    redis.pause()
+    async with silent(redis.url) as here, running(here.listen()):
+        await said.until("not heard: no answer")
+        redis.resume()
+        await here.hears(GAP)
+
+
+def test_a_redis_that_hangs_is_noticed_within_five_seconds() -> None:
+    assert 2 * backend.QUIET <= 5
+    assert backend.PATIENCE < app.FIRST_WORD
+
+
+async def test_a_redis_that_hangs_for_a_moment_loses_nothing(redis: Redis) -> None:
+    async with listening(redis.url) as here, listening(redis.url) as there:
+        redis.pause()
+        await there.publish(wake(1), wake(2))
+        redis.resume()
+        await here.hears(plain(wake(2)))
+    assert here.heard.all == [plain(wake(1)), plain(wake(2))]
+
+
+async def test_a_quiet_redis_is_left_alone_as_long_as_it_answers(
+    redis: Redis, raw: RawClient, said: Said, impatient: None
+) -> None:
+    async with listening(redis.url) as here, raw.monitor() as asked:
+        async with asyncio.timeout(DEADLINE):
+            for _ in range(3):
+                while (await asked.next_command())["command"] != "PING":
+                    pass
+        assert here.heard.all == []
+    assert said.lines.all == []
+
+
+async def test_a_connection_that_redis_closed_for_being_idle_is_no_trouble(
+    redis: Redis, raw: RawClient, said: Said
+) -> None:
+    async with listening(redis.url) as here, listening(redis.url) as there:
+        await there.publish(wake(1))
+        await here.hears(plain(wake(1)))
+        await raw.client_kill_filter(_type="normal", skipme=True)
+        await raw.ping()
+        await there.publish(wake(2))
+        await here.hears(plain(wake(2)))
+    assert said.lines.all == []
+
+
+async def test_a_flood_of_words_leaves_others_their_turn(redis: Redis) -> None:
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with listening(redis.url) as here, listening(redis.url) as there:
+        flood = [wake(number) for number in range(500)]
+        await there.publish(*flood)
+        await here.hears(plain(flood[0]))
+        async with running(take_turns()):
+            await here.hears(plain(flood[-1]))
+        assert turns > len(flood) / 2
+
+
+async def test_closing_leaves_no_connection(redis: Redis, raw: RawClient) -> None:
+    async with listening(redis.url) as here, listening(redis.url) as there:
+        await there.publish(wake(1))
+        await here.hears(plain(wake(1)))
+        assert len(await others(raw)) == 3
+    assert await others(raw) == []
+
+
+async def test_closing_says_last_words(redis: Redis) -> None:
+    async with listening(redis.url) as here:
+        async with silent(redis.url) as command:
+            await command.publish(wake(1))
+        await here.hears(plain(wake(1)))
+
+
+@pytest.mark.parametrize("trouble", [Redis.pause, Redis.stop])
+async def test_closing_waits_for_a_redis_that_does_not_listen_but_a_moment(
+    redis: Redis, trouble: Callable[[Redis], None]
+) -> None:
+    loop = asyncio.get_running_loop()
+    command = Process(connect(redis.url))
+    async with listening(redis.url) as here:
+        await command.publish(wake(1))
+        await here.hears(plain(wake(1)))
+        trouble(redis)
+        await command.publish(wake(2))
+        begun = loop.time()
+        await command.bus.close()
+        assert loop.time() - begun < outbox.LAST_WORDS + 0.5
+
+
+async def test_a_password_opens_redis_and_stands_in_no_log(tmp_path: Path, said: Said) -> None:
+    with Redis(tmp_path, "--requirepass", "s3cret/") as redis:
+        right = redis.url.replace("//", "//:s3cret%2F@")
+        async with listening(right) as here, silent(right) as there:
+            await there.publish(wake(1))
+            await here.hears(plain(wake(1)))
+            async with silent(redis.url.replace("//", "//:wr0ng@")) as stranger:
+                await stranger.publish(wake(2))
+                async with running(stranger.listen()):
+                    await said.until("not told")
+                    await said.until("not heard")
+    assert said.times("s3cret") == said.times("wr0ng") == 0
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:s3cret@h/name",
+        "redis://:s3cret@h/-1",
+        "redis://user:s3cret/x@h",
+        "redis://:s3cret@h:99999/0",
+        "redis://:s3cret@h/0?socket_timeout=60",
+        "redis://:s3cret@h/0?decode_responses=yes",
+        "redis://:s3cret@h/0?ssl_nonsense=1",
+        "rediss://:s3cret@h/0?ssl_cert_reqs=s3cret",
+    ],
+)
+def test_an_address_that_redis_cannot_have_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(Misconfigured, match="MICROBLOG_BUS_URL: wants redis://HOST:PORT/NUMBER") as refused:
+        connect(url)
+    assert "s3cret" not in str(refused.value)
+
+
+def test_without_redis_py_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "redis", None)
+    assert isinstance(connect("memory://"), MemoryBus)
+    with pytest.raises(Misconfigured, match=r"pip install 'microblog-rt\[redis\]'"):
+        connect("redis://localhost/0")

@@ -1,0 +1,224 @@
+"""Several processes on one database and one bus, without a sweep: what happens in one is seen in the others."""
+
+import asyncio
+import io
+import os
+import subprocess
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis as RawClient
+
+from microblog_rt import app, bus, cli, feed, shell
+from microblog_rt.app import Parts, assemble, create_app
+from microblog_rt.bus import Gap, MemoryBus
+from microblog_rt.bus import redis as backend
+from microblog_rt.errors import SignedOut
+from microblog_rt.hub import Hub
+from microblog_rt.models import User
+from microblog_rt.protocol import UNREAD_MESSAGE_COUNT, Wake
+from microblog_rt.settings import Settings
+from tests.buses import Said, noting, others, running, wake
+from tests.clients import DEADLINE, Client, signed_in
+from tests.living import COMMAND
+from tests.services import Redis
+
+PASSWORD = "correct horse"
+
+Start = Callable[[], Awaitable[Parts]]
+
+
+def count(number: int) -> dict[str, int]:
+    return {UNREAD_MESSAGE_COUNT: number}
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Redis]:
+    with Redis(tmp_path) as redis:
+        yield redis
+
+
+@pytest.fixture
+async def said() -> AsyncIterator[Said]:
+    with noting() as said:
+        yield said
+
+
+@pytest.fixture
+def shared(settings: Settings, redis: Redis) -> Settings:
+    """Settings of processes that share a database and a Redis."""
+    return replace(settings, bus_url=redis.url)
+
+
+@pytest.fixture
+async def start(shared: Settings) -> AsyncIterator[Start]:
+    """Start a process: everything below the web, and no sweep."""
+    async with AsyncExitStack() as stack:
+
+        async def start() -> Parts:
+            parts = assemble(shared)
+            stack.push_async_callback(parts.close)
+            await stack.enter_async_context(running(parts.feed.relay(parts.bus)))
+            async with asyncio.timeout(DEADLINE):
+                await parts.bus.listening.wait()
+            return parts
+
+        yield start
+
+
+@pytest.fixture
+async def here(start: Start) -> Parts:
+    return await start()
+
+
+@pytest.fixture
+async def there(start: Start) -> Parts:
+    return await start()
+
+
+@pytest.fixture
+async def susan(here: Parts) -> User:
+    return await here.accounts.register("susan", PASSWORD)
+
+
+@pytest.fixture
+async def tab(there: Parts, susan: User) -> AsyncIterator[Client]:
+    """A tab of Susan's in the other process."""
+    tab = Client(there, await signed_in(there, susan))
+    await tab.connect()
+    yield tab
+    await tab.disconnect()
+
+
+async def test_a_message_sent_in_one_process_reaches_a_tab_in_another(here: Parts, susan: User, tab: Client) -> None:
+    for number in (1, 2):
+        await here.messages.send_message(susan.id, susan.id, "hello")
+        await tab.until(lambda number=number: tab.state == count(number))
+
+
+async def test_signing_out_in_one_process_ends_a_stream_in_another(here: Parts, tab: Client) -> None:
+    await here.accounts.end_session(tab.reader)
+    assert isinstance(await tab.refused(), SignedOut)
+
+
+async def test_a_gap_makes_everybody_read_what_was_missed(
+    here: Parts, susan: User, tab: Client, redis: Redis, said: Said
+) -> None:
+    redis.stop()
+    await said.until("not heard")
+    await here.bus.close()  # else it would tell later
+    await here.messages.send_message(susan.id, susan.id, "hello")
+    redis.start()
+    await tab.until(lambda: tab.state == count(1))
+
+
+async def test_a_message_is_sent_without_redis_as_fast_as_with_it(
+    here: Parts, susan: User, redis: Redis, said: Said
+) -> None:
+    redis.pause()
+    async with asyncio.timeout(backend.PATIENCE / 2):
+        await here.messages.send_message(susan.id, susan.id, "hello")
+        await here.messages.send_message(susan.id, susan.id, "hello")
+    redis.resume()
+
+
+async def test_what_is_still_being_written_at_the_end_is_told_as_well(
+    start: Start, susan: User, tab: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ending = await start()
+    sending = asyncio.create_task(ending.messages.send_message(susan.id, susan.id, "hello"))
+    while not ending.storage._running:
+        await asyncio.sleep(0)
+    sending.cancel()
+    await ending.close()
+    await tab.until(lambda: tab.state == count(1))
+    await asyncio.gather(sending, return_exceptions=True)
+
+
+@pytest.mark.parametrize("failing", ["bus", "hub"])
+async def test_a_bus_that_fails_is_closed_and_begun_again_and_everybody_reads(
+    failing: str, settings: Settings, monkeypatch: pytest.MonkeyPatch, said: Said
+) -> None:
+    happened: list[str] = []
+
+    def fail(what: str) -> None:
+        happened.append(what)
+        if what.startswith(failing) and happened.count(what) == 1:
+            raise RuntimeError("a bug")
+
+    class Bus(MemoryBus):
+        async def listen(self) -> AsyncGenerator[Wake | Gap]:
+            try:
+                yield wake(1)
+                fail("bus")
+            finally:
+                happened.append("closed")
+
+    monkeypatch.setattr(feed, "BUS_PAUSE", 0.001)
+    monkeypatch.setattr(Hub, "wake", lambda *_: fail("hub"))
+    monkeypatch.setattr(Hub, "wake_all", lambda _: happened.append("everybody"))
+    parts = assemble(settings)
+    async with asyncio.timeout(DEADLINE):
+        await parts.feed.relay(Bus())
+    failed = ["hub"] if failing == "hub" else ["hub", "bus"]
+    assert happened == [*failed, "closed", "everybody", "hub", "bus", "closed"]
+    assert said.times("RuntimeError: a bug") == 1
+    await parts.close()
+
+
+async def test_a_server_listens_before_it_serves_and_leaves_no_connection(shared: Settings) -> None:
+    application = create_app(shared)
+    parts: Parts = application.extensions["parts"]
+    async with RawClient.from_url(shared.bus_url) as raw:
+        async with application.test_app():
+            assert parts.bus.listening.is_set()
+            await parts.bus.publish(wake(1))
+        assert await others(raw) == []
+
+
+@pytest.mark.parametrize("command", ["user", "shell"])
+def test_a_command_closes_its_bus(command: str, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[bool] = []
+
+    class Closing(MemoryBus):
+        async def close(self) -> None:
+            closed.append(True)
+
+    monkeypatch.setattr(bus, "connect", lambda _: Closing())
+    monkeypatch.setattr(cli, "_settings", lambda: settings)
+    if command == "shell":
+        monkeypatch.setattr("sys.stdin", io.StringIO())
+        shell.interact(assemble(settings))
+    else:
+        cli._with_parts(lambda parts: parts.accounts.register("susan", PASSWORD))
+    assert closed == [True]
+
+
+async def test_a_server_serves_without_its_redis(
+    shared: Settings, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "FIRST_WORD", 0.01)
+    redis.stop()
+    application = create_app(shared)
+    async with application.test_app() as running:
+        assert (await running.test_client().get("/auth/login")).status_code == 200
+
+
+async def test_a_new_password_on_the_command_line_ends_a_stream_in_a_server(
+    shared: Settings, susan: User, tab: Client
+) -> None:
+    environ = {"MICROBLOG_DATABASE_URL": shared.database_url, "MICROBLOG_BUS_URL": shared.bus_url}
+    ended = await asyncio.to_thread(
+        subprocess.run,
+        [*COMMAND, "user", "password", "susan"],
+        input="another password\n",
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert isinstance(await tab.refused(), SignedOut)
