@@ -194,15 +194,23 @@ async def row(parts: Parts, reader: Reader) -> Any:
         return (await reading.execute(statement)).scalar_one()
 
 
-async def test_a_stream_ends_where_its_session_is_not_used_for_too_long(
-    short: Parts, susan: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reader = await begun_ago(short, susan, 9.8, monkeypatch)
-    stream = Client(short, reader)
+async def test_a_stream_ends_where_its_session_is_not_used_for_too_long(settings: Settings, susan: User) -> None:
+    parts = assemble(replace(settings, session_idle=1))
+    reader = await signed_in(parts, susan)
+    stream = Client(parts, reader)
     await stream.connect()
     assert isinstance(await stream.refused(), SignedOut)
-    session = await row(short, reader)
+    session = await row(parts, reader)
     assert session.created == session.last_used
+    await parts.close()
+
+
+async def test_a_stream_notes_use_when_it_begins(short: Parts, susan: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client of long polls that are all answered early never sees a heartbeat."""
+    reader = await begun_ago(short, susan, 9.8, monkeypatch)
+    await short.messages.send_message(susan.id, susan.id, "news")
+    assert len(await short.feed.hold(reader, 0, (), 30)) == 1
+    assert (await row(short, reader)).last_used > (await row(short, reader)).created
 
 
 async def test_a_stream_that_is_open_is_use_often_enough(

@@ -10,6 +10,7 @@ from tests.living import Server
 
 ANONYMOUS = ["/", "/auth/login", "/auth/register"]
 SIGNED_IN = ["/", "/user/alice", "/user/bob", "/messages", "/send_message/alice"]
+SIGNED_IN += ["/auth/sessions", "/auth/change_password"]
 WRONG = ["/nothing", "/user/nobody", "/messages?page=7"]
 
 

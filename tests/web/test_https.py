@@ -9,6 +9,8 @@ from microblog_rt.app import create_app
 from microblog_rt.settings import Settings
 from tests.web.conftest import Browser
 
+HOST = {"Host": "microblog.example"}
+
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
@@ -17,7 +19,7 @@ def settings(settings: Settings) -> Settings:
 
 async def test_cookies_are_secure_and_bound_to_the_host(app: Quart) -> None:
     browser = Browser(app.test_client())
-    answer = await browser.get("/auth/login", scheme="https")
+    answer = await browser.get("/auth/login", scheme="https", headers=HOST)
     set_cookie = answer.headers["Set-Cookie"]
     assert set_cookie.startswith("__Host-")
     for word in ("Secure", "HttpOnly", "SameSite=Lax", "Path=/"):
@@ -29,7 +31,7 @@ async def test_cookies_are_secure_and_bound_to_the_host(app: Quart) -> None:
 async def test_only_the_public_origin_may_post(app: Quart) -> None:
     browser = Browser(app.test_client())
     for origin in ("http://localhost", "http://microblog.example", "https://microblog.example:8443"):
-        answer = await browser.post("/auth/login", csrf_token="x", headers={"Origin": origin})
+        answer = await browser.post("/auth/login", csrf_token="x", headers={"Origin": origin} | HOST)
         assert answer.status_code == 403
         assert "form" not in (await answer.get_data(as_text=True)).split("<main")[1]
 
