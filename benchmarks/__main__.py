@@ -1,4 +1,4 @@
-"""``python -m benchmarks [memory] [deliver] [poll] [send] [drain]``: the table on stdout, how far it is on stderr."""
+"""``python -m benchmarks [NAME ...]``, as in ``MODULES``: the table on stdout, how far it is on stderr."""
 
 import argparse
 import signal
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol, cast
 
-from benchmarks import deliver, drain, memory, meter, poll, send
+from benchmarks import deliver, drain, memory, meter, poll, send, stalled
 from benchmarks.table import Figure, lines
 from benchmarks.world import World, world
 
@@ -21,10 +21,8 @@ class Benchmark(Protocol):
     def run(self, world: World) -> list[Figure]: ...
 
 
-BENCHMARKS = {
-    name: cast(Benchmark, module)
-    for name, module in {"memory": memory, "deliver": deliver, "poll": poll, "send": send, "drain": drain}.items()
-}
+MODULES = {"memory": memory, "deliver": deliver, "poll": poll, "send": send, "drain": drain, "stalled": stalled}
+BENCHMARKS = {name: cast(Benchmark, module) for name, module in MODULES.items()}
 
 
 def main() -> None:

@@ -17,7 +17,8 @@ from benchmarks.browser import HEADERS
 AT_ONCE = 200
 PATIENCE = 120.0  # seconds for all tabs to open, or to be told one thing
 
-TEXT = 0x81
+TEXT, PING = 0x81, 0x89
+PONG = b"\x8a\x80\0\0\0\0"  # the server's pings are empty
 HEARTBEAT = b"[]"
 ACKNOWLEDGEMENT = b"\x81\x81\0\0\0\x000"  # masked by nothing: the cursor 0
 
@@ -96,7 +97,9 @@ class Tab(asyncio.Protocol):
             self._hears(opcode, payload)
 
     def _hears(self, opcode: int, payload: bytes) -> None:
-        if opcode != TEXT:
+        if opcode == PING:
+            self.transport.write(PONG)
+        elif opcode != TEXT:
             self.ended = True
         elif self.first is not None:
             self.first.set_result(None)
@@ -113,9 +116,9 @@ class Tab(asyncio.Protocol):
 
 
 @asynccontextmanager
-async def tabs(server: Server, cookies: Iterable[str]) -> AsyncIterator[Audience]:
+async def tabs(server: Server, cookies: Iterable[str], audience: Audience | None = None) -> AsyncIterator[Audience]:
     """A tab for each of ``cookies``, all open and past their first frames; gone when the block is left."""
-    audience = Audience()
+    audience = audience or Audience()
     places = asyncio.Semaphore(AT_ONCE)
     try:
         async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:

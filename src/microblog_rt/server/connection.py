@@ -13,7 +13,7 @@ import h11
 from hypercorn.asyncio import run
 from hypercorn.asyncio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
 
 SEND_SECONDS = 10.0  # for a client to take what it was sent
 HEAD_SECONDS = 6.0  # for the whole head of a request, from its first byte
@@ -47,17 +47,24 @@ class Connection(TCPServer):
         if isinstance(event, RawData):
             async with self.send_lock:
                 await self._send(event.data)
-        elif not (isinstance(event, Updated) and self._leaving):
+            return
+        if isinstance(event, Closed) and isinstance(self.protocol.protocol, H11Protocol):
+            # A client that has sent its next request already gets no turn any more, and Hypercorn would wait for one.
+            self.protocol.protocol.connection = Ended()
+        if not (isinstance(event, Updated) and self._leaving):
             await super().protocol_send(event)
 
     async def _send(self, data: bytes) -> None:
+        transport = self.writer.transport
         try:
-            self.writer.write(data)
-            if self.writer.transport.get_write_buffer_size():
+            if not transport.is_closing():
+                self.writer.write(data)
+            if transport.get_write_buffer_size():
                 async with asyncio.timeout(SEND_SECONDS):
                     await self.writer.drain()
         except GONE:
-            self.writer.transport.abort()
+            transport.abort()
+        if transport.is_closing():
             await self.protocol.handle(Closed())
 
     async def _read_data(self) -> None:
@@ -116,6 +123,16 @@ class Connection(TCPServer):
             else:
                 self._heard_all = self.loop.create_future()
                 await self._heard_all
+
+
+class Ended(H11WSConnection):
+    """In the place of h11's connection once ours is over: nothing comes out, and nothing more is said."""
+
+    def __init__(self) -> None:
+        self.buffer = bytearray()
+
+    def send(self, _: object) -> bytes:
+        return b""
 
 
 def install() -> None:

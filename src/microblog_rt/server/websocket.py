@@ -9,13 +9,14 @@ handshake and stream are no longer found where this replaces them. Not here: dea
 
 import asyncio
 import socket
+from base64 import b64decode
 from collections import deque
 from functools import lru_cache
 from struct import pack
 from typing import Any
 
 from hypercorn.protocol import h11, ws_stream
-from hypercorn.protocol.events import Body, Data, Event, StreamClosed
+from hypercorn.protocol.events import Body, Data, EndBody, Event, Request, Response, StreamClosed
 from hypercorn.protocol.ws_stream import ASGIWebsocketState
 from wsproto.connection import ConnectionState
 from wsproto.events import CloseConnection, Message, Ping, TextMessage
@@ -32,9 +33,26 @@ class PlainHandshake(ws_stream.Handshake):
 
     def __init__(self, headers: list[tuple[bytes, bytes]], http_version: str) -> None:
         super().__init__([each for each in headers if each[0].lower() not in UNHEARD_OF], http_version)
+        names = [name.lower() for name, _ in headers]
+        self._is_clear = names.count(b"sec-websocket-key") == names.count(b"sec-websocket-version") == 1
+
+    def is_valid(self) -> bool:
+        """Whether RFC 6455, 4.2.1, is kept; the right Connection and Upgrade are what led here."""
+        if self.http_version == "2":
+            return super().is_valid()
+        return self.http_version == "1.1" and self._is_clear and self.version == VERSION and _is_key(self.key)
 
 
-UNHEARD_OF = {b"sec-websocket-extensions", b"sec-websocket-protocol"}
+# Connection: Hypercorn fails on what is not ASCII there.
+UNHEARD_OF = {b"sec-websocket-extensions", b"sec-websocket-protocol", b"connection"}
+VERSION = b"13"
+
+
+def _is_key(key: bytes | None) -> bool:
+    try:
+        return len(b64decode(key or b"", validate=True)) == 16
+    except ValueError:
+        return False
 
 
 class PlainStream(ws_stream.WSStream):
@@ -47,8 +65,12 @@ class PlainStream(ws_stream.WSStream):
         self._pinged: float | None = None
 
     async def handle(self, event: Event) -> None:
-        if self.closed or not isinstance(event, (Body, Data)):
+        if self.closed:
+            return
+        if not isinstance(event, (Body, Data)):
             await super().handle(event)
+            if self.closed and isinstance(event, Request):
+                await self.send(StreamClosed(stream_id=self.stream_id))
         elif self.state is ASGIWebsocketState.HANDSHAKE:
             await self._refuse_haste()
         elif self.state is ASGIWebsocketState.CONNECTED:
@@ -61,6 +83,11 @@ class PlainStream(ws_stream.WSStream):
         await self.app_put({"type": "websocket.disconnect", "code": 1006})  # type: ignore[misc]
         await self._send_error_response(400)
         await self.send(StreamClosed(stream_id=self.stream_id))
+
+    async def _send_error_response(self, status_code: int) -> None:
+        headers = [(b"content-length", b"0"), (b"connection", b"close"), (b"sec-websocket-version", VERSION)]
+        await self.send(Response(stream_id=self.stream_id, status_code=status_code, headers=headers))
+        await self.send(EndBody(stream_id=self.stream_id))
 
     async def app_send(self, message: Any) -> None:
         if (
@@ -93,20 +120,30 @@ class PlainStream(ws_stream.WSStream):
                 await self._send_wsproto_event(event.response())
             if self.closed:
                 return
+        if self.buffer.length + self._announced() > self.buffer.max_length:
+            await self._end(CloseReason.MESSAGE_TOO_BIG)
 
     async def _take(self, part: Message[Any]) -> None:
-        size = len(part.data.encode()) if isinstance(part, TextMessage) else len(part.data)
-        if self.buffer.length + size > self.buffer.max_length:
-            self.buffer.clear()
+        length = self.buffer.length + len(part.data.encode() if isinstance(part, TextMessage) else part.data)
+        if length > self.buffer.max_length:
             await self._end(CloseReason.MESSAGE_TOO_BIG)
             return
         self.buffer.extend(part)
+        self.buffer.length = length  # in bytes; Hypercorn counts the characters of a text
         if part.message_finished:
             await self.app_put(self.buffer.to_message())  # type: ignore[misc]
             self.buffer.clear()
 
+    def _announced(self) -> int:
+        """How much of the frame that has begun is still to come, by its head."""
+        decoder = self.connection._proto._frame_decoder
+        if decoder.header is None or decoder.header.opcode.iscontrol():
+            return 0
+        return decoder.header.payload_len - decoder.payload_consumed
+
     async def _end(self, code: int | None, theirs: CloseConnection | None = None) -> None:
         """Say ``code``, or answer their close, and be done: the application hears of a disconnection."""
+        self.buffer.clear()
         answer = theirs.response() if theirs and code is None else CloseConnection(code or CloseReason.NORMAL_CLOSURE)
         await self._send_wsproto_event(answer)
         self.state = ASGIWebsocketState.CLOSED

@@ -4,6 +4,7 @@ Not here: whether a request comes from our own pages (``origin.py``), and who is
 """
 
 import logging
+import re
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
@@ -17,6 +18,7 @@ log = logging.getLogger(__name__)
 FORWARDED_FOR = b"x-forwarded-for"
 FORWARDED = {FORWARDED_FOR, b"forwarded", b"x-real-ip"}
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([\w.-]+))(?::[0-9]{1,5})?", re.ASCII)
 HOME_PREFIX = 64  # what a provider gives to one home: counted as one address
 
 
@@ -53,7 +55,7 @@ class Gate:
         if self._public:
             return host in (self._public, f"{self._public}:443")
         name = _name(host)
-        return name in self._names or name == (scope.get("server") or ("",))[0]
+        return bool(name) and (name in self._names or name == (scope.get("server") or ("",))[0])
 
     def _warn_once(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         if not self._warned and any(name in FORWARDED for name, _ in headers):
@@ -69,10 +71,9 @@ def _values(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> Sequence[s
 
 
 def _name(host: str) -> str:
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""
+    """The name in a Host header; "" where that is anything else than a name and a port."""
+    match = HOST.fullmatch(host)
+    return (match[1] or match[2]) if match else ""
 
 
 def _counted(text: str) -> str:

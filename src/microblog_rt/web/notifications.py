@@ -33,7 +33,7 @@ Send = Callable[[Any], Awaitable[None]]
 PATH = "/notifications"
 POLL_AFTER = b"5"  # seconds
 NAMES = 100
-WAIT = re.compile(r"-?[0-9]{1,9}(\.[0-9]{0,9})?")
+WAIT = re.compile(f"-?({protocol.CURSOR.pattern})")
 
 REJECTION = "websocket.http.response"  # what answers a handshake that is not accepted
 

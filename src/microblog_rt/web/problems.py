@@ -40,6 +40,13 @@ ANSWERS = {
     "draining": Answer(HTTPStatus.SERVICE_UNAVAILABLE, 1012),
 }
 
+# What Quart refuses by itself. Not the names of the statuses: those change with Python's version.
+CODES = {
+    HTTPStatus.NOT_FOUND: NotFound.code,
+    HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "too_large",
+}
+
 TITLES = {
     HTTPStatus.BAD_REQUEST: N_("Not understood"),
     HTTPStatus.UNAUTHORIZED: N_("Please sign in"),
@@ -108,7 +115,8 @@ async def _http_error(error: HTTPException) -> Response:
     if error.code is None or error.code < HTTPStatus.BAD_REQUEST:
         return cast(Response, error.get_response())
     status = HTTPStatus(error.code)
-    answer = await _answer(status, status.name.lower(), gettext(SENTENCES.get(status, BadRequest.sentence)))
+    code, sentence = CODES.get(status, BadRequest.code), gettext(SENTENCES.get(status, BadRequest.sentence))
+    answer = await _answer(status, code, sentence)
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
         answer.headers["Allow"] = ", ".join(error.valid_methods or ())  # type: ignore[attr-defined]
     return answer

@@ -1,0 +1,161 @@
+"""Much more than anybody may send: it ends at once, takes up no memory (I6), and nobody else notices.
+
+Against a real server process, whose memory the kernel tells; at the peak, too. Not here: bytes that are wrong
+(``test_fuzz.py``), and clients that take nothing (``test_stalled.py``).
+"""
+
+import asyncio
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import NamedTuple
+
+import httpx
+import pytest
+
+from tests.living import DEADLINE, Person, Server
+from tests.proc import Memory
+from tests.serving import HANDSHAKE, Wire, client_frame, wire
+
+MIB = 2**20
+AT_ONCE = 1.0  # seconds
+PROMPTLY = 0.5  # seconds, for somebody else's poll meanwhile
+CHUNK = b"x" * 2**16
+
+
+class Flood(NamedTuple):
+    """What comes after ``begun``, and what must be among the answer to it."""
+
+    what: str
+    begun: bytes
+    chunks: list[bytes]
+    answer: bytes
+    mib: float = 5.0  # more than before, at the peak
+
+
+@pytest.fixture(scope="module")
+def bob(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
+    """Somebody at a server that stops well at the end, and has logged nothing (I7)."""
+    with Server(tmp_path_factory.mktemp("server")) as server:
+        bob = server.person("bob")
+        yield bob
+        bob.close()
+        assert server.stop() == 0
+    assert server.logged() == ""
+
+
+async def poured(line: Wire, flood: Flood) -> None:
+    with suppress(ConnectionError):
+        for part in (flood.begun, *flood.chunks):
+            await line.send(part)
+
+
+async def slowest_poll(person: Person, over: asyncio.Event) -> float:
+    """How long the slowest of somebody's polls takes, one after the other, and at least one, until it is over."""
+    slowest = 0.0
+    async with httpx.AsyncClient(base_url=person.server.url, cookies=person.client.cookies) as client:
+        while not over.is_set() or not slowest:
+            start = time.monotonic()
+            assert (await client.get("/notifications", timeout=DEADLINE)).status_code == httpx.codes.OK
+            slowest = max(slowest, time.monotonic() - start)
+    return slowest
+
+
+async def drowned(person: Person, line: Wire, flood: Flood) -> None:
+    """Have the flood; the server ends it, and nobody notices. Who goes on after that is cut."""
+    asyncio.get_running_loop().set_debug(False)  # what is measured is the server
+    memory, over = Memory(person.server), asyncio.Event()
+    polling = asyncio.create_task(slowest_poll(person, over))
+    pouring = asyncio.create_task(poured(line, flood))
+    async with asyncio.timeout(AT_ONCE):
+        said = await line.reader.read()
+    async with asyncio.timeout(AT_ONCE):
+        await pouring
+    over.set()
+    assert flood.answer in said
+    assert await polling < PROMPTLY
+    assert memory.peak() < flood.mib
+
+
+def frames(count: int, frame: bytes) -> list[bytes]:
+    """So many of the same, some ten thousand at a time."""
+    return [frame * 10_000] * (count // 10_000)
+
+
+def close(code: int) -> bytes:
+    return b"\x88\x02" + code.to_bytes(2, "big")
+
+
+NUMBER = client_frame(0x81, b"1")  # seven bytes
+FRAGMENT = client_frame(0x00, b"x" * 1024)
+DEFLATE = zlib.compressobj(9, zlib.DEFLATED, -15)
+BOMB = DEFLATE.compress(bytes(60 * MIB)) + DEFLATE.flush()
+
+INTO_A_SOCKET = [
+    Flood("a message", b"\x81\xff" + (50 * MIB).to_bytes(8, "big") + bytes(4), [CHUNK] * 800, close(1009)),
+    Flood("fragments", client_frame(0x01), frames(50_000, FRAGMENT), close(1009)),
+    Flood("small frames", b"", frames(4_500_000, NUMBER), close(1008)),
+    Flood("pings", b"", frames(4_500_000, client_frame(0x89, b"1")), close(1008)),
+    Flood("a bomb", b"", [client_frame(0xC1, BOMB)], close(1002), mib=2.0),
+]
+
+
+@pytest.mark.parametrize("flood", INTO_A_SOCKET, ids=lambda flood: flood.what)
+async def test_a_flood_into_a_socket(bob: Person, flood: Flood) -> None:
+    async with wire(bob.server.port) as line:
+        await line.send(HANDSHAKE + OFFER + credentials(bob))
+        assert (await line.head()).startswith(b"HTTP/1.1 101 ")
+        await line.frame()
+        await drowned(bob, line, flood)
+
+
+def credentials(person: Person) -> bytes:
+    return f"Origin: http://127.0.0.1\r\nCookie: {person.cookie()}\r\n\r\n".encode()
+
+
+OFFER = b"Sec-WebSocket-Extensions: permessage-deflate\r\n"
+GET, LOGIN, POST = (
+    start + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    for start in (b"GET /notifications", b"POST /auth/login", b"POST /notifications")
+)
+FORM = b"Content-Type: application/x-www-form-urlencoded\r\n"
+LONG = b"Content-Length: %d\r\n" % (50 * MIB)
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+PIECE = b"10000\r\n" + CHUNK + b"\r\n"
+
+INTO_A_REQUEST = [
+    Flood("a body to a form", LOGIN + FORM + LONG, [CHUNK] * 799, b" 413 "),
+    Flood("a body in pieces to a form", LOGIN + FORM + CHUNKED, [PIECE] * 800, b" 413 "),
+    Flood("a body where none is taken", POST + LONG, [CHUNK] * 799, b" 405 "),
+    Flood("a body in pieces where none is taken", POST + CHUNKED, [PIECE] * 800, b" 405 "),
+    Flood("a body of a poll", GET + LONG, [CHUNK] * 799, b" 200 "),
+    Flood("a body in pieces of a poll", GET + CHUNKED, [PIECE] * 800, b" 200 "),
+]
+
+
+@pytest.mark.parametrize("flood", INTO_A_REQUEST, ids=lambda flood: flood.what)
+async def test_a_flood_into_a_request(bob: Person, flood: Flood) -> None:
+    async with wire(bob.server.port) as line:
+        await drowned(bob, line, flood._replace(begun=flood.begun + credentials(bob)))
+
+
+async def test_a_flood_into_a_head_without_end(bob: Person) -> None:
+    async with wire(bob.server.port) as line:
+        await drowned(bob, line, Flood("", GET + b"X: ", [CHUNK] * 480, b" 431 "))
+
+
+async def test_a_flood_before_the_handshake_was_answered(bob: Person) -> None:
+    """It may be answered just in time, and then these are too many frames."""
+    async with wire(bob.server.port) as line:
+        await drowned(bob, line, Flood("", HANDSHAKE + credentials(bob), frames(4_500_000, NUMBER), b""))
+
+
+async def test_a_flood_into_a_held_poll_is_not_kept(bob: Person) -> None:
+    asyncio.get_running_loop().set_debug(False)
+    held = GET.replace(b"notifications", b"notifications?wait=1&since=9e9")
+    async with wire(bob.server.port) as line:
+        memory = Memory(bob.server)
+        await poured(line, Flood("", held + CHUNKED + credentials(bob), [PIECE] * 800, b""))
+        assert b" 200 " in await line.head()
+        assert memory.peak() < 5

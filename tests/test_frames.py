@@ -1,0 +1,97 @@
+"""The frames of our own application, from a real server process: numbers are acknowledgements, anything else ends it.
+
+Whatever RFC 6455 says, in ``rfc6455.py``, holds here too. Not here: the conversation of a tab (``test_transports.py``).
+"""
+
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.living import Person, Server
+from tests.rfc6455 import (
+    BINARY,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    TOO_BIG,
+    WORDLESS,
+    Case,
+    fails,
+    frame,
+    goes_well,
+    pieces,
+    play,
+    said,
+)
+from tests.serving import HANDSHAKE, Wire, wire
+
+UNSUPPORTED = 1003
+
+
+@pytest.fixture(scope="module")
+def bob(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
+    """Somebody at a server, which stops well at the end, and has logged nothing (I7)."""
+    with Server(tmp_path_factory.mktemp("server"), environ={"MICROBLOG_TABS_PER_USER": ""}) as server:
+        bob = server.person("bob")
+        yield bob
+        bob.close()
+        assert server.stop() == 0
+    assert server.logged() == ""
+
+
+@asynccontextmanager
+async def tab(person: Person) -> AsyncIterator[Wire]:
+    """A WebSocket of somebody's, past its first frame; what comes next is an answer."""
+    head = f"Origin: http://127.0.0.1\r\nCookie: {person.cookie()}\r\n\r\n"
+    async with wire(person.server.port) as line:
+        line.writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await line.send(HANDSHAKE + head.encode())
+        assert (await line.head()).startswith(b"HTTP/1.1 101 ")
+        assert (await line.frame())[0] == 0x81
+        yield line
+
+
+async def whole(line: Wire, data: bytes) -> None:
+    await line.send(data)
+
+
+async def byte_by_byte(line: Wire, data: bytes) -> None:
+    for byte in data:
+        await line.send(bytes([byte]))
+
+
+NUMBERS = [b"0", b"-1.5", b"1e3", b" 1\n", b"1.7e9" + b" " * 120, b"1" * 300, b"1".rjust(4096)]
+NO_NUMBERS = [b"", b"[]", b"null", b"NaN", b"1e999", b"01", b"1 2", b"\x001", "１".encode(), b"1" * 310]
+
+OURS = [
+    *[goes_well(f"the number {each[:9]!r}, {len(each)} bytes", frame(TEXT, each)) for each in NUMBERS],
+    *[fails(f"no number: {each[:9]!r}", UNSUPPORTED, frame(TEXT, each)) for each in NO_NUMBERS],
+    *[fails(f"a number, but binary: {each!r}", UNSUPPORTED, frame(BINARY, each)) for each in (b"", b"1")],
+    goes_well(
+        "a number in fragments about a ping", frame(TEXT, b"1", final=False) + frame(PING, b"x"), said(PONG, b"x")
+    ),
+    goes_well("a number in fragments", b"".join(pieces(b"1763841", 1))),
+    fails("no number in fragments", UNSUPPORTED, b"".join(pieces(b"1763-841", 1))),
+    fails("a number in empty fragments", UNSUPPORTED, frame(TEXT, final=False) + frame(CONTINUATION)),
+    fails("a number too long", TOO_BIG, frame(TEXT, b"1".rjust(4097))),
+    fails("two numbers, then none", UNSUPPORTED, frame(TEXT, b"1") * 2 + frame(TEXT)),
+]
+
+
+@pytest.mark.parametrize("case", OURS, ids=lambda case: case.what)
+@pytest.mark.parametrize("say", [whole, byte_by_byte])
+async def test_what_an_acknowledgement_is(
+    bob: Person, case: Case, say: Callable[[Wire, bytes], Awaitable[None]]
+) -> None:
+    async with tab(bob) as line:
+        await play(case, line, say)
+
+
+@pytest.mark.parametrize("case", WORDLESS, ids=lambda case: case.what)
+async def test_what_the_rfc_says_holds_here_too(bob: Person, case: Case) -> None:
+    for say in (whole, byte_by_byte):
+        async with tab(bob) as line:
+            await play(case, line, say)

@@ -1,0 +1,201 @@
+"""``docs/openapi.yaml`` against a real server, with schemathesis: whatever is asked, the answer is as documented.
+
+``OPENAPI_CASES=500 python -m pytest -s tests/test_openapi.py`` is the full form: so many cases of each operation by
+each of four visitors, beside the edge cases that schemathesis finds in the document itself; it prints what was
+answered how often. Not here: each documented answer, once (``web/test_documented.py``).
+"""
+
+import copy
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, cast
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.checks import CHECKS, CheckFunction
+from schemathesis.core.transport import Response
+
+from microblog_rt import files
+from microblog_rt.app import create_app
+from microblog_rt.settings import Settings
+from microblog_rt.web.notifications import PATH
+from tests.living import Person, Server
+
+SHORT = 10
+CASES = int(os.environ.get("OPENAPI_CASES", SHORT))
+LONGEST_WAIT = 0.01  # seconds: a poll that is held as long as it asks to be would hold the test too
+
+LIMITS = ("SIGN_IN_LIMIT", "SIGN_IN_GLOBAL_LIMIT", "SEND_LIMIT", "TABS_PER_USER", "TABS_PER_ADDRESS")
+UNLIMITED = {f"MICROBLOG_{name}": "" for name in LIMITS}
+
+METHODS = {"GET", "HEAD", "POST"}
+ANYTHING = [
+    {"name": "anything", "in": "query", "schema": {"type": "string"}},
+    {"name": "X-Anything", "in": "header", "schema": {"type": "string"}},
+]
+
+Case = schemathesis.Case[Any]
+
+documented = schemathesis.openapi.from_path(str(files.CHECKOUT / "docs" / "openapi.yaml"))
+
+
+def with_anything(document: dict[str, Any]) -> dict[str, Any]:
+    """The document, and in every operation what it says nothing of: that must change nothing."""
+    document = copy.deepcopy(document)
+    for path in document["paths"].values():
+        for method in METHODS & {each.upper() for each in path}:
+            operation = path[method.lower()]
+            operation["parameters"] = operation.get("parameters", []) + ANYTHING
+    return document
+
+
+schema = schemathesis.openapi.from_dict(with_anything(documented.raw_schema))
+
+
+class Visitor:
+    """How far a request gets: what is added to it, in place of what was generated."""
+
+    def __init__(self, server: Server, kind: str) -> None:
+        self.kind = kind
+        self.answers: dict[str, Counter[int]] = {}
+        self._server = server
+        self._calls = requests.Session()
+        self._calls.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self._person = Person(server, "alice")
+        self._token = self._person.token()
+        self._cookies = dict(self._person.client.cookies)
+        if kind == "a stranger":
+            del self._cookies["microblog_session"]
+
+    def call(self, case: Case) -> Response:
+        response = self._call(case, session=self._calls, params=held_shortly(case))
+        self.answers.setdefault(case.operation.label, Counter())[response.status_code] += 1
+        if "microblog_session" in self._cookies and case.path.startswith("/auth/") and response.status_code == 303:
+            self._sign_in_again()
+        return response
+
+    def _call(self, case: Case, **more: Any) -> Response:
+        if self.kind == "a passer-by":
+            return case.call(self._server.url, **more)
+        if self.kind == "a browser" and "recipient" in case.path_parameters:
+            case = case.derive()
+            case.path_parameters["recipient"] = "bob"
+        return case.call(self._server.url, headers=self._headers(), cookies=self._cookies, **more)
+
+    def _headers(self) -> dict[str, str]:
+        accept = "text/html,*/*;q=0.8" if self.kind == "a browser" else "application/json"
+        own = {"Origin": self._server.url, "Sec-Fetch-Site": "same-origin"}
+        return {**own, "X-CSRFToken": self._token, "Accept": accept}
+
+    def _sign_in_again(self) -> None:
+        self._person.post("/auth/login", username="alice", password=self._server.password)
+        self._cookies["microblog_session"] = self._person.client.cookies["microblog_session"]
+
+    def leave(self) -> None:
+        self._person.close()
+        self._calls.close()
+
+
+def held_shortly(case: Case) -> dict[str, float] | None:
+    """What to ask for in place of a long ``wait``."""
+    with suppress(TypeError, ValueError):
+        if float(case.query.get("wait", 0)) > LONGEST_WAIT:
+            return {"wait": LONGEST_WAIT}
+    return None
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server, without limits; it must have logged nothing at the end (I7)."""
+    with Server(tmp_path_factory.mktemp("server"), environ=UNLIMITED) as server:
+        bob = server.person("bob")
+        bob.send("alice", "something to be told")
+        bob.close()
+        yield server
+    assert server.logged() == ""
+
+
+@pytest.fixture(scope="module")
+def alice(shared: Server) -> Iterator[Person]:
+    alice = shared.person("alice")
+    yield alice
+    alice.close()
+
+
+@pytest.fixture(scope="module", params=["a passer-by", "a stranger", "a program", "a browser"])
+def visitor(shared: Server, request: pytest.FixtureRequest) -> Iterator[Visitor]:
+    visitor = Visitor(shared, request.param)
+    yield visitor
+    visitor.leave()
+    for label, answers in visitor.answers.items():
+        print(f"\n{answers.total():5} {label} by {visitor.kind}: {dict(sorted(answers.items()))}", end="")
+        assert answers.total() >= CASES
+
+
+@schema.parametrize()
+@settings(
+    max_examples=CASES,
+    derandomize=CASES == SHORT,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+def test_every_answer_is_as_documented(case: Case, visitor: Visitor) -> None:
+    unfit = [cast(CheckFunction, CHECKS.get_one(name)) for name in not_promised(case, visitor)]
+    case.validate_response(visitor.call(case), excluded_checks=unfit)
+
+
+def not_promised(case: Case, visitor: Visitor) -> Iterator[str]:
+    """Schemathesis's checks that ask for something else than the document promises."""
+    # What a visitor adds may have mended what was generated to be wrong.
+    yield "negative_data_rejection"
+    if case.path in ("/auth/login", "/send_message/{recipient}"):
+        yield "positive_data_acceptance"  # whether a password is right, or a text more than white space, no schema says
+    if visitor.kind == "a stranger":
+        yield "missing_required_header"  # without a session nothing is done, token or not: the way in is shown
+    if visitor.kind == "a passer-by":
+        yield "unsupported_method"  # what comes from nowhere gets 403, whether there is such a method or not
+
+
+@pytest.mark.parametrize("since", ["nan", "inf", "-inf", "-1", "1e309", "", " ", "x", "0x1", "1_0", "١", "1&since=1"])
+def test_what_is_no_cursor_is_400(alice: Person, since: str) -> None:
+    answer = alice.client.get(f"{PATH}?since={since}")
+    assert answer.status_code == 400
+    assert "since" in answer.json()["detail"]
+    documented[PATH]["GET"].Case().validate_response(answer)
+
+
+@pytest.mark.parametrize("wait", ["0.30000000000000004", "1e-07", "5e-324", "-1e309", "-3", "00.1"])
+def test_any_number_of_seconds_may_be_waited(alice: Person, wait: str) -> None:
+    """Programs write floats as they like."""
+    answer = alice.client.get(PATH, params={"wait": wait})
+    assert answer.status_code == 200
+
+
+# Routes for people; whatever else there is, programs may want to know of.
+PAGES = {
+    "/",
+    "/auth/change_password",
+    "/auth/logout_everywhere",
+    "/auth/register",
+    "/auth/sessions",
+    "/auth/sessions/end",
+    "/messages",
+    "/static/<path:filename>",
+    "/user/<username>",
+}
+
+
+def test_the_document_has_every_route_that_is_not_for_people_alone(settings: Settings) -> None:
+    routes: dict[str, set[str]] = {}
+    for rule in create_app(settings).url_map.iter_rules():
+        routes.setdefault(str(rule), set()).update(METHODS & (rule.methods or set()))
+    asked = {path.replace("<", "{").replace(">", "}"): methods for path, methods in routes.items() if path not in PAGES}
+    told = {path: {each.upper() for each in documented[path]} & METHODS for path in documented}
+    assert told.pop(PATH) == {"GET", "HEAD"}
+    assert told == {path: methods - {"HEAD"} for path, methods in asked.items()}

@@ -1,0 +1,219 @@
+"""WebSockets as RFC 6455 has them: every case of ``rfc6455.py``, in one piece and byte by byte.
+
+Against our own streams in this process, so that it can be seen what is left behind, and logged (I7, I9). Not
+here: what our own application makes of frames (``test_frames.py``).
+"""
+
+import asyncio
+import gc
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, ClassVar
+
+import pytest
+from hypercorn.protocol.events import Data, Event
+
+from microblog_rt.server import websocket
+from tests.rfc6455 import AT_ONCE, CASES, MANY, TOO_MANY, Case, play
+from tests.serving import HANDSHAKE, Wire, served, wire
+
+PATIENCE = 5.0  # seconds, for what is left behind to go (I9)
+
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+
+
+async def echo(scope: Any, receive: Receive, send: Send) -> None:
+    """An application that says back whatever it is told."""
+    while True:
+        event = await receive()
+        match event["type"]:
+            case "lifespan.startup":
+                await send({"type": "lifespan.startup.complete"})
+            case "websocket.connect":
+                await send({"type": "websocket.accept"})
+            case "websocket.receive":
+                await send({**event, "type": "websocket.send"})
+            case "lifespan.shutdown":
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+            case _:
+                return
+
+
+class Stream(websocket.PlainStream):
+    """Our stream, but for this: it can be seen how much it has been told at a time."""
+
+    newest: ClassVar["Stream"]
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        Stream.newest = self
+        self.portions: list[int] = []
+        self.changed = asyncio.Event()
+
+    async def handle(self, event: Event) -> None:
+        await super().handle(event)
+        if isinstance(event, Data):
+            self.portions.append(len(event.data))
+        self.changed.set()
+
+
+async def whole(line: Wire, data: bytes) -> None:
+    await line.send(data)
+
+
+async def byte_by_byte(line: Wire, data: bytes) -> None:
+    """Each byte once the stream has taken the one before; it takes none any more once it has ended."""
+    for byte in data:
+        Stream.newest.changed.clear()
+        await line.send(bytes([byte]))
+        if not Stream.newest.closed:
+            async with asyncio.timeout(AT_ONCE):
+                await Stream.newest.changed.wait()
+
+
+async def idle_tasks(port: int) -> set[asyncio.Task[Any]]:
+    """What a server runs that has served somebody, and serves nobody now."""
+    async with wire(port) as line:
+        await line.send(b"nonsense\r\n\r\n")
+        assert (await line.head()).startswith(b"HTTP/1.1 400 ")
+        (serving,) = {each for each in asyncio.all_tasks() if "_server_callback" in repr(each.get_coro())}
+    await serving
+    return asyncio.all_tasks()
+
+
+async def nothing_left_but(baseline: set[asyncio.Task[Any]]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while left := asyncio.all_tasks() - baseline:
+            await asyncio.wait(left)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def only_new_garbage() -> Iterator[None]:
+    """Looking for garbage in everything that was ever imported, after each case, would take minutes."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture(autouse=True)
+def seen(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """The stream can be seen; and a task whose exception nobody asked for has complained by the end."""
+    monkeypatch.setattr(websocket, "PlainStream", Stream)
+    yield
+    monkeypatch.undo()
+    websocket.install()
+    gc.collect()
+    assert [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING] == []
+
+
+async def echoed(case: Case, say: Callable[[Wire, bytes], Awaitable[None]]) -> None:
+    # Where each of some ten thousand bytes came from is nothing that anybody will ask.
+    asyncio.get_running_loop().set_debug(False)
+    async with served(echo) as port:
+        baseline = await idle_tasks(port)
+        async with wire(port) as line:
+            line.writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await line.send(HANDSHAKE + b"\r\n")
+            assert (await line.head()).startswith(b"HTTP/1.1 101 ")
+            await play(case, line, say)
+        await nothing_left_but(baseline)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.what)
+async def test_a_case_in_one_piece(case: Case) -> None:
+    await echoed(case, whole)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.what)
+async def test_a_case_byte_by_byte(case: Case) -> None:
+    await echoed(case, byte_by_byte)
+    assert set(Stream.newest.portions) == {1}
+
+
+@pytest.mark.parametrize("case", MANY, ids=lambda case: case.what)
+@pytest.mark.parametrize("say", [whole, byte_by_byte])
+async def test_many_frames_are_well_where_they_are_allowed(
+    case: Case, say: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(websocket, "FRAMES", 10_000)
+    await echoed(case, say)
+
+
+@pytest.mark.parametrize("case", TOO_MANY, ids=lambda case: case.what)
+@pytest.mark.parametrize("say", [whole, byte_by_byte])
+async def test_the_twenty_first_frame_in_ten_seconds_ends_it(case: Case, say: Any) -> None:
+    await echoed(case, say)
+
+
+KEY = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+VERSION = b"Sec-WebSocket-Version: 13\r\n"
+CONNECTION = b"Connection: Upgrade\r\n"
+
+
+def but(old: bytes, new: bytes) -> bytes:
+    """The handshake with something else in the place of ``old``."""
+    assert old in HANDSHAKE
+    return HANDSHAKE.replace(old, new) + b"\r\n"
+
+
+GOOD_HANDSHAKES = [
+    but(CONNECTION, b"connection:keep-alive ,  UPGRADE\r\n"),
+    but(CONNECTION, b"Connection: Upgrade, \xff\r\n"),
+    but(b"Upgrade: websocket", b"upgrade: WebSocket"),
+    but(VERSION, VERSION + b"Sec-WebSocket-Extensions: \xff, permessage-deflate; client_max_window_bits=abc\r\n"),
+    but(VERSION, VERSION + b"Sec-WebSocket-Protocol: \xff,,;\r\nSec-WebSocket-Extensions: \r\n"),
+]
+BAD_HANDSHAKES = [
+    but(KEY, b""),
+    but(KEY, KEY + KEY),
+    but(KEY, b"Sec-WebSocket-Key:\r\n"),
+    but(KEY, b"Sec-WebSocket-Key: \xff\xfe\r\n"),
+    but(KEY, b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25j\r\n"),
+    but(KEY, b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ!!\r\n"),
+    but(VERSION, b""),
+    but(VERSION, VERSION + b"Sec-WebSocket-Version: 8\r\n"),
+    but(VERSION, b"Sec-WebSocket-Version: 12\r\n"),
+    but(VERSION, b"Sec-WebSocket-Version: 13, 8\r\n"),
+    but(VERSION, b"Sec-WebSocket-Version: \xff\r\n"),
+    but(b"HTTP/1.1", b"HTTP/1.0"),
+    but(b"HTTP/1.1", b"HTTP/1.2"),
+    but(b"HTTP/1.1", b"HTTP/2.0"),
+]
+
+
+async def drop_by_drop(line: Wire, data: bytes) -> None:
+    """There is no stream yet that could say that it has taken a byte."""
+    for byte in data:
+        await line.send(bytes([byte]))
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("request_", GOOD_HANDSHAKES)
+@pytest.mark.parametrize("say", [whole, drop_by_drop])
+async def test_a_handshake_is_answered(request_: bytes, say: Any) -> None:
+    """With the answer of RFC 6455, 1.3, to this key, and without any extension or subprotocol."""
+    async with served(echo) as port, wire(port) as line:
+        await say(line, request_)
+        head = (await line.head()).lower()
+        assert head.startswith(b"http/1.1 101 ")
+        assert b"\r\nsec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=\r\n" in head
+        assert head.count(b"sec-websocket-") == 1
+
+
+@pytest.mark.parametrize("request_", BAD_HANDSHAKES)
+@pytest.mark.parametrize("say", [whole, drop_by_drop])
+async def test_a_bad_handshake_is_refused_and_over(request_: bytes, say: Any) -> None:
+    async with served(echo) as port:
+        baseline = await idle_tasks(port)
+        async with wire(port) as line:
+            await say(line, request_)
+            head = (await line.head()).lower()
+            assert head.startswith(b"http/1.1 400 ")
+            assert b"\r\nsec-websocket-version: 13\r\n" in head
+            async with asyncio.timeout(AT_ONCE):
+                assert await line.reader.read() == b""
+        await nothing_left_but(baseline)

@@ -1,0 +1,42 @@
+"""Clients that never read cost the others nothing: the short form of ``python -m benchmarks stalled`` (I6, I9)."""
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+from benchmarks import stalled, tabs, world
+
+from microblog_rt.server import websocket
+from tests.serving import served
+from tests.test_peers import Application
+
+PLAN = stalled.Plan(stalled=20, users=3, tabs_each=10, before=200, updates=1_000)
+GROWTH = 10.0  # MiB; 20 connections, and a thousand messages
+PROMPTLY = 1.0  # seconds; whoever waited for one that stalls would wait for ten
+
+
+def test_readers_that_stall_are_gone_and_the_others_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are all still there at the end, else their tabs would not be left without an error."""
+    monkeypatch.setattr(world, "LISTENERS", 1 + PLAN.users)
+    monkeypatch.setattr(world, "ABSENT", 0)
+    monkeypatch.setattr(world, "SENDERS", stalled.SENDERS)
+    with world.world() as people, people.serving() as (server, _):
+        outcome = asyncio.run(stalled.measured(server, people, PLAN))
+        assert outcome.gone < stalled.GONE
+        assert outcome.growth < GROWTH
+        assert outcome.beside < PROMPTLY
+        assert outcome.frames >= (PLAN.before + PLAN.updates) // stalled.EVERY * PLAN.tabs_each * 0.9
+        assert server.stop() == 0
+        assert server.logged() == ""
+
+
+async def test_the_tabs_of_the_benchmarks_answer_pings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a server would let them go, after half a minute without heartbeats."""
+    monkeypatch.setattr(websocket, "SILENT_SECONDS", 0.1)
+    monkeypatch.setattr(websocket, "PONG_SECONDS", 0.1)
+    app = Application("[1]")
+    async with served(app) as port:
+        server = cast(Any, type("Server", (), {"port": port}))
+        async with tabs.tabs(server, ["x=y"]) as audience:
+            await audience.until_told(15)
+            assert app.inside == 1

@@ -1,0 +1,196 @@
+"""Each answer that ``docs/openapi.yaml`` names, of each operation, given once, and just as documented.
+
+Not here: whatever else may be asked (``tests/test_openapi.py``).
+"""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple, cast
+
+import httpx
+import pytest
+import schemathesis
+from quart import Quart
+from schemathesis.checks import CHECKS, CheckFunction, load_all_checks
+
+from microblog_rt import files
+from microblog_rt.app import Parts
+from microblog_rt.errors import TooMany, Unavailable
+from microblog_rt.web import problems
+from tests.conftest import PASSWORD
+from tests.web.conftest import ORIGIN, Join
+
+documented = schemathesis.openapi.from_path(str(files.CHECKOUT / "docs" / "openapi.yaml"))
+OPERATIONS = {
+    f"{method.upper()} {path}": documented[path][method.upper()]
+    for path, methods in documented.raw_schema["paths"].items()
+    for method in methods
+    if method in ("get", "head", "post")
+}
+
+load_all_checks()
+CONFORMANCE = [
+    cast(CheckFunction, CHECKS.get_one(f"{each}_conformance"))
+    for each in ("status_code", "content_type", "response_headers", "response_schema")
+]
+
+
+class Ask(NamedTuple):
+    """How something is asked; as it comes, by a program that is signed in."""
+
+    status: int
+    signed_in: bool = True
+    accept: str = "application/json"
+    headers: dict[str, str] = {}
+    query: str = ""
+    form: dict[str, str] = {}
+    recipient: str = "susan"
+    trouble: type[Exception] | None = None
+
+
+class Broken(Exception):
+    """What nobody foresaw."""
+
+
+class Away(Unavailable):
+    """The database is."""
+
+
+class Often(TooMany):
+    def __init__(self) -> None:
+        super().__init__(7)
+
+
+def and_pages(asks: list[Ask]) -> list[Ask]:
+    """The same, and again by a browser."""
+    return asks + [ask._replace(accept="text/html") for ask in asks]
+
+
+ANYWHERE = and_pages([Ask(400, headers={"Host": "evil.example"}), Ask(500, trouble=Broken), Ask(503, trouble=Away)])
+FEED = [
+    *ANYWHERE,
+    Ask(200),
+    Ask(200, query="?since=0&wait=0.01&name=unread_message_count"),
+    Ask(400, query="?since=nan"),
+    Ask(401, signed_in=False),
+    Ask(401, query="?user=0"),
+    Ask(403, headers={"Origin": "https://evil.example"}),
+    Ask(429, trouble=Often),
+]
+CHANGES = ANYWHERE + and_pages(
+    [
+        Ask(403, headers={"Origin": "https://evil.example"}),
+        Ask(403, headers={"X-CSRFToken": "old"}),
+        Ask(413, headers={"X-CSRFToken": ""}, form={"message": "x" * 70_000}),
+    ]
+)
+ASKS = {
+    "GET /notifications": FEED,
+    "HEAD /notifications": FEED,
+    "POST /messages/read": [
+        *CHANGES,
+        Ask(200),
+        Ask(200, form={"up_to": "1.5"}),
+        Ask(303, accept="text/html"),
+        Ask(303, accept="text/html", signed_in=False),
+        Ask(400, form={"up_to": "x"}),
+        Ask(401, signed_in=False),
+    ],
+    "GET /send_message/{recipient}": [
+        *ANYWHERE,
+        Ask(200),
+        Ask(303, signed_in=False),
+        *and_pages([Ask(404, recipient="nobody")]),
+    ],
+    "POST /send_message/{recipient}": [
+        *CHANGES,
+        Ask(303, form={"message": "hello"}),
+        Ask(303, signed_in=False),
+        Ask(404, recipient="nobody"),
+        Ask(422, form={"message": " "}),
+        *and_pages([Ask(429, trouble=Often)]),
+    ],
+    "GET /auth/login": [*ANYWHERE, Ask(200, signed_in=False), Ask(302), Ask(302, query="?next=/messages")],
+    "POST /auth/login": [
+        *CHANGES,
+        Ask(303, form={"username": "susan", "password": PASSWORD}),
+        Ask(422, form={"username": "susan", "password": "wrong"}),
+        *and_pages([Ask(429, trouble=Often)]),
+    ],
+    "POST /auth/logout": [*CHANGES, Ask(303), Ask(303, signed_in=False)],
+    "GET /healthz": [Ask(200, headers={"Host": "any.example"})],
+    "GET /readyz": [Ask(200, headers={"Host": "any.example"}), Ask(503, signed_in=False, trouble=Away)],
+}
+
+
+class Program:
+    """Asks the application in process, and with a new session each time: some of what it asks ends one."""
+
+    def __init__(self, app: Quart, house: Parts, cookies: dict[str, str], token: str) -> None:
+        self._app = app
+        self._house = house
+        self._cookies = cookies
+        self._token = token
+        self._transport = httpx.ASGITransport(app=cast(Any, app))
+
+    async def answer(self, label: str, ask: Ask) -> httpx.Response:
+        method, path = label.format(recipient=ask.recipient).split(" ")
+        cookies = self._cookies | (await self._session() if ask.signed_in else {})
+        own = {"X-CSRFToken": self._token, "Accept": ask.accept, "Origin": ORIGIN}
+        client = httpx.AsyncClient(transport=self._transport, base_url=ORIGIN, cookies=cookies)
+        async with client, trouble(self._house, ask.trouble):
+            return await client.request(method, path + ask.query, data=ask.form or None, headers=own | ask.headers)
+
+    async def _session(self) -> dict[str, str]:
+        user = await self._house.accounts.find("susan")
+        assert user is not None
+        token = await self._house.accounts.start_session(user, remembered=True)
+        return {"microblog_session": self._app.extensions["visitors"].dump_token(f"{user.id}.{token}", self._app)}
+
+
+@asynccontextmanager
+async def trouble(house: Parts, kind: type[Exception] | None) -> AsyncIterator[None]:
+    """While the block lasts, the database answers with that."""
+    with pytest.MonkeyPatch.context() as patch:
+        if kind is not None:
+
+            def fails(*_: object) -> None:
+                raise kind
+
+            for each in ("transaction", "reading", "statement"):
+                patch.setattr(house.storage, each, fails)
+        yield
+
+
+@pytest.fixture
+async def program(app: Quart, house: Parts, join: Join) -> Program:
+    browser = await join("susan")
+    await house.messages.send_message(1, 1, "something to be told")
+    token = await browser.token()
+    (form,) = [each for each in browser.client.cookie_jar or [] if each.name == "microblog_form"]
+    return Program(app, house, {form.name: str(form.value)}, token)
+
+
+@pytest.mark.parametrize("label", OPERATIONS)
+async def test_each_documented_answer_is_given(label: str, program: Program) -> None:
+    told = set()
+    for ask in ASKS[label]:
+        answer = await program.answer(label, ask)
+        assert answer.status_code == ask.status, (ask, answer.text)
+        case = OPERATIONS[label].Case(path_parameters={"recipient": ask.recipient})
+        case.validate_response(answer, checks=CONFORMANCE)
+        told.add(str(ask.status))
+    assert told == set(OPERATIONS[label].responses.status_codes)
+
+
+def test_the_codes_for_programs_are_those_of_the_document() -> None:
+    codes = documented.raw_schema["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]
+    assert set(codes) == set(problems.ANSWERS) | set(problems.CODES.values())
+    assert codes == sorted(codes)
+
+
+def test_the_document_names_the_limits_that_there_are(app: Quart) -> None:
+    text = (files.CHECKOUT / "docs" / "openapi.yaml").read_text()
+    assert re.findall(r"More than (\d+) KiB", text) == ["64"] * 4
+    assert app.config["MAX_CONTENT_LENGTH"] == 64 * 1024

@@ -1,0 +1,205 @@
+"""The gate alone: whom a request counts for, and by which names this server may be called."""
+
+import logging
+from typing import Any
+
+import pytest
+
+from microblog_rt.errors import BadRequest
+from microblog_rt.settings import Settings
+from microblog_rt.web.gate import Gate
+
+PROXY = "10.0.0.1"
+
+
+def scope(*headers: tuple[str, str], client: str | None = PROXY, server: str | None = "10.0.0.2") -> Any:
+    return {
+        "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in headers],
+        "client": client and (client, 1234),
+        "server": server and (server, 8000),
+    }
+
+
+def address(hops: int, *forwarded: str, client: str | None = PROXY) -> str:
+    return Gate(Settings(trusted_hops=hops)).address(
+        scope(*(("X-Forwarded-For", each) for each in forwarded), client=client)
+    )
+
+
+# Whom a request counts for
+
+
+@pytest.mark.parametrize(
+    ("hops", "forwarded", "counted"),
+    [
+        (0, [], PROXY),
+        (0, ["192.0.2.1"], PROXY),
+        (0, ["192.0.2.1, 192.0.2.2"], PROXY),
+        (1, ["192.0.2.1"], "192.0.2.1"),
+        (1, ["198.51.100.9, 192.0.2.1"], "192.0.2.1"),
+        (1, ["198.51.100.9", "192.0.2.1"], "192.0.2.1"),
+        (1, ["198.51.100.9, 192.0.2.1", "192.0.2.2"], "192.0.2.2"),
+        (2, ["198.51.100.9, 192.0.2.1, 192.0.2.2"], "192.0.2.1"),
+        (2, ["198.51.100.9", "192.0.2.1", "192.0.2.2"], "192.0.2.1"),
+        (2, ["198.51.100.9, 192.0.2.1", "192.0.2.2"], "192.0.2.1"),
+        (1, ["  192.0.2.1\t"], "192.0.2.1"),
+    ],
+)
+def test_as_many_from_the_right_are_believed_as_there_are_proxies(
+    hops: int, forwarded: list[str], counted: str
+) -> None:
+    assert address(hops, *forwarded) == counted
+
+
+@pytest.mark.parametrize("hops", [1, 2, 9])
+def test_where_a_proxy_said_nothing_its_own_address_counts(hops: int) -> None:
+    assert address(hops) == PROXY
+    assert address(2, "192.0.2.1") == PROXY
+
+
+GARBAGE = [
+    "",
+    ",",
+    "unknown",
+    "_hidden",
+    "192.0.2.1:80",
+    "192.0.2",
+    "192.0.2.256",
+    "evil.example",
+    "[::1]",
+    "1",
+    "\xff",
+    "é" * 99,
+]
+
+
+@pytest.mark.parametrize("garbage", GARBAGE)
+def test_garbage_counts_for_the_proxy_that_passed_it_on(garbage: str) -> None:
+    assert address(1, garbage) == PROXY
+    assert address(1, f"192.0.2.1, {garbage}") == PROXY
+    assert address(1, f"{garbage}, 192.0.2.1") == "192.0.2.1"
+
+
+@pytest.mark.parametrize(
+    ("client", "counted"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("::FFFF:C000:0201", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:DB8:1:2:ffff:ffff:ffff:ffff", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::1", "::/64"),
+        (None, ""),
+        ("/run/microblog.sock", ""),
+    ],
+)
+def test_a_home_counts_once_however_an_address_is_written(client: str | None, counted: str) -> None:
+    """A provider gives a home the last 64 bits of an IPv6 address; an IPv4 one is the same through either socket."""
+    assert address(0, client=client) == counted
+    if counted:
+        assert address(1, str(client)) == counted
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-IP"])
+def test_a_proxy_that_is_not_believed_is_warned_of_once(caplog: pytest.LogCaptureFixture, header: str) -> None:
+    gate = Gate(Settings())
+    gate.address(scope())
+    assert caplog.records == []
+    for _ in range(3):
+        gate.address(scope((header, "192.0.2.1")))
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "MICROBLOG_TRUSTED_HOPS" in record.getMessage()
+    assert "192.0.2.1" not in record.getMessage()
+
+
+def test_a_proxy_that_is_believed_is_not_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    Gate(Settings(trusted_hops=1)).address(scope(("X-Forwarded-For", "192.0.2.1")))
+    assert caplog.records == []
+
+
+# By which names
+
+
+def answers_to(host: str, *, server: str | None = "10.0.0.2", **settings: Any) -> bool:
+    try:
+        Gate(Settings(**settings)).check_host(scope(("Host", host), server=server))
+    except BadRequest:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST", "localhost:8000", "127.0.0.1", "127.0.0.1:1", "[::1]", "[::1]:8000"]
+)
+def test_loopback_is_always_ours(host: str) -> None:
+    assert answers_to(host)
+
+
+@pytest.mark.parametrize("port", ["", ":8000"])
+def test_the_address_that_was_connected_to_is_ours(port: str) -> None:
+    assert answers_to(f"10.0.0.2{port}")
+    assert answers_to(f"[2001:db8::2]{port}", server="2001:db8::2")
+    assert not answers_to(f"10.0.0.3{port}")
+
+
+@pytest.mark.parametrize("port", ["", ":8000"])
+def test_the_name_that_was_bound_is_ours(port: str) -> None:
+    assert answers_to(f"intranet{port}", bind_host="Intranet")
+    assert answers_to(f"INTRANET.example{port}", bind_host="intranet.example")
+    assert not answers_to(f"intranet.example{port}", bind_host="intranet")
+
+
+FOREIGN = [
+    "",
+    ":8000",
+    "evil.example",
+    "localhost.",
+    "localhost.evil.example",
+    "evil@localhost",
+    "localhost:8000@evil.example",
+    "localhost,evil.example",
+    "localhost:8000,evil.example",
+    "localhost evil.example",
+    "localhost/evil.example",
+    "localhost?",
+    "localhost#",
+    "localhost:port",
+    "localhost:8000:1",
+    "localhost:123456",
+    "localhost\\evil.example",
+    "[::1",
+    "::1",
+    "[localhost]",
+    "[::1]evil.example",
+    "loc\xe4lhost",
+]
+
+
+@pytest.mark.parametrize("host", FOREIGN)
+def test_every_other_name_is_foreign(host: str) -> None:
+    assert not answers_to(host)
+    assert not answers_to(host, server=None)
+    assert not answers_to(host, public_url="https://microblog.example")
+
+
+def test_with_a_public_url_only_its_host_is_ours() -> None:
+    for host in ("microblog.example", "MICROBLOG.example", "microblog.example:443"):
+        assert answers_to(host, public_url="https://microblog.example")
+    for host in ("localhost", "127.0.0.1", "10.0.0.2", "intranet", "microblog.example:8000"):
+        assert not answers_to(host, public_url="https://microblog.example", bind_host="intranet")
+
+
+def test_a_public_url_with_a_port_wants_it() -> None:
+    url = "https://microblog.example:8443"
+    assert answers_to("microblog.example:8443", public_url=url)
+    for host in ("microblog.example", "microblog.example:443", "microblog.example:8000"):
+        assert not answers_to(host, public_url=url)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_there_is_exactly_one_name(count: int) -> None:
+    with pytest.raises(BadRequest):
+        Gate(Settings()).check_host(scope(*[("Host", "localhost")] * count))

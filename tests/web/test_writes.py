@@ -1,0 +1,210 @@
+"""What changes something, and what does not: every route, over http and behind https, by dumps of all tables.
+
+Routes are found, not listed: a new one is tested by itself. Not here: which Origins and Hosts
+(``tests/test_origins.py``, ``test_public_url.py``).
+"""
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import pytest
+from quart import Quart, Response
+
+from microblog_rt.app import Parts
+from microblog_rt.settings import Settings
+from tests.conftest import PASSWORD
+from tests.web.conftest import field, text
+
+Dump = dict[str, list[dict[str, Any]]]
+
+HTTP, HTTPS = "http://localhost", "https://microblog.example"
+SAFE = ("GET", "HEAD", "OPTIONS")
+
+
+@pytest.fixture(params=[HTTP, HTTPS])
+def origin(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def settings(settings: Settings, origin: str) -> Settings:
+    return replace(settings, public_url=origin if origin == HTTPS else None, register_limit=None)
+
+
+def dump(settings: Settings) -> Dump:
+    """Every row of every table."""
+    with closing(sqlite3.connect(str(settings.sqlite_file))) as database:
+        database.row_factory = sqlite3.Row
+        tables = [row["name"] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return {table: [dict(row) for row in database.execute(f'SELECT * FROM "{table}"')] for table in tables}
+
+
+class Route(NamedTuple):
+    endpoint: str
+    path: str
+
+
+def routes(app: Quart, method: str, name: str) -> list[Route]:
+    """Every route that takes ``method``, with ``name`` wherever it wants somebody."""
+    addresses = app.url_map.bind("localhost")
+    return [
+        Route(rule.endpoint, addresses.build(rule.endpoint, {each: PARTS.get(each, name) for each in rule.arguments}))
+        for rule in app.url_map.iter_rules()
+        if method in (rule.methods or ())
+    ]
+
+
+PARTS = {"filename": "rt/main.js"}
+
+
+@dataclass
+class Browser:
+    """Somebody's cookies and token, sent as they are: nothing that an answer sets is kept."""
+
+    app: Quart
+    origin: str
+    cookies: dict[str, str]
+    token: str = ""
+
+    async def ask(self, method: str, path: str, headers: dict[str, str], form: dict[str, str]) -> Response:
+        scheme, _, host = self.origin.partition("://")
+        own = {"Host": host, "Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
+        body: dict[str, Any] = {"form": form} if method == "POST" else {}
+        client = self.app.test_client(use_cookies=False)
+        return await client.open(path, method=method, headers=own | headers, scheme=scheme, **body)
+
+    async def get(self, path: str) -> Response:
+        return await self.ask("GET", path, {}, {})
+
+    async def take_token(self, path: str) -> None:
+        """Of the form at ``path``, and the cookie that goes with it."""
+        answer = await self.get(path)
+        name = self.app.config["SESSION_COOKIE_NAME"]
+        found = re.search(rf"{name}=([^;]+)", answer.headers["Set-Cookie"])
+        assert found
+        self.cookies[name] = found[1]
+        self.token = field(await text(answer), "csrf_token")
+
+
+async def signed_in(app: Quart, house: Parts, origin: str, name: str) -> Browser:
+    """The browser of that user, who is made where there is none."""
+    accounts = house.accounts
+    user = await accounts.find(name) or await accounts.register(name, PASSWORD)
+    visitors = app.extensions["visitors"]
+    token = await accounts.start_session(user, remembered=True)
+    browser = Browser(app, origin, {visitors.cookie_name: visitors.dump_token(f"{user.id}.{token}", app)})
+    await browser.take_token(f"/send_message/{name}")
+    return browser
+
+
+def fields(route: Route, name: str) -> dict[str, str]:
+    """What makes a change, sent to that route; more than any one of them asks for."""
+    new = "a new one of mine" if "change" in route.endpoint else PASSWORD
+    who = f"new-{name}" if route.endpoint == "auth.register" else name
+    return {"username": who, "message": "hello", "old_password": PASSWORD, "password": new, "password2": new}
+
+
+def refusals(browser: Browser, other: Browser) -> Iterator[tuple[str, Browser, dict[str, str], str | None]]:
+    """Each a way in which somebody else may send it: what it is, the cookies, the headers, the token."""
+    good = {"Origin": browser.origin}
+    yield "without a token", browser, good, None
+    yield "with an empty token", browser, good, ""
+    yield "with a made-up token", browser, good, "x" * 32
+    yield "with another browser's token", browser, good, other.token
+    yield "with another browser's in the header", browser, {**good, "X-CSRFToken": other.token}, None
+    form_alone = {name: value for name, value in browser.cookies.items() if "session" in name}
+    yield "without the token's cookie", replace(browser, cookies=form_alone), good, browser.token
+    for origin in ("https://evil.example", "null", "", *{HTTP, HTTPS} - {browser.origin}, f"{browser.origin}:8000"):
+        yield f"from {origin!r}", browser, {"Origin": origin}, browser.token
+    yield "from nowhere", browser, {}, browser.token
+    yield "with a referrer of ours alone", browser, {"Referer": f"{browser.origin}/messages"}, browser.token
+    for site in ("cross-site", "same-site"):
+        yield f"{site}, says the browser", browser, {**good, "Sec-Fetch-Site": site}, browser.token
+        yield f"{site}, from nowhere", browser, {"Sec-Fetch-Site": site}, browser.token
+
+
+NO_CHANGE_KNOWN = {"auth.end_session"}  # of which session, only its own page tells
+
+
+async def test_nothing_changes_but_by_our_own_page(app: Quart, house: Parts, settings: Settings, origin: str) -> None:
+    other = await signed_in(app, house, origin, "mallory")
+    found = routes(app, "POST", "susan")
+    assert len(found) >= 5
+    for number, route in enumerate(found):
+        name = f"susan{number}"
+        browser = await signed_in(app, house, origin, name)
+        await house.messages.send_message(1, number + 2, "something to be read")
+        path, form = route.path.replace("susan", name), fields(route, name)
+        before = dump(settings)
+        for why, sender, headers, token in refusals(browser, other):
+            sent = form if token is None else {**form, "csrf_token": token}
+            answer = await sender.ask("POST", path, headers, sent)
+            assert answer.status_code == 403, (route, why)
+            assert dump(settings) == before, (route, why)
+        answer = await browser.ask("POST", path, {"Origin": origin}, {**form, "csrf_token": browser.token})
+        assert answer.status_code == 303, (route, "the precondition", await text(answer))
+        assert (dump(settings) != before) is (route.endpoint not in NO_CHANGE_KNOWN), (route, "the precondition")
+
+
+@pytest.mark.parametrize("method", ["DELETE", "PATCH", "PUT"])
+async def test_no_other_method_changes_anything(
+    app: Quart, house: Parts, settings: Settings, origin: str, method: str
+) -> None:
+    browser = await signed_in(app, house, origin, "susan")
+    before = dump(settings)
+    for route in routes(app, "GET", "susan") + routes(app, "POST", "susan"):
+        headers = {"Origin": origin, "X-CSRFToken": browser.token}
+        assert (await browser.ask(method, route.path, headers, {})).status_code == 405, route
+        assert (await browser.ask(method, route.path, {}, {})).status_code == 403, route
+    assert dump(settings) == before
+
+
+async def walk(app: Quart, browser: Browser, method: str) -> None:
+    """Ask every route there is, and the feed."""
+    feed = Route("feed", "/notifications?wait=0.01")
+    for route in [*routes(app, method, "susan"), feed]:
+        if not (method == "OPTIONS" and route is feed):
+            answer = await browser.ask(method, route.path, {}, {})
+            assert answer.status_code < 400, (route, method, "the precondition")
+            assert "/auth/login" not in answer.headers.get("Location", ""), (route, method, "the precondition")
+
+
+@pytest.mark.parametrize("method", SAFE)
+async def test_no_question_changes_anything(
+    app: Quart, house: Parts, settings: Settings, origin: str, method: str
+) -> None:
+    browser = await signed_in(app, house, origin, "susan")
+    await house.messages.send_message(1, 1, "something to be read")
+    before = dump(settings)
+    assert len(before["session"]) == 1
+    await walk(app, browser, method)
+    assert dump(settings) == before
+
+
+async def test_a_question_notes_that_a_session_is_used_and_only_that_and_once(
+    app: Quart, house: Parts, settings: Settings, origin: str
+) -> None:
+    browser = await signed_in(app, house, origin, "susan")
+    make_it_two_minutes_ago(settings)
+    before = dump(settings)
+    await browser.get("/messages")
+    noted = dump(settings)
+    assert noted["session"] != before["session"]
+    assert without_use(noted) == without_use(before)
+    await walk(app, browser, "GET")
+    assert dump(settings) == noted
+
+
+def make_it_two_minutes_ago(settings: Settings) -> None:
+    with closing(sqlite3.connect(str(settings.sqlite_file))) as database, database:
+        database.execute("UPDATE session SET last_used = last_used - 120000000")
+
+
+def without_use(dumped: Dump) -> Dump:
+    """All of it but when sessions were used, and until when they last."""
+    sessions = [row | {"last_used": None, "expires": None} for row in dumped["session"]]
+    return dumped | {"session": sessions}
