@@ -14,7 +14,7 @@ from microblog_rt.bus import Bus, Gap, connect
 from microblog_rt.protocol import Notice, Wake
 from tests.clients import DEADLINE
 
-AT_ONCE = 0.05  # seconds
+AT_ONCE = 0.09  # seconds
 GAP = "gap"
 
 NONE_OF_OURS = [

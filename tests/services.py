@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 
 REDIS = shutil.which("redis-server")
+# It ends with the tests, even where those are killed.
+BOUND = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
 OPTIONS = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
 
 
@@ -20,7 +22,7 @@ class Redis:
         assert REDIS, "these tests want a Redis: apt-get install redis-server"
         self.port = _port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._command = [REDIS, "--port", str(self.port), "--dir", str(folder), *OPTIONS, *options]
+        self._command = [*BOUND, REDIS, "--port", str(self.port), "--dir", str(folder), *OPTIONS, *options]
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:

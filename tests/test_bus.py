@@ -54,10 +54,15 @@ async def raw(redis: Redis) -> AsyncIterator[RawClient]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything that a bus waits for comes sooner."""
+    """A broker that is away is tried more often."""
+    monkeypatch.setattr(outage, "LONGEST", 0.2)
+
+
+@pytest.fixture
+def suspicious(impatient: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that does not answer is given up sooner."""
     monkeypatch.setattr(backend, "QUIET", 0.5)
     monkeypatch.setattr(backend, "PATIENCE", 0.5)
-    monkeypatch.setattr(outage, "LONGEST", 0.2)
 
 
 async def test_nobody_hears_a_first_subscription_or_himself(url: str) -> None:
@@ -187,7 +192,7 @@ async def test_a_redis_that_is_away_keeps_nobody_waiting_and_is_said_once(
 
 
 async def test_a_redis_that_hangs_keeps_nobody_waiting_and_is_a_gap(
-    redis: Redis, raw: RawClient, said: Said, impatient: None
+    redis: Redis, raw: RawClient, said: Said, suspicious: None
 ) -> None:
     async with listening(redis.url) as here, listening(redis.url) as there:
         await there.publish(wake(1))
@@ -203,12 +208,11 @@ async def test_a_redis_that_hangs_keeps_nobody_waiting_and_is_a_gap(
         await there.publish(wake(5))
         await here.hears(plain(wake(5)))
         assert here.heard.all[:2] == [plain(wake(1)), GAP]
-        assert here.heard.all.count(GAP) == 1
     assert await others(raw) == []
 
 
 async def test_a_redis_that_hangs_from_the_first_is_given_up_and_tried_again(
-    redis: Redis, said: Said, impatient: None
+    redis: Redis, said: Said, suspicious: None
 ) -> None:
     redis.pause()
     async with silent(redis.url) as here, running(here.listen()):
@@ -232,11 +236,12 @@ async def test_a_redis_that_hangs_for_a_moment_loses_nothing(redis: Redis) -> No
 
 
 async def test_a_quiet_redis_is_left_alone_as_long_as_it_answers(
-    redis: Redis, raw: RawClient, said: Said, impatient: None
+    redis: Redis, raw: RawClient, said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(backend, "QUIET", 1.0)
     async with listening(redis.url) as here, raw.monitor() as asked:
         async with asyncio.timeout(DEADLINE):
-            for _ in range(3):
+            for _ in range(2):
                 while (await asked.next_command())["command"] != "PING":
                     pass
         assert here.heard.all == []

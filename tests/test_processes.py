@@ -21,9 +21,9 @@ from microblog_rt.hub import Hub
 from microblog_rt.models import User
 from microblog_rt.protocol import UNREAD_MESSAGE_COUNT, Wake
 from microblog_rt.settings import Settings
+from tests import living
 from tests.buses import Said, noting, others, running, wake
 from tests.clients import DEADLINE, Client, signed_in
-from tests.living import COMMAND
 from tests.services import Redis
 
 PASSWORD = "correct horse"
@@ -213,12 +213,12 @@ async def test_a_new_password_on_the_command_line_ends_a_stream_in_a_server(
     environ = {"MICROBLOG_DATABASE_URL": shared.database_url, "MICROBLOG_BUS_URL": shared.bus_url}
     ended = await asyncio.to_thread(
         subprocess.run,
-        [*COMMAND, "user", "password", "susan"],
+        [*living.COMMAND, "user", "password", "susan"],
         input="another password\n",
         env={**os.environ, **environ},
         capture_output=True,
         text=True,
-        timeout=DEADLINE,
+        timeout=living.DEADLINE,
     )
     assert (ended.returncode, ended.stderr) == (0, "")
     assert isinstance(await tab.refused(), SignedOut)
