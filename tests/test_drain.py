@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -94,6 +95,15 @@ def test_a_held_question_is_answered(server: Server, bob: Person) -> None:
         httpx.get(f"{server.url}/healthz")
         assert server.stop() == 0
         assert (held.result(DEADLINE).status_code, held.result().json()) == (200, [])
+
+
+def test_a_request_that_never_comes_to_an_end_delays_a_stop_by_little(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port)) as slow:
+        slow.sendall(b"POST /auth/login HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99\r\n\r\nx")
+        httpx.get(f"{server.url}/healthz")
+        start = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - start < 5
 
 
 async def test_a_second_signal_ends_it_now(server: Server, bob: Person) -> None:

@@ -347,7 +347,7 @@ async def test_a_closing_process_ends_streams_and_answers_held_questions(
     held = asyncio.create_task(parts.feed.hold(reader, 0, (), 30))
     while sum(len(some) for some in parts.hub._listeners.values()) < 2:
         await asyncio.sleep(0)
-    parts.hub.refuse_newcomers(7)
+    parts.hub.refuse_newcomers(lambda: 7.0)
     for listener in parts.hub.everybody():
         listener.close(3.5)
     refused = await tab.refused()

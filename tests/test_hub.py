@@ -227,7 +227,7 @@ def test_who_has_left_is_forgotten() -> None:
 def test_a_closing_hub_tells_those_who_listen_and_those_who_come() -> None:
     hub = Hub()
     with hub.listen(1) as before:
-        hub.refuse_newcomers(3)
+        hub.refuse_newcomers(lambda: 3.0)
         before.close(2)
         assert before.closing
         assert not hub.emptied.is_set()

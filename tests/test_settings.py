@@ -90,7 +90,7 @@ BAD = [
     ("DRAIN", "long"),
     ("SESSION_IDLE", "14"),
     ("SESSION_IDLE", "0days"),
-    ("SESSION_IDLE", "79seconds"),
+    ("SESSION_IDLE", "119seconds"),
     ("SESSION_LIFETIME", "99999days"),
     ("SESSION_LIFETIME", ""),
 ]

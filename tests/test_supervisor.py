@@ -137,6 +137,26 @@ async def test_ctrl_c_drains_all_workers(tmp_path: Path, redis: Redis) -> None:
         bob.close()
 
 
+async def test_a_signal_to_every_process_is_no_second_one(tmp_path: Path, redis: Redis) -> None:
+    """As systemd stops a service: all of its processes are signalled, and the supervisor passes its own on as well."""
+    environ = {"MICROBLOG_BUS_URL": redis.url, "MICROBLOG_DRAIN": "2"}
+    with Server(tmp_path, "--workers", "2", environ=environ) as server:
+        bob = server.person("bob")
+        tabs = [await socket_to(bob) for _ in range(12)]
+        start = time.monotonic()
+        workers = server.workers()
+        server.signal(signal.SIGTERM)
+        until(lambda: httpx.get(f"{server.url}/readyz").status_code == 503)
+        for pid in workers:
+            os.kill(pid, signal.SIGTERM)
+        ends = [await closed(tab) for tab in tabs]
+        assert await asyncio.to_thread(server.ended) == 0
+        assert time.monotonic() - start > 1
+        # Nobody is sent back to a sibling that drains still.
+        assert all(end.rcvd and int(end.rcvd.reason) >= 2000 for end in ends)
+        bob.close()
+
+
 async def test_a_second_signal_reaches_the_workers_too(tmp_path: Path, redis: Redis) -> None:
     environ = {"MICROBLOG_BUS_URL": redis.url, "MICROBLOG_DRAIN": "600"}
     with Server(tmp_path, "--workers", "2", environ=environ) as server:
@@ -171,6 +191,38 @@ def test_workers_that_cannot_start_are_not_tried_for_ever() -> None:
     result = subprocess.run([sys.executable, "-c", BROKEN], capture_output=True, text=True, timeout=DEADLINE)
     assert (result.returncode, result.stdout) == (1, "")
     assert "broken on purpose" in result.stderr
+
+
+FOREIGN = """
+import os, signal, sys, time
+from microblog_rt.server.supervisor import Supervisor
+
+if not os.fork():
+    time.sleep(0.2)
+    os._exit(7)
+
+def work(ready):
+    class Stop:
+        def when_readable(self, descriptor): pass
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    ready(Stop())
+    time.sleep(60)
+
+class Watching(Supervisor):
+    def _reap(self):
+        super()._reap()
+        if time.monotonic() > begun + 0.2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+begun = time.monotonic()
+sys.exit(Watching(work, 2, 5.0).run(lambda: None))
+"""
+
+
+def test_the_end_of_somebody_elses_child_is_no_business_of_a_supervisor() -> None:
+    """Process 1 of a container inherits every orphan there."""
+    result = subprocess.run([sys.executable, "-c", FOREIGN], capture_output=True, text=True, timeout=DEADLINE)
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 STUBBORN = """

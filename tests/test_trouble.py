@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event
+from sqlalchemy.exc import IntegrityError
 
 from microblog_rt.app import Parts
 from microblog_rt.errors import Unavailable
@@ -91,3 +92,31 @@ async def test_a_cancelled_read_gives_its_connection_back(parts: Parts, susan: U
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
     assert await asyncio.gather(*(parts.feed.page(reader, 0) for _ in range(20))) == [[]] * 20
+
+
+async def test_a_locked_database_keeps_no_reader_waiting(
+    parts: Parts, settings: Settings, susan: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 5.0)
+    reader = await signed_in(parts, susan)
+    await parts.messages.send_message(susan.id, susan.id, "hello")
+    later = clock.now() + 61_000_000
+    monkeypatch.setattr(clock, "now", lambda: later)
+    loop = asyncio.get_running_loop()
+    with locked(settings):
+        start = loop.time()
+        assert [len(await parts.feed.page(reader, 0)) for _ in range(5)] == [1] * 5
+        assert loop.time() - start < 1
+
+
+async def test_what_people_write_is_not_in_the_log_of_an_error(
+    parts: Parts, susan: User, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with parts.storage.transaction() as tx:
+        await tx.exec_driver_sql(
+            "CREATE TRIGGER fails BEFORE INSERT ON message BEGIN SELECT RAISE(FAIL, 'broken'); END"
+        )
+    with pytest.raises(IntegrityError) as failed:
+        await parts.messages.send_message(susan.id, susan.id, "between us alone")
+    assert "broken" in str(failed.value)
+    assert "between us alone" not in str(failed.value)

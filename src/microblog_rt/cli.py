@@ -61,7 +61,8 @@ def serve(bind: str, workers: int, with_demo: bool) -> None:
         def work(ready: server.Announce) -> None:
             application = app.create_app(chosen)
             hub = application.extensions["parts"].hub
-            asyncio.run(server.serve(application, hub, socket, chosen.drain, ready))
+            serving = server.serve(application, hub, socket, chosen.drain, ready, supervised=workers > 1)
+            asyncio.run(serving)
 
         def announce(*_: object) -> None:
             click.echo("\n".join(said))

@@ -6,7 +6,7 @@ the database (``feed.py``) and word from other processes (``bus/``).
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from microblog_rt.errors import Draining
@@ -118,14 +118,14 @@ class Hub:
     def __init__(self) -> None:
         self._listeners: dict[int, set[Listener]] = {}
         self.closing = False
-        self._back_in = 0.0
+        self._back_in: Callable[[], float] = float
         self.emptied = asyncio.Event()
 
     @contextmanager
     def listen(self, user_id: int) -> Iterator[Listener]:
         """Listen to what concerns ``user_id`` until the block is left. Listen first, read second."""
         listener = Listener(user_id)
-        listener.closing, listener.back_in = self.closing, self._back_in
+        listener.closing, listener.back_in = self.closing, self._back_in()
         mine = self._listeners.setdefault(user_id, set())
         mine.add(listener)
         try:
@@ -147,8 +147,8 @@ class Hub:
         for listener in self.everybody():
             listener.distrust()
 
-    def refuse_newcomers(self, back_in: float) -> None:
-        """This process is going away: from now on nobody may begin to listen; they may try again in ``back_in``."""
+    def refuse_newcomers(self, back_in: Callable[[], float]) -> None:
+        """This process is going away: nobody may begin to listen any more; ``back_in`` says when to try again."""
         self.closing = True
         self._back_in = back_in
         self._note_if_empty()
@@ -156,7 +156,7 @@ class Hub:
     def check_open(self) -> None:
         """Raise Draining where nobody may begin to listen any more."""
         if self.closing:
-            raise Draining(self._back_in)
+            raise Draining(self._back_in())
 
     def everybody(self) -> list[Listener]:
         """All who listen now."""

@@ -19,7 +19,7 @@ SQLITE = "sqlite+aiosqlite://"
 MEMORY = "memory://"
 SECRET_KEY_LENGTH = 16
 DAY = 86400
-HEARTBEATS_IDLE = 4
+HEARTBEATS_IDLE, SHORTEST_IDLE = 4, 120
 
 
 class Limit(NamedTuple):
@@ -63,9 +63,9 @@ class Settings:
                 except ValueError as error:
                     raise Misconfigured(f"{variable}: {error}") from None
         settings = cls(**chosen)
-        # Streams note their use with heartbeats.
-        if settings.session_idle < HEARTBEATS_IDLE * settings.heartbeat:
-            raise Misconfigured(f"{PREFIX}SESSION_IDLE: wants {HEARTBEATS_IDLE} times {PREFIX}HEARTBEAT at least")
+        # Streams note their use with heartbeats, held questions when they are over.
+        if settings.session_idle < max(HEARTBEATS_IDLE * settings.heartbeat, SHORTEST_IDLE):
+            raise Misconfigured(f"{PREFIX}SESSION_IDLE: wants 2 minutes, and 4 times {PREFIX}HEARTBEAT, at least")
         return settings
 
     @property

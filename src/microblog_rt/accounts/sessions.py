@@ -4,10 +4,13 @@ Every read looks the session up again, so one that has ended is of no use anywhe
 is right (``Accounts``), cookies (``web/visitors.py``), SQL (``storage/accounts.py``).
 """
 
+import asyncio
 import hashlib
+import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from types import NoneType
 from typing import NamedTuple
 
 from microblog_rt.errors import N_, Invalid, Unavailable
@@ -19,11 +22,15 @@ from microblog_rt.storage import Storage, Transaction, clock
 from microblog_rt.storage import accounts as rows
 from microblog_rt.storage.accounts import Visit
 
+log = logging.getLogger(__name__)
+
 WRONG_PASSWORD = N_("Wrong username or password.")
 DISABLED = N_("This account is disabled.")
 
 IDLE_UNLESS_REMEMBERED = timedelta(hours=12) // MICROSECOND
 USE_NOTED_EVERY = timedelta(minutes=1) // MICROSECOND
+NOTED_WITHIN = 0.1  # seconds; longer it goes on by itself
+NOTED_AGAIN = timedelta(seconds=5) // MICROSECOND  # after trouble
 
 
 class Reader(NamedTuple):
@@ -42,6 +49,7 @@ class Sessions:
         self.session_lifetime = settings.session_lifetime  # seconds
         self._lifetime = settings.session_lifetime * MICROSECONDS
         idle = settings.session_idle * MICROSECONDS
+        self._note_again = 0
         self._idle = {True: idle, False: min(idle, IDLE_UNLESS_REMEMBERED)}
 
     async def start_session(self, user: User, *, remembered: bool, device: str = "") -> str:
@@ -77,17 +85,19 @@ class Sessions:
     async def note_use(self, reader: Reader, last_used: int, every: int = USE_NOTED_EVERY) -> int:
         """Write down that a session is in use, once in ``every`` microseconds; when that was last done.
 
-        Four times in the idle time at least. Where the database cannot take it just now, the next use will: it is
-        no reason to refuse what is asked.
+        Four times in the idle time at least. Where the database cannot take it just now, a later use will: it is
+        no reason to refuse what is asked, nor to keep anybody waiting.
         """
         moment = clock.now()
-        if moment - last_used < min(every, self._idle[False] // 4):
+        if moment - last_used < min(every, self._idle[False] // 4) or moment < self._note_again:
             return last_used
-        try:
-            await self._storage.finish(self._note(reader.token_hash, moment))
-        except Unavailable:
-            return last_used
-        return moment
+        noting = self._storage.begin(self._note(reader.token_hash, moment))
+        await asyncio.wait({noting}, timeout=NOTED_WITHIN)
+        if noting.done() and not noting.exception():
+            return moment
+        self._note_again = moment + NOTED_AGAIN
+        noting.add_done_callback(_forgiven)
+        return last_used
 
     async def _note(self, hashed: str, moment: int) -> None:
         async with self._storage.transaction() as tx:
@@ -120,6 +130,11 @@ class Sessions:
             tick = await clock.tick(tx, user_id)
             await work(tx)
         await self._notifications.tell(Wake(user_id, tick.clock))
+
+
+def _forgiven(noting: asyncio.Task[None]) -> None:
+    if not noting.cancelled() and not isinstance(noting.exception(), (Unavailable, NoneType)):
+        log.error("a session's use was not noted", exc_info=noting.exception())
 
 
 def token_hash(token: str) -> str:

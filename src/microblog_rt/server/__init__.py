@@ -14,7 +14,6 @@ import gc
 import logging
 import os
 import resource
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from socket import socket
@@ -39,30 +38,37 @@ GARBAGE_THRESHOLDS = (50_000, 20, 100)
 DESCRIPTORS = 2**18
 
 
-async def serve(app: Any, hub: Hub, listening: socket, drain_seconds: float, announce: Announce) -> None:
+async def serve(
+    app: Any, hub: Hub, listening: socket, drain_seconds: float, announce: Announce, *, supervised: bool = False
+) -> None:
     """Serve ``app`` on a listening socket until SIGTERM or SIGINT; every tab is told before it ends.
 
-    ``announce`` is called once it serves, with what can stop it as well as a signal.
+    ``announce`` is called once it serves, with what can stop it as well as a signal. ``supervised``: others serve on
+    the same socket, and a supervisor passes on what it is told.
     """
     websocket.install()
     connection.install()
     _allow_descriptors()
     _collect_garbage_less()
-    stop = Stop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.ask)
+    stop, drained = Stop(), asyncio.Event()
+    stop.obey(supervised=supervised)
 
-    async def drained() -> None:
+    async def trigger() -> None:
         announce(stop)
         await stop.asked.wait()
-        await drain(hub, drain_seconds, stop.at_once)
+        await drain(hub, drain_seconds, stop.at_once, together=supervised)
+        drained.set()
 
     config = configuration()
     config.bind = [f"fd://{listening.detach()}"]
     # Hypercorn would cut with a traceback, and then wait for ever: the patience is ours.
     patience, config.graceful_timeout = config.graceful_timeout, float("inf")
-    serving = asyncio.create_task(hypercorn_serve(app, config, shutdown_trigger=drained))
-    await _ended(serving, stop, drain_seconds + PATIENCE + patience, patience)
+    serving = asyncio.create_task(hypercorn_serve(app, config, shutdown_trigger=trigger))
+    await _first_of(serving, drained, stop.at_once)
+    await asyncio.wait({serving}, timeout=patience)
+    if not serving.done():
+        _leave_behind()
+    await serving
 
 
 def supervise(work: Work, workers: int, drain_seconds: float, announce: Callable[[], None]) -> int:
@@ -76,20 +82,11 @@ def configuration(path: Path = files.HYPERCORN) -> Config:
     return Config.from_toml(path)
 
 
-async def _ended(serving: asyncio.Task[None], stop: Stop, patience: float, at_once: float) -> None:
-    await _first_of(serving, stop.asked, None)
-    await _first_of(serving, stop.at_once, patience)
-    if stop.at_once.is_set():
-        await asyncio.wait({serving}, timeout=at_once)
-    if not serving.done():
-        _leave_behind()
-    await serving
-
-
-async def _first_of(serving: asyncio.Task[None], event: asyncio.Event, patience: float | None) -> None:
-    happens = asyncio.create_task(event.wait())
-    await asyncio.wait({serving, happens}, return_when=asyncio.FIRST_COMPLETED, timeout=patience)
-    happens.cancel()
+async def _first_of(serving: asyncio.Task[None], *events: asyncio.Event) -> None:
+    happen = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait({serving, *happen}, return_when=asyncio.FIRST_COMPLETED)
+    for each in happen:
+        each.cancel()
 
 
 def _allow_descriptors() -> None:

@@ -68,14 +68,14 @@ class Connection(TCPServer):
             await self.protocol.handle(Closed())
 
     async def _read_data(self) -> None:
-        try:
-            while not self.reader.at_eof():
+        while not self.reader.at_eof():
+            try:
                 async with asyncio.timeout_at(self._deadline()):
                     data = await self.reader.read(MAX_RECV)
-                if not self._leaving:
-                    await self.protocol.handle(RawData(data))
-        except GONE:
-            pass
+            except GONE:
+                break
+            if not self._leaving:
+                await self.protocol.handle(RawData(data))
         self._leaving = True
         if self._heard_all is not None and not self._heard_all.done():
             self._heard_all.set_result(None)

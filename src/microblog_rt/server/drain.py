@@ -17,20 +17,21 @@ SCATTER = 2.0  # seconds, between those who leave together
 PATIENCE = 5.0  # seconds, for those who were told
 
 
-async def drain(hub: Hub, seconds: float, at_once: asyncio.Event) -> None:
+async def drain(hub: Hub, seconds: float, at_once: asyncio.Event, *, together: bool = False) -> None:
     """Close every listener, spread over ``seconds``, the last of them sooner once ``at_once`` is set.
 
     Each is told to come back after as long as the whole takes: they return as spread as they left, to whoever
-    is there then. Nobody may begin to listen meanwhile; everything else is served.
+    is there then. Nobody may begin to listen meanwhile; everything else is served. ``together`` with others on
+    the same socket, nobody is sent back before the last of those has ended.
     """
-    leaving = hub.everybody()
+    loop = asyncio.get_running_loop()
+    leaving, start = hub.everybody(), loop.time()
     pause = seconds / max(len(leaving), 1)
-    lasts = pause * max(len(leaving) - 1, 0)
-    hub.refuse_newcomers(lasts + _scatter())
+    lasts = seconds if together else pause * max(len(leaving) - 1, 0)
+    hub.refuse_newcomers(lambda: max(0.0, start + lasts - loop.time()) + _scatter())
     random.shuffle(leaving)
-    if lasts > 1:
+    if leaving and lasts > 1:
         log.info("%s tabs are told to go over %.0f seconds; another signal ends it now", len(leaving), lasts)
-    start = asyncio.get_running_loop().time()
     for number, listener in enumerate(leaving):
         await _until(start + number * pause, at_once)
         listener.close(lasts + _scatter())

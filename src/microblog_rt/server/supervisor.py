@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import NoReturn
 
-from microblog_rt.server.stop import Stop
+from microblog_rt.server.stop import HURRY, Stop
 
 log = logging.getLogger(__name__)
 
@@ -82,11 +82,15 @@ class Supervisor:
         self._ready += len(os.read(self._word[0], 4096))
 
     def _reap(self) -> None:
-        while self._started:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
             if not pid:
                 return
-            self._ended(pid, os.waitstatus_to_exitcode(status))
+            if pid in self._started:  # as the first process of a container it has others' children too
+                self._ended(pid, os.waitstatus_to_exitcode(status))
 
     def _ended(self, pid: int, status: int) -> None:
         started = self._started.pop(pid)
@@ -101,10 +105,10 @@ class Supervisor:
             self._due.append(started + SOONEST)
 
     def _stop(self) -> None:
-        """Pass the word on; each time it comes, for the second time means now."""
+        """Pass the word on; the second time it means now."""
         self._due = []
+        self._tell(signal.SIGTERM if self._stopping is None else HURRY)
         self._stopping = self._stopping or time.monotonic() + self._patience
-        self._tell(signal.SIGTERM)
 
     def _lose_patience(self) -> None:
         if self._stopping is not None and self._started and time.monotonic() >= self._stopping:
@@ -118,7 +122,7 @@ class Supervisor:
 
     def _fork(self) -> int:
         # Until the child has handlers of its own, a signal to stop waits.
-        before = set(signal.pthread_sigmask(signal.SIG_BLOCK, OURS))
+        before = set(signal.pthread_sigmask(signal.SIG_BLOCK, {*OURS, HURRY}))
         pid = os.fork()
         if not pid:
             self._be_a_worker(before)
@@ -128,10 +132,10 @@ class Supervisor:
     def _be_a_worker(self, before: set[int]) -> NoReturn:
         status = 1
         try:
-            os.setpgrp()  # Ctrl-C in a terminal is the supervisor's to hear
             signal.set_wakeup_fd(-1)
             for number in OURS:
                 signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the supervisor's to hear
             os.close(self._lifeline[1])
             self._work(lambda stop: self._report(stop, before))
             status = 0

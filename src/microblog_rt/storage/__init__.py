@@ -69,12 +69,16 @@ class Storage:
         async with self.statement() as connection:
             await connection.execute(NOTHING)
 
-    async def finish(self, work: Coroutine[Any, Any, T]) -> T:
-        """Await ``work``, which goes on to its end even where the caller is cancelled (a tab closed mid-request)."""
+    def begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        """Begin ``work``, whose end ``close`` waits for; the caller sees to what becomes of it."""
         task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        return await asyncio.shield(task)
+        return task
+
+    async def finish(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await ``work``, which goes on to its end even where the caller is cancelled (a tab closed mid-request)."""
+        return await asyncio.shield(self.begin(work))
 
     async def close(self) -> None:
         """Wait for what is still being written, then let go of every connection."""

@@ -30,6 +30,7 @@ def writer(url: str) -> AsyncEngine:
     engine = create_async_engine(
         url,
         async_creator=_creator(url),
+        hide_parameters=True,  # messages and hashes are nothing for a log
         pool_size=1,
         max_overflow=0,
         pool_timeout=WRITER_TIMEOUT,
@@ -43,6 +44,7 @@ def reader(url: str) -> AsyncEngine:
     engine = create_async_engine(
         url,
         async_creator=_creator(url),
+        hide_parameters=True,
         pool_size=READERS,
         max_overflow=0,
         pool_reset_on_return=None,

@@ -43,7 +43,8 @@ class Gate:
             self._warn_once(headers)
             return _counted(peer)
         added = [part.strip() for value in _values(headers, FORWARDED_FOR) for part in value.split(",")]
-        return _counted(added[-self._hops]) or _counted(peer) if len(added) >= self._hops else _counted(peer)
+        seen = added[-self._hops] if len(added) >= self._hops else ""
+        return _counted(_name(seen) or seen) or _counted(peer)
 
     def check_host(self, scope: Any) -> None:
         """Raise BadRequest unless the request names this server as one may: a foreign name is somebody's trick."""
@@ -63,7 +64,7 @@ class Gate:
             log.warning("a proxy forwards requests, and is not believed; if it is yours, set MICROBLOG_TRUSTED_HOPS")
 
 
-FOREIGN_HOST = N_("This server is not called that. Its operator sets its name with MICROBLOG_PUBLIC_URL.")
+FOREIGN_HOST = N_("This server is not called that. Its operator names it with --bind or MICROBLOG_PUBLIC_URL.")
 
 
 def _values(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> Sequence[str]:
