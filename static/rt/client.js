@@ -12,6 +12,7 @@ import { websocket } from "./websocket.js";
 const TRANSPORTS = { websocket, longpoll, poll };
 const GRACE = 1_000; // a page just rendered, or a quick reconnect, needs no poll
 const POLL_AGAIN = 5_000;
+const NEW_SESSION = 300; // for the cookie of a new session to arrive
 const USEFUL = 30_000;
 
 /**
@@ -121,6 +122,7 @@ export class Client {
   #heard(line, notifications, rest) {
     this.#choice.answered(line.name);
     if (line === this.#candidate) this.#take(line);
+    else this.#seek(false); // where the poll has answered for a session that ended, nobody is looking yet
     if (rest) this.#noPollUntil = this.#world.now() + rest;
     this.#page.right();
     this.#known.follow(notifications, line.since);
@@ -145,13 +147,20 @@ export class Client {
   }
 
   #ended(line, { status, wait }) {
-    if (status === 401) return this.#stop(() => this.#page.signedOut());
+    if (status === 401) return this.#signedOut(line);
     if (status === 403) return this.#stop(() => this.#page.gone());
     this.#release(line);
     if (wait) this.#quietUntil = this.#world.now() + wait;
     this.#seek(this.#judge(line, status, wait));
     this.#pollIn(this.#pollDelay(line));
     this.#planBetter();
+  }
+
+  /** A line's session has ended. The browser may have another by now (a new password gives one): the poll tells. */
+  #signedOut(line) {
+    if (line.name === "poll") return this.#stop(() => this.#page.signedOut());
+    this.#release(line);
+    this.#pollIn(NEW_SESSION);
   }
 
   #release(line) {

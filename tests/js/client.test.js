@@ -419,15 +419,29 @@ test("a page that slept through the four seconds does not hold it against the tr
 
 // What the server says
 
-test("4401 stops everything and shows signed out", async () => {
+test("4401 asks the poll, whose 401 stops everything and shows signed out", async () => {
   const { server, seen, clock, client } = await startedTab();
+  server.poll = { status: 401 };
   server.sockets[0].die(4401);
-  assert.equal(seen.events.at(-1), "signedOut");
+  await clock.pass(500);
+  assert.deepEqual([seen.events.at(-1), server.count("poll"), server.count("websocket")], ["signedOut", 1, 1]);
   const asked = server.asked.length;
   client.wake(true);
   client.start();
   await clock.pass(30 * MINUTE);
   assert.equal(server.asked.length, asked);
+});
+
+test("a socket whose session ended is followed by one of the session that the browser has by now", async () => {
+  const { server, seen, clock } = await startedTab();
+  server.sockets[0].die(4401);
+  server.publish(1);
+  await clock.pass(500);
+  assert.deepEqual([seen.badge, seen.events.includes("signedOut")], [1, false]);
+  await clock.pass(5_000);
+  assert.equal(server.sockets.length, 1);
+  server.publish(2);
+  assert.equal(seen.badge, 2);
 });
 
 test("4403 stops everything and shows the connection as lost", async () => {
@@ -451,9 +465,9 @@ for (const [status, event] of [[401, "signedOut"], [403, "gone"]]) {
     const storage = new Storage();
     const clock = new Clock();
     storage.setItem(KEY, JSON.stringify({ name: "longpoll", until: clock.now() + MINUTE }));
-    const { server, seen } = on({ longpoll: { status } }, { storage, clock });
+    const { server, seen } = on({ longpoll: { status }, poll: { status } }, { storage, clock });
     await clock.pass(30 * MINUTE);
-    assert.deepEqual([seen.events.at(-1), server.asked.length], [event, 1]);
+    assert.deepEqual([seen.events.at(-1), server.count("longpoll"), server.count("poll")], [event, 1, status === 401 ? 1 : 0]);
   });
 }
 

@@ -67,9 +67,11 @@ test("a signed-in page listens from its rendered cursor, marks what is seen, and
 });
 
 test("a session that ended is shown, and nothing more is asked", async () => {
-  const { elements } = await opened();
+  const { elements, window, clock } = await opened();
   FakeSocket.all[0].onmessage({ data: "[]" });
+  window.fetch = async () => ({ status: 401, headers: new Headers() });
   FakeSocket.all[0].onclose({ code: 4401, reason: "" });
+  await clock.pass(500);
   assert.equal(elements["#signed_out"].hidden, false);
 });
 
