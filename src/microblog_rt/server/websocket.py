@@ -7,12 +7,12 @@ handshake and stream are no longer found where this replaces them. Not here: dea
 (``connection.py``), and what clients may say (``web/socket.py``).
 """
 
-import asyncio
 import socket
 from base64 import b64decode
 from collections import deque
 from functools import lru_cache
 from struct import pack
+from time import monotonic
 from typing import Any
 
 from hypercorn.protocol import h11, ws_stream
@@ -104,11 +104,11 @@ class PlainStream(ws_stream.WSStream):
 
     async def _accept(self, message: Any) -> None:
         await super()._accept(message)
-        self._heard = _now()
+        self._heard = monotonic()
         self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
 
     async def _handle_events(self) -> None:
-        self._heard, self._pinged = _now(), None
+        self._heard, self._pinged = monotonic(), None
         for event in self.connection.events():
             if isinstance(event, CloseConnection):
                 await self._end(event.code if self.connection.state is ConnectionState.OPEN else None, event)
@@ -160,7 +160,7 @@ class PlainStream(ws_stream.WSStream):
 
     def _ping(self) -> bytes:
         """A ping where it is time for one, to go with a frame; one that was not answered ends the connection."""
-        now = _now()
+        now = monotonic()
         if self._pinged is not None:
             if now - self._pinged >= PONG_SECONDS:
                 self._transport.abort()
@@ -174,8 +174,9 @@ class PlainStream(ws_stream.WSStream):
 
         Three coroutines and a lock fewer, for each tab. Whoever is behind goes the long way, and is waited for.
         """
-        transport = self._transport
-        if transport.get_write_buffer_size() or transport.is_closing() or self._connection.send_lock.locked():
+        connection = self._connection
+        transport = connection.writer.transport
+        if transport.get_write_buffer_size() or transport.is_closing() or connection.send_lock.locked():
             return False
         transport.write(frame)
         return True
@@ -202,10 +203,6 @@ def text_frame(text: str) -> bytes:
 
 FINAL_TEXT = 0x81
 PING = b"\x89\x00"
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 async def _stay_with_http_1(_: Any, __: Any) -> None:
