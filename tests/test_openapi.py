@@ -195,6 +195,7 @@ def test_the_document_has_every_route_that_is_not_for_people_alone(settings: Set
     routes: dict[str, set[str]] = {}
     for rule in create_app(settings).url_map.iter_rules():
         routes.setdefault(str(rule), set()).update(METHODS & (rule.methods or set()))
+    assert set(routes) >= PAGES
     asked = {path.replace("<", "{").replace(">", "}"): methods for path, methods in routes.items() if path not in PAGES}
     told = {path: {each.upper() for each in documented[path]} & METHODS for path in documented}
     assert told.pop(PATH) == {"GET", "HEAD"}

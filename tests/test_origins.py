@@ -131,11 +131,18 @@ def transport(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def status(person: Person, transport: str, *headers: str, host: str = "127.0.0.1:{port}") -> int:
+def status(
+    person: Person, transport: str, *headers: str, host: str = "127.0.0.1:{port}", cookie: str | None = None
+) -> int:
     """What is answered to a question that is right but for these headers, byte by byte."""
     target, upgrade, _ = TRANSPORTS.get(transport, (transport, "", 0))
     port = person.server.port
-    lines = [f"GET {target} HTTP/1.1", f"Cookie: {person.cookie()}", f"Host: {host}", *headers]
+    lines = [
+        f"GET {target} HTTP/1.1",
+        f"Cookie: {person.cookie() if cookie is None else cookie}",
+        f"Host: {host}",
+        *headers,
+    ]
     request = "\r\n".join(lines).replace("{port}", str(port)) + f"\r\n{upgrade}\r\n"
     with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as wire:
         wire.sendall(request.encode())
@@ -174,6 +181,12 @@ def test_of_two_origins_neither_counts(alice: Person, transport: str, origins: t
 def test_without_an_origin_a_poll_is_answered_and_a_handshake_is_not(alice: Person, transport: str) -> None:
     """A page can open a foreign WebSocket and read it; of a foreign poll it would not be shown the answer."""
     assert status(alice, transport) == (403 if transport == "websocket" else 200)
+
+
+def test_a_foreign_page_is_not_told_whether_anybody_is_signed_in(alice: Person, transport: str) -> None:
+    assert status(alice, transport, OTHER, cookie="") == 403
+    assert status(alice, transport, OURS, cookie="") == 401
+    assert status(alice, transport, cookie="") == 401
 
 
 # Sec-Fetch-Site

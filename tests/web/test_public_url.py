@@ -126,6 +126,8 @@ async def test_every_other_origin_is_refused(app: Quart, cookie: tuple[str, str]
     assert len(set(FOREIGN)) >= 40
     refused = {each: await status(app, transport, HOST, cookie, ("Origin", each)) for each in FOREIGN}
     assert set(refused.values()) == {403}, refused
+    for two in ((OURS, "https://evil.example"), ("https://evil.example", OURS), (OURS, OURS)):
+        assert await status(app, transport, HOST, cookie, *(("Origin", each) for each in two)) == 403, two
 
 
 @pytest.mark.parametrize("sites", [["cross-site"], ["same-site"], [""], ["same-origin", "cross-site"]])

@@ -108,8 +108,11 @@ class Connection(TCPServer):
                 await self._say_goodbye()
             except GONE:
                 self.writer.transport.abort()
-        async with asyncio.timeout(SEND_SECONDS):
-            await super()._close()
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                await super()._close()
+        except GONE:
+            self.writer.transport.abort()
 
     async def _say_goodbye(self) -> None:
         """End our side, and hear the other out for a moment: data unread at the end would take back what was said."""

@@ -1,0 +1,130 @@
+"""Clients that leave in the middle: vanished, reset, or with requests that still wait. No complaint, nothing stays.
+
+Not here: who is there and is slow (``test_peers.py``), or takes nothing (``test_stalled.py``).
+"""
+
+import asyncio
+import errno
+import logging
+import socket
+import struct
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from microblog_rt.server import connection
+from tests.living import DEADLINE, Server
+from tests.serving import HANDSHAKE, served, wire
+from tests.test_peers import Application as Telling
+from tests.test_peers import connections
+
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+PATIENCE = 5.0  # seconds (I9)
+
+
+def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+
+
+async def everybody_gone() -> None:
+    async with asyncio.timeout(PATIENCE):
+        while connections():
+            await asyncio.sleep(0)
+
+
+class Seen(connection.Connection):
+    """Our connection, where the kernel's word can be put in."""
+
+    made: ClassVar[list["Seen"]] = []
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.made.append(self)
+
+
+ERRNOS = [errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNRESET, errno.EPIPE]
+BEGINNINGS = [HANDSHAKE + b"\r\n", GET, GET[:20], b""]
+
+
+@pytest.mark.parametrize("number", ERRNOS, ids=lambda number: errno.errorcode[number])
+@pytest.mark.parametrize("begun", BEGINNINGS, ids=["a tab", "an idle one", "half a request", "nothing"])
+async def test_who_the_kernel_gives_up_is_let_go(
+    begun: bytes, number: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A phone in a tunnel: what was sent to it is never acknowledged, and reading fails in the end."""
+    monkeypatch.setattr(connection, "Connection", Seen)
+    app = Telling()
+    async with served(app) as port, wire(port) as line:
+        await line.send(begun)
+        if begun.endswith(b"\r\n\r\n"):
+            await line.head()
+        async with asyncio.timeout(PATIENCE):
+            while not Seen.made:
+                await asyncio.sleep(0)
+        Seen.made.pop().writer.transport._fatal_error(OSError(number, "given up"))  # type: ignore[attr-defined]
+        await everybody_gone()
+        await app.nobody()
+    monkeypatch.undo()
+    connection.install()
+    assert complaints(caplog) == []
+
+
+class Application:
+    """Answers the first request at once, the others when it may."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.may = asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            for word in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{word}.complete"})
+            return
+        self.requests += 1
+        if self.requests > 1:
+            await self.may.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+
+async def test_who_is_gone_is_not_written_to(caplog: pytest.LogCaptureFixture) -> None:
+    """asyncio would complain of each write after the fifth."""
+    app = Application()
+    async with served(app) as port:
+        async with wire(port) as line:
+            await line.send(GET * 40)
+            await line.head()
+            raw = line.writer.get_extra_info("socket")
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        app.may.set()
+        await everybody_gone()
+    assert app.requests > 6
+    assert complaints(caplog) == []
+
+
+@pytest.mark.parametrize("behind", [GET * 1000, b"nonsense\r\n\r\n"], ids=["requests", "nonsense"])
+@pytest.mark.parametrize("leaves", [False, True])
+def test_what_waits_behind_a_held_poll_keeps_no_server_from_stopping(
+    tmp_path: Path, behind: bytes, leaves: bool
+) -> None:
+    with Server(tmp_path) as server:
+        bob = server.person("bob")
+        head = f"GET /notifications?wait=30&since=9e9 HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {bob.cookie()}\r\n\r\n"
+        bob.close()
+        with socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE) as held:
+            held.sendall(head.encode() + behind)
+            time.sleep(0.2)  # it is held: its client is idle
+            if leaves:
+                held.close()
+            start = time.monotonic()
+            assert server.stop() == 0
+            assert time.monotonic() - start < PATIENCE
+        assert server.logged() == ""
