@@ -44,7 +44,7 @@ class Gate:
             return _counted(peer)
         added = [part.strip() for value in _values(headers, FORWARDED_FOR) for part in value.split(",")]
         seen = added[-self._hops] if len(added) >= self._hops else ""
-        return _counted(_name(seen) or seen) or _counted(peer)
+        return _counted(_name(seen.lower()) or seen) or _counted(peer)  # some proxies add a port
 
     def check_host(self, scope: Any) -> None:
         """Raise BadRequest unless the request names this server as one may: a foreign name is somebody's trick."""

@@ -21,6 +21,9 @@ from microblog_rt.models import User
 from microblog_rt.storage.accounts import Visit
 from microblog_rt.web.problems import wants_json
 
+# Answered to whoever asks, whoever that is: also where the database is away.
+NOBODYS = {"static", "health.alive", "health.ready"}
+
 COOKIES_KNOWN = 10_000
 LONGEST_COOKIE = 300  # characters; ours have some 180
 
@@ -149,7 +152,7 @@ class Visitors(QuartAuth):
 
     async def _load(self) -> None:
         visitor = self.current
-        if visitor.reader is None or request.endpoint == "static":
+        if visitor.reader is None or request.endpoint in NOBODYS:
             return
         visitor.visit = await self._accounts.visit(visitor.reader)
         if visitor.visit is None:
