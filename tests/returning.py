@@ -22,6 +22,7 @@ class Returner:
         self._cookie = cookie
         self.codes: list[int | None] = []
         self.left: list[float] = []
+        self.due: list[float] = []  # when it was told to be back
         self.there: list[float] = []
 
     async def stay(self) -> None:
@@ -52,7 +53,9 @@ class Returner:
             self.left.append(time.monotonic())
             self.codes.append(end.rcvd.code if end.rcvd else None)
             told = end.rcvd and end.rcvd.code == RESTART
-            return int(end.rcvd.reason) / 1000 if end.rcvd and told else random.uniform(0, FIRST_BACKOFF)
+            pause = int(end.rcvd.reason) / 1000 if end.rcvd and told else random.uniform(0, FIRST_BACKOFF)
+            self.due.append(self.left[-1] + pause)
+            return pause
 
 
 @asynccontextmanager

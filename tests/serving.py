@@ -1,8 +1,9 @@
 """Any ASGI application behind the server's own connections and streams, in this process and on a real socket."""
 
 import asyncio
+import logging
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -33,6 +34,13 @@ async def served(app: Any) -> AsyncIterator[int]:
     finally:
         stop.set()
         await serving
+
+
+def complaints(records: Iterable[logging.LogRecord]) -> list[str]:
+    """What was logged from a warning on, but for a busy machine's: asyncio's debugging tells each slow step."""
+    loud = [each for each in records if each.levelno >= logging.WARNING]
+    said = [each.getMessage() for each in loud]
+    return [each for each in said if not (each.startswith("Executing ") and each.endswith(" seconds"))]
 
 
 class Wire:

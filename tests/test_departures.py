@@ -5,7 +5,6 @@ Not here: who is there and is slow (``test_peers.py``), or takes nothing (``test
 
 import asyncio
 import errno
-import logging
 import socket
 import struct
 import time
@@ -17,7 +16,7 @@ import pytest
 
 from microblog_rt.server import connection
 from tests.living import DEADLINE, Server
-from tests.serving import HANDSHAKE, served, wire
+from tests.serving import HANDSHAKE, complaints, served, wire
 from tests.test_peers import Application as Telling
 from tests.test_peers import connections
 
@@ -26,10 +25,6 @@ Send = Callable[[Any], Awaitable[None]]
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 PATIENCE = 5.0  # seconds (I9)
-
-
-def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
 
 
 async def everybody_gone() -> None:
@@ -72,7 +67,7 @@ async def test_who_the_kernel_gives_up_is_let_go(
         await app.nobody()
     monkeypatch.undo()
     connection.install()
-    assert complaints(caplog) == []
+    assert complaints(caplog.records) == []
 
 
 class Application:
@@ -107,7 +102,7 @@ async def test_who_is_gone_is_not_written_to(caplog: pytest.LogCaptureFixture) -
         app.may.set()
         await everybody_gone()
     assert app.requests > 6
-    assert complaints(caplog) == []
+    assert complaints(caplog.records) == []
 
 
 @pytest.mark.parametrize("behind", [GET * 1000, b"nonsense\r\n\r\n"], ids=["requests", "nonsense"])

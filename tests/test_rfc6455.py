@@ -6,7 +6,6 @@ here: what our own application makes of frames (``test_frames.py``).
 
 import asyncio
 import gc
-import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, ClassVar
@@ -16,7 +15,7 @@ from hypercorn.protocol.events import Data, Event
 
 from microblog_rt.server import websocket
 from tests.rfc6455 import AT_ONCE, CASES, MANY, TOO_MANY, Case, play
-from tests.serving import HANDSHAKE, Wire, served, wire
+from tests.serving import HANDSHAKE, Wire, complaints, served, wire
 
 PATIENCE = 5.0  # seconds, for what is left behind to go (I9)
 
@@ -108,7 +107,7 @@ def seen(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> I
     websocket.install()
     gc.collect()
     records = [*caplog.get_records("call"), *caplog.records]
-    assert [each.getMessage() for each in records if each.levelno >= logging.WARNING] == []
+    assert complaints(records) == []
 
 
 async def echoed(case: Case, say: Callable[[Wire, bytes], Awaitable[None]]) -> None:
