@@ -1,8 +1,8 @@
 """Clients that never read what they are told, beside others that do: what that costs the server, and the others.
 
-All updates but a few are for the stalled ones' user; those few are for the others, and their time is taken from
-the stamp in the transaction to the frame at the tab. Before the stalled ones come, and once they are gone, the
-same updates go on: a busy server is what both have in common. ``tests/test_stalled.py`` is the short form.
+Three senders write to the user of those who stall, and one to the others, whose time is taken from the stamp in
+the transaction to the frame at the tab. The same goes on before those who stall come, and once they are gone: a busy
+server is what both have in common. ``tests/test_stalled.py`` is the short form.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from statistics import quantiles
 from typing import NamedTuple
 
 from tests.living import DEADLINE, Server
-from tests.proc import Memory, connections
+from tests.proc import Memory, connections, descriptors
 
 from benchmarks import tabs
 from benchmarks.browser import Sender, sender
@@ -23,10 +23,10 @@ from benchmarks.table import Figure
 from benchmarks.tabs import HANDSHAKE, Audience
 from benchmarks.world import Person, World
 
-SENDERS = 4
-EVERY = 10  # so many updates of the stalled ones' user for one of somebody else
+SENDERS = 4  # one of them to the others
 RECEIVE_BUFFER = 1024  # bytes; the least that the kernel gives
-LOOK_EVERY = 0.1  # seconds
+LOOK_EVERY = 0.2  # seconds
+NEARLY = 20  # descriptors
 GONE_WITHIN = 90.0  # seconds; whoever is there after that stays
 DESCRIPTORS = 1000
 
@@ -53,10 +53,10 @@ class Outcome(NamedTuple):
     gone: float
     quiet: float
     beside: float
-    frames: int
+    frames: int  # that the others were told: all that there were, or this would not end
 
 
-PLAN = Plan(stalled=200, users=30, tabs_each=10, before=1_000, updates=10_000)
+PLAN = Plan(stalled=200, users=60, tabs_each=5, before=1_000, updates=10_000)
 
 
 def run(world: World) -> list[Figure]:
@@ -73,14 +73,14 @@ async def measured(server: Server, world: World, plan: Plan) -> Outcome:
         crowd = [await stack.enter_async_context(sender(server, each)) for each in world.senders[:SENDERS]]
         audience = Timed()
         await stack.enter_async_context(tabs.tabs(server, cookies, audience))
-        await _update(crowd, theirs, others, plan.before // 4)
-        audience.delays.clear()
-        await _update(crowd, theirs, others, plan.before)
-        memory, without, start = Memory(server), connections(server), time.time()
+        for count in (plan.before // 4, plan.before):
+            audience.delays.clear()
+            await audience.until_told(plan.tabs_each * await _update(crowd, theirs, others, count))
+        memory, alone, start = Memory(server), Alone(server), time.time()
         with stalled(server, theirs, plan.stalled):
-            going = asyncio.create_task(_gone(server, without))
-            await _update(crowd, theirs, others, plan.updates)
-            end = await going
+            leaving = asyncio.create_task(alone.again())
+            await audience.until_told(plan.tabs_each * await _update(crowd, theirs, others, plan.updates))
+            end = await leaving
             quiet, beside = audience.slowest(start, end)
             return Outcome(memory.peak(), end - start, quiet, beside, len(audience.delays))
 
@@ -120,25 +120,50 @@ def stalled(server: Server, person: Person, count: int) -> Iterator[None]:
         yield
 
 
-async def _update(crowd: Sequence[Sender], theirs: Person, others: Sequence[Person], count: int) -> None:
+async def _update(crowd: Sequence[Sender], theirs: Person, others: Sequence[Person], count: int) -> int:
+    """Update those who stall ``count`` times; how many updates of the others there were meanwhile."""
+    someone, *rest = crowd
+    over = asyncio.Event()
+    telling = asyncio.create_task(_tell(someone, others, over))
     async with asyncio.TaskGroup() as group:
-        for place, someone in enumerate(crowd):
-            group.create_task(_send(someone, theirs, [*others[place:], *others[:place]], count // len(crowd)))
+        for each in rest:
+            group.create_task(_send(each, theirs, count // len(rest)))
+    over.set()
+    return await telling
 
 
-async def _send(someone: Sender, theirs: Person, others: Sequence[Person], count: int) -> None:
-    for number in range(count):
+async def _send(someone: Sender, theirs: Person, count: int) -> None:
+    for _ in range(count):
         await someone.send(theirs.name)
-        if number % EVERY == 0:
-            await someone.send(others[number // EVERY % len(others)].name)
 
 
-async def _gone(server: Server, without: int) -> float:
-    """When there are no more connections than without them."""
-    give_up = time.time() + GONE_WITHIN
-    while connections(server) > without and time.time() < give_up:  # noqa: ASYNC110
-        await asyncio.sleep(LOOK_EVERY)
-    return time.time()
+async def _tell(someone: Sender, others: Sequence[Person], over: asyncio.Event) -> int:
+    told = 0
+    while not over.is_set():
+        await someone.send(others[told % len(others)].name)
+        told += 1
+    return told
+
+
+class Alone:
+    """A server and how many connections it has; again so once those that come later are gone."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._descriptors = descriptors(server)
+        self._connections = connections(server)
+
+    async def again(self) -> float:
+        """When it was."""
+        give_up = time.time() + GONE_WITHIN
+        while self._is_not() and time.time() < give_up:  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_EVERY)
+        return time.time()
+
+    def _is_not(self) -> bool:
+        # To look at hundreds of them takes its time, which would be taken for the others' delay.
+        nearly = self._descriptors + NEARLY
+        return descriptors(self._server) > nearly or connections(self._server) > self._connections
 
 
 def _figures(plan: Plan, outcome: Outcome) -> list[Figure]:
@@ -147,7 +172,7 @@ def _figures(plan: Plan, outcome: Outcome) -> list[Figure]:
         Figure(f"{plan}: memory at the peak", "MiB", outcome.growth, GROWTH, note=_verdict(outcome.growth, GROWTH)),
         Figure("  the last of them gone", "s", outcome.gone, GONE, note=_verdict(outcome.gone, GONE)),
         Figure("  stamp to frame for the others, p99: while those are there", "ms", outcome.beside * 1e3),
-        Figure("  ... without them", "ms", outcome.quiet * 1e3, note=f"{outcome.frames:,} frames in all"),
+        Figure("  ... without them", "ms", outcome.quiet * 1e3, note=f"{outcome.frames:,} frames"),
         Figure("  ... slower by", "times", slower, SLOWER, note=_verdict(slower, SLOWER)),
     ]
 

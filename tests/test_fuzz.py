@@ -1,8 +1,10 @@
 """A thousand handshakes and frames as nobody should send them; ``python -m tests.fuzz`` plays ten times as many."""
 
+import socket
 from pathlib import Path
 
 from tests import fuzz
+from tests.living import DEADLINE, Server
 
 STATUSES = {"101", "200", "400", "401", "403", "404", "405", "501"}
 CLOSES = {"close 1002", "close 1003", "close 1007", "close 1008", "close 1009", "no close"}
@@ -21,3 +23,17 @@ def test_the_same_seed_makes_the_same_bytes() -> None:
     one, again, other = ([*fuzz.sequences(seed, range(50), 8000, "microblog_session=x")] for seed in (7, 7, 8))
     assert one == again
     assert all(mine != others for mine, others in zip(one, other, strict=True))
+
+
+def test_a_method_in_small_letters_leaves_no_traceback(server: Server) -> None:
+    """``head`` is HEAD to one part of the server, and was none to another."""
+    for method in (b"HEAD", b"head", b"hEAD", b"get", b"connect"):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE) as line:
+            line.sendall(method + b" /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+            said = b""
+            while more := line.recv(65536):
+                said += more
+        assert said.startswith(b"HTTP/1.1 "), method
+        assert (b'{"status"' in said) == (method == b"get"), method
+    assert server.stop() == 0
+    assert server.logged() == ""

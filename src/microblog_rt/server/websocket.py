@@ -205,8 +205,11 @@ FINAL_TEXT = 0x81
 PING = b"\x89\x00"
 
 
-async def _stay_with_http_1(_: Any, __: Any) -> None:
+async def _stay_with_http_1(protocol: Any, request: Any) -> None:
     """No ``Upgrade: h2c``, and no HTTP/2 by prior knowledge: browsers speak neither without TLS."""
+    if request.method.upper() == b"HEAD":
+        # Hypercorn takes ``head`` for it and leaves the body out, which h11 would miss.
+        protocol.connection._request_method = b"HEAD"
 
 
 def install() -> None:
