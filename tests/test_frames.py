@@ -64,7 +64,20 @@ async def byte_by_byte(line: Wire, data: bytes) -> None:
 
 
 NUMBERS = [b"0", b"-1.5", b"1e3", b" 1\n", b"1.7e9" + b" " * 120, b"1" * 300, b"1".rjust(4096)]
-NO_NUMBERS = [b"", b"[]", b"null", b"NaN", b"1e999", b"01", b"1 2", b"\x001", "１".encode(), b"1" * 310]
+NO_NUMBERS = [
+    b"",
+    b"[]",
+    b"null",
+    b"NaN",
+    b"1e999",
+    b"01",
+    b"1 2",
+    b"\x001",
+    b"1\x1f",
+    "\u00a01".encode(),
+    "１".encode(),
+    b"1" * 310,
+]
 
 OURS = [
     *[goes_well(f"the number {each[:9]!r}, {len(each)} bytes", frame(TEXT, each)) for each in NUMBERS],

@@ -37,3 +37,21 @@ def test_a_method_in_small_letters_leaves_no_traceback(server: Server) -> None:
         assert (b'{"status"' in said) == (method == b"get"), method
     assert server.stop() == 0
     assert server.logged() == ""
+
+
+NOWHERE = [
+    b"GET / HTTP/1.1\r\nHost: a..b\r\n",
+    b"GET /healthz HTTP/1.1\r\nHost: .\r\n",
+    b"GET / HTTP/1.1\r\nHost: " + b"a" * 64 + b"\r\n",
+    b"GET ?since=0 HTTP/1.1\r\nHost: 127.0.0.1\r\n",
+]
+
+
+def test_a_host_or_an_address_that_is_none_leaves_no_traceback(server: Server) -> None:
+    """Quart fails on them, before it asks anybody."""
+    for request in NOWHERE:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE) as line:
+            line.sendall(request + b"Connection: close\r\n\r\n")
+            assert line.recv(12) == b"HTTP/1.1 400", request
+    assert server.stop() == 0
+    assert server.logged() == ""

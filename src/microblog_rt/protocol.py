@@ -85,7 +85,7 @@ def parse_cursor(text: str) -> int:
     return min(round(value), FURTHEST)
 
 
-NUMBER = re.compile(r"\s*-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?\s*")
+NUMBER = re.compile(r"[ \t\n\r]*-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?[ \t\n\r]*")
 
 
 def is_acknowledgement(text: str) -> bool:

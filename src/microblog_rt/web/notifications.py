@@ -6,7 +6,7 @@ and what all transports share: who asks, from where, since when. The WebSocket i
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
@@ -77,7 +77,7 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             await self._websocket(scope, receive, send)
-        elif scope["type"] == "http" and not _is_address(scope["path"]):
+        elif scope["type"] == "http" and not (_is_address(scope["path"]) and _is_name(scope["headers"])):
             await _answer(send, BadRequest())
         elif scope["type"] == "lifespan":
             await self._inner(scope, receive, send)
@@ -188,6 +188,17 @@ def _is_address(path: str) -> bool:
     try:
         urlsplit(path)
     except ValueError:
+        return False
+    return path != ""
+
+
+def _is_name(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether the Host can be one; Quart fails on what cannot, before it asks anybody (``a..b``)."""
+    try:
+        for name, value in headers:
+            if name == b"host":
+                value.decode("latin-1").partition(":")[0].encode("idna")
+    except UnicodeError:
         return False
     return True
 
