@@ -64,12 +64,16 @@ class Proxy:
         """Stop listening and cut every connection."""
         if self._listening is None:
             return
-        self._listening.close()
+        listening, self._listening = self._listening, None
+        for each in listening.sockets:
+            asyncio.get_running_loop().remove_reader(each)
+        for _ in range(3):
+            await asyncio.sleep(0)  # until whoever asyncio has accepted already has come to _accept
+        listening.close()
         for browser in self._connections.values():
             browser.transport.abort()
         await asyncio.gather(*self._connections)
-        await self._listening.wait_closed()
-        self._listening = None
+        await listening.wait_closed()
 
     async def __aenter__(self) -> Self:
         await self.up()
@@ -79,6 +83,9 @@ class Proxy:
         await self.down()
 
     def _accept(self, reader: StreamReader, browser: StreamWriter) -> None:
+        if self._listening is None:
+            browser.transport.abort()
+            return
         task = asyncio.create_task(self._serve(reader, browser))
         self._connections[task] = browser
         task.add_done_callback(self._connections.pop)
