@@ -11,6 +11,7 @@ from microblog_rt.models import User
 from microblog_rt.settings import Settings
 from microblog_rt.storage import migrations
 from tests.living import Server
+from tests.services import PostgreSQL
 
 # Else pytest-asyncio asks for a loop where there is none, which Python 3.11 makes, and nobody closes.
 asyncio.set_event_loop(None)
@@ -43,6 +44,13 @@ async def susan(parts: Parts) -> User:
 @pytest.fixture
 async def john(parts: Parts) -> User:
     return await parts.accounts.register("john", PASSWORD)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """One PostgreSQL for all tests: who needs it empty takes a new ``database``, who stops it starts it again."""
+    with PostgreSQL() as postgresql:
+        yield postgresql
 
 
 @pytest.fixture
