@@ -25,6 +25,10 @@ TABLES = ", ".join(f'"{each}"' for each in Base.metadata.tables)
 EMPTIED = f"SET lock_timeout = '10s'; TRUNCATE {TABLES} RESTART IDENTITY CASCADE"  # whoever left something open is told
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--proof", action="store_true", help="the full form of what is otherwise tried in part")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     # What asks for a database runs on both, unless it is marked.
     if "database" in metafunc.fixturenames:
