@@ -13,7 +13,7 @@ from microblog_rt.models import Mailbox, Message, Notification
 from microblog_rt.protocol import UNREAD_MESSAGE_COUNT, Notice, cursor_of
 from microblog_rt.settings import Settings
 from tests.conftest import PASSWORD
-from tests.interleaving import Script, every_interleaving
+from tests.interleaving import BEGIN, DONE, Actor, Script, every_interleaving
 
 SUSAN, JOHN = 1, 2
 UNREAD_AT_FIRST = 1
@@ -127,6 +127,23 @@ async def test_a_poller_misses_nothing_of_two_sends(template: Path) -> None:
         template, lambda poller: [send("a"), send("b"), poller.polls(2)], lambda _: UNREAD_AT_FIRST + 2
     )
     assert runs > 50
+
+
+async def test_a_send_that_waited_for_another_is_newer_than_it(template: Path, settings: Settings) -> None:
+    """A time taken before the lock is older: a poller that has seen the other would never see this one."""
+    waiting, other = Actor(template, send("a")), Actor(template, send("b"))
+    for actor in (waiting, other):
+        actor.begin()
+        await actor.arrived()
+    assert waiting.next is other.next is BEGIN
+    poller, parts = Poller(), assemble(settings)
+    for unread, actor in enumerate((other, waiting), UNREAD_AT_FIRST + 1):
+        while actor.next is not DONE:
+            await actor.step()
+        await actor.end()
+        poller.apply(await parts.feed.page(READER, poller.since))
+        assert poller.state == {UNREAD_MESSAGE_COUNT: unread}
+    await parts.storage.close()
 
 
 def read_what_is_shown(shown: list[str]) -> Script:
