@@ -1,0 +1,1 @@
+"""Proof that the tests can fail, and that the guarantees hold."""
