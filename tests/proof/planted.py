@@ -4,22 +4,14 @@ A test build is a copy of the product in a folder of its own, with one piece of 
 in the product. Not here: that they are caught (``test_planted.py``).
 """
 
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
-from xml.etree import ElementTree
 
 from microblog_rt import files
 
 ROOT = files.CHECKOUT
 BESIDE = ["static", "templates", "alembic", "hypercorn.toml"]
-PATIENCE = 100  # seconds, for all the named tests in a test build
-# Those plugins alone that the tests need: the others take longer to begin than a named test takes.
-OPTIONS = ["-p", "pytest_asyncio.plugin", "-p", "pytest_timeout", "-p", "no:cacheprovider", "--timeout=30"]
 
 
 class Plant(NamedTuple):
@@ -31,14 +23,6 @@ class Plant(NamedTuple):
     sound: str
     broken: str
     caught_by: str
-
-
-class Outcome(NamedTuple):
-    """What became of one test: "passed", or how it failed (``failure``) or could not be run (``error``)."""
-
-    test: str
-    kind: str
-    message: str
 
 
 PLANTS = [
@@ -192,31 +176,3 @@ def broken(folder: Path, plant: Plant) -> Path:
     assert found == 1, f"mend the plant {plant.name!r}: {plant.file} holds its piece {found} times:\n{plant.sound}"
     file.write_text(text.replace(plant.sound, plant.broken))
     return folder
-
-
-def run(build: Path, tests: Iterable[str]) -> list[Outcome]:
-    """Run those tests of ours on the product in ``build``, in a process of their own; what became of each."""
-    report = build / "report.xml"
-    ended = subprocess.run(
-        [sys.executable, "-m", "pytest", *OPTIONS, f"--basetemp={build / 'tests'}", f"--junit-xml={report}", *tests],
-        cwd=ROOT,
-        env=_environ(build),
-        timeout=PATIENCE,
-        capture_output=True,
-        text=True,
-    )
-    assert ended.returncode in (0, 1), ended.stdout + ended.stderr  # else pytest itself is in trouble
-    return [_outcome(case) for case in ElementTree.parse(report).iter("testcase")]  # noqa: S314 # it is ours
-
-
-def _environ(build: Path) -> dict[str, str]:
-    """Ours, without what it tells this pytest, and with ``build`` as the product, for servers that tests start too."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    return ours | {"PYTHONPATH": str(build / "src"), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-
-
-def _outcome(case: ElementTree.Element) -> Outcome:
-    test = f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name')}"
-    for trouble in case:
-        return Outcome(test, trouble.tag, trouble.get("message", ""))
-    return Outcome(test, "passed", "")

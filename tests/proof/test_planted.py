@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.proof.planted import PLANTS, Outcome, Plant, broken, copied, run
+from tests.proof.aside import Outcome, run
+from tests.proof.planted import PLANTS, Plant, broken, copied
 
 NAMED = [plant.caught_by for plant in PLANTS]
 ASSERTED = ("assert ", "AssertionError: ")  # as pytest's report calls it
