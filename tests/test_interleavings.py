@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,11 +17,11 @@ from microblog_rt.protocol import MICROSECONDS, UNREAD_MESSAGE_COUNT, Notice, cu
 from microblog_rt.settings import Settings
 from microblog_rt.storage import accounts as rows
 from tests.conftest import PASSWORD
-from tests.interleaving import Files, Ground, Script, Tables, every_interleaving
+from tests.interleaving import BEGIN, DONE, Actor, Files, Ground, Script, Tables, every_interleaving
 
 SUSAN, JOHN = 1, 2
 UNREAD_AT_FIRST = 1
-SOME = 80
+SOME = 60
 
 
 @pytest.fixture
@@ -132,6 +133,26 @@ async def test_a_poller_misses_nothing_of_two_sends(ground: Ground) -> None:
         ground, lambda poller: [send("a"), send("b"), poller.polls(2)], lambda _: UNREAD_AT_FIRST + 2
     )
     assert runs > 50
+
+
+@pytest.mark.sqlite
+async def test_a_send_that_waited_for_another_is_newer_than_it(ground: Ground, settings: Settings) -> None:
+    """A time taken before the lock is older: a poller that has seen the other would never see this one."""
+    async with ground.fresh() as url:
+        waiting, other = Actor(url, send("a")), Actor(url, send("b"))
+        for actor in (waiting, other):
+            actor.begin()
+            await ground.settled([actor])
+        assert waiting.next is other.next is BEGIN
+        poller, parts = Poller(), assemble(replace(settings, database_url=url))
+        for unread, actor in enumerate((other, waiting), UNREAD_AT_FIRST + 1):
+            while actor.next is not DONE:
+                actor.step()
+                await ground.settled([actor])
+            await actor.end()
+            poller.apply(await parts.feed.page(READER, poller.since))
+            assert poller.state == {UNREAD_MESSAGE_COUNT: unread}
+        await parts.storage.close()
 
 
 def read_what_is_shown(shown: list[str]) -> Script:
