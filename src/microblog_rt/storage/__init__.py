@@ -108,8 +108,9 @@ class Storage:
                 raise
             raise self._unavailable(error.orig or error) from error
         except (OSError, TimeoutError, PoolTimeout) as error:
-            # It is away: thousands who want to know whether it still is would be the next trouble.
-            self._leave_alone_until = loop.time() + LEFT_ALONE
+            if self._database is postgres:
+                # It is away: thousands who want to know whether it still is would be the next trouble.
+                self._leave_alone_until = loop.time() + LEFT_ALONE
             raise self._unavailable(error) from error
         if self._in_trouble:
             self._in_trouble = False
