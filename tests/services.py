@@ -68,7 +68,7 @@ class Redis:
 
 
 class PostgreSQL:
-    """One PostgreSQL; ``stop`` and ``start`` keep its address and its data, ``pause`` leaves it there without an answer.
+    """One PostgreSQL; ``stop`` and ``start`` keep its address and its data, ``pause`` leaves it there without answers.
 
     ``url`` and what ``database`` returns are as SQLAlchemy takes them, with asyncpg; anybody may enter as ``postgres``.
     """

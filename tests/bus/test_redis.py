@@ -1,100 +1,17 @@
-"""The buses: what one process publishes the others hear, and no trouble of a broker is anybody else's."""
+"""The bus through Redis, beyond what every bus does (``test_every_bus.py``)."""
 
 import asyncio
-import logging
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis as RawClient
 
-from microblog_rt import app
-from microblog_rt.bus import Gap, MemoryBus, connect, outage, outbox, wire
-from microblog_rt.bus import redis as backend
+from microblog_rt.bus import MemoryBus, connect, outbox, wire
 from microblog_rt.errors import Misconfigured
-from tests.buses import GAP, NONE_OF_OURS, Process, Said, listening, noting, others, plain, running, silent, wake
-from tests.clients import DEADLINE
+from tests.buses import GAP, NONE_OF_OURS, Process, Said, listening, others, plain, running, silent, wake
 from tests.services import Redis
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[Redis]:
-    with Redis(tmp_path) as redis:
-        yield redis
-
-
-@pytest.fixture(params=["memory", "redis"])
-def url(request: pytest.FixtureRequest) -> str:
-    """One bus after the other."""
-    return "memory://" if request.param == "memory" else str(request.getfixturevalue("redis").url)
-
-
-@pytest.fixture(autouse=True)
-async def nothing_left_behind(caplog: pytest.LogCaptureFixture) -> AsyncIterator[None]:
-    """No task goes on after its test, and asyncio has nothing to complain of."""
-    yield
-    assert asyncio.all_tasks() == {asyncio.current_task()}
-    assert [each for each in caplog.records if each.name == "asyncio" and each.levelno > logging.WARNING] == []
-
-
-@pytest.fixture
-async def said() -> AsyncIterator[Said]:
-    with noting() as said:
-        yield said
-
-
-@pytest.fixture
-async def raw(redis: Redis) -> AsyncIterator[RawClient]:
-    """Redis itself, past the bus."""
-    client = RawClient.from_url(redis.url)
-    yield client
-    await client.aclose()
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A broker that is away is tried more often."""
-    monkeypatch.setattr(outage, "LONGEST", 0.2)
-
-
-@pytest.fixture
-def suspicious(impatient: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A broker that does not answer is given up sooner."""
-    monkeypatch.setattr(backend, "QUIET", 0.5)
-    monkeypatch.setattr(backend, "PATIENCE", 0.5)
-
-
-async def test_nobody_hears_a_first_subscription_or_himself(url: str) -> None:
-    async with listening(url) as here:
-        await here.publish(wake(1), wake(2))
-        await here.bus.close()
-    assert here.heard.all == []
-
-
-async def test_a_bus_that_nobody_uses_is_closed_as_well(url: str) -> None:
-    async with silent(url):
-        pass
-
-
-async def test_closing_twice_does_no_harm_nor_does_publishing_afterwards(url: str) -> None:
-    async with silent(url) as here:
-        await here.publish(wake(1))
-        await here.bus.close()
-    await here.publish(wake(1))
-
-
-async def test_the_iteration_may_be_left_at_any_word_and_begun_again(redis: Redis) -> None:
-    async with silent(redis.url) as here, listening(redis.url) as there:
-        words = here.bus.listen()
-        first = asyncio.create_task(anext(words))
-        await here.bus.listening.wait()
-        await there.publish(wake(1))
-        assert plain(await first) == plain(wake(1))  # type: ignore[arg-type]
-        await words.aclose()
-        again = here.bus.listen()
-        assert isinstance(await anext(again), Gap)
-        await again.aclose()
 
 
 async def test_others_hear_in_order_what_was_published_and_nobody_hears_himself(redis: Redis) -> None:
@@ -120,7 +37,7 @@ async def test_a_large_notice_stays_at_home(redis: Redis) -> None:
 async def test_what_is_no_wake_up_is_ignored_and_said_once(redis: Redis, raw: RawClient, said: Said) -> None:
     async with listening(redis.url) as here, listening(redis.url) as there:
         for packed in NONE_OF_OURS:
-            assert await raw.publish("microblog-rt:0", packed) == 2
+            assert await raw.publish("microblog-rt:0:user:1", packed) == 2
         await there.publish(wake(1))
         await here.hears(plain(wake(1)))
     assert here.heard.all == [plain(wake(1))]
@@ -152,16 +69,6 @@ async def test_a_restart_of_redis_is_one_gap_and_then_all_is_well(redis: Redis, 
     assert said.times("is away, so that other processes are not heard") == len((here, there))
 
 
-async def test_a_subscription_that_redis_ended_is_a_gap(redis: Redis, raw: RawClient, said: Said) -> None:
-    """redis-py would subscribe again without a word."""
-    async with listening(redis.url) as here:
-        await raw.client_kill_filter(_type="pubsub")
-        await here.hears(GAP)
-        await said.until("back (it was away")
-        assert here.heard.all == [GAP]
-        assert here.bus.listening.is_set()
-
-
 async def test_a_first_subscription_that_took_a_second_attempt_is_a_gap(
     redis: Redis, said: Said, impatient: None
 ) -> None:
@@ -175,7 +82,7 @@ async def test_a_first_subscription_that_took_a_second_attempt_is_a_gap(
 async def test_a_redis_that_is_away_keeps_nobody_waiting_and_is_said_once(
     redis: Redis, said: Said, impatient: None
 ) -> None:
-    async with listening(redis.url) as here, listening(redis.url) as there:
+    async with listening(redis.url, users=[5000]) as here, listening(redis.url) as there:
         redis.stop()
         for number in range(3):
             await there.publish(*[wake(each, payload="1") for each in range(number, 2000, 3)])
@@ -221,11 +128,6 @@ async def test_a_redis_that_hangs_from_the_first_is_given_up_and_tried_again(
         await here.hears(GAP)
 
 
-def test_a_redis_that_hangs_is_noticed_within_five_seconds() -> None:
-    assert 2 * backend.QUIET <= 5
-    assert backend.PATIENCE < app.FIRST_WORD
-
-
 async def test_a_redis_that_hangs_for_a_moment_loses_nothing(redis: Redis) -> None:
     async with listening(redis.url) as here, listening(redis.url) as there:
         redis.pause()
@@ -233,19 +135,6 @@ async def test_a_redis_that_hangs_for_a_moment_loses_nothing(redis: Redis) -> No
         redis.resume()
         await here.hears(plain(wake(2)))
     assert here.heard.all == [plain(wake(1)), plain(wake(2))]
-
-
-async def test_a_quiet_redis_is_left_alone_as_long_as_it_answers(
-    redis: Redis, raw: RawClient, said: Said, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(backend, "QUIET", 1.0)
-    async with listening(redis.url) as here, raw.monitor() as asked:
-        async with asyncio.timeout(DEADLINE):
-            for _ in range(2):
-                while (await asked.next_command())["command"] != "PING":
-                    pass
-        assert here.heard.all == []
-    assert said.lines.all == []
 
 
 async def test_a_connection_that_redis_closed_for_being_idle_is_no_trouble(
@@ -283,7 +172,7 @@ async def test_closing_leaves_no_connection(redis: Redis, raw: RawClient) -> Non
     async with listening(redis.url) as here, listening(redis.url) as there:
         await there.publish(wake(1))
         await here.hears(plain(wake(1)))
-        assert len(await others(raw)) == 3
+        assert len(await others(raw)) == 4
     assert await others(raw) == []
 
 
