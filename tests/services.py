@@ -68,7 +68,7 @@ class Redis:
 
 
 class PostgreSQL:
-    """One PostgreSQL; ``stop`` and ``start`` keep its address and its data, ``pause`` leaves it there without answers.
+    """One PostgreSQL; ``stop`` and ``start`` keep address and data, ``pause`` leaves it there without an answer.
 
     ``url`` and what ``database`` returns are as SQLAlchemy takes them, with asyncpg; anybody may enter as ``postgres``.
     """
@@ -121,6 +121,10 @@ class PostgreSQL:
         for child in self._children():
             os.kill(child, signal.SIGCONT)
         self._process.send_signal(signal.SIGCONT)
+
+    def execute(self, url: str, sql: str) -> None:
+        """Run some SQL in the database of that URL."""
+        self._run("psql", url.replace("+asyncpg", ""), "-q", "-v", "ON_ERROR_STOP=1", "-c", sql)
 
     def database(self) -> str:
         """The URL of a new, empty database."""
