@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 import pytest
 
 from microblog_rt import app
-from microblog_rt.bus import Gap, base, pulse
+from microblog_rt.bus import Gap, base, pulse, wire
 from microblog_rt.bus import postgresql as on_postgresql
 from microblog_rt.bus import redis as on_redis
 from tests import buses
@@ -231,3 +231,12 @@ async def test_nobody_waits_long_for_a_subscription(world: OnMemory) -> None:
             await here.bus.subscribed(1)
             assert time.monotonic() - begun < base.SUBSCRIBED_WITHIN + 0.1
             await world.go_on()
+
+
+@over_network
+async def test_a_large_notice_stays_at_home(world: OnMemory) -> None:
+    async with listening(world) as here, silent(world) as there:
+        await world.tell(there, wake(1, payload=f'"{"x" * wire.LARGEST}"'))
+        await world.tell(there, wake(2, payload='"é"'))
+        await here.hears(plain(wake(2, payload='"é"')))
+    assert here.heard.all[0] == plain(wake(1))

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis as RawClient
 
-from microblog_rt.bus import MemoryBus, connect, outbox, wire
+from microblog_rt.bus import MemoryBus, connect, outbox, subscriptions
+from microblog_rt.bus import redis as backend
 from microblog_rt.errors import Misconfigured
 from tests.buses import GAP, NONE_OF_OURS, Process, Said, listening, others, plain, running, silent, wake
+from tests.clients import DEADLINE
 from tests.services import Redis
 
 
@@ -25,13 +27,6 @@ async def test_others_hear_in_order_what_was_published_and_nobody_hears_himself(
     assert there.heard.all == [plain(each) for each in published]
     assert third.heard.all == [*there.heard.all, plain(wake(99))]
     assert here.heard.all == [plain(wake(99))]
-
-
-async def test_a_large_notice_stays_at_home(redis: Redis) -> None:
-    async with listening(redis.url) as here, listening(redis.url) as there:
-        await here.publish(wake(1, payload=f'"{"x" * wire.LARGEST}"'), wake(2, payload='"é"'))
-        await there.hears(plain(wake(2, payload='"é"')))
-    assert there.heard.all[0] == plain(wake(1))
 
 
 async def test_what_is_no_wake_up_is_ignored_and_said_once(redis: Redis, raw: RawClient, said: Said) -> None:
@@ -237,3 +232,99 @@ def test_without_redis_py_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) ->
     assert isinstance(connect("memory://"), MemoryBus)
     with pytest.raises(Misconfigured, match=r"pip install 'microblog-rt\[redis\]'"):
         connect("redis://localhost/0")
+
+
+async def users_subscribed_to(raw: RawClient) -> set[bytes]:
+    channels: list[bytes] = await raw.pubsub_channels("microblog-rt:0:user:*")  # type: ignore[assignment]
+    return {each.rpartition(b":")[2] for each in channels}
+
+
+async def subscribe_commands(raw: RawClient) -> int:
+    stats = await raw.info("commandstats")
+    return int(stats.get("cmdstat_subscribe", {"calls": 0})["calls"])
+
+
+async def until_subscribed_to(raw: RawClient, users: set[bytes]) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while await users_subscribed_to(raw) != users:
+            await asyncio.sleep(0.01)
+
+
+async def test_word_comes_only_of_users_whom_somebody_listens_to_here(
+    redis: Redis, raw: RawClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriptions, "LINGER", 0.02)
+    async with listening(redis.url, users=[1]) as here, silent(redis.url) as there:
+        await until_subscribed_to(raw, {b"1"})
+        await there.publish(wake(2), wake(1))
+        await here.hears(plain(wake(1)))
+        here.bus.join(2)
+        await here.bus.subscribed(2)
+        here.bus.leave(1)
+        await until_subscribed_to(raw, {b"2"})
+        here.bus.join(1)
+        await here.bus.subscribed(1)
+        await there.publish(wake(2), wake(1, 11))
+        await here.hears(plain(wake(2)), plain(wake(1, 11)))
+    assert here.heard.all == [plain(wake(1)), plain(wake(2)), plain(wake(1, 11))]
+
+
+async def test_who_is_soon_back_is_not_subscribed_to_anew(redis: Redis, raw: RawClient) -> None:
+    async with listening(redis.url, users=[1]) as here:
+        before = await subscribe_commands(raw)
+        for _ in range(3):
+            here.bus.leave(1)
+            here.bus.join(1)
+            await here.bus.subscribed(1)
+        here.bus.join(2)  # who is asked for after whatever came before
+        await here.bus.subscribed(2)
+        assert await subscribe_commands(raw) == before + 1
+
+
+async def test_who_reads_before_the_subscription_stands_reads_again(redis: Redis) -> None:
+    async with listening(redis.url, users=[3]) as here:
+        redis.pause()
+        here.bus.join(1)
+        await here.bus.subscribed(1)
+        here.bus.join(2)
+        waiting = asyncio.create_task(here.bus.subscribed(2))
+        await asyncio.sleep(0)
+        redis.resume()
+        await waiting
+        await here.hears((GAP, 1))
+    assert here.heard.all == [(GAP, 1)]
+
+
+async def test_a_herd_is_subscribed_to_in_few_commands(redis: Redis, raw: RawClient, impatient: None) -> None:
+    herd = range(1500)
+    async with listening(redis.url, users=[]) as here, silent(redis.url) as there:
+        before = await subscribe_commands(raw)
+        for user_id in herd:
+            here.bus.join(user_id)
+        await asyncio.gather(*[here.bus.subscribed(user_id) for user_id in herd])
+        assert len(await users_subscribed_to(raw)) == len(herd)
+        assert await subscribe_commands(raw) - before <= 2 + len(herd) / backend.BATCH
+        before = await subscribe_commands(raw)
+        await raw.client_kill_filter(_type="pubsub")
+        await here.hears(GAP)
+        assert len(await users_subscribed_to(raw)) == len(herd)
+        assert await subscribe_commands(raw) - before <= 2 + len(herd) / backend.BATCH
+        await there.publish(wake(1499))
+        await here.hears(plain(wake(1499)))
+    assert [each for each in here.heard.all if each[0] != GAP] == [GAP, plain(wake(1499))]
+
+
+async def test_who_comes_while_redis_is_away_and_leaves_again_is_not_asked_for(
+    redis: Redis, raw: RawClient, said: Said, impatient: None
+) -> None:
+    async with listening(redis.url, users=[1, 2]) as here:
+        redis.stop()
+        await said.until("not heard")
+        here.bus.leave(1)
+        here.bus.join(3)
+        here.bus.join(4)
+        here.bus.leave(4)
+        redis.start()
+        await here.hears(GAP)
+        assert {b"2", b"3"} <= await users_subscribed_to(raw)
+    assert here.heard.all == [GAP]

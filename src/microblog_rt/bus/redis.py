@@ -22,12 +22,12 @@ from urllib.parse import parse_qs, urlsplit
 from redis.asyncio.connection import Connection, parse_url
 from redis.exceptions import RedisError
 
-from microblog_rt.bus import base, pulse, wire
+from microblog_rt.bus import base, pulse, subscriptions, wire
 from microblog_rt.bus.alongside import alongside
 from microblog_rt.bus.base import Bus, Gap, Word
 from microblog_rt.bus.outage import Outage
 from microblog_rt.bus.outbox import Outbox
-from microblog_rt.bus.subscriptions import LINGER, Subscriptions
+from microblog_rt.bus.subscriptions import Subscriptions
 from microblog_rt.errors import Misconfigured
 from microblog_rt.protocol import Wake
 
@@ -129,7 +129,7 @@ class RedisBus(Bus):
     async def _keep_asking(self, connection: Connection) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LINGER):
+                async with asyncio.timeout(subscriptions.LINGER):
                     await self._subscriptions.news.wait()
             # In this order: who is gone may be back.
             gone = _batches(map(self._channel, self._subscriptions.gone()))
