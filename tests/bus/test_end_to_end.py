@@ -1,7 +1,9 @@
 """Two processes on one database, without a sweep, over every bus that the database can go with."""
 
+import asyncio
 import os
 import signal
+import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -17,6 +19,7 @@ from microblog_rt.errors import SignedOut
 from microblog_rt.models import User
 from microblog_rt.protocol import UNREAD_MESSAGE_COUNT
 from microblog_rt.settings import Settings
+from tests import living
 from tests.bus.test_every_bus import until_heard
 from tests.buses import AT_ONCE, Process, running
 from tests.clients import Client, signed_in
@@ -82,6 +85,22 @@ async def test_what_happens_in_one_process_is_seen_in_the_other(here: Parts, sus
     await here.notifications.add_notification(susan.id, "weather", "fine")
     await tab.until(lambda: tab.state == count(0) | {"weather": "fine"})
     await here.accounts.end_session(tab.reader)
+    assert isinstance(await tab.refused(), SignedOut)
+
+
+@pytest.mark.parametrize("shared", ["the database"], indirect=True)
+async def test_what_a_command_does_is_seen_in_a_server(shared: Settings, tab: Client) -> None:
+    environ = {"MICROBLOG_DATABASE_URL": shared.database_url, "MICROBLOG_BUS_URL": shared.bus_url}
+    ended = await asyncio.to_thread(
+        subprocess.run,
+        [*living.COMMAND, "user", "password", "susan"],
+        input="another password\n",
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=living.DEADLINE,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
     assert isinstance(await tab.refused(), SignedOut)
 
 

@@ -1,18 +1,20 @@
 """``sqlite://``: several processes on one SQLite file and no broker; whatever is committed is the word.
 
-``PRAGMA data_version`` moves on one connection when any other commits, in whatever process: looked at every ``EVERY``
-seconds while somebody listens here, in some 5 microseconds on a thread of its own (with the hop about half a percent
-of a core); else as often as other backends have their heartbeat, which a look stands for here. It moves for our own
-commits too: those whom they were about are not behind. Not here: the look who is behind (``feed.py``).
+``PRAGMA data_version`` moves on one connection when any other commits, in whatever process. While somebody listens here
+it is looked at every ``EVERY`` seconds, on a thread of its own: 5 microseconds a look, with the waking of the thread
+0.6 percent of a core. Else it is looked at once in the time of a heartbeat, which each look stands for. It moves for
+our own commits too: those whom they were about are not behind. Not here: the look who is behind (``feed.py``).
 """
 
 import asyncio
 import contextlib
 import sqlite3
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
+from threading import Event
 
 from microblog_rt.bus import pulse
 from microblog_rt.bus.base import Bus, Changed, Gap, Word
@@ -60,15 +62,15 @@ class SqliteBus(Bus):
             again, self._tried = self._tried, True
             try:
                 async with self._opened() as look:
-                    known = await look()
+                    known = await look(None)
                     self._outage.over()
                     self.listening.set()
                     if again:
                         yield Gap()
                     while True:
                         self.pulse.heard()
-                        await self._next_look()
-                        version = await look()
+                        await self._somebody_or_a_beat()
+                        version = await look(known if self._somebody.is_set() else None)
                         if version != known:
                             known = version
                             yield Changed()
@@ -78,26 +80,24 @@ class SqliteBus(Bus):
     async def close(self) -> None:
         """The listening has let go of everything."""
 
-    async def _next_look(self) -> None:
-        if self._somebody.is_set():
-            await asyncio.sleep(EVERY)
-        else:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pulse.BEAT):
-                    await self._somebody.wait()
+    async def _somebody_or_a_beat(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pulse.BEAT):
+                await self._somebody.wait()
 
     @asynccontextmanager
-    async def _opened(self) -> AsyncIterator[Callable[[], Awaitable[int]]]:
+    async def _opened(self) -> AsyncIterator[Callable[[int | None], Awaitable[int]]]:
         thread = ThreadPoolExecutor(1, "sqlite-bus")
         file = _File(self._path)
 
-        async def look() -> int:
-            return await asyncio.get_running_loop().run_in_executor(thread, file.version)
+        async def look(known: int | None) -> int:
+            return await asyncio.get_running_loop().run_in_executor(thread, file.look, known)
 
         try:
             yield look
         finally:
             self.listening.clear()
+            file.ended.set()
             thread.submit(file.close)
             thread.shutdown(wait=False)
 
@@ -108,16 +108,29 @@ class _File:
     def __init__(self, path: Path) -> None:
         self._uri = f"{path.absolute().as_uri()}?mode=ro"
         self._connection: sqlite3.Connection | None = None
+        self.ended = Event()
 
-    def version(self) -> int:
-        """Another number after each commit of another connection; raises OSError where the file cannot be read."""
+    def look(self, known: int | None) -> int:
+        """The version; if it is ``known``, another one once there is one, or that again after a heartbeat's time.
+
+        Not another number for each commit: for all since the last look. Raises OSError for a file that cannot be read.
+        """
+        until = time.monotonic() + pulse.BEAT
+        if known is None:
+            return self._version()
+        while not self.ended.wait(EVERY) and time.monotonic() < until:
+            if (version := self._version()) != known:
+                return version
+        return known
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+    def _version(self) -> int:
         try:
             if self._connection is None:
                 self._connection = sqlite3.connect(self._uri, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None)
             return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
         except sqlite3.Error as error:
             raise OSError(str(error)) from None
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
