@@ -84,6 +84,8 @@ BAD = [
     ("SWEEP", "soon"),
     ("SWEEP", "1e9"),
     ("BUS_URL", "redis://"),
+    ("BUS_URL", "sqlite:///another.db"),
+    ("BUS_URL", "postgresql://"),
     ("TRUSTED_HOPS", "-1"),
     ("TRUSTED_HOPS", "all"),
     ("DRAIN", "-1"),
