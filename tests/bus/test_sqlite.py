@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -60,8 +61,17 @@ async def test_a_file_that_cannot_be_read_is_waited_for_and_is_a_gap(
         await asyncio.gather(hearing, return_exceptions=True)
 
 
-async def test_its_connection_and_its_thread_end_with_the_listening(world: OnSqlite) -> None:
+async def test_its_connection_and_its_thread_end_with_the_listening(
+    world: OnSqlite, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One that only reads, and is the last to close, would leave what was written last beside the file."""
+    close = sqlite._File.close
+
+    def close_slowly(file: sqlite._File) -> None:
+        time.sleep(0.1)
+        close(file)
+
+    monkeypatch.setattr(sqlite._File, "close", close_slowly)
     async with listening(world.url, world.database_url, users=[1]) as here:
         await world.tell(here, wake(1))
         await here.hears(CHANGED)
