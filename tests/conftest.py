@@ -25,6 +25,10 @@ TABLES = ", ".join(f'"{each}"' for each in Base.metadata.tables)
 EMPTIED = f"SET lock_timeout = '10s'; TRUNCATE {TABLES} RESTART IDENTITY CASCADE"  # whoever left something open is told
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--proof", action="store_true", help="the full form of what is otherwise tried in part")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     # What asks for a database runs on both, unless it is marked.
     if "database" in metafunc.fixturenames:
@@ -36,10 +40,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a migrated, empty database."""
     if request.param == POSTGRESQL:
-        url: str = request.getfixturevalue("postgresql_migrated")
-        postgresql: PostgreSQL = request.getfixturevalue("postgresql")
-        postgresql.execute(url, EMPTIED)
-        return url
+        emptied: str = request.getfixturevalue("postgresql_emptied")
+        return emptied
     url = f"sqlite+aiosqlite:///{tmp_path}/test.db"
     migrations.upgrade(url)
     return url
@@ -51,6 +53,13 @@ def postgresql_migrated(postgresql: PostgreSQL) -> str:
     url = postgresql.database()
     migrations.upgrade(url)
     return url
+
+
+@pytest.fixture
+def postgresql_emptied(postgresql: PostgreSQL, postgresql_migrated: str) -> str:
+    """The URL of a migrated, empty database in PostgreSQL."""
+    postgresql.execute(postgresql_migrated, EMPTIED)
+    return postgresql_migrated
 
 
 @pytest.fixture

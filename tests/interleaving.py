@@ -1,74 +1,169 @@
 """Every interleaving of a few actors, statement by statement, on real databases.
 
-Each actor has a ``Storage`` of its own on one file, as processes have. Before every statement, every BEGIN and
-every COMMIT it stops at a gate; a schedule says whose gate opens next. An actor that is about to BEGIN while
-another holds SQLite's write lock cannot go on; ``test_interleavings`` proves that this is so. Depth first, all
-schedules are run, each on a fresh copy of the database.
+Each actor has a ``Storage`` of its own on one database, as processes have. Before every statement, every BEGIN and
+every COMMIT it stops at a gate; a schedule says whose gate opens next. On SQLite an actor that is about to BEGIN
+while another holds the write lock cannot go on; ``test_interleavings`` proves that this is so. On PostgreSQL the
+server itself is asked who waits for whose lock. Depth first, all schedules are run, each from the same state.
 """
 
 import asyncio
+import random
 import shutil
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import asyncpg
 from sqlalchemy import event
 from sqlalchemy.util import await_only
 
 from microblog_rt.app import Parts, assemble
+from microblog_rt.models import Base
 from microblog_rt.settings import Settings
 from tests.conftest import KEY
 
-Script = Callable[[Parts], Awaitable[None]]
+Script = Callable[[Parts], Awaitable[Any]]
 
 BEGIN, STATEMENT, COMMIT, DONE = "begin", "statement", "commit", "done"
+
+
+class Ground(Protocol):
+    """Where schedules are run; ``at_most`` so many for one test (None: all there are)."""
+
+    at_most: int | None
+
+    def fresh(self) -> AbstractAsyncContextManager[str]:
+        """The URL of a database in the state that every schedule begins with."""
+
+    async def settled(self, actors: "Sequence[Actor]") -> None:
+        """Return once every actor stands at a gate, is done, or waits for another's lock."""
+
+    def can_go_on(self, actor: "Actor", actors: "Sequence[Actor]") -> bool:
+        """Whether the gate where ``actor`` stands may be opened."""
+
+
+class Files:
+    """SQLite: each schedule has a copy of ``template``."""
+
+    def __init__(self, template: Path, at_most: int | None) -> None:
+        self._template = template
+        self.at_most = at_most
+
+    @asynccontextmanager
+    async def fresh(self) -> AsyncIterator[str]:
+        path = self._template.with_name("copy.db")
+        shutil.copy(self._template, path)
+        try:
+            yield f"sqlite+aiosqlite:///{path}"
+        finally:
+            for left in path.parent.glob(f"{path.name}*"):
+                left.unlink()
+
+    async def settled(self, actors: "Sequence[Actor]") -> None:
+        for actor in actors:
+            await actor.arrived.wait()
+
+    def can_go_on(self, actor: "Actor", actors: "Sequence[Actor]") -> bool:
+        locked = any(each.writing for each in actors if each is not actor)
+        return not (actor.next is BEGIN and locked)
+
+
+class Tables:
+    """PostgreSQL: before each schedule the tables are filled again with what they held at first."""
+
+    def __init__(self, url: str, raw: "asyncpg.Connection", at_most: int | None) -> None:
+        self._url = url
+        self.at_most = at_most
+        self._raw = raw
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, url: str, at_most: int | None) -> AsyncIterator["Tables"]:
+        """On the database of that URL, as it is now."""
+        raw = await asyncpg.connect(url.replace("+asyncpg", ""))
+        names = [f'"{each.name}"' for each in Base.metadata.sorted_tables]
+        await raw.execute("CREATE SCHEMA kept")
+        for name in names:
+            await raw.execute(f"CREATE TABLE kept.{name} AS TABLE {name}")
+        try:
+            yield cls(url, raw, at_most)
+        finally:
+            await raw.execute("DROP SCHEMA kept CASCADE")
+            await raw.close()
+
+    @asynccontextmanager
+    async def fresh(self) -> AsyncIterator[str]:
+        names = [f'"{each.name}"' for each in Base.metadata.sorted_tables]
+        refill = [f"INSERT INTO {name} SELECT * FROM kept.{name}" for name in names]
+        await self._raw.execute("; ".join([f"TRUNCATE {', '.join(names)}", *refill]))
+        yield self._url
+
+    async def settled(self, actors: "Sequence[Actor]") -> None:
+        async with asyncio.timeout(DEADLINE):
+            while away := sum(not each.arrived.is_set() for each in actors):
+                if away == await self._raw.fetchval(WHO_WAIT):
+                    return
+
+    def can_go_on(self, actor: "Actor", actors: "Sequence[Actor]") -> bool:
+        return True
+
+
+DEADLINE = 20.0  # seconds
+CHANCE = random.Random(4)
+WHO_WAIT = """SELECT count(DISTINCT pid) FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE NOT granted AND datname = current_database()"""
 
 
 class Actor:
     """One script, run up to the next gate at a time."""
 
-    def __init__(self, path: Path, script: Script) -> None:
-        self.parts = assemble(Settings(database_url=f"sqlite+aiosqlite:///{path}", secret_key=KEY))
+    def __init__(self, url: str, script: Script) -> None:
+        self.parts = assemble(Settings(database_url=url, secret_key=KEY))
         self._script = script
-        self._arrived = asyncio.Event()
+        self.arrived = asyncio.Event()
         self._open = asyncio.Event()
         self.next = STATEMENT
         self.writing = False
+        self._committing = False
+        self._gated = True
         self._hook()
 
     def begin(self) -> None:
         self._task = asyncio.create_task(self._run())
 
-    async def arrived(self) -> None:
-        """Wait until it stands at a gate, or is done."""
-        await self._arrived.wait()
-
-    async def step(self) -> None:
-        """Open its gate, and wait for the next."""
-        self.writing = self.next in (BEGIN, COMMIT) or (self.writing and self.next is STATEMENT)
-        committing = self.next is COMMIT
-        self._arrived.clear()
+    def step(self) -> None:
+        """Open its gate."""
+        if self.next is BEGIN:
+            self.writing = True
+        self.arrived.clear()
         self._open.set()
-        await self._arrived.wait()
-        if committing:
-            self.writing = False
 
     async def end(self) -> None:
-        await self._task
+        """Let it do, undisturbed, what its script returned to be done last."""
+        last = await self._task
+        self._gated = False
+        if last is not None:
+            await last()
         await self.parts.storage.close()
 
-    async def _run(self) -> None:
+    async def _run(self) -> Any:
         try:
-            await self._script(self.parts)
+            return await self._script(self.parts)
         finally:
             self.next = DONE
-            self._arrived.set()
+            self.writing = False
+            self.arrived.set()
 
     async def _gate(self, step: str) -> None:
+        if not self._gated:
+            return
+        if self._committing:
+            self.writing = False
+        self._committing = step is COMMIT
         self.next = step
         self._open.clear()
-        self._arrived.set()
+        self.arrived.set()
         await self._open.wait()
 
     def _hook(self) -> None:
@@ -83,63 +178,55 @@ class Actor:
 
 
 async def every_interleaving(
-    template: Path, scripts: Callable[[], list[Script]], check: Callable[[Parts], Awaitable[None]]
+    ground: Ground, scripts: Callable[[], list[Script]], check: Callable[[Parts], Awaitable[None]]
 ) -> int:
-    """Run all schedules of freshly made ``scripts`` on copies of ``template``, ``check`` after each; how many."""
+    """Run all schedules of freshly made ``scripts``, or ``ground.at_most`` of them, ``check`` after each; how many."""
     schedules: list[list[int]] = [[]]
     count = 0
-    while schedules:
-        with _copied(template, count) as path:
-            schedules += await _run(path, scripts(), schedules.pop(), check)
+    while schedules and (ground.at_most is None or count < ground.at_most):
+        # All of them: depth first, which keeps the list short. Some: from everywhere.
+        begin = schedules.pop(-1 if ground.at_most is None else CHANCE.randrange(len(schedules)))
+        async with ground.fresh() as url:
+            schedules += await _run(ground, url, scripts(), begin, check)
         count += 1
     return count
 
 
 async def _run(
-    path: Path, scripts: list[Script], prefix: list[int], check: Callable[[Parts], Awaitable[None]]
+    ground: Ground, url: str, scripts: list[Script], prefix: list[int], check: Callable[[Parts], Awaitable[None]]
 ) -> list[list[int]]:
     """One schedule that begins with ``prefix``; the schedules that it passed by."""
-    actors = [Actor(path, script) for script in scripts]
+    actors = [Actor(url, script) for script in scripts]
     for actor in actors:
         actor.begin()
-        await actor.arrived()
+        await ground.settled([actor])
     taken: list[int] = []
     others: list[list[int]] = []
-    while ready := [number for number, actor in enumerate(actors) if _can_go_on(actor, actors)]:
+    while ready := [number for number, actor in enumerate(actors) if _is_ready(ground, actor, actors)]:
         if len(taken) < len(prefix):
             choice = prefix[len(taken)]
+            assert choice in ready, f"after {taken} it is not as it was"
         else:
             choice = ready[0]
             others += [[*taken, other] for other in ready[1:]]
         taken.append(choice)
-        await actors[choice].step()
+        actors[choice].step()
+        await ground.settled(actors)
     for actor in actors:
         await actor.end()
-    await _check(path, check, taken)
+    await _check(url, check, taken)
     return others
 
 
-def _can_go_on(actor: Actor, actors: list[Actor]) -> bool:
-    locked = any(each.writing for each in actors if each is not actor)
-    return actor.next is not DONE and not (actor.next is BEGIN and locked)
+def _is_ready(ground: Ground, actor: Actor, actors: list[Actor]) -> bool:
+    return actor.arrived.is_set() and actor.next is not DONE and ground.can_go_on(actor, actors)
 
 
-async def _check(path: Path, check: Callable[[Parts], Awaitable[None]], taken: list[int]) -> None:
-    parts = assemble(Settings(database_url=f"sqlite+aiosqlite:///{path}", secret_key=KEY))
+async def _check(url: str, check: Callable[[Parts], Awaitable[None]], taken: list[int]) -> None:
+    parts = assemble(Settings(database_url=url, secret_key=KEY))
     try:
         await check(parts)
     except AssertionError as error:
         raise AssertionError(f"in the order {taken}: {error}") from error
     finally:
         await parts.storage.close()
-
-
-@contextmanager
-def _copied(template: Path, number: int) -> Iterator[Path]:
-    path = template.with_name(f"{template.stem}-{number}.db")
-    shutil.copy(template, path)
-    try:
-        yield path
-    finally:
-        for left in template.parent.glob(f"{path.name}*"):
-            left.unlink()

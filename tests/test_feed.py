@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -66,6 +67,18 @@ async def test_a_swallowed_wake_up_is_found_by_the_sweep(
     await tab.until(lambda: tab.state == count(1))
 
 
+async def test_the_sweep_wakes_whoever_is_behind(
+    parts: Parts, susan: User, john: User, tab: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    woken: list[int] = []
+    monkeypatch.setattr(Hub, "wake", lambda _, wake: woken.append(wake.user_id))
+    await send(parts, susan)
+    await send(parts, john)
+    assert woken == [susan.id, john.id]
+    await parts.feed.sweep_once()
+    assert woken[2:] == [susan.id]
+
+
 async def test_the_sweep_wakes_nobody_who_knows_everything(
     parts: Parts, susan: User, tab: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +141,25 @@ async def test_word_from_another_process_reaches_a_tab(
 
     await parts.feed.relay(Other())
     await tab.until(lambda: tab.state == count(1))
+
+
+async def test_what_is_committed_during_the_first_read_is_told(
+    parts: Parts, susan: User, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Listen first, read second. Heartbeats are due at once, so that nobody waits for a word that was lost."""
+    real = told.since
+
+    async def overtaken(*asked: Any) -> told.Page | None:
+        page = await real(*asked)
+        monkeypatch.undo()
+        await send(parts, susan)
+        return page
+
+    monkeypatch.setattr(told, "since", overtaken)
+    feed = parts.feed.follow(reader, 0, heartbeat=0)
+    assert await anext(feed) == []
+    assert [each.data for page in (await anext(feed), await anext(feed)) for each in page] == [1]
+    await feed.aclose()
 
 
 async def test_a_stream_ends_with_its_session(parts: Parts, reader: Reader, tab: Client) -> None:

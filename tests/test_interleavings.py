@@ -1,42 +1,48 @@
-"""Ordering on SQLite: whatever the interleaving, the count, the rows and what a poller has seen agree."""
+"""Ordering on both databases: whatever the interleaving, the count, the rows and what a poller has seen agree."""
 
 import sqlite3
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from microblog_rt.accounts import Reader, token_hash
 from microblog_rt.app import Parts, assemble
-from microblog_rt.models import Mailbox, Message, Notification
-from microblog_rt.protocol import UNREAD_MESSAGE_COUNT, Notice, cursor_of
+from microblog_rt.errors import SignedOut
+from microblog_rt.models import Mailbox, Message, Notification, Session
+from microblog_rt.protocol import MICROSECONDS, UNREAD_MESSAGE_COUNT, Notice, cursor_of
 from microblog_rt.settings import Settings
+from microblog_rt.storage import accounts as rows
 from tests.conftest import PASSWORD
-from tests.interleaving import Script, every_interleaving
+from tests.interleaving import BEGIN, DONE, Actor, Files, Ground, Script, Tables, every_interleaving
 
 SUSAN, JOHN = 1, 2
 UNREAD_AT_FIRST = 1
+SOME = 60
 
 
 @pytest.fixture
-async def template(settings: Settings) -> Path:
+async def ground(settings: Settings, request: pytest.FixtureRequest) -> AsyncIterator[Ground]:
     """A database with two people; susan has one unread message, and is signed in."""
+    at_most = None if request.config.getoption("--proof") else SOME
     parts = assemble(settings)
     for name in ("susan", "john"):
         await parts.accounts.register(name, PASSWORD)
     await parts.messages.send_message(JOHN, SUSAN, "the first")
+    async with parts.storage.transaction() as tx:
+        await rows.add_session(tx, SUSAN, READER.token_hash, True, 3600 * MICROSECONDS)
+        await tx.execute(update(Session).values(last_used=Session.expires))  # no poll notes that it is used
     await parts.storage.close()
-    assert settings.sqlite_file is not None
-    with sqlite3.connect(settings.sqlite_file) as database:
-        database.execute("PRAGMA journal_mode=DELETE")
-        database.execute(
-            "INSERT INTO session (token_hash, user_id, remembered, created, last_used, expires)"
-            " VALUES (?, 1, 1, 0, 9000000000000000, 9000000000000000)",
-            (token_hash("token"),),
-        )
-    database.close()
-    return settings.sqlite_file
+    if settings.sqlite_file is None:
+        async with Tables.opened(settings.database_url, at_most) as tables:
+            yield tables
+    else:
+        with closing(sqlite3.connect(settings.sqlite_file)) as database:
+            database.execute("PRAGMA journal_mode=DELETE")
+        yield Files(settings.sqlite_file, at_most)
 
 
 READER = Reader(SUSAN, token_hash("token"))
@@ -97,7 +103,7 @@ def check_with(poller: Poller, unread: Callable[[list[Message]], int]) -> Callab
 
 
 async def everybody(
-    template: Path, make: Callable[[Poller], list[Script]], unread: Callable[[list[Message]], int]
+    ground: Ground, make: Callable[[Poller], list[Script]], unread: Callable[[list[Message]], int]
 ) -> int:
     """Run all interleavings of what ``make`` makes around a poller of each run's own."""
     current = Poller()
@@ -106,27 +112,47 @@ async def everybody(
         current.__init__()  # type: ignore[misc]
         return make(current)
 
-    return await every_interleaving(template, scripts, check_with(current, unread))
+    return await every_interleaving(ground, scripts, check_with(current, unread))
 
 
-async def test_sends_at_once_are_both_counted(template: Path) -> None:
+async def test_sends_at_once_are_both_counted(ground: Ground) -> None:
     """send‖send: the naive counterpart publishes 1 twice."""
-    runs = await everybody(template, lambda _: [send("a"), send("b")], lambda _: UNREAD_AT_FIRST + 2)
+    runs = await everybody(ground, lambda _: [send("a"), send("b")], lambda _: UNREAD_AT_FIRST + 2)
     assert runs >= 2
 
 
-async def test_a_poller_misses_nothing_of_a_send(template: Path) -> None:
+async def test_a_poller_misses_nothing_of_a_send(ground: Ground) -> None:
     """send‖poll, three polls deep: the poller sees each state at most once, and ends with the last."""
-    runs = await everybody(template, lambda poller: [send("a"), poller.polls(3)], lambda _: UNREAD_AT_FIRST + 1)
+    runs = await everybody(ground, lambda poller: [send("a"), poller.polls(3)], lambda _: UNREAD_AT_FIRST + 1)
     assert runs > 50
 
 
-async def test_a_poller_misses_nothing_of_two_sends(template: Path) -> None:
+async def test_a_poller_misses_nothing_of_two_sends(ground: Ground) -> None:
     """send‖send‖poll: nothing is committed behind the poller's cursor."""
     runs = await everybody(
-        template, lambda poller: [send("a"), send("b"), poller.polls(2)], lambda _: UNREAD_AT_FIRST + 2
+        ground, lambda poller: [send("a"), send("b"), poller.polls(2)], lambda _: UNREAD_AT_FIRST + 2
     )
     assert runs > 50
+
+
+@pytest.mark.sqlite
+async def test_a_send_that_waited_for_another_is_newer_than_it(ground: Ground, settings: Settings) -> None:
+    """A time taken before the lock is older: a poller that has seen the other would never see this one."""
+    async with ground.fresh() as url:
+        waiting, other = Actor(url, send("a")), Actor(url, send("b"))
+        for actor in (waiting, other):
+            actor.begin()
+            await ground.settled([actor])
+        assert waiting.next is other.next is BEGIN
+        poller, parts = Poller(), assemble(replace(settings, database_url=url))
+        for unread, actor in enumerate((other, waiting), UNREAD_AT_FIRST + 1):
+            while actor.next is not DONE:
+                actor.step()
+                await ground.settled([actor])
+            await actor.end()
+            poller.apply(await parts.feed.page(READER, poller.since))
+            assert poller.state == {UNREAD_MESSAGE_COUNT: unread}
+        await parts.storage.close()
 
 
 def read_what_is_shown(shown: list[str]) -> Script:
@@ -138,23 +164,55 @@ def read_what_is_shown(shown: list[str]) -> Script:
     return script
 
 
-async def test_a_reader_never_hides_a_message_that_came_after(template: Path) -> None:
+async def test_a_reader_never_hides_a_message_that_came_after(ground: Ground) -> None:
     """send‖read: what was not on the page stays unread, whenever it came."""
     shown: list[str] = []
     runs = await everybody(
-        template,
+        ground,
         lambda _: [send("a"), read_what_is_shown(shown)],
         lambda messages: sum(message.body not in shown for message in messages),
     )
     assert runs > 5
 
 
-async def test_two_tabs_that_mark_commute(template: Path) -> None:
+async def test_a_connection_does_not_outlive_a_logout(ground: Ground) -> None:
+    """logout‖connect: a stream either never begins, or ends, and what was sent after the logout it never tells."""
+    told: list[Notice] = []
+
+    async def connect(parts: Parts) -> Any:
+        stream = parts.feed.follow(READER, 0, heartbeat=60)
+        try:
+            told.extend(await anext(stream))
+        except SignedOut:
+            return None
+
+        async def last() -> None:
+            await parts.feed.sweep_once()  # there is no bus between the actors
+            with pytest.raises(SignedOut):
+                told.extend(await anext(stream))
+
+        return last
+
+    async def logout(parts: Parts) -> None:
+        await parts.accounts.end_session(READER)
+        await parts.messages.send_message(JOHN, SUSAN, "after")
+
+    async def check(_: Parts) -> None:
+        assert [each.data for each in told] in ([], [UNREAD_AT_FIRST])
+
+    def scripts() -> list[Script]:
+        told.clear()
+        return [logout, connect]
+
+    assert await every_interleaving(ground, scripts, check) > 4
+
+
+async def test_two_tabs_that_mark_commute(ground: Ground) -> None:
     """read‖read: the marks of two tabs leave unread what neither has shown, in whatever order."""
     one: list[str] = []
     two: list[str] = []
     runs = await everybody(
-        template,
+        ground,
         lambda _: [read_what_is_shown(one), send_then(read_what_is_shown(two))],
         lambda messages: sum(message.body not in {*one, *two} for message in messages),
     )
@@ -169,13 +227,12 @@ def send_then(script: Script) -> Script:
     return both
 
 
-async def test_the_write_lock_that_the_schedules_assume_is_real(template: Path) -> None:
+@pytest.mark.sqlite
+async def test_the_write_lock_that_the_schedules_assume_is_real(parts: Parts, settings: Settings) -> None:
     """While one transaction is open, even before its first change, another cannot begin."""
-    parts = assemble(Settings(database_url=f"sqlite+aiosqlite:///{template}", secret_key="0123456789abcdef"))
     async with parts.storage.transaction() as tx:
         assert tx.in_transaction()
-        other = sqlite3.connect(template, timeout=0, isolation_level=None)
+        other = sqlite3.connect(str(settings.sqlite_file), timeout=0, isolation_level=None)
         with pytest.raises(sqlite3.OperationalError, match="locked"):
             other.execute("BEGIN IMMEDIATE")
         other.close()
-    await parts.storage.close()

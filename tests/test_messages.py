@@ -165,6 +165,28 @@ async def test_nobody_is_told_before_the_commit(
     assert seen == [0] * 9
 
 
+@pytest.mark.sqlite
+async def test_what_is_acknowledged_is_committed(parts: Parts, settings: Settings, susan: User) -> None:
+    """The moment a verb returns, another connection sees what it did: its tick, and all that goes with it."""
+
+    def ticked() -> int:
+        with closing(sqlite3.connect(str(settings.sqlite_file))) as other:
+            return int(other.execute("SELECT clock FROM mailbox WHERE user_id = ?", (susan.id,)).fetchone()[0])
+
+    reader = await signed_in(parts, susan)
+    readings = [ticked()]
+    for verb in (
+        parts.messages.send_message(susan.id, susan.id, "hello"),
+        parts.messages.mark_read(susan.id),
+        parts.notifications.add_notification(susan.id, "x", 1),
+        parts.accounts.end_session(reader),
+        parts.accounts.set_password("susan", "another password"),
+    ):
+        await verb
+        readings.append(ticked())
+    assert readings == sorted(set(readings))
+
+
 async def test_a_notification_replaces_the_older_of_its_name(parts: Parts, susan: User) -> None:
     reader = await signed_in(parts, susan)
     for data in (1, {"a": [None, 2.5]}):

@@ -8,6 +8,7 @@ wakes the listener. ``page`` is the poll, ``follow`` the stream, ``hold`` the lo
 import asyncio
 import contextlib
 import logging
+import random
 from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
 from datetime import timedelta
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 
 STREAM_USE_NOTED_EVERY = timedelta(hours=1) // MICROSECOND
 BUS_PAUSE = 1.0  # seconds
+AGAIN_IN = (0.5, 2.0)  # seconds, from one attempt to read to the next; each its own, lest they come as a herd
 
 
 class Feed:
@@ -76,7 +78,13 @@ class Feed:
                     noted = await self._accounts.note_use(reader, noted, STREAM_USE_NOTED_EVERY)
                     yield []
                 if listener.must_read or loop.time() >= ends:
-                    page = await self._catch_up(reader, since, names, listener)
+                    try:
+                        page = await self._catch_up(reader, since, names, listener)
+                    except Unavailable:
+                        # No reason to send anybody away: who cannot be told now is told when the database is back.
+                        listener.distrust()
+                        await asyncio.sleep(random.uniform(*AGAIN_IN))  # noqa: S311
+                        continue
                     since = _cursor_after(page, since)
                     ends = loop.time() + _seconds_left(page)
                     notices = page.notices

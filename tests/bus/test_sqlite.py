@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from microblog_rt.bus import connect, outage, pulse
+from microblog_rt.bus import connect, outage, pulse, sqlite
 from microblog_rt.errors import Misconfigured
 from tests.bus.backends import OnSqlite
 from tests.buses import CHANGED, GAP, Said, listening, silent, wake

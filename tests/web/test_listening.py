@@ -1,0 +1,40 @@
+"""Whom a client listens to: its session's user, whatever it asks for.
+
+Not here: what it is told (``tests/test_transports.py``).
+"""
+
+from contextlib import AbstractContextManager
+
+import pytest
+
+from microblog_rt.app import Parts
+from microblog_rt.hub import Hub, Listener
+from tests.web.conftest import Join
+
+SUSAN, JOHN = 1, 2
+QUERIES = ["user", "user=1&user", "user_id", "recipient", "channel", "name", "since"]
+
+
+@pytest.fixture
+def listened(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Whom anybody has begun to listen to."""
+    users: list[int] = []
+    real = Hub.listen
+
+    def listen(hub: Hub, user_id: int) -> AbstractContextManager[Listener]:
+        users.append(user_id)
+        return real(hub, user_id)
+
+    monkeypatch.setattr(Hub, "listen", listen)
+    return users
+
+
+async def test_whom_a_client_listens_to_is_said_by_its_session_alone(
+    house: Parts, join: Join, listened: list[int]
+) -> None:
+    susan, _ = await join("susan"), await join("john")
+    await house.messages.send_message(SUSAN, JOHN, "not for susan")
+    for query in QUERIES:
+        answer = await susan.get(f"/notifications?wait=0.01&{query}={JOHN}")
+        assert answer.status_code in (200, 401), query
+    assert set(listened) == {SUSAN}
