@@ -104,6 +104,15 @@ def test_a_bad_setting_is_refused_by_name(name: str, value: str) -> None:
         Settings.from_environ({f"MICROBLOG_{name}": value})
 
 
+@pytest.mark.parametrize(
+    ("bus", "database_url"),
+    [("sqlite://", "postgresql+asyncpg://host/blog"), ("postgresql://host", "sqlite+aiosqlite:///blog.db")],
+)
+def test_a_bus_in_a_database_that_is_not_ours_is_refused(bus: str, database_url: str) -> None:
+    with pytest.raises(Misconfigured, match=r"^MICROBLOG_BUS_URL: .* wants the database"):
+        Settings.from_environ({"MICROBLOG_BUS_URL": bus, "MICROBLOG_DATABASE_URL": database_url})
+
+
 def test_a_secret_is_not_shown() -> None:
     assert "0123456789abcdef" not in repr(Settings(secret_key="0123456789abcdef"))
     assert "password" not in repr(Settings(bus_url="redis://:password@localhost"))

@@ -165,6 +165,16 @@ async def test_a_connection_that_was_ended_is_one_gap_and_then_all_is_well(
 
 
 @over_network
+async def test_nothing_new_is_heard_before_the_gap(world: OnMemory, said: Said, impatient: None) -> None:
+    async with listening(world) as here, silent(world) as there:
+        await world.cut()
+        await said.until("back (it was away, so that other processes are not heard)")
+        await world.tell(there, wake(1))
+        await here.hears(plain(wake(1)))
+    assert here.heard.all == [GAP, plain(wake(1))]
+
+
+@over_network
 async def test_a_broker_that_hangs_delays_nobody_and_is_a_gap_when_it_goes_on(
     world: OnMemory, said: Said, suspicious: None
 ) -> None:

@@ -2,10 +2,12 @@
 
 import asyncio
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
-from microblog_rt.bus import connect, outage, pulse
+from microblog_rt.bus import connect, outage, pulse, sqlite
 from microblog_rt.errors import Misconfigured
 from tests.bus.backends import OnSqlite
 from tests.buses import CHANGED, GAP, Said, listening, silent, wake
@@ -59,12 +61,31 @@ async def test_a_file_that_cannot_be_read_is_waited_for_and_is_a_gap(
         await asyncio.gather(hearing, return_exceptions=True)
 
 
-async def test_its_thread_ends_with_the_listening(world: OnSqlite) -> None:
-    async with listening(world.url, world.database_url):
+async def test_its_connection_and_its_thread_end_with_the_listening(
+    world: OnSqlite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that only reads, and is the last to close, would leave what was written last beside the file."""
+    close = sqlite._File.close
+
+    def close_slowly(file: sqlite._File) -> None:
+        time.sleep(0.1)
+        close(file)
+
+    monkeypatch.setattr(sqlite._File, "close", close_slowly)
+    async with listening(world.url, world.database_url, users=[1]) as here:
+        await world.tell(here, wake(1))
+        await here.hears(CHANGED)
         assert threads()
+        assert open_files(world)
+    assert not open_files(world)
     async with asyncio.timeout(DEADLINE):
         while threads():
             await asyncio.sleep(0.01)
+
+
+def open_files(world: OnSqlite) -> list[Path]:
+    every = [each.readlink() for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+    return [each for each in every if each.name.startswith(world.path.name)]
 
 
 def threads() -> list[str]:

@@ -98,7 +98,8 @@ class SqliteBus(Bus):
         finally:
             self.listening.clear()
             file.ended.set()
-            thread.submit(file.close)
+            # Waited for: who closes last merges the WAL into the file, and that must not be one that only reads.
+            await asyncio.wait({asyncio.get_running_loop().run_in_executor(thread, file.close)}, timeout=BUSY_TIMEOUT)
             thread.shutdown(wait=False)
 
 
