@@ -3,19 +3,21 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis as RawClient
 
-from microblog_rt.bus import Bus, Gap, connect
+from microblog_rt.bus import Bus, Changed, Gap, Word, connect
 from microblog_rt.protocol import Notice, Wake
 from tests.clients import DEADLINE
 
 AT_ONCE = 0.09  # seconds
 GAP = "gap"
+CHANGED = "changed"
+USERS = range(600)  # whom processes listen to here, unless something else is said
 
 NONE_OF_OURS = [
     b"",
@@ -68,7 +70,7 @@ class Process:
 
     async def listen(self) -> None:
         async for word in self.bus.listen():
-            self.heard.add(GAP if isinstance(word, Gap) else plain(word))
+            self.heard.add(plain(word))
 
     async def hears(self, *words: Any) -> None:
         await self.heard.until(lambda heard: all(word in heard for word in words))
@@ -99,9 +101,16 @@ class Said(logging.Handler):
         await self.lines.until(lambda _: self.times(text) > 0)
 
 
-def plain(wake: Wake) -> tuple[int, int, int | None, str]:
-    """A wake-up as something that can be compared."""
-    return wake.user_id, wake.clock, wake.follows, repr(wake.notice)
+def plain(word: Word) -> Any:
+    """A word as something that can be compared."""
+    match word:
+        case Gap(user_id=None):
+            return GAP
+        case Gap():
+            return GAP, word.user_id
+        case Changed():
+            return CHANGED
+    return word.user_id, word.clock, word.follows, repr(word.notice)
 
 
 def wake(user_id: int, clock: int = 10, payload: str | None = None) -> Wake:
@@ -122,21 +131,24 @@ def noting() -> Iterator[Said]:
 
 
 @asynccontextmanager
-async def silent(url: str) -> AsyncIterator[Process]:
+async def silent(url: str, database_url: str = "") -> AsyncIterator[Process]:
     """A process that does not listen."""
-    process = Process(connect(url))
+    process = Process(connect(url, database_url))
     yield process
     await process.bus.close()
 
 
 @asynccontextmanager
-async def listening(url: str) -> AsyncIterator[Process]:
-    """A process that listens, once it does."""
-    async with silent(url) as process, running(process.listen()) as task:
-        async with asyncio.timeout(DEADLINE):
-            await process.bus.listening.wait()
-        yield process
-        assert not task.done(), "it has stopped listening"
+async def listening(url: str, database_url: str = "", users: Iterable[int] = USERS) -> AsyncIterator[Process]:
+    """A process that listens, once it does, and has listeners for ``users``."""
+    async with silent(url, database_url) as process:
+        for user_id in users:
+            process.bus.join(user_id)
+        async with running(process.listen()) as task:
+            async with asyncio.timeout(DEADLINE):
+                await process.bus.listening.wait()
+            yield process
+            assert not task.done(), "it has stopped listening"
 
 
 @asynccontextmanager

@@ -40,10 +40,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a migrated, empty database."""
     if request.param == POSTGRESQL:
-        url: str = request.getfixturevalue("postgresql_migrated")
-        postgresql: PostgreSQL = request.getfixturevalue("postgresql")
-        postgresql.execute(url, EMPTIED)
-        return url
+        emptied: str = request.getfixturevalue("postgresql_emptied")
+        return emptied
     url = f"sqlite+aiosqlite:///{tmp_path}/test.db"
     migrations.upgrade(url)
     return url
@@ -55,6 +53,13 @@ def postgresql_migrated(postgresql: PostgreSQL) -> str:
     url = postgresql.database()
     migrations.upgrade(url)
     return url
+
+
+@pytest.fixture
+def postgresql_emptied(postgresql: PostgreSQL, postgresql_migrated: str) -> str:
+    """The URL of a migrated, empty database in PostgreSQL."""
+    postgresql.execute(postgresql_migrated, EMPTIED)
+    return postgresql_migrated
 
 
 @pytest.fixture

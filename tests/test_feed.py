@@ -10,7 +10,7 @@ from sqlalchemy import select
 from microblog_rt import accounts
 from microblog_rt.accounts import Reader
 from microblog_rt.app import Parts
-from microblog_rt.bus import Gap, MemoryBus
+from microblog_rt.bus import Gap, MemoryBus, Word
 from microblog_rt.errors import Draining, SignedOut
 from microblog_rt.hub import Hub
 from microblog_rt.models import Session, User
@@ -119,7 +119,7 @@ async def test_a_gap_on_the_bus_makes_everybody_read(
         await send(parts, susan)
 
     class Broken(MemoryBus):
-        async def listen(self) -> AsyncGenerator[Wake | Gap]:
+        async def listen(self) -> AsyncGenerator[Word]:
             yield Gap()
 
     await parts.feed.relay(Broken())
@@ -135,7 +135,7 @@ async def test_word_from_another_process_reaches_a_tab(
         await send(parts, susan)
 
     class Other(MemoryBus):
-        async def listen(self) -> AsyncGenerator[Wake | Gap]:
+        async def listen(self) -> AsyncGenerator[Word]:
             for wake in swallowed:
                 yield wake
 

@@ -5,22 +5,26 @@ cursors, connect, reconnect. After each step every client's state equals a fresh
 """
 
 import asyncio
-import shutil
-import tempfile
-from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from sqlalchemy import func, select
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from sqlalchemy import delete, func, select
 
 from microblog_rt.app import Parts, assemble
-from microblog_rt.models import Mailbox, Message, User
+from microblog_rt.models import Base, Mailbox, Message, User
 from microblog_rt.protocol import UNREAD_MESSAGE_COUNT, cursor_of
 from microblog_rt.settings import Settings
 from microblog_rt.storage import accounts as rows
-from microblog_rt.storage import migrations
 from tests.clients import Client, signed_in
 from tests.conftest import KEY
 
@@ -30,9 +34,10 @@ PEOPLE = st.integers(0, 9)
 class Histories(RuleBasedStateMachine):
     """Each rule is one action of one person; ``old`` are states at cursors that somebody once held."""
 
+    url: str
+
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp())
         self.runner = asyncio.Runner(debug=True)
         self.people: list[User] = []
         self.tabs: list[Client] = []
@@ -40,11 +45,12 @@ class Histories(RuleBasedStateMachine):
 
     @initialize()
     def open_the_house(self) -> None:
-        url = f"sqlite+aiosqlite:///{self.folder}/test.db"
-        migrations.upgrade(url)
-
         async def opened() -> Parts:
-            return assemble(Settings(database_url=url, secret_key=KEY))
+            parts = assemble(Settings(database_url=self.url, secret_key=KEY, send_limit=None))
+            async with parts.storage.transaction() as tx:
+                for table in reversed(Base.metadata.sorted_tables):
+                    await tx.execute(delete(table))
+            return parts
 
         self.parts = self.run(opened())
         for _ in range(2):
@@ -55,7 +61,6 @@ class Histories(RuleBasedStateMachine):
             self.run(tab.disconnect())
         self.run(self.parts.storage.close())
         self.runner.close()
-        shutil.rmtree(self.folder)
 
     def run(self, work: Any) -> Any:
         return self.runner.run(work)
@@ -173,10 +178,16 @@ class Histories(RuleBasedStateMachine):
             return list(found)
 
 
-TestHistories = Histories.TestCase
-TestHistories.settings = settings(
-    max_examples=40,
-    stateful_step_count=40,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+def test_whatever_happens_every_tab_equals_a_fresh_read(database: str, request: pytest.FixtureRequest) -> None:
+    """The short form, 20 histories of 30 steps; ``--proof``: 100 of 50."""
+    examples, steps = (100, 50) if request.config.getoption("--proof") else (20, 30)
+    machine = type("OnThatDatabase", (Histories,), {"url": database})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow],
+        ),
+    )

@@ -224,6 +224,35 @@ def test_who_has_left_is_forgotten() -> None:
     assert hub.positions() == {}
 
 
+def test_who_wants_to_know_is_told_of_the_first_and_the_last_listener_of_a_user() -> None:
+    told: list[tuple[str, int]] = []
+
+    class Noting:
+        def join(self, user_id: int) -> None:
+            told.append(("join", user_id))
+
+        def leave(self, user_id: int) -> None:
+            told.append(("leave", user_id))
+
+    hub = Hub(Noting())
+    with hub.listen(1):
+        with hub.listen(1), hub.listen(2):
+            assert told == [("join", 1), ("join", 2)]
+        assert told[2:] == [("leave", 2)]
+    assert told[3:] == [("leave", 1)]
+
+
+def test_distrust_of_word_of_one_user_makes_theirs_alone_read() -> None:
+    hub = Hub()
+    with hub.listen(1) as one, hub.listen(1) as other, hub.listen(2) as two:
+        for listener in (one, other, two):
+            listener.reading()
+            listener.has_read(10)
+        hub.distrust(1)
+        hub.distrust(3)
+        assert (one.must_read, other.must_read, two.must_read) == (True, True, False)
+
+
 def test_a_closing_hub_tells_those_who_listen_and_those_who_come() -> None:
     hub = Hub()
     with hub.listen(1) as before:

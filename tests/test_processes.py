@@ -14,12 +14,12 @@ from redis.asyncio import Redis as RawClient
 
 from microblog_rt import app, bus, cli, feed, shell
 from microblog_rt.app import Parts, assemble, create_app
-from microblog_rt.bus import Gap, MemoryBus
+from microblog_rt.bus import MemoryBus, Word
 from microblog_rt.bus import redis as backend
 from microblog_rt.errors import SignedOut
 from microblog_rt.hub import Hub
 from microblog_rt.models import User
-from microblog_rt.protocol import UNREAD_MESSAGE_COUNT, Wake
+from microblog_rt.protocol import UNREAD_MESSAGE_COUNT
 from microblog_rt.settings import Settings
 from tests import living
 from tests.buses import Said, noting, others, running, wake
@@ -150,7 +150,7 @@ async def test_a_bus_that_fails_is_closed_and_begun_again_and_everybody_reads(
             raise RuntimeError("a bug")
 
     class Bus(MemoryBus):
-        async def listen(self) -> AsyncGenerator[Wake | Gap]:
+        async def listen(self) -> AsyncGenerator[Word]:
             try:
                 yield wake(1)
                 fail("bus")
@@ -187,7 +187,7 @@ def test_a_command_closes_its_bus(command: str, settings: Settings, monkeypatch:
         async def close(self) -> None:
             closed.append(True)
 
-    monkeypatch.setattr(bus, "connect", lambda _: Closing())
+    monkeypatch.setattr(bus, "connect", lambda *_: Closing())
     monkeypatch.setattr(cli, "_settings", lambda: settings)
     if command == "shell":
         monkeypatch.setattr("sys.stdin", io.StringIO())

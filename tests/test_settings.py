@@ -84,6 +84,8 @@ BAD = [
     ("SWEEP", "soon"),
     ("SWEEP", "1e9"),
     ("BUS_URL", "redis://"),
+    ("BUS_URL", "sqlite:///another.db"),
+    ("BUS_URL", "postgresql://"),
     ("TRUSTED_HOPS", "-1"),
     ("TRUSTED_HOPS", "all"),
     ("DRAIN", "-1"),
@@ -100,6 +102,15 @@ BAD = [
 def test_a_bad_setting_is_refused_by_name(name: str, value: str) -> None:
     with pytest.raises(Misconfigured, match=f"^MICROBLOG_{name}: "):
         Settings.from_environ({f"MICROBLOG_{name}": value})
+
+
+@pytest.mark.parametrize(
+    ("bus", "database_url"),
+    [("sqlite://", "postgresql+asyncpg://host/blog"), ("postgresql://host", "sqlite+aiosqlite:///blog.db")],
+)
+def test_a_bus_in_a_database_that_is_not_ours_is_refused(bus: str, database_url: str) -> None:
+    with pytest.raises(Misconfigured, match=r"^MICROBLOG_BUS_URL: .* wants the database"):
+        Settings.from_environ({"MICROBLOG_BUS_URL": bus, "MICROBLOG_DATABASE_URL": database_url})
 
 
 def test_a_secret_is_not_shown() -> None:

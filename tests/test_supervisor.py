@@ -54,7 +54,7 @@ def alive(pid: int) -> bool:
 def test_several_workers_want_a_bus(tmp_path: Path) -> None:
     result = subprocess.run([*COMMAND, "serve", "--workers", "2"], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 1
-    assert "set MICROBLOG_BUS_URL=redis://" in result.stderr
+    assert "set MICROBLOG_BUS_URL=sqlite://" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 

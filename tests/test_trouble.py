@@ -122,3 +122,19 @@ async def test_what_people_write_is_not_in_the_log_of_an_error(
         await parts.messages.send_message(susan.id, susan.id, "between us alone")
     assert "broken" in str(failed.value)
     assert "between us alone" not in str(failed.value)
+
+
+async def test_many_sends_into_a_locked_file_are_all_refused_within_two_seconds(
+    parts: Parts, settings: Settings, susan: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those at the end of the queue as well."""
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 1.2)
+    loop = asyncio.get_running_loop()
+    with locked(settings):
+        began = loop.time()
+        sends = [parts.messages.send_message(susan.id, susan.id, f"{number}") for number in range(20)]
+        outcomes = await asyncio.gather(*sends, return_exceptions=True)
+        assert loop.time() - began < 2
+    assert [type(each) for each in outcomes] == [Unavailable] * 20
+    assert await parts.messages.send_message(susan.id, susan.id, "hello")
+    assert [post.body for post in (await parts.messages.inbox(susan.id, 1, 30))[0]] == ["hello"]

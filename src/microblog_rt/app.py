@@ -49,18 +49,18 @@ class Parts(NamedTuple):
 def assemble(settings: Settings) -> Parts:
     """The parts below the web; the caller closes them."""
     storage = Storage(settings.database_url)
-    hub = Hub()
-    the_bus = bus.connect(settings.bus_url)
+    the_bus = bus.connect(settings.bus_url, settings.database_url)
+    hub = Hub(the_bus)
     notifications = Notifications(storage, hub, the_bus)
     accounts = Accounts(storage, notifications, settings)
     messages = Messages(storage, notifications, settings)
-    return Parts(storage, hub, the_bus, notifications, accounts, messages, Feed(storage, hub, accounts))
+    return Parts(storage, hub, the_bus, notifications, accounts, messages, Feed(storage, hub, the_bus, accounts))
 
 
 def create_app(settings: Settings) -> Quart:
     """The ASGI application; its database must be at the newest revision. ``extensions["parts"]`` has the parts."""
     parts = assemble(settings)
-    verbs = Verbs(parts.accounts, parts.messages, parts.feed, parts.hub, parts.storage)
+    verbs = Verbs(parts.accounts, parts.messages, parts.feed, parts.hub, parts.storage, parts.bus)
     app = web.create(settings, secret_key(settings), verbs)
     app.extensions["parts"] = parts
 

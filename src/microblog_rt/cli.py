@@ -50,7 +50,7 @@ def serve(bind: str, workers: int, with_demo: bool) -> None:
     if with_demo and not listening.is_loopback(host):
         raise Misconfigured("--demo makes accounts whose password is printed: only on loopback, as 127.0.0.1")
     if workers > 1 and chosen.bus_url == settings.MEMORY:
-        raise Misconfigured(f"--workers {workers} wants a bus between them: set MICROBLOG_BUS_URL=redis://HOST:PORT/0")
+        raise Misconfigured(f"--workers {workers} wants a bus between them: set MICROBLOG_BUS_URL={_some_bus(chosen)}")
     _look_at_database(chosen)
     app.secret_key(chosen)
     with server.listen(bind) as socket:
@@ -184,6 +184,10 @@ def _look_at_database(chosen: Settings) -> None:
         migrations.upgrade(chosen.database_url)
     else:
         migrations.check(chosen.database_url)
+
+
+def _some_bus(chosen: Settings) -> str:
+    return settings.POSTGRESQL_BUS if chosen.sqlite_file is None else settings.SQLITE_BUS
 
 
 def _with_parts(work: Callable[[app.Parts], Awaitable[T]]) -> T:

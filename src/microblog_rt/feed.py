@@ -6,13 +6,15 @@ wakes the listener. ``page`` is the poll, ``follow`` the stream, ``hold`` the lo
 """
 
 import asyncio
+import contextlib
 import logging
+import random
 from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
 from datetime import timedelta
 
 from microblog_rt.accounts import Accounts, Reader
-from microblog_rt.bus import Bus, Gap
+from microblog_rt.bus import Bus, Changed
 from microblog_rt.errors import Draining, SignedOut, Unavailable
 from microblog_rt.hub import Hub, Listener
 from microblog_rt.models import MICROSECOND
@@ -24,14 +26,16 @@ log = logging.getLogger(__name__)
 
 STREAM_USE_NOTED_EVERY = timedelta(hours=1) // MICROSECOND
 BUS_PAUSE = 1.0  # seconds
+AGAIN_IN = (0.5, 2.0)  # seconds, from one attempt to read to the next; each its own, lest they come as a herd
 
 
 class Feed:
     """The feed of every user, as seen from this process."""
 
-    def __init__(self, storage: Storage, hub: Hub, accounts: Accounts) -> None:
+    def __init__(self, storage: Storage, hub: Hub, bus: Bus, accounts: Accounts) -> None:
         self._storage = storage
         self._hub = hub
+        self._bus = bus
         self._accounts = accounts
 
     async def page(self, reader: Reader, since: int, names: Collection[str] = ()) -> list[Notice]:
@@ -57,6 +61,7 @@ class Feed:
         """
         loop = asyncio.get_running_loop()
         with self._hub.listen(reader.user_id) as listener:
+            await self._bus.subscribed(reader.user_id)
             page = await self._catch_up(reader, since, names, listener)
             noted = await self._accounts.note_use(reader, page.last_used, STREAM_USE_NOTED_EVERY)
             yield page.notices
@@ -73,7 +78,13 @@ class Feed:
                     noted = await self._accounts.note_use(reader, noted, STREAM_USE_NOTED_EVERY)
                     yield []
                 if listener.must_read or loop.time() >= ends:
-                    page = await self._catch_up(reader, since, names, listener)
+                    try:
+                        page = await self._catch_up(reader, since, names, listener)
+                    except Unavailable:
+                        # No reason to send anybody away: who cannot be told now is told when the database is back.
+                        listener.distrust()
+                        await asyncio.sleep(random.uniform(*AGAIN_IN))  # noqa: S311
+                        continue
                     since = _cursor_after(page, since)
                     ends = loop.time() + _seconds_left(page)
                     notices = page.notices
@@ -116,10 +127,18 @@ class Feed:
     async def _pass_on(self, bus: Bus) -> None:
         async with aclosing(bus.listen()) as words:
             async for word in words:
-                if isinstance(word, Gap):
+                if isinstance(word, Wake):
+                    self._hub.wake(word)
+                elif isinstance(word, Changed):
+                    await self._look_who_is_behind()
+                elif word.user_id is None:
                     self._hub.wake_all()
                 else:
-                    self._hub.wake(word)
+                    self._hub.distrust(word.user_id)
+
+    async def _look_who_is_behind(self) -> None:
+        with contextlib.suppress(Unavailable):  # storage has said so; the sweep will look again
+            await self.sweep_once()
 
     async def _catch_up(self, reader: Reader, since: int, names: Collection[str], listener: Listener) -> rows.Page:
         listener.reading()

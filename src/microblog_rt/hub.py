@@ -8,6 +8,7 @@ the database (``feed.py``) and word from other processes (``bus/``).
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from microblog_rt.errors import Draining
 from microblog_rt.protocol import FURTHEST, Notice, Wake
@@ -112,10 +113,21 @@ class Listener:
             self._woken.set_result(None)
 
 
+class Audience(Protocol):
+    """Who wants to know whom anybody listens to here: told once for each user, of the first and of the last."""
+
+    def join(self, user_id: int) -> None:
+        """Somebody listens to that user."""
+
+    def leave(self, user_id: int) -> None:
+        """Nobody does any more."""
+
+
 class Hub:
     """Every listener of this process; ``emptied`` once it is closing and the last of them has left."""
 
-    def __init__(self) -> None:
+    def __init__(self, audience: Audience | None = None) -> None:
+        self._audience = audience
         self._listeners: dict[int, set[Listener]] = {}
         self.closing = False
         self._back_in: Callable[[], float] = float
@@ -126,21 +138,23 @@ class Hub:
         """Listen to what concerns ``user_id`` until the block is left. Listen first, read second."""
         listener = Listener(user_id)
         listener.closing, listener.back_in = self.closing, self._back_in()
-        mine = self._listeners.setdefault(user_id, set())
-        mine.add(listener)
+        self._add(listener)
         try:
             yield listener
         finally:
             listener.leave()
-            mine.discard(listener)
-            if not mine and self._listeners.get(user_id) is mine:
-                del self._listeners[user_id]
+            self._remove(listener)
             self._note_if_empty()
 
     def wake(self, wake: Wake) -> None:
         """Pass word on to the listeners of one user."""
         for listener in self._listeners.get(wake.user_id, ()):
             listener.wake(wake)
+
+    def distrust(self, user_id: int) -> None:
+        """Word of one user may have been lost: their listeners read."""
+        for listener in self._listeners.get(user_id, ()):
+            listener.distrust()
 
     def wake_all(self) -> None:
         """Word may have been lost: everybody reads."""
@@ -165,6 +179,21 @@ class Hub:
     def positions(self) -> dict[int, int]:
         """For each user that is listened to, the position of the listener that is furthest behind."""
         return {user_id: min(each.position for each in some) for user_id, some in self._listeners.items()}
+
+    def _add(self, listener: Listener) -> None:
+        if listener.user_id not in self._listeners:
+            self._listeners[listener.user_id] = set()
+            if self._audience is not None:
+                self._audience.join(listener.user_id)
+        self._listeners[listener.user_id].add(listener)
+
+    def _remove(self, listener: Listener) -> None:
+        mine = self._listeners[listener.user_id]
+        mine.remove(listener)
+        if not mine:
+            del self._listeners[listener.user_id]
+            if self._audience is not None:
+                self._audience.leave(listener.user_id)
 
     def _note_if_empty(self) -> None:
         if self.closing and not self._listeners:

@@ -59,9 +59,11 @@ class Messages:
                 await limits.take(tx, f"send:{sender_id}", self._limit)
                 count = str(tick.unread_message_count)
                 notice = await replace(tx, recipient_id, UNREAD_MESSAGE_COUNT, count, tick.clock)
+                wake = follow_up(recipient_id, tick, notice)
+                await self._notifications.stage(tx, wake)
         except rows.AlreadySent:
             return False
-        await self._notifications.tell(follow_up(recipient_id, tick, notice))
+        await self._notifications.tell(wake)
         return True
 
     async def mark_read(self, user_id: int, up_to: int | None = None) -> Notice:
@@ -78,7 +80,9 @@ class Messages:
                 return await _standing_count(tx, user_id)
             count = str(await rows.recount(tx, user_id))
             notice = await replace(tx, user_id, UNREAD_MESSAGE_COUNT, count, reading.clock)
-        await self._notifications.tell(follow_up(user_id, reading, notice))
+            wake = follow_up(user_id, reading, notice)
+            await self._notifications.stage(tx, wake)
+        await self._notifications.tell(wake)
         return notice
 
     async def inbox(self, user_id: int, page: int, size: int) -> tuple[list[Post], bool]:

@@ -1,4 +1,5 @@
-"""Telling users: ``add_notification`` keeps one row per user and name; ``tell`` wakes whoever listens.
+"""Telling users: ``add_notification`` keeps one row per user and name; ``stage`` before the commit and ``tell`` after
+it wake whoever listens.
 
 Not here: who reads what was told (``feed.py``).
 """
@@ -35,8 +36,14 @@ class Notifications:
         async with self._storage.transaction() as tx:
             tick = await clock.tick(tx, user_id)
             notice = await replace(tx, user_id, name, payload, tick.clock)
-        await self.tell(follow_up(user_id, tick, notice))
+            wake = follow_up(user_id, tick, notice)
+            await self.stage(tx, wake)
+        await self.tell(wake)
         return notice
+
+    async def stage(self, tx: Transaction, wake: Wake) -> None:
+        """Have the other processes told at the commit of ``tx``, where the bus can; the last word in it."""
+        await self._bus.stage(tx, wake)
 
     async def tell(self, wake: Wake) -> None:
         """Wake this process's listeners, then the other processes. Only ever after the commit."""

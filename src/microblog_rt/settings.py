@@ -18,6 +18,8 @@ DEFAULT_DATABASE_URL = "sqlite+aiosqlite:///microblog.db"
 SQLITE = "sqlite+aiosqlite://"
 POSTGRESQL = "postgresql+asyncpg://"
 MEMORY = "memory://"
+SQLITE_BUS = "sqlite://"
+POSTGRESQL_BUS = "postgresql://"
 SECRET_KEY_LENGTH = 16
 DAY = 86400
 HEARTBEATS_IDLE, SHORTEST_IDLE = 4, 120
@@ -67,6 +69,7 @@ class Settings:
         # Streams note their use with heartbeats, held questions when they are over.
         if settings.session_idle < max(HEARTBEATS_IDLE * settings.heartbeat, SHORTEST_IDLE):
             raise Misconfigured(f"{PREFIX}SESSION_IDLE: wants 2 minutes, and 4 times {PREFIX}HEARTBEAT, at least")
+        _check_bus(settings)
         return settings
 
     @property
@@ -101,9 +104,22 @@ def _database_url(text: str) -> str:
 
 
 def _bus_url(text: str) -> str:
-    if text != MEMORY and (urlsplit(text).scheme not in ("redis", "rediss") or not urlsplit(text).hostname):
-        raise ValueError(f"wants {MEMORY} (one process) or redis://HOST:PORT/NUMBER")
+    parts = urlsplit(text)
+    redis = parts.scheme in ("redis", "rediss") and parts.hostname
+    if text not in (MEMORY, SQLITE_BUS) and not text.startswith(POSTGRESQL_BUS) and not redis:
+        raise ValueError(
+            f"wants {MEMORY} (one process), redis://HOST:PORT/NUMBER, or what the database itself can do: "
+            f"{SQLITE_BUS} or {POSTGRESQL_BUS}"
+        )
     return text
+
+
+def _check_bus(settings: Settings) -> None:
+    """Raise Misconfigured for a bus that is in a database, and not in this one."""
+    if settings.bus_url == SQLITE_BUS and settings.sqlite_file is None:
+        raise Misconfigured(f"{PREFIX}BUS_URL: {SQLITE_BUS} wants the database to be an SQLite file")
+    if settings.bus_url.startswith(POSTGRESQL_BUS) and not settings.database_url.startswith("postgresql"):
+        raise Misconfigured(f"{PREFIX}BUS_URL: {POSTGRESQL_BUS} wants the database to be PostgreSQL too")
 
 
 def _secret_key(text: str) -> str:

@@ -128,7 +128,9 @@ class Sessions:
         async with self._storage.transaction() as tx:
             tick = await clock.tick(tx, user_id)
             await work(tx)
-        await self._notifications.tell(Wake(user_id, tick.clock))
+            wake = Wake(user_id, tick.clock)
+            await self._notifications.stage(tx, wake)
+        await self._notifications.tell(wake)
 
 
 def _forgiven(noting: asyncio.Task[None]) -> None:

@@ -3,22 +3,28 @@
 import asyncio
 from collections.abc import AsyncGenerator
 
-from microblog_rt.bus.base import Gap
+from microblog_rt.bus.base import Bus, Gap, Health, Word
 from microblog_rt.protocol import Wake
 
 
-class MemoryBus:
+class MemoryBus(Bus):
+    backend = "memory"
+
     def __init__(self) -> None:
-        self.listening = asyncio.Event()
+        super().__init__()
         self.listening.set()
 
     async def publish(self, wake: Wake) -> None:
         """Nobody else is there."""
 
-    async def listen(self) -> AsyncGenerator[Wake | Gap]:
+    async def listen(self) -> AsyncGenerator[Word]:
         """Nothing, until the listening ends."""
         await asyncio.get_running_loop().create_future()
         yield Gap()
+
+    def health(self) -> Health:
+        """Always the same."""
+        return Health(self.backend, "alone", None)
 
     async def close(self) -> None:
         """There is nothing to let go of."""

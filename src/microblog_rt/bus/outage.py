@@ -21,6 +21,11 @@ class Outage:
         self._means = means
         self._pause = 0.0
 
+    @property
+    def lasts(self) -> bool:
+        """Whether it is known to be away."""
+        return self._pause > 0
+
     async def wait_out(self, error: OSError) -> None:
         """Return when it is time for another attempt."""
         if not self._pause:

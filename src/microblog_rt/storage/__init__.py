@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 NOTHING = select(1)
+LEFT_ALONE = 0.3  # seconds
 
 # Writes are few statements of Core: an ORM session about them would cost more than they do.
 Transaction = AsyncConnection
@@ -48,6 +49,8 @@ class Storage:
         self._writer = self._database.writer(url)
         self._reader = self._database.reader(url)
         self._patience = Patience()
+        self._leave_alone_until = float("-inf")
+        self._in_trouble = False
         self._running: set[asyncio.Task[Any]] = set()
 
     @asynccontextmanager
@@ -94,17 +97,27 @@ class Storage:
     @asynccontextmanager
     async def _asked(self) -> AsyncIterator[None]:
         """A database that is locked, full or away is worth another try; what was begun is rolled back."""
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._leave_alone_until:
+            raise Unavailable
         try:
             async with self._patience.waiting():
                 yield
         except DBAPIError as error:
             if not self._database.is_trouble(error):
                 raise
-            raise _unavailable(error.orig or error) from error
+            raise self._unavailable(error.orig or error) from error
         except (OSError, TimeoutError, PoolTimeout) as error:
-            raise _unavailable(error) from error
+            if self._database is postgres:
+                # It is away: thousands who want to know whether it still is would be the next trouble.
+                self._leave_alone_until = loop.time() + LEFT_ALONE
+            raise self._unavailable(error) from error
+        if self._in_trouble:
+            self._in_trouble = False
+            log.info("the database answers again")
 
-
-def _unavailable(error: BaseException) -> Unavailable:
-    log.warning("the database is in trouble: %s", str(error) or "no answer")
-    return Unavailable()
+    def _unavailable(self, error: BaseException) -> Unavailable:
+        if not self._in_trouble:
+            self._in_trouble = True
+            log.warning("the database is in trouble: %s", str(error) or "no answer")
+        return Unavailable()

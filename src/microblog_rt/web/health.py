@@ -1,10 +1,13 @@
 """Health, for supervisors and load balancers: alive (``/healthz``), and ready for clients (``/readyz``).
 
-Answered whatever name it is asked by, to anybody, and without a word about anybody.
+Answered whatever name it is asked by, to anybody, and without a word about anybody. The database is asked, the bus
+tells what it last heard: it is a hint, and who is without it is ready all the same.
 """
 
 import asyncio
+import time
 from http import HTTPStatus
+from typing import Any
 
 from quart import Blueprint
 from quart.typing import ResponseReturnValue
@@ -26,14 +29,33 @@ async def alive() -> ResponseReturnValue:
 @blueprint.get("/readyz")
 async def ready() -> ResponseReturnValue:
     if verbs().hub.closing:
-        return _not_ready("draining")
+        return _not_ready({"status": "draining"})
+    database = await _database()
+    found = {"database": database, "bus": _bus()}
+    if database["state"] == "away":
+        return _not_ready({"status": "no database", **found})
+    return {"status": "ready", **found}
+
+
+async def _database() -> dict[str, Any]:
+    asked = time.monotonic()
     try:
         async with asyncio.timeout(DATABASE_SECONDS):
             await verbs().storage.check()
     except (Unavailable, TimeoutError):
-        return _not_ready("no database")
-    return {"status": "ready"}
+        return {"state": "away"}
+    return {"state": "heard", "answered_in_seconds": round(time.monotonic() - asked, 4)}
 
 
-def _not_ready(reason: str) -> ResponseReturnValue:
-    return {"status": reason}, HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "1"}
+def _bus() -> dict[str, Any]:
+    health = verbs().bus.health()
+    ago = health.heard_seconds_ago
+    return {
+        "backend": health.backend,
+        "state": health.state,
+        "heard_seconds_ago": None if ago is None else round(ago, 1),
+    }
+
+
+def _not_ready(answer: dict[str, Any]) -> ResponseReturnValue:
+    return answer, HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "1"}

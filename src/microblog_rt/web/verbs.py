@@ -5,6 +5,7 @@ from typing import NamedTuple, cast
 from quart import current_app
 
 from microblog_rt.accounts import Accounts
+from microblog_rt.bus import Bus
 from microblog_rt.feed import Feed
 from microblog_rt.hub import Hub
 from microblog_rt.messages import Messages
@@ -17,6 +18,7 @@ class Verbs(NamedTuple):
     feed: Feed
     hub: Hub
     storage: Storage
+    bus: Bus
 
 
 def verbs() -> Verbs:

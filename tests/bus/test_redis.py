@@ -1,100 +1,19 @@
-"""The buses: what one process publishes the others hear, and no trouble of a broker is anybody else's."""
+"""The bus through Redis, beyond what every bus does (``test_every_bus.py``)."""
 
 import asyncio
-import logging
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis as RawClient
 
-from microblog_rt import app
-from microblog_rt.bus import Gap, MemoryBus, connect, outage, outbox, wire
+from microblog_rt.bus import MemoryBus, connect, outbox, subscriptions
 from microblog_rt.bus import redis as backend
 from microblog_rt.errors import Misconfigured
-from tests.buses import GAP, NONE_OF_OURS, Process, Said, listening, noting, others, plain, running, silent, wake
+from tests.buses import GAP, NONE_OF_OURS, Process, Said, listening, others, plain, running, silent, wake
 from tests.clients import DEADLINE
 from tests.services import Redis
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[Redis]:
-    with Redis(tmp_path) as redis:
-        yield redis
-
-
-@pytest.fixture(params=["memory", "redis"])
-def url(request: pytest.FixtureRequest) -> str:
-    """One bus after the other."""
-    return "memory://" if request.param == "memory" else str(request.getfixturevalue("redis").url)
-
-
-@pytest.fixture(autouse=True)
-async def nothing_left_behind(caplog: pytest.LogCaptureFixture) -> AsyncIterator[None]:
-    """No task goes on after its test, and asyncio has nothing to complain of."""
-    yield
-    assert asyncio.all_tasks() == {asyncio.current_task()}
-    assert [each for each in caplog.records if each.name == "asyncio" and each.levelno > logging.WARNING] == []
-
-
-@pytest.fixture
-async def said() -> AsyncIterator[Said]:
-    with noting() as said:
-        yield said
-
-
-@pytest.fixture
-async def raw(redis: Redis) -> AsyncIterator[RawClient]:
-    """Redis itself, past the bus."""
-    client = RawClient.from_url(redis.url)
-    yield client
-    await client.aclose()
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A broker that is away is tried more often."""
-    monkeypatch.setattr(outage, "LONGEST", 0.2)
-
-
-@pytest.fixture
-def suspicious(impatient: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A broker that does not answer is given up sooner."""
-    monkeypatch.setattr(backend, "QUIET", 0.5)
-    monkeypatch.setattr(backend, "PATIENCE", 0.5)
-
-
-async def test_nobody_hears_a_first_subscription_or_himself(url: str) -> None:
-    async with listening(url) as here:
-        await here.publish(wake(1), wake(2))
-        await here.bus.close()
-    assert here.heard.all == []
-
-
-async def test_a_bus_that_nobody_uses_is_closed_as_well(url: str) -> None:
-    async with silent(url):
-        pass
-
-
-async def test_closing_twice_does_no_harm_nor_does_publishing_afterwards(url: str) -> None:
-    async with silent(url) as here:
-        await here.publish(wake(1))
-        await here.bus.close()
-    await here.publish(wake(1))
-
-
-async def test_the_iteration_may_be_left_at_any_word_and_begun_again(redis: Redis) -> None:
-    async with silent(redis.url) as here, listening(redis.url) as there:
-        words = here.bus.listen()
-        first = asyncio.create_task(anext(words))
-        await here.bus.listening.wait()
-        await there.publish(wake(1))
-        assert plain(await first) == plain(wake(1))  # type: ignore[arg-type]
-        await words.aclose()
-        again = here.bus.listen()
-        assert isinstance(await anext(again), Gap)
-        await again.aclose()
 
 
 async def test_others_hear_in_order_what_was_published_and_nobody_hears_himself(redis: Redis) -> None:
@@ -110,17 +29,10 @@ async def test_others_hear_in_order_what_was_published_and_nobody_hears_himself(
     assert here.heard.all == [plain(wake(99))]
 
 
-async def test_a_large_notice_stays_at_home(redis: Redis) -> None:
-    async with listening(redis.url) as here, listening(redis.url) as there:
-        await here.publish(wake(1, payload=f'"{"x" * wire.LARGEST}"'), wake(2, payload='"é"'))
-        await there.hears(plain(wake(2, payload='"é"')))
-    assert there.heard.all[0] == plain(wake(1))
-
-
 async def test_what_is_no_wake_up_is_ignored_and_said_once(redis: Redis, raw: RawClient, said: Said) -> None:
     async with listening(redis.url) as here, listening(redis.url) as there:
         for packed in NONE_OF_OURS:
-            assert await raw.publish("microblog-rt:0", packed) == 2
+            assert await raw.publish("microblog-rt:0:user:1", packed) == 2
         await there.publish(wake(1))
         await here.hears(plain(wake(1)))
     assert here.heard.all == [plain(wake(1))]
@@ -152,16 +64,6 @@ async def test_a_restart_of_redis_is_one_gap_and_then_all_is_well(redis: Redis, 
     assert said.times("is away, so that other processes are not heard") == len((here, there))
 
 
-async def test_a_subscription_that_redis_ended_is_a_gap(redis: Redis, raw: RawClient, said: Said) -> None:
-    """redis-py would subscribe again without a word."""
-    async with listening(redis.url) as here:
-        await raw.client_kill_filter(_type="pubsub")
-        await here.hears(GAP)
-        await said.until("back (it was away")
-        assert here.heard.all == [GAP]
-        assert here.bus.listening.is_set()
-
-
 async def test_nothing_new_is_heard_before_the_gap(redis: Redis, raw: RawClient, said: Said, impatient: None) -> None:
     async with listening(redis.url) as here, silent(redis.url) as there:
         await raw.client_kill_filter(_type="pubsub")
@@ -184,7 +86,7 @@ async def test_a_first_subscription_that_took_a_second_attempt_is_a_gap(
 async def test_a_redis_that_is_away_keeps_nobody_waiting_and_is_said_once(
     redis: Redis, said: Said, impatient: None
 ) -> None:
-    async with listening(redis.url) as here, listening(redis.url) as there:
+    async with listening(redis.url, users=[5000]) as here, listening(redis.url) as there:
         redis.stop()
         for number in range(3):
             await there.publish(*[wake(each, payload="1") for each in range(number, 2000, 3)])
@@ -230,11 +132,6 @@ async def test_a_redis_that_hangs_from_the_first_is_given_up_and_tried_again(
         await here.hears(GAP)
 
 
-def test_a_redis_that_hangs_is_noticed_within_five_seconds() -> None:
-    assert 2 * backend.QUIET <= 5
-    assert backend.PATIENCE < app.FIRST_WORD
-
-
 async def test_a_redis_that_hangs_for_a_moment_loses_nothing(redis: Redis) -> None:
     async with listening(redis.url) as here, listening(redis.url) as there:
         redis.pause()
@@ -242,19 +139,6 @@ async def test_a_redis_that_hangs_for_a_moment_loses_nothing(redis: Redis) -> No
         redis.resume()
         await here.hears(plain(wake(2)))
     assert here.heard.all == [plain(wake(1)), plain(wake(2))]
-
-
-async def test_a_quiet_redis_is_left_alone_as_long_as_it_answers(
-    redis: Redis, raw: RawClient, said: Said, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(backend, "QUIET", 1.0)
-    async with listening(redis.url) as here, raw.monitor() as asked:
-        async with asyncio.timeout(DEADLINE):
-            for _ in range(2):
-                while (await asked.next_command())["command"] != "PING":
-                    pass
-        assert here.heard.all == []
-    assert said.lines.all == []
 
 
 async def test_a_connection_that_redis_closed_for_being_idle_is_no_trouble(
@@ -292,7 +176,7 @@ async def test_closing_leaves_no_connection(redis: Redis, raw: RawClient) -> Non
     async with listening(redis.url) as here, listening(redis.url) as there:
         await there.publish(wake(1))
         await here.hears(plain(wake(1)))
-        assert len(await others(raw)) == 3
+        assert len(await others(raw)) == 4
     assert await others(raw) == []
 
 
@@ -357,3 +241,99 @@ def test_without_redis_py_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) ->
     assert isinstance(connect("memory://"), MemoryBus)
     with pytest.raises(Misconfigured, match=r"pip install 'microblog-rt\[redis\]'"):
         connect("redis://localhost/0")
+
+
+async def users_subscribed_to(raw: RawClient) -> set[bytes]:
+    channels: list[bytes] = await raw.pubsub_channels("microblog-rt:0:user:*")  # type: ignore[assignment]
+    return {each.rpartition(b":")[2] for each in channels}
+
+
+async def subscribe_commands(raw: RawClient) -> int:
+    stats = await raw.info("commandstats")
+    return int(stats.get("cmdstat_subscribe", {"calls": 0})["calls"])
+
+
+async def until_subscribed_to(raw: RawClient, users: set[bytes]) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while await users_subscribed_to(raw) != users:
+            await asyncio.sleep(0.01)
+
+
+async def test_word_comes_only_of_users_whom_somebody_listens_to_here(
+    redis: Redis, raw: RawClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriptions, "LINGER", 0.02)
+    async with listening(redis.url, users=[1]) as here, silent(redis.url) as there:
+        await until_subscribed_to(raw, {b"1"})
+        await there.publish(wake(2), wake(1))
+        await here.hears(plain(wake(1)))
+        here.bus.join(2)
+        await here.bus.subscribed(2)
+        here.bus.leave(1)
+        await until_subscribed_to(raw, {b"2"})
+        here.bus.join(1)
+        await here.bus.subscribed(1)
+        await there.publish(wake(2), wake(1, 11))
+        await here.hears(plain(wake(2)), plain(wake(1, 11)))
+    assert here.heard.all == [plain(wake(1)), plain(wake(2)), plain(wake(1, 11))]
+
+
+async def test_who_is_soon_back_is_not_subscribed_to_anew(redis: Redis, raw: RawClient) -> None:
+    async with listening(redis.url, users=[1]) as here:
+        before = await subscribe_commands(raw)
+        for _ in range(3):
+            here.bus.leave(1)
+            here.bus.join(1)
+            await here.bus.subscribed(1)
+        here.bus.join(2)  # who is asked for after whatever came before
+        await here.bus.subscribed(2)
+        assert await subscribe_commands(raw) == before + 1
+
+
+async def test_who_reads_before_the_subscription_stands_reads_again(redis: Redis) -> None:
+    async with listening(redis.url, users=[3]) as here:
+        redis.pause()
+        here.bus.join(1)
+        await here.bus.subscribed(1)
+        here.bus.join(2)
+        waiting = asyncio.create_task(here.bus.subscribed(2))
+        await asyncio.sleep(0)
+        redis.resume()
+        await waiting
+        await here.hears((GAP, 1))
+    assert here.heard.all == [(GAP, 1)]
+
+
+async def test_a_herd_is_subscribed_to_in_few_commands(redis: Redis, raw: RawClient, impatient: None) -> None:
+    herd = range(1500)
+    async with listening(redis.url, users=[]) as here, silent(redis.url) as there:
+        before = await subscribe_commands(raw)
+        for user_id in herd:
+            here.bus.join(user_id)
+        await asyncio.gather(*[here.bus.subscribed(user_id) for user_id in herd])
+        assert len(await users_subscribed_to(raw)) == len(herd)
+        assert await subscribe_commands(raw) - before <= 2 + len(herd) / backend.BATCH
+        before = await subscribe_commands(raw)
+        await raw.client_kill_filter(_type="pubsub")
+        await here.hears(GAP)
+        assert len(await users_subscribed_to(raw)) == len(herd)
+        assert await subscribe_commands(raw) - before <= 2 + len(herd) / backend.BATCH
+        await there.publish(wake(1499))
+        await here.hears(plain(wake(1499)))
+    assert [each for each in here.heard.all if each[0] != GAP] == [GAP, plain(wake(1499))]
+
+
+async def test_who_comes_while_redis_is_away_and_leaves_again_is_not_asked_for(
+    redis: Redis, raw: RawClient, said: Said, impatient: None
+) -> None:
+    async with listening(redis.url, users=[1, 2]) as here:
+        redis.stop()
+        await said.until("not heard")
+        here.bus.leave(1)
+        here.bus.join(3)
+        here.bus.join(4)
+        here.bus.leave(4)
+        redis.start()
+        await here.hears(GAP)
+        assert {b"2", b"3"} <= await users_subscribed_to(raw)
+    assert here.heard.all == [GAP]

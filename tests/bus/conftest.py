@@ -1,0 +1,57 @@
+"""Real brokers, and that nothing is left behind."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis as RawClient
+
+from microblog_rt.bus import outage, postgresql, pulse
+from microblog_rt.bus import redis as backend
+from tests.buses import Said, noting
+from tests.services import Redis
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Redis]:
+    with Redis(tmp_path) as redis:
+        yield redis
+
+
+@pytest.fixture
+async def raw(redis: Redis) -> AsyncIterator[RawClient]:
+    """Redis itself, past the bus."""
+    client = RawClient.from_url(redis.url)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture(autouse=True)
+async def nothing_left_behind(caplog: pytest.LogCaptureFixture) -> AsyncIterator[None]:
+    """No task goes on after its test, and asyncio has nothing to complain of."""
+    yield
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert [each for each in caplog.records if each.name == "asyncio" and each.levelno > logging.WARNING] == []
+
+
+@pytest.fixture
+async def said() -> AsyncIterator[Said]:
+    with noting() as said:
+        yield said
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that is away is tried more often."""
+    monkeypatch.setattr(outage, "LONGEST", 0.2)
+
+
+@pytest.fixture
+def suspicious(impatient: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that does not answer is given up sooner."""
+    monkeypatch.setattr(backend, "PATIENCE", 0.5)
+    monkeypatch.setattr(postgresql, "PATIENCE", 0.5)
+    monkeypatch.setattr(pulse, "BEAT", 0.1)
+    monkeypatch.setattr(pulse, "DEAF", 0.5)

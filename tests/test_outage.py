@@ -1,0 +1,191 @@
+"""PostgreSQL away: a clear no within two seconds, nothing acknowledged that is not there, and well again by itself."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import pytest
+from sqlalchemy import event
+
+from microblog_rt.accounts import Reader
+from microblog_rt.app import Parts, assemble
+from microblog_rt.errors import Unavailable
+from microblog_rt.models import User
+from microblog_rt.settings import Settings
+from tests.clients import Client, signed_in
+from tests.conftest import KEY
+from tests.services import PostgreSQL
+
+NO_LATER_THAN = 2.0  # seconds
+BACK_WITHIN = 5.0  # seconds
+
+
+@pytest.fixture
+async def parts(postgresql: PostgreSQL, postgresql_emptied: str) -> AsyncIterator[Parts]:
+    parts = assemble(Settings(database_url=postgresql_emptied, secret_key=KEY, send_limit=None))
+    yield parts
+    await parts.close()
+
+
+@pytest.fixture(params=["stopped", "paused"])
+def away(request: pytest.FixtureRequest, postgresql: PostgreSQL) -> Any:
+    """What takes the database away for a block: it is gone, or it is there and does not answer."""
+    leave, come_back = {
+        "stopped": (postgresql.stop, postgresql.start),
+        "paused": (postgresql.pause, postgresql.resume),
+    }[request.param]
+
+    @asynccontextmanager
+    async def away() -> AsyncIterator[None]:
+        leave()  # not in a thread: a process that is bound to its parent ends with the thread that made it
+        try:
+            yield
+        finally:
+            come_back()
+
+    return away
+
+
+async def refused(work: Any) -> None:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with pytest.raises(Unavailable):
+        await work
+    assert loop.time() - began < NO_LATER_THAN
+
+
+async def sent(parts: Parts, user: User, text: str, nonce: str) -> None:
+    """As a browser does that is told to try again."""
+    async with asyncio.timeout(BACK_WITHIN):
+        while True:
+            try:
+                await parts.messages.send_message(user.id, user.id, text, nonce)
+                return
+            except Unavailable:
+                await asyncio.sleep(0.05)
+
+
+async def read(parts: Parts, reader: Reader) -> list[Any]:
+    async with asyncio.timeout(BACK_WITHIN):
+        while True:
+            try:
+                return [each.data for each in await parts.feed.page(reader, 0)]
+            except Unavailable:
+                await asyncio.sleep(0.05)
+
+
+async def texts(parts: Parts) -> list[str]:
+    async with raw(parts) as operator:
+        return [row["body"] for row in await operator.fetch("SELECT body FROM message ORDER BY id")]
+
+
+async def test_while_it_is_away_every_verb_says_so_and_afterwards_it_is_as_before(
+    parts: Parts, susan: User, away: Any
+) -> None:
+    reader = await signed_in(parts, susan)
+    await parts.messages.send_message(susan.id, susan.id, "before")
+    async with away():
+        await refused(parts.messages.send_message(susan.id, susan.id, "meanwhile"))
+        await refused(parts.feed.page(reader, 0))
+        await refused(parts.accounts.find("susan"))
+        await refused(parts.storage.check())
+    await sent(parts, susan, "after", "x")
+    assert await texts(parts) == ["before", "after"]
+    assert await read(parts, reader) == [2]
+
+
+async def test_many_at_once_are_all_refused_in_time(
+    parts: Parts, susan: User, away: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """More than there are connections."""
+    await parts.messages.send_message(susan.id, susan.id, "before")
+    async with away():
+        await asyncio.gather(
+            *(refused(parts.messages.send_message(susan.id, susan.id, f"{number}")) for number in range(40))
+        )
+    assert [each.levelname for each in caplog.records if each.name.startswith("microblog_rt")] == ["WARNING"], "once"
+    await sent(parts, susan, "after", "x")
+    assert await texts(parts) == ["before", "after"]
+
+
+async def test_tabs_stay_open_and_are_told_afterwards(parts: Parts, susan: User, away: Any) -> None:
+    tab = Client(parts, await signed_in(parts, susan))
+    await tab.connect(heartbeat=0.1)
+    async with away():
+        parts.hub.wake_all()  # so that it has to read
+        beats = len(tab.pages)
+        await tab.until(lambda: len(tab.pages) > beats)
+    await sent(parts, susan, "after", "x")
+    async with asyncio.timeout(BACK_WITHIN):
+        await tab.until(lambda: tab.state == {"unread_message_count": 1})
+    await tab.disconnect()
+
+
+async def test_connections_that_were_cut_cost_one_attempt_at_most(parts: Parts, susan: User) -> None:
+    """As after a failover: none of the pool is used twice once one was found dead."""
+    await asyncio.gather(*(parts.messages.send_message(susan.id, susan.id, f"{number}") for number in range(5)))
+    async with raw(parts) as operator:
+        await operator.execute(OTHERS_CUT)
+    failures = 0
+    for number in range(10):
+        try:
+            await parts.messages.send_message(susan.id, susan.id, f"after {number}")
+        except Unavailable:
+            failures += 1
+    assert failures <= 1
+
+
+async def test_a_row_that_somebody_holds_delays_its_user_alone(parts: Parts, susan: User, john: User) -> None:
+    async with raw(parts) as operator, operator.transaction():
+        await operator.execute("SELECT * FROM mailbox WHERE user_id = $1 FOR UPDATE", susan.id)
+        held = asyncio.create_task(refused(parts.messages.send_message(john.id, susan.id, "held up")))
+        async with asyncio.timeout(1):
+            for number in range(3):
+                await parts.messages.send_message(susan.id, john.id, f"{number}")
+        await held
+    assert await texts(parts) == ["0", "1", "2"]
+
+
+async def test_a_commit_whose_answer_is_lost_is_not_acknowledged_and_a_retry_finds_it(
+    parts: Parts, susan: User
+) -> None:
+    """The one case where what was refused is there: the nonce makes the retry return the first result."""
+    lost = iter([True])
+
+    def lose_the_answer(connection: Any) -> None:
+        if next(lost, False):
+            connection.connection.commit()
+            raise ConnectionResetError("the answer to COMMIT was lost")
+
+    event.listen(parts.storage._writer.sync_engine, "commit", lose_the_answer)
+    with pytest.raises(Unavailable):
+        await parts.messages.send_message(susan.id, susan.id, "once", "nonce")
+    await sent(parts, susan, "once", "nonce")
+    assert await texts(parts) == ["once"]
+
+
+async def test_limits_are_exact_over_racing_processes(postgresql_emptied: str, susan: User, parts: Parts) -> None:
+    settings = Settings(database_url=postgresql_emptied, secret_key=KEY)
+    both = [assemble(settings), assemble(settings)]
+    outcomes = await asyncio.gather(
+        *(both[n % 2].messages.send_message(susan.id, susan.id, f"{n}") for n in range(100)), return_exceptions=True
+    )
+    assert sum(each is True for each in outcomes) == 60
+    for each in both:
+        await each.close()
+
+
+@asynccontextmanager
+async def raw(parts: Parts) -> AsyncIterator["asyncpg.Connection"]:
+    url = parts.storage._writer.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    connection = await asyncpg.connect(url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+OTHERS_CUT = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()"""

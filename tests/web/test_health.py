@@ -1,0 +1,112 @@
+"""``/readyz`` tells the state of the database and of the bus as they were last heard, not as they were set up."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from quart.typing import TestClientProtocol as Client
+
+from microblog_rt import bus
+from microblog_rt.app import create_app
+from microblog_rt.bus import outage, pulse
+from microblog_rt.settings import Settings
+from tests.clients import DEADLINE
+from tests.services import PostgreSQL, Redis
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Redis]:
+    with Redis(tmp_path) as redis:
+        yield redis
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outage, "LONGEST", 0.2)
+    monkeypatch.setattr(pulse, "BEAT", 0.1)
+    monkeypatch.setattr(pulse, "DEAF", 0.5)
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[Client]:
+    async with (app := create_app(settings)).test_app():
+        yield app.test_client()
+
+
+async def ready(client: Client) -> tuple[int, Any]:
+    answer = await client.get("/readyz")
+    return answer.status_code, await answer.get_json()
+
+
+async def until_bus_is(state: str, client: Client) -> Any:
+    """Ask until it is; every answer meanwhile is a 200."""
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            status, told = await ready(client)
+            assert (status, told["status"]) == (200, "ready")
+            if told["bus"]["state"] == state:
+                return told["bus"]
+            await asyncio.sleep(0.02)
+
+
+async def test_one_process_has_nobody_to_hear(settings: Settings) -> None:
+    async with serving(settings) as client:
+        status, told = await ready(client)
+        assert (status, told["status"], told["database"]["state"]) == (200, "ready", "heard")
+        assert told["bus"] == {"backend": "memory", "state": "alone", "heard_seconds_ago": None}
+        assert 0 <= told["database"]["answered_in_seconds"] < 2
+
+
+@pytest.mark.sqlite
+async def test_a_redis_that_is_away_is_told_in_a_200(settings: Settings, redis: Redis) -> None:
+    async with serving(replace(settings, bus_url=redis.url)) as client:
+        heard = await until_bus_is("heard", client)
+        assert heard["backend"] == "redis"
+        redis.stop()
+        await until_bus_is("away", client)
+        redis.start()
+        assert (await until_bus_is("heard", client))["heard_seconds_ago"] < DEADLINE
+
+
+@pytest.mark.sqlite
+async def test_a_connection_over_which_nothing_comes_is_deaf_not_heard(
+    settings: Settings, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(replace(settings, bus_url=redis.url)) as client:
+        await until_bus_is("heard", client)
+        monkeypatch.setattr(pulse, "DEAF", 60.0)
+        monkeypatch.setattr(bus.base, "DEAF", 0.5)
+        redis.pause()
+        deaf = await until_bus_is("deaf", client)
+        assert deaf["heard_seconds_ago"] >= 0.5
+        redis.resume()
+        await until_bus_is("heard", client)
+
+
+async def test_a_bus_in_the_database_is_heard(settings: Settings) -> None:
+    url = "sqlite://" if settings.sqlite_file else "postgresql://"
+    async with serving(replace(settings, bus_url=url)) as client:
+        assert url.startswith((await until_bus_is("heard", client))["backend"])
+
+
+async def test_a_database_that_is_away_is_a_503_that_says_so(postgresql: PostgreSQL, postgresql_migrated: str) -> None:
+    settings = Settings(database_url=postgresql_migrated, bus_url="postgresql://", secret_key="a" * 32)
+    async with serving(settings) as client:
+        await until_bus_is("heard", client)
+        postgresql.stop()
+        try:
+            answer = await client.get("/readyz")
+            told = await answer.get_json()
+            assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+            assert (told["status"], told["database"], told["bus"]["state"]) == (
+                "no database",
+                {"state": "away"},
+                "away",
+            )
+        finally:
+            postgresql.start()
+        await until_bus_is("heard", client)
