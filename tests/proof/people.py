@@ -37,12 +37,12 @@ async def make(app: Quart, count: int) -> list[Person]:
     assert serializer is not None
     form = f"{app.config['SESSION_COOKIE_NAME']}={serializer.dumps({'csrf_token': CSRF})}"
     people = []
-    async with parts.storage.transaction() as tx:
-        for number in range(count):
-            name, token = f"person{number}", f"token-of-person-{number}"
-            user = User(username=name, username_key=name, email=None, password_hash="none")
+    for number in range(count):
+        name, token = f"person{number}", f"token-of-person-{number}"
+        user = User(username=name, username_key=name, email=None, password_hash="none")
+        async with parts.storage.transaction() as tx:
             await rows.add(tx, user)
             await rows.add_session(tx, user.id, token_hash(token), True, LASTS)
-            session = f"{visitors.cookie_name}={visitors.dump_token(f'{user.id}.{token}', app)}"
-            people.append(Person(user.id, name, f"{session}; {form}", number % 5 == 0))
+        session = f"{visitors.cookie_name}={visitors.dump_token(f'{user.id}.{token}', app)}"
+        people.append(Person(user.id, name, f"{session}; {form}", number % 5 == 0))
     return people
