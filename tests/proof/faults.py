@@ -6,7 +6,6 @@ A fault that ends a process returns once another serves in its place. Not here: 
 import asyncio
 import contextlib
 import os
-import random
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -15,25 +14,25 @@ from tests.proof.host import Host
 from tests.proof.http import TROUBLE, Connection
 from tests.proof.world import World
 
-Fault = Callable[[World, float], Awaitable[None]]
+Fault = Callable[..., Awaitable[None]]
 
 DEADLINE = 40.0
 LOOK_AGAIN = 0.05  # seconds
 DROPPED = 0.3  # of all tabs
 
 
-async def worker_killed(world: World, seconds: float) -> None:
+async def worker_killed(world: World, seconds: float, host: Host | None = None) -> None:
     """SIGKILL for one worker."""
-    host = random.choice(world.hosts)
+    host = host or world.dice.choice(world.hosts)
     before = host.workers()
     if before:
-        _signal(random.choice(before), signal.SIGKILL)
+        _signal(world.dice.choice(before), signal.SIGKILL)
     await _whole(host)
 
 
-async def host_killed(world: World, seconds: float) -> None:
+async def host_killed(world: World, seconds: float, host: Host | None = None) -> None:
     """SIGKILL for a supervisor and all its workers at once; it is started again after a while."""
-    host = random.choice(world.hosts)
+    host = host or world.dice.choice(world.hosts)
     host.kill()
     await asyncio.sleep(seconds)
     await asyncio.to_thread(host.start)
@@ -41,10 +40,10 @@ async def host_killed(world: World, seconds: float) -> None:
 
 async def worker_stopped(world: World, seconds: float) -> None:
     """A worker hangs, with whatever it holds, and goes on later as if nothing had been."""
-    workers = random.choice(world.hosts).workers()
+    workers = world.dice.choice(world.hosts).workers()
     if not workers:
         return
-    worker = random.choice(workers)
+    worker = world.dice.choice(workers)
     _signal(worker, signal.SIGSTOP)
     await asyncio.sleep(seconds)
     _signal(worker, signal.SIGCONT)
@@ -88,7 +87,10 @@ async def database_backend_killed(world: World, seconds: float) -> None:
     """SIGKILL for one process of PostgreSQL, which then starts anew by itself."""
     backends = world.database.backends()
     if backends:
-        _signal(random.choice(backends), signal.SIGKILL)
+        _signal(world.dice.choice(backends), signal.SIGKILL)
+    async with asyncio.timeout(DEADLINE):
+        while not await world.database_answers():
+            await asyncio.sleep(LOOK_AGAIN)
 
 
 async def database_paused(world: World, seconds: float) -> None:
@@ -100,7 +102,7 @@ async def database_paused(world: World, seconds: float) -> None:
 
 async def clients_dropped(world: World, seconds: float) -> None:
     """Many tabs lose their connections at once."""
-    for tab in random.sample(world.tabs, int(len(world.tabs) * DROPPED)):
+    for tab in world.dice.sample(world.tabs, int(len(world.tabs) * DROPPED)):
         tab.drop()
 
 
@@ -110,7 +112,7 @@ ALL: list[Fault] = [*PROCESSES, *BUS, bus_flickers, worker_stopped, database_pau
 
 
 async def _on_lines(world: World, seconds: float, harm: Callable[..., None]) -> None:
-    lines = random.choice([world.lines, [random.choice(world.lines)]])
+    lines = world.dice.choice([world.lines, [world.dice.choice(world.lines)]])
     for line in lines:
         harm(line)
     await asyncio.sleep(seconds)

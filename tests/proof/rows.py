@@ -4,8 +4,8 @@ Each returns its figures and what is wrong. Not here: what must be true in the e
 """
 
 import asyncio
-import random
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
@@ -19,8 +19,6 @@ from tests.proof.world import SOON, SWEPT, World
 ANSWERED_WITHIN = 2.3  # seconds, a no while the database is away: 2, and what this machine takes beside
 BACK_WITHIN = 5.0
 AWAY_RATE = 4.0  # sends a second while the database is away: each of them is tried again and again
-FEW_PROCESSES = [faults.worker_killed] * 6 + [faults.host_killed] * 2
-GONE_AWAY = ("refused", "503", "cut")
 
 
 class Scale(NamedTuple):
@@ -31,12 +29,13 @@ class Scale(NamedTuple):
     faults: int
     kills: int
     bus_faults: int
+    bus_seconds: tuple[float, float]
     away: Sequence[float]  # seconds
     rolls: int
 
 
-SHORT = Scale(tabs=60, rate=12, faults=8, kills=8, bus_faults=3, away=[1], rolls=1)
-FULL = Scale(tabs=500, rate=50, faults=60, kills=300, bus_faults=20, away=[1, 10, 60], rolls=1)
+SHORT = Scale(tabs=60, rate=12, faults=6, kills=7, bus_faults=3, bus_seconds=(0.5, 3), away=[1], rolls=1)
+FULL = Scale(tabs=500, rate=50, faults=60, kills=300, bus_faults=20, bus_seconds=(1, 8), away=[1, 10, 60], rolls=1)
 
 
 class Result(NamedTuple):
@@ -55,52 +54,48 @@ async def random_faults(world: World, scale: Scale) -> Result:
     names: list[str] = []
     async with _going_on(world, scale.rate) as sends:
         while len(names) < scale.faults:
-            some = random.sample(faults.ALL, random.choice([1, 1, 2]))
+            some = world.dice.sample(faults.ALL, world.dice.choice([1, 1, 2]))
             names += [fault.__name__ for fault in some]
-            await asyncio.gather(*[fault(world, random.uniform(0.3, 3)) for fault in some])
-            await asyncio.sleep(random.uniform(0, 1))
+            await asyncio.gather(*[fault(world, world.dice.uniform(0.3, 3)) for fault in some])
+            await asyncio.sleep(world.dice.uniform(0, 1))
     return await _settled("11 random faults", world, sends, SWEPT, {"faults": len(names)}, [])
 
 
 async def kills(world: World, scale: Scale) -> Result:
     """Row 12: a process is killed every 0.5 to 3 seconds; the host that nothing is done to serves throughout."""
-    killed: dict[str, int] = {}
-    others: list[str] = []
-    served = 0
-    async with _going_on(world, scale.rate) as sends:
-        for number in range(scale.kills):
-            fault: Fault = random.choice(faults.PROCESSES + FEW_PROCESSES)
-            killed[fault.__name__] = killed.get(fault.__name__, 0) + 1
-            at = time.monotonic()
-            hurt = await _killed(world, fault, at + random.uniform(0.5, 3))
-            if hurt:
-                attempts = [each for send in sends() for each in send.attempts if each.host not in hurt]
-                attempts = [each for each in attempts if at < each.begun and each.outcome != "abandoned"]
-                served += len(attempts)
-                others += [f"12: {each} failed while {hurt} was hurt" for each in attempts if not _served(each)]
-    figures = {"kills": scale.kills, **killed, "requests to the other host meanwhile": served}
-    return await _settled("12 kills", world, sends, SWEPT, figures, others)
+    harms: list[Harm] = []
+    async with _going_on(world, scale.rate) as sends, asyncio.TaskGroup() as group:
+        for _ in range(scale.kills):
+            while len({harm.whom for harm in harms if harm.lasts}) == len(VICTIMS):
+                await asyncio.sleep(0.1)
+            harms.append(Harm(world, harms))
+            group.create_task(harms[-1].do(world))
+            await asyncio.sleep(world.dice.uniform(0.5, 3))
+    meanwhile = [each for each in _attempts(sends()) if _not_concerned(each, harms)]
+    wrong = [f"12: {each} failed, though only the other host was hurt" for each in meanwhile if not _served(each)]
+    kinds = Counter(harm.fault.__name__ for harm in harms)
+    figures = {"kills": scale.kills, **kinds, "requests to the other host meanwhile": len(meanwhile)}
+    return await _settled("12 kills", world, sends, SWEPT, figures, wrong)
 
 
 async def bus_away(world: World, scale: Scale) -> Result:
     """Row 13: sends succeed at the first attempt, and no tab that streams is stale for longer than a sweep."""
-    wrong: list[str] = []
     count: dict[str, int] = {}
     async with _going_on(world, scale.rate) as sends:
         _forget_delays(world)
         for number in range(scale.bus_faults):
             fault = faults.BUS[number % len(faults.BUS)]
             count[fault.__name__] = count.get(fault.__name__, 0) + 1
-            await fault(world, random.uniform(1, 8))
-            await asyncio.sleep(random.uniform(0, 1))
-    failed = [each for send in sends() for each in send.attempts if each.outcome not in (ACKNOWLEDGED, "abandoned")]
-    wrong += [f"13: {each} though only the bus was away" for each in failed]
-    slow = max((each.ended - each.begun for send in sends() for each in send.attempts), default=0)
-    settled = await _settled("13 bus away", world, sends, SWEPT, {**count, "slowest send": slow}, wrong)
+            await fault(world, world.dice.uniform(*scale.bus_seconds))
+            await asyncio.sleep(world.dice.uniform(0, 1))
+    settled = await _settled("13 bus away", world, sends, SWEPT, {**count}, [])
+    tries = _attempts(sends())
+    wrong = [f"13: {each} though only the bus was away" for each in tries if not _served(each)]
+    slowest = max(each.ended - each.begun for each in tries)
     stale = _staleness(world)
     late = [f"13: a tab was stale for {stale[-1]:.2f} s"] if stale and stale[-1] > SWEPT else []
-    figures = {"shown": len(stale), "stale p50": stale[len(stale) // 2], "stale max": stale[-1]} if stale else {}
-    return Result(settled.name, {**settled.figures, **figures}, settled.wrong + late)
+    figures = {"slowest send": slowest, "shown": len(stale), "stale p50": _at(stale, 0.5), "stale max": _at(stale, 1)}
+    return Result(settled.name, {**settled.figures, **figures}, [*settled.wrong, *wrong, *late])
 
 
 async def database_away(world: World, scale: Scale) -> Result:
@@ -145,10 +140,11 @@ async def rolling_restart(world: World, scale: Scale) -> Result:
                 await world.open_all()
     closes = world.ledger.closes - closed
     wrong += [f"{closes[1011]} tabs were closed with 1011"] if closes[1011] else []
+    figures: dict[str, object] = {"restarts": 2 * scale.rolls, "closes": dict(closes)}
+    result = await _settled("rolling restart", world, sends, SOON, figures, wrong)
     failed = [send for send in sends() if _saw_an_error(send)]
-    wrong += [f"rolling: somebody saw an error: {send.attempts}" for send in failed]
-    figures = {"restarts": 2 * scale.rolls, "closes": dict(closes), "sends that failed": len(failed)}
-    return await _settled("rolling restart", world, sends, SOON, figures, wrong)
+    wrong = [*result.wrong, *[f"rolling: somebody saw an error: {send.attempts}" for send in failed]]
+    return Result(result.name, {**result.figures, "sends that failed": len(failed)}, wrong)
 
 
 ROWS: list[Row] = [random_faults, kills, bus_away, database_away, rolling_restart]
@@ -173,12 +169,12 @@ async def _settled(
 ) -> Result:
     end = await world.settle(within)
     some = sends()
-    tries = sum(len(send.attempts) for send in some)
+    outcomes = Counter(each.outcome for send in some for each in send.attempts)
     figures = {
         **figures,
         "sends": len(some),
         "acknowledged": sum(send.acknowledged is not None for send in some),
-        "attempts": tries,
+        "attempts": dict(outcomes),
         "tabs": end.tabs,
         "right": end.right,
         "right within, streams": end.streamed,
@@ -187,14 +183,47 @@ async def _settled(
     return Result(name, figures, wrong + end.wrong)
 
 
-async def _killed(world: World, fault: Fault, until: float) -> set[str]:
-    """Let that fault kill; the names of the hosts it may have hurt, none where both were."""
-    before = {host.name: (host.workers(), host) for host in world.hosts}
-    seconds = random.uniform(0, 1)
-    await fault(world, seconds)
-    hurt = {name for name, (workers, host) in before.items() if workers != host.workers()}
-    await asyncio.sleep(max(0.0, until - time.monotonic()))
-    return hurt if fault in FEW_PROCESSES and len(hurt) == 1 else set()
+VICTIMS = ["A", "B", "database", "bus"]
+OFTEN = [4, 4, 1, 1]
+HARMS: dict[str, list[Fault]] = {
+    "host": [faults.worker_killed, faults.worker_killed, faults.worker_killed, faults.host_killed],
+    "database": [faults.database_killed, faults.database_backend_killed],
+    "bus": [faults.redis_killed],
+}
+AFTER = 0.5  # seconds that a harm to the database may still be felt
+
+
+class Harm:
+    """One kill: of what, from when to when nobody else's is to be seen to."""
+
+    def __init__(self, world: World, harms: Sequence["Harm"]) -> None:
+        hurt = {harm.whom for harm in harms if harm.lasts}
+        free = {victim: weight for victim, weight in zip(VICTIMS, OFTEN, strict=True) if victim not in hurt}
+        (self.whom,) = world.dice.choices([*free], [*free.values()])
+        self.host = next((host for host in world.hosts if host.name == self.whom), None)
+        self.fault = world.dice.choice(HARMS["host" if self.host else self.whom])
+        self.begun = time.monotonic()
+        self.ended = float("inf")
+
+    @property
+    def lasts(self) -> bool:
+        return self.ended == float("inf")
+
+    async def do(self, world: World) -> None:
+        """Kill, and wait until all is as before."""
+        about = {"host": self.host} if self.host else {}
+        await self.fault(world, world.dice.uniform(0, 1), **about)
+        self.ended = time.monotonic()
+
+    def meets(self, attempt: Attempt) -> bool:
+        """Whether something was tried while it lasted."""
+        return self.begun <= attempt.ended and attempt.begun <= self.ended + AFTER
+
+
+def _not_concerned(attempt: Attempt, harms: Sequence[Harm]) -> bool:
+    """Whether, when that was tried, the other host was hurt, and neither its own nor the database."""
+    met = {harm.whom for harm in harms if harm.meets(attempt)}
+    return bool(met & {"A", "B"}) and not met & {attempt.host, "database"}
 
 
 def _attempts(sends: list[Send]) -> list[Attempt]:
@@ -225,3 +254,7 @@ def _forget_delays(world: World) -> None:
 def _staleness(world: World) -> list[float]:
     streams = [tab for tab in world.tabs if tab.kind != Poll.kind and not tab.person.reads]
     return sorted(delay for tab in streams for delay in tab.delays)
+
+
+def _at(ordered: list[float], part: float) -> float:
+    return ordered[min(int(len(ordered) * part), len(ordered) - 1)] if ordered else 0.0

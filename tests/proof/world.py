@@ -51,11 +51,14 @@ class Settled(NamedTuple):
 class World:
     """All of it, running."""
 
-    def __init__(self, database: PostgreSQL, redis: Redis, hosts: list[Host], lines: list[Line], url: str) -> None:
+    def __init__(
+        self, database: PostgreSQL, redis: Redis, hosts: list[Host], lines: list[Line], url: str, seed: int
+    ) -> None:
         self.database = database
         self.redis = redis
         self.hosts = hosts
         self.lines = lines
+        self.dice = random.Random(seed)  # for what is broken; what people do has its own
         self.ledger = Ledger()
         self.tabs: list[Tab] = []
         self.doing: Doing
@@ -84,6 +87,15 @@ class World:
             away = [tab.kind for tab in self.tabs if tab.there is None]
             raise AssertionError(f"{len(away)} tabs are not there: {set(away)}, {self.ledger.answers}")
 
+    async def database_answers(self) -> bool:
+        """Whether the database takes a connection just now."""
+        try:
+            database = await asyncpg.connect(self._url, timeout=2)
+        except (OSError, TimeoutError, asyncpg.PostgresError):
+            return False
+        await database.close()
+        return True
+
     async def _all_right(self, truth: checks.Truth) -> None:
         await self.ledger.until(
             lambda: all(tab.shows(truth.counts[tab.person.id]) for tab in self.tabs), RIGHT_WITHIN
@@ -103,12 +115,14 @@ class World:
         if polled > POLLED:
             wrong.append(f"I1: a poller was right after {polled:.2f} s only, not {POLLED} s")
         for host in self.hosts:
-            wrong += [f"I7: {host.name} logged {line}" for line in host.complaints()[:5]]
+            wrong += [f"I7: {host.name} logged {each}" for each in host.complaints()[:5]]
         return wrong
 
 
 @asynccontextmanager
-async def world(folder: Path, tabs: int, python_path: Path = files.CHECKOUT / "src") -> AsyncIterator[World]:
+async def world(
+    folder: Path, tabs: int, seed: int, python_path: Path = files.CHECKOUT / "src"
+) -> AsyncIterator[World]:
     """A world with so many tabs (of three kinds, half on each host), all open; hosts run what is in ``python_path``."""
     async with AsyncExitStack() as stack:
         database = stack.enter_context(await asyncio.to_thread(PostgreSQL))
@@ -121,7 +135,7 @@ async def world(folder: Path, tabs: int, python_path: Path = files.CHECKOUT / "s
             stack.callback(host.close)
         await asyncio.gather(*[asyncio.to_thread(host.start) for host in hosts])
         assert await _ahead(hosts[1]) - await _ahead(hosts[0]) > AHEAD - 10, "the clocks are not apart"
-        here = World(database, redis, hosts, lines, url)
+        here = World(database, redis, hosts, lines, url, seed)
         await _people(stack, here, url, tabs)
         yield here
 
