@@ -54,7 +54,7 @@ def main() -> int:
     random.seed(chosen.seed)
     logging.disable(logging.WARNING)  # our own storage's, of what we break
     rows = [row for row in ROWS if not chosen.rows or row.__name__ in chosen.rows]
-    with TemporaryDirectory(prefix="proof-") as folder:
+    with TemporaryDirectory(prefix="proof-", ignore_cleanup_errors=True) as folder:
         results = asyncio.run(run(Path(folder), scale, rows, chosen.seed, chosen.build))
     return 1 if any(result.wrong for result in results) else 0
 

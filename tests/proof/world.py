@@ -152,7 +152,9 @@ def _host(number: int, folder: Path, url: str, line: Line, python_path: Path) ->
 
 
 async def _ahead(host: Host) -> float:
-    answer = await Connection(host.port).ask("GET", "/healthz", {}, seconds=5)
+    connection = Connection(host.port)
+    answer = await connection.ask("GET", "/healthz", {}, seconds=5)
+    connection.drop()
     return parsedate_to_datetime(answer.headers["date"]).timestamp() - time.time()
 
 
