@@ -1,7 +1,6 @@
 """The command ``microblog-rt``. Not here: what the commands do once they are understood."""
 
 import asyncio
-import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -11,7 +10,7 @@ from typing import NoReturn, TypeVar
 
 import click
 
-from microblog_rt import __version__, app, demo, server, settings
+from microblog_rt import __version__, app, demo, logs, server, settings
 from microblog_rt.errors import Misconfigured, Refused
 from microblog_rt.server import listening
 from microblog_rt.settings import Settings
@@ -39,14 +38,14 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--bind", default="127.0.0.1:8000", show_default=True, metavar="HOST:PORT")
+@click.option("--bind", default="127.0.0.1:8000", show_default=True, metavar="HOST:PORT|systemd")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes; two want a bus.")
 @click.option("--demo", "with_demo", is_flag=True, help="Make two accounts to try it with; on loopback alone.")
 def serve(bind: str, workers: int, with_demo: bool) -> None:
     """Serve until SIGTERM or Ctrl-C; a second one ends it without waiting for tabs to leave."""
-    _log(workers)
-    host, _ = listening.split(bind)
+    host = listening.host(bind)
     chosen = replace(_settings(), bind_host=host)
+    logs.begin(chosen.log, several=workers > 1)
     if with_demo and not listening.is_loopback(host):
         raise Misconfigured("--demo makes accounts whose password is printed: only on loopback, as 127.0.0.1")
     if workers > 1 and chosen.bus_url == settings.MEMORY:
@@ -164,12 +163,6 @@ def translate_compile() -> None:
 
     for line in translations.compile_all():
         click.echo(line)
-
-
-def _log(workers: int) -> None:
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    who = " [%(process)d]" if workers > 1 else ""
-    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s{who} %(levelname)s %(name)s: %(message)s")
 
 
 @cache

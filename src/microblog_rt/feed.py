@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
 from datetime import timedelta
 
+from microblog_rt import metrics, protocol
 from microblog_rt.accounts import Accounts, Reader
 from microblog_rt.bus import Bus, Gap
 from microblog_rt.errors import Draining, SignedOut, Unavailable
@@ -81,6 +82,7 @@ class Feed:
                     notices = _named(listener.take(), names)
                 if notices:
                     since = notices[-1].timestamp
+                    metrics.SENT_AFTER.observe(protocol.age(notices[0]))
                     yield notices
 
     async def sweep(self, every: float) -> None:
@@ -101,6 +103,7 @@ class Feed:
             clocks = await clock.clocks(reading, positions)
         for user_id, reached in clocks.items():
             if reached > positions[user_id]:
+                metrics.SWEEP_FINDS.count(not self._hub.has_heard(user_id, reached))
                 self._hub.wake(Wake(user_id, reached))
 
     async def relay(self, bus: Bus) -> None:
@@ -117,6 +120,7 @@ class Feed:
         async with aclosing(bus.listen()) as words:
             async for word in words:
                 if isinstance(word, Gap):
+                    metrics.GAPS.count()
                     self._hub.wake_all()
                 else:
                     self._hub.wake(word)

@@ -7,6 +7,7 @@ import hashlib
 from datetime import datetime
 from typing import NamedTuple
 
+from microblog_rt import metrics
 from microblog_rt.errors import N_, Invalid
 from microblog_rt.models import MESSAGE_LENGTH, User
 from microblog_rt.notifications import Notifications, follow_up, replace
@@ -61,6 +62,7 @@ class Messages:
                 notice = await replace(tx, recipient_id, UNREAD_MESSAGE_COUNT, count, tick.clock)
         except rows.AlreadySent:
             return False
+        metrics.SENDS.count()
         await self._notifications.tell(follow_up(recipient_id, tick, notice))
         return True
 

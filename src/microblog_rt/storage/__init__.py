@@ -21,6 +21,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
+from microblog_rt import metrics
 from microblog_rt.errors import Unavailable
 from microblog_rt.storage import sqlite
 
@@ -94,5 +95,6 @@ def _trouble_is_unavailable() -> Iterator[None]:
     try:
         yield
     except (OperationalError, PoolTimeout) as error:
+        metrics.DATABASE_TROUBLE.count()
         log.warning("the database is in trouble: %s", getattr(error, "orig", error))
         raise Unavailable from error

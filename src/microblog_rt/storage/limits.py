@@ -10,6 +10,7 @@ from math import ceil
 
 from sqlalchemy import BigInteger, String, bindparam, delete, func, insert, select
 
+from microblog_rt import metrics
 from microblog_rt.errors import TooMany
 from microblog_rt.models import Attempt
 from microblog_rt.protocol import MICROSECONDS
@@ -41,6 +42,7 @@ class Refusals:
         for subject in subjects:
             until = self._until.get(subject, 0)
             if until > now:
+                metrics.limit_hit(subject)
                 raise _too_many(until, now)
             self._until.pop(subject, None)
 
@@ -59,6 +61,7 @@ async def take(tx: Transaction, subject: str, limit: Limit | None, now: int, ref
         return
     bound = {"subject": subject, "now": now, "others": limit.times - 1}
     until = (await tx.execute(FREE, bound)).scalar_one()
+    metrics.limit_hit(subject)
     if refusals is not None:
         refusals.note(subject, until)
     raise _too_many(until, now)
