@@ -15,6 +15,7 @@ from microblog_rt.errors import Misconfigured, Refused
 from microblog_rt.server import listening
 from microblog_rt.settings import Settings
 from microblog_rt.storage import migrations
+from microblog_rt.storage import restored as restoring
 
 T = TypeVar("T")
 
@@ -90,6 +91,20 @@ def current() -> None:
     """Tell the database's revision, and this program's."""
     revision = migrations.current(_settings().database_url)
     click.echo(f"{revision or 'empty'} (newest: {migrations.head()})")
+
+
+@db.command()
+@click.option(
+    "--ahead",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(0, 86400),
+    help="Seconds that the clocks before the restoring may have been ahead of this one.",
+)
+def restored(ahead: float) -> None:
+    """Tell every client the state of a backup that was restored, whatever it knows; may be run again."""
+    users = _with_parts(lambda parts: restoring.restored(parts.storage, ahead))
+    click.echo(f"{users} users are told what the database holds now.")
 
 
 @main.group()

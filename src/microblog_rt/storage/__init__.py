@@ -5,6 +5,7 @@
     accounts.py    users and sessions
     messages.py    messages and the mark of reading
     notifications.py   what a user is told, and the one statement that answers a read
+    restored.py    what a restored backup wants
     migrations.py  Alembic
 
 Not here: what may be done and who is told of it (``accounts``, ``messages``, ``notifications`` a level up).
