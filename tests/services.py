@@ -6,12 +6,16 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
+import time
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 
 REDIS = shutil.which("redis-server")
 # It ends with the tests, even where those are killed.
 BOUND = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+DEADLINE = 20.0  # seconds
 OPTIONS = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
 
 
@@ -63,8 +67,115 @@ class Redis:
         self.stop()
 
 
+class PostgreSQL:
+    """One PostgreSQL; ``stop`` and ``start`` keep address and data, ``pause`` leaves it there without an answer.
+
+    ``url`` and what ``database`` returns are as SQLAlchemy takes them, with asyncpg; anybody may enter as ``postgres``.
+    """
+
+    def __init__(self, *options: str) -> None:
+        # Not in the test's own folder: PostgreSQL, which will not be root, could not enter that.
+        self._made = tempfile.TemporaryDirectory(prefix="postgresql-", ignore_cleanup_errors=True)
+        self.folder = Path(self._made.name)
+        self.port = _port()
+        self._at = f"127.0.0.1:{self.port}"
+        self.url = f"postgresql+asyncpg://postgres@{self._at}/postgres"
+        self._log = self.folder / "log"
+        self._options = ["-p", str(self.port), "-k", str(self.folder), "-c", "fsync=off", *options]
+        self._process: subprocess.Popen[bytes] | None = None
+        self._numbers = count(1)
+        self._prepare()
+
+    def start(self) -> None:
+        """Start it, and return once it takes connections."""
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [*self._as_its_user(), _binary("postgres"), "-D", self.folder / "data", *self._options], stderr=log
+            )
+        until = time.monotonic() + DEADLINE
+        while b"ready to accept connections" not in self._log.read_bytes():
+            if self._process.poll() is not None or time.monotonic() > until:
+                self.stop()
+                raise AssertionError(self._log.read_text())
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        """End it at once, hung or not; with it goes every connection."""
+        if self._process is not None:
+            with self._process as process:
+                process.send_signal(signal.SIGQUIT)
+                self.resume()
+            self._process = None
+
+    def pause(self) -> None:
+        """From now on connections to it come about, and nothing is answered."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        os.waitpid(self._process.pid, os.WUNTRACED)
+        for child in self._children():
+            os.kill(child, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it answer, also what was asked meanwhile."""
+        assert self._process is not None
+        for child in self._children():
+            os.kill(child, signal.SIGCONT)
+        self._process.send_signal(signal.SIGCONT)
+
+    def execute(self, url: str, sql: str) -> None:
+        """Run some SQL in the database of that URL."""
+        self._run("psql", url.replace("+asyncpg", ""), "-q", "-v", "ON_ERROR_STOP=1", "-c", sql)
+
+    def database(self) -> str:
+        """The URL of a new, empty database."""
+        name = f"db{next(self._numbers)}"
+        self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", name)
+        return f"postgresql+asyncpg://postgres@{self._at}/{name}"
+
+    def _prepare(self) -> None:
+        if _is_root():
+            shutil.chown(self.folder, "postgres", "postgres")
+        options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"]
+        self._run("initdb", "-D", str(self.folder / "data"), *options)
+
+    def _run(self, name: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [*self._as_its_user(), _binary(name), *arguments], capture_output=True, text=True, timeout=60, cwd="/"
+        )
+        assert done.returncode == 0, done.stderr
+
+    def _as_its_user(self) -> list[str]:
+        who = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"] if _is_root() else []
+        return who + BOUND
+
+    def _children(self) -> list[int]:
+        assert self._process is not None
+        pid = self._process.pid
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    def __enter__(self) -> "PostgreSQL":
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
+        self.stop()
+        self._made.cleanup()
+
+
+def _binary(name: str) -> str:
+    """One of PostgreSQL's programs, of its newest version."""
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda each: int(each.parent.name), reverse=True)
+    found = shutil.which(name, path=os.pathsep.join([*map(str, versions), os.environ.get("PATH", os.defpath)]))
+    assert found, "these tests want a PostgreSQL: apt-get install postgresql"
+    return found
+
+
+def _is_root() -> bool:
+    return os.geteuid() == 0
+
+
 def _port() -> int:
-    """A free one that the system gives to nobody by itself: it stays free while Redis is stopped."""
+    """A free one that the system gives to nobody by itself: it stays free while what listens there is stopped."""
     while True:
         port = random.randrange(20_000, 32_000)
         with socket.socket() as probe:

@@ -7,7 +7,7 @@ from microblog_rt.accounts import Reader, token_hash
 from microblog_rt.app import Parts
 from microblog_rt.errors import Invalid, NotFound
 from microblog_rt.models import Mailbox, Session, User
-from microblog_rt.storage import clock
+from microblog_rt.storage import moments
 from tests.clients import signed_in
 from tests.conftest import PASSWORD
 
@@ -109,22 +109,24 @@ async def test_a_session_ends_and_others_stay(parts: Parts, susan: User) -> None
     assert await parts.accounts.visit(two) is not None
 
 
+@pytest.mark.sqlite
 async def test_a_session_that_has_run_out_is_no_session(
     parts: Parts, susan: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader = Reader(susan.id, token_hash(await parts.accounts.start_session(susan, remembered=False)))
     assert await parts.accounts.visit(reader) is not None
-    later = clock.now() + 13 * 3_600_000_000
-    monkeypatch.setattr(clock, "now", lambda: later)
+    later = moments.now() + 13 * 3_600_000_000
+    monkeypatch.setattr(moments, "now", lambda: later)
     assert await parts.accounts.visit(reader) is None
 
 
+@pytest.mark.sqlite
 async def test_a_new_session_sweeps_out_those_that_have_run_out(
     parts: Parts, susan: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await parts.accounts.start_session(susan, remembered=False)
-    later = clock.now() + 13 * 3_600_000_000
-    monkeypatch.setattr(clock, "now", lambda: later)
+    later = moments.now() + 13 * 3_600_000_000
+    monkeypatch.setattr(moments, "now", lambda: later)
     await parts.accounts.start_session(susan, remembered=False)
     async with parts.storage.reading() as reading:
         assert len((await reading.execute(select(Session))).all()) == 1

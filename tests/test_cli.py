@@ -158,16 +158,6 @@ def test_a_missing_folder_is_told(folder: Folder) -> None:
     assert "no/such/folder" in folder.refused("db", "upgrade", MICROBLOG_DATABASE_URL=url)
 
 
-def test_two_upgrades_at_once_are_one_after_the_other(folder: Folder) -> None:
-    both = [
-        subprocess.Popen([*COMMAND, "db", "upgrade"], cwd=folder.path, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    for each in both:
-        _, said = each.communicate(timeout=DEADLINE)
-        assert (each.returncode, said) == (0, "")
-
-
 def test_a_bad_setting_is_refused_at_start_by_its_name(folder: Folder) -> None:
     assert "MICROBLOG_SWEEP" in folder.refused("serve", MICROBLOG_SWEEP="never")
     assert "MICROBLOG_BUS_URL" in folder.refused("db", "current", MICROBLOG_BUS_URL="kafka://")

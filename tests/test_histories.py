@@ -20,7 +20,7 @@ from microblog_rt.models import Mailbox, Message, User
 from microblog_rt.protocol import UNREAD_MESSAGE_COUNT, cursor_of
 from microblog_rt.settings import Settings
 from microblog_rt.storage import accounts as rows
-from microblog_rt.storage import clock, migrations
+from microblog_rt.storage import migrations
 from tests.clients import Client, signed_in
 from tests.conftest import KEY
 
@@ -67,12 +67,11 @@ class Histories(RuleBasedStateMachine):
     @rule()
     def register(self) -> None:
         name = f"person{len(self.people)}"
-        moment = clock.now()
-        user = User(username=name, username_key=name, password_hash="", member_since=moment)
+        user = User(username=name, username_key=name, password_hash="")
 
         async def added() -> None:
             async with self.parts.storage.transaction() as tx:
-                await rows.add(tx, user, moment)
+                await rows.add(tx, user)
 
         self.run(added())
         self.people.append(user)

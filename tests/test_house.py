@@ -7,73 +7,19 @@ import sys
 from pathlib import Path
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 from babel.messages.catalog import Catalog
 from babel.messages.mofile import read_mo
 from hypercorn.config import Config
 from hypercorn.protocol import h2, h11, ws_stream
-from sqlalchemy import create_engine, inspect
-from sqlalchemy.pool import NullPool
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import TextMessage
 
 from microblog_rt import files, server, translations
 from microblog_rt.errors import Refused
-from microblog_rt.models import Base
 from microblog_rt.server import websocket
-from microblog_rt.settings import Settings
-from microblog_rt.storage import migrations
 from microblog_rt.web import problems
 
 ROOT = files.CHECKOUT
-
-
-def test_the_newest_revision_equals_the_models(settings: Settings) -> None:
-    with create_engine(f"sqlite:///{settings.sqlite_file}", poolclass=NullPool).connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, Base.metadata) == []
-        for table in Base.metadata.tables.values():
-            look = inspect(connection)
-            named = {each["name"] for each in look.get_foreign_keys(table.name)}
-            named |= {each["name"] for each in look.get_unique_constraints(table.name)}
-            named.add(look.get_pk_constraint(table.name)["name"])
-            assert named == {each.name for each in table.constraints}
-            assert None not in named
-
-
-def test_every_revision_can_be_undone_and_done_again(tmp_path: Path) -> None:
-    from alembic import command
-
-    url = f"sqlite+aiosqlite:///{tmp_path}/test.db"
-    migrations.upgrade(url)
-    config = migrations._config()
-    with migrations._opened(url) as connection:
-        config.attributes["connection"] = connection
-        command.downgrade(config, "base")
-        connection.commit()
-        assert inspect(connection).get_table_names() == ["alembic_version"]
-    migrations.upgrade(url)
-    assert migrations.current(url) == migrations.head()
-
-
-def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from alembic import op
-
-    url = f"sqlite+aiosqlite:///{tmp_path}/test.db"
-    real = op.create_table
-
-    def breaks(name: str, *columns: object, **more: object) -> object:
-        if name == "notification":
-            raise RuntimeError("half way")
-        return real(name, *columns, **more)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(op, "create_table", breaks)
-    with pytest.raises(RuntimeError, match="half way"):
-        migrations.upgrade(url)
-    assert migrations.current(url) is None
-    with create_engine(f"sqlite:///{tmp_path}/test.db", poolclass=NullPool).connect() as connection:
-        assert inspect(connection).get_table_names() == []
 
 
 def test_imports_go_downwards_only() -> None:

@@ -22,7 +22,7 @@ from microblog_rt.errors import Invalid, NotFound, TooMany
 from microblog_rt.models import Attempt, Message, User
 from microblog_rt.protocol import MICROSECONDS
 from microblog_rt.settings import Limit, Settings
-from microblog_rt.storage import Storage, clock, limits
+from microblog_rt.storage import Storage, limits, moments
 from tests.clients import signed_in
 from tests.conftest import PASSWORD
 
@@ -62,7 +62,7 @@ class Time:
     """What the clock shows."""
 
     def __init__(self) -> None:
-        self.began = self.now = clock.now()
+        self.began = self.now = moments.now()
 
     def at(self, seconds: float) -> None:
         self.now = self.began + round(seconds * MICROSECONDS)
@@ -71,7 +71,7 @@ class Time:
 @pytest.fixture
 def time(monkeypatch: pytest.MonkeyPatch) -> Time:
     time = Time()
-    monkeypatch.setattr(clock, "now", lambda: time.now)
+    monkeypatch.setattr(moments, "now", lambda: time.now)
     return time
 
 
@@ -200,6 +200,7 @@ async def test_a_flood_costs_no_database(wired: Wired, susan: User, monkeypatch:
         await parts.accounts.check_password("susan", PASSWORD)
 
 
+@pytest.mark.sqlite
 async def test_the_window_slides_with_each_attempt(wired: Wired, susan: User, time: Time) -> None:
     """A window that began anew at some full minute would let three through at 10 s, and six within a moment."""
     parts = wired(sign_in_limit=Limit(3, 10))
@@ -213,6 +214,7 @@ async def test_the_window_slides_with_each_attempt(wired: Wired, susan: User, ti
     assert done == [0, 4, 8, 10, 14, 18]
 
 
+@pytest.mark.sqlite
 async def test_an_attempt_that_had_to_wait_is_counted_from_when_it_was_let_through(
     wired: Wired, susan: User, time: Time
 ) -> None:
@@ -233,6 +235,7 @@ async def test_an_attempt_that_had_to_wait_is_counted_from_when_it_was_let_throu
     assert sorted((each - time.began) // MICROSECONDS for each in expires) == [160, 400, 400]
 
 
+@pytest.mark.sqlite
 async def test_a_refusal_says_when_it_will_do(wired: Wired, susan: User, time: Time) -> None:
     parts = wired(sign_in_limit=Limit(1, 300))
     await parts.accounts.check_password("susan", PASSWORD)
@@ -267,6 +270,7 @@ WINDOW = 10  # seconds
 TIMES = st.integers(0, 4 * WINDOW * MICROSECONDS) | st.integers(0, 8).map(lambda n: n * WINDOW * MICROSECONDS // 2)
 
 
+@pytest.mark.sqlite
 @trials(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(times=st.lists(TIMES, max_size=30), in_order=st.booleans(), most=st.integers(1, 5))
 async def test_no_interval_ever_holds_more_than_the_limit(
@@ -278,7 +282,9 @@ async def test_no_interval_ever_holds_more_than_the_limit(
     async with parts.storage.transaction() as tx:
         for now in sorted(times) if in_order else times:
             standing = sorted(each + width for each in through if each + width > now)
-            wait = await seconds_to_wait(limits.take(tx, subject, limit, now))
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(moments, "now", lambda now=now: now)
+                wait = await seconds_to_wait(limits.take(tx, subject, limit))
             if len(standing) < most:
                 assert wait is None
                 through.append(now)
@@ -382,6 +388,7 @@ async def test_a_refused_send_tells_nobody(wired: Wired, susan: User, john: User
     assert (before.cursor, before.unread_message_count) == (after.cursor, after.unread_message_count)
 
 
+@pytest.mark.sqlite
 async def test_what_has_left_its_window_is_forgotten(wired: Wired, susan: User, time: Time) -> None:
     parts = wired(send_limit=Limit(5, 60))
     await parts.messages.send_message(susan.id, susan.id, "one")

@@ -137,6 +137,7 @@ async def test_a_cancelled_request_sends_its_message_all_the_same(parts: Parts, 
     assert await bodies(parts, susan) == ["hello"]
 
 
+@pytest.mark.sqlite
 async def test_nobody_is_told_before_the_commit(
     parts: Parts, settings: Settings, susan: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,20 +1,19 @@
 """After a backup was restored every client is told what it holds, whatever cursor it has from the time since."""
 
-import contextlib
-import shutil
-import sqlite3
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Table, delete, insert, select, text
 
 from microblog_rt.app import Parts, assemble
-from microblog_rt.models import User
+from microblog_rt.models import Base, User
 from microblog_rt.protocol import MICROSECONDS, UNREAD_MESSAGE_COUNT
 from microblog_rt.settings import Settings
+from microblog_rt.storage import Transaction
 from microblog_rt.storage import restored as restoring
 from microblog_rt.storage.restored import restored
 from tests.clients import Client, signed_in
@@ -24,18 +23,27 @@ from tests.test_cli import Folder
 AHEAD = 60.0
 
 
-def backup(settings: Settings, copy: Path) -> None:
-    closing = contextlib.closing
-    with closing(sqlite3.connect(str(settings.sqlite_file))) as here, closing(sqlite3.connect(copy)) as there:
-        here.backup(there)
+class Backup:
+    """Everything there is, to be put back."""
 
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._rows: list[tuple[Table, list[dict[str, Any]]]] = []
 
-def restore(settings: Settings, copy: Path) -> None:
-    file = settings.sqlite_file
-    assert file is not None
-    for more in ("-wal", "-shm"):
-        Path(f"{file}{more}").unlink(missing_ok=True)
-    shutil.copy(copy, file)
+    async def make(self) -> "Backup":
+        async with self._parts.storage.reading() as reading:
+            for table in Base.metadata.sorted_tables:
+                rows = await reading.execute(select(table))
+                self._rows.append((table, [dict(each) for each in rows.mappings()]))
+        return self
+
+    async def restore(self) -> None:
+        async with self._parts.storage.transaction() as tx:
+            for table, _ in reversed(self._rows):
+                await tx.execute(delete(table))
+            for table, rows in self._rows:
+                if rows:
+                    await tx.execute(insert(table), rows)
 
 
 @asynccontextmanager
@@ -83,19 +91,19 @@ class Before:
 
 
 @pytest.fixture
-async def before(settings: Settings, tmp_path: Path) -> Before:
+async def before(settings: Settings) -> Before:
     async with opened(settings) as parts:
         susan = await parts.accounts.register("susan", "correct horse")
         john = await parts.accounts.register("john", "correct horse")
         await parts.notifications.add_notification(susan.id, "shade", "green")
         await parts.messages.send_message(john.id, susan.id, "in the backup")
         client = Client(parts, await signed_in(parts, susan))
-        backup(settings, tmp_path / "copy.db")
+        backup = await Backup(parts).make()
         await parts.notifications.add_notification(susan.id, "shade", "blue")
         await parts.messages.send_message(john.id, susan.id, "after it")
         await client.poll()
+        await backup.restore()
     assert client.state == {UNREAD_MESSAGE_COUNT: 2, "shade": "blue"}
-    restore(settings, tmp_path / "copy.db")
     return Before(client, john)
 
 
@@ -134,15 +142,15 @@ async def test_so_is_one_whose_cursor_is_of_a_clock_that_was_ahead(settings: Set
         assert client.state == {UNREAD_MESSAGE_COUNT: 2, "shade": "green"}
 
 
-async def test_a_count_that_the_backup_never_told_is_told(settings: Settings, tmp_path: Path) -> None:
+async def test_a_count_that_the_backup_never_told_is_told(settings: Settings) -> None:
     async with opened(settings) as parts:
         susan = await parts.accounts.register("susan", "correct horse")
         reader = await signed_in(parts, susan)
-        backup(settings, tmp_path / "copy.db")
+        backup = await Backup(parts).make()
         await parts.messages.send_message(susan.id, susan.id, "after it")
         client = Client(parts, reader)
         await client.poll()
-    restore(settings, tmp_path / "copy.db")
+        await backup.restore()
     async with opened(settings) as parts:
         await restored(parts.storage, AHEAD)
         client = Client(parts, reader, client.since)
@@ -191,13 +199,14 @@ class Killed(BaseException):
 async def test_killed_half_way_and_run_again_it_is_right(
     settings: Settings, before: Before, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tell_again, told = restoring._tell_again, []
+    tell_again = restoring._tell_again
+    told: list[int] = []
 
-    async def once(tx: restoring.Transaction, user_id: int, earliest: int) -> None:
+    async def once(tx: Transaction, user_id: int, ahead: int) -> None:
         if told:
             raise Killed
         told.append(user_id)
-        await tell_again(tx, user_id, earliest)
+        await tell_again(tx, user_id, ahead)
 
     async with opened(settings) as parts:
         was = await stamps(parts)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import BigInteger, select, type_coerce, update
 
 from microblog_rt.accounts import Accounts, Reader, session_name, token_hash
 from microblog_rt.accounts.passwords import Passwords
@@ -16,7 +16,7 @@ from microblog_rt.models import Session, User
 from microblog_rt.protocol import MICROSECONDS, Notice
 from microblog_rt.settings import Limit, Settings
 from microblog_rt.storage import accounts as rows
-from microblog_rt.storage import clock
+from microblog_rt.storage import moments
 from microblog_rt.storage import notifications as told
 from tests.clients import DEADLINE, Client, signed_in
 from tests.conftest import PASSWORD
@@ -180,11 +180,15 @@ async def short(settings: Settings) -> AsyncIterator[Parts]:
     await parts.close()
 
 
-async def begun_ago(parts: Parts, user: User, seconds: float, monkeypatch: pytest.MonkeyPatch) -> Reader:
-    begun = clock.now() - round(seconds * MICROSECONDS)
-    with monkeypatch.context() as past:
-        past.setattr(clock, "now", lambda: begun)
-        return await signed_in(parts, user)
+async def begun_ago(parts: Parts, user: User, seconds: float) -> Reader:
+    reader = await signed_in(parts, user)
+    columns = ("created", "last_used", "expires")
+    earlier = {
+        each: type_coerce(getattr(Session, each), BigInteger) - round(seconds * MICROSECONDS) for each in columns
+    }
+    async with parts.storage.transaction() as tx:
+        await tx.execute(update(Session).where(Session.token_hash == reader.token_hash).values(earlier))
+    return reader
 
 
 async def row(parts: Parts, reader: Reader) -> Any:
@@ -205,31 +209,30 @@ async def test_a_stream_ends_where_its_session_is_not_used_for_too_long(settings
     await parts.close()
 
 
-async def test_a_stream_notes_use_when_it_begins(short: Parts, susan: User, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stream_notes_use_when_it_begins(short: Parts, susan: User) -> None:
     """A client of long polls that are all answered early never sees a heartbeat."""
-    reader = await begun_ago(short, susan, 9.8, monkeypatch)
+    reader = await begun_ago(short, susan, 9.8)
     await short.messages.send_message(susan.id, susan.id, "news")
     assert len(await short.feed.hold(reader, 0, (), 30)) == 1
     assert (await row(short, reader)).last_used > (await row(short, reader)).created
 
 
-async def test_a_stream_that_is_open_is_use_often_enough(
-    short: Parts, susan: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reader = await begun_ago(short, susan, 9.8, monkeypatch)
-    end = clock.now() + 200_000
+async def test_a_stream_that_is_open_is_use_often_enough(short: Parts, susan: User) -> None:
+    reader = await begun_ago(short, susan, 9.8)
+    end = moments.now() + 200_000
     stream = Client(short, reader)
     await stream.connect(heartbeat=0.05)
-    await stream.until(lambda: clock.now() > end and len(stream.pages) > 3)
+    await stream.until(lambda: moments.now() > end and len(stream.pages) > 3)
     assert (await row(short, reader)).last_used > (await row(short, reader)).created
     await stream.disconnect()
 
 
+@pytest.mark.sqlite
 async def test_a_stream_ends_with_its_sessions_lifetime_however_much_it_is_used(
     settings: Settings, susan: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts = assemble(replace(settings, session_idle=1000, session_lifetime=10))
-    reader = await begun_ago(parts, susan, 9.7, monkeypatch)
+    reader = await begun_ago(parts, susan, 9.7)
     monkeypatch.setattr(parts.accounts, "_idle", {True: 1000 * MICROSECONDS, False: 4})  # each heartbeat is noted
     stream = Client(parts, reader)
     await stream.connect(heartbeat=0.02)
@@ -261,10 +264,8 @@ async def test_how_long_a_session_lasts_unused(
 
 
 @pytest.mark.parametrize(("seconds", "noted"), [(2.4, False), (2.6, True)])
-async def test_use_is_noted_four_times_in_the_idle_time(
-    short: Parts, susan: User, seconds: float, noted: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reader = await begun_ago(short, susan, seconds, monkeypatch)
+async def test_use_is_noted_four_times_in_the_idle_time(short: Parts, susan: User, seconds: float, noted: bool) -> None:
+    reader = await begun_ago(short, susan, seconds)
     begun = (await row(short, reader)).last_used
     await short.feed.page(reader, 0)
     assert ((await row(short, reader)).last_used > begun) is noted
@@ -277,11 +278,12 @@ async def test_a_device_is_kept_short_and_printable(parts: Parts, susan: User) -
     assert device == ("Firefox[31m/1.0" + "x" * 300)[:200]
 
 
+@pytest.mark.sqlite
 async def test_the_present_session_is_listed_first_and_then_the_latest_used(
     parts: Parts, susan: User, john: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    oldest, older, new = [await begun_ago(parts, susan, ago, monkeypatch) for ago in (300, 200, 100)]
-    await begun_ago(parts, susan, 15 * 86400, monkeypatch)  # has run out
+    oldest, older, new = [await begun_ago(parts, susan, ago) for ago in (300, 200, 100)]
+    await begun_ago(parts, susan, 15 * 86400)  # has run out
     await signed_in(parts, john)
     first, more = await parts.accounts.sessions(oldest, 1, 2)
     last, no_more = await parts.accounts.sessions(oldest, 2, 2)
@@ -422,13 +424,10 @@ async def test_nobody_is_neither_disabled_nor_enabled(parts: Parts, verb: Any) -
         await verb(parts.accounts, "nobody")
 
 
-async def test_sessions_that_have_run_out_are_forgotten_and_no_others(
-    parts: Parts, susan: User, john: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    moment = clock.now()
+async def test_sessions_that_have_run_out_are_forgotten_and_no_others(parts: Parts, susan: User, john: User) -> None:
     async with parts.storage.transaction() as tx:
         for number, user in enumerate((susan, john)):
-            await rows.add_session(tx, user.id, f"over{number}", True, moment, moment)
+            await rows.add_session(tx, user.id, f"over{number}", True, 0)
     live = await signed_in(parts, susan)
     await parts.accounts.forget_expired()
     async with parts.storage.reading() as reading:

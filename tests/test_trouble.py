@@ -14,8 +14,10 @@ from microblog_rt.app import Parts
 from microblog_rt.errors import Unavailable
 from microblog_rt.models import User
 from microblog_rt.settings import Settings
-from microblog_rt.storage import clock, sqlite
+from microblog_rt.storage import moments, sqlite
 from tests.clients import Client, signed_in
+
+pytestmark = pytest.mark.sqlite
 
 
 @pytest.fixture(autouse=True)
@@ -47,8 +49,8 @@ async def test_a_locked_database_is_read_all_the_same_though_no_use_can_be_noted
 ) -> None:
     reader = await signed_in(parts, susan)
     await parts.messages.send_message(susan.id, susan.id, "hello")
-    later = clock.now() + 61_000_000
-    monkeypatch.setattr(clock, "now", lambda: later)
+    later = moments.now() + 61_000_000
+    monkeypatch.setattr(moments, "now", lambda: later)
     with locked(settings):
         assert len(await parts.feed.page(reader, 0)) == 1
 
@@ -58,8 +60,8 @@ async def test_a_locked_database_ends_no_stream(
 ) -> None:
     tab = Client(parts, await signed_in(parts, susan))
     await tab.connect(heartbeat=0.05)
-    later = clock.now() + 3_700_000_000
-    monkeypatch.setattr(clock, "now", lambda: later)
+    later = moments.now() + 3_700_000_000
+    monkeypatch.setattr(moments, "now", lambda: later)
     with locked(settings):
         told = len(tab.pages)
         await tab.until(lambda: len(tab.pages) > told + 2)
@@ -100,8 +102,8 @@ async def test_a_locked_database_keeps_no_reader_waiting(
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 5.0)
     reader = await signed_in(parts, susan)
     await parts.messages.send_message(susan.id, susan.id, "hello")
-    later = clock.now() + 61_000_000
-    monkeypatch.setattr(clock, "now", lambda: later)
+    later = moments.now() + 61_000_000
+    monkeypatch.setattr(moments, "now", lambda: later)
     loop = asyncio.get_running_loop()
     with locked(settings):
         start = loop.time()

@@ -18,7 +18,7 @@ from microblog_rt.errors import Draining, SignedOut, Unavailable
 from microblog_rt.hub import Hub, Listener
 from microblog_rt.models import MICROSECOND
 from microblog_rt.protocol import MICROSECONDS, Notice, Wake
-from microblog_rt.storage import Storage, clock
+from microblog_rt.storage import Storage, clock, moments
 from microblog_rt.storage import notifications as rows
 
 log = logging.getLogger(__name__)
@@ -132,7 +132,7 @@ class Feed:
         return page
 
     async def _read(self, reader: Reader, since: int, names: Collection[str]) -> rows.Page:
-        page = await rows.since(self._storage, reader.token_hash, reader.user_id, since, names, clock.now())
+        page = await rows.since(self._storage, reader.token_hash, reader.user_id, since, names)
         if page is None:
             raise SignedOut
         return page
@@ -148,4 +148,4 @@ def _cursor_after(page: rows.Page, since: int) -> int:
 
 
 def _seconds_left(page: rows.Page) -> float:
-    return (page.expires - clock.now()) / MICROSECONDS
+    return (page.expires - moments.now()) / MICROSECONDS

@@ -57,7 +57,7 @@ class Messages:
                     timestamp=tick.clock,
                     idempotency_key=key,
                 )
-                await limits.take(tx, f"send:{sender_id}", self._limit, clock.now())
+                await limits.take(tx, f"send:{sender_id}", self._limit)
                 count = str(tick.unread_message_count)
                 notice = await replace(tx, recipient_id, UNREAD_MESSAGE_COUNT, count, tick.clock)
         except rows.AlreadySent:

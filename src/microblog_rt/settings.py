@@ -16,6 +16,7 @@ from microblog_rt.errors import Misconfigured
 PREFIX = "MICROBLOG_"
 DEFAULT_DATABASE_URL = "sqlite+aiosqlite:///microblog.db"
 SQLITE = "sqlite+aiosqlite://"
+POSTGRESQL = "postgresql+asyncpg://"
 MEMORY = "memory://"
 SECRET_KEY_LENGTH = 16
 DAY = 86400
@@ -90,9 +91,14 @@ def unknown(environ: Mapping[str, str]) -> list[str]:
 
 
 def _database_url(text: str) -> str:
+    if text.startswith(POSTGRESQL):
+        parts = urlsplit(text)
+        if not parts.hostname or not parts.path.strip("/"):
+            raise ValueError(f"wants a host and a database, as in {POSTGRESQL}USER:PASSWORD@HOST/NAME")
+        return text
     path = text.removeprefix(SQLITE + "/")
     if path in (text, "", ":memory:") or "?" in path:
-        raise ValueError(f"wants a file, as in {DEFAULT_DATABASE_URL}; this version runs on SQLite alone")
+        raise ValueError(f"wants a file, as in {DEFAULT_DATABASE_URL}, or {POSTGRESQL}USER:PASSWORD@HOST/NAME")
     return text
 
 

@@ -16,11 +16,11 @@ from microblog_rt.accounts.passwords import NOBODYS_HASH, Passwords
 from microblog_rt.accounts.rules import faults, password_faults
 from microblog_rt.accounts.sessions import DISABLED, WRONG_PASSWORD, Reader, Sessions, session_name, token_hash
 from microblog_rt.errors import N_, Invalid, NotFound, SignedOut
-from microblog_rt.models import EPOCH, MICROSECOND, User
+from microblog_rt.models import User
 from microblog_rt.notifications import Notifications
 from microblog_rt.protocol import MICROSECONDS
 from microblog_rt.settings import Settings
-from microblog_rt.storage import Storage, Transaction, clock, limits
+from microblog_rt.storage import Storage, Transaction, limits
 from microblog_rt.storage import accounts as rows
 from microblog_rt.storage.accounts import Visit
 
@@ -53,16 +53,14 @@ class Accounts(Sessions):
         return await self._storage.finish(self._register(username, email, password_hash))
 
     async def _register(self, username: str, email: str | None, password_hash: str) -> User:
-        moment = clock.now()
         user = User(
             username=username,
             username_key=username.lower(),
             email=email,
             password_hash=password_hash,
-            member_since=EPOCH + moment * MICROSECOND,
         )
         async with self._storage.transaction() as tx:
-            await rows.add(tx, user, moment)
+            await rows.add(tx, user)
         return user
 
     async def check_password(self, username: str, password: str, address: str = "") -> User:
@@ -143,10 +141,9 @@ class Accounts(Sessions):
 
     async def forget_expired(self) -> None:
         """Delete every session and every attempt whose time is over."""
-        moment = clock.now()
         async with self._storage.transaction() as tx:
-            await rows.forget_expired(tx, moment)
-            await limits.forget(tx, moment)
+            await rows.forget_expired(tx)
+            await limits.forget(tx)
 
     async def find(self, username: str) -> User | None:
         """The user of that name, whatever its case."""

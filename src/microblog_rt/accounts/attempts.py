@@ -7,7 +7,7 @@ how attempts are counted (``storage/limits.py``).
 import hashlib
 
 from microblog_rt.settings import Limit, Settings
-from microblog_rt.storage import Storage, clock, limits
+from microblog_rt.storage import Storage, limits
 
 Counted = list[tuple[str, Limit | None]]
 
@@ -31,15 +31,14 @@ class Attempts:
         await self._count(_of_address("register", address, self._settings.register_limit))
 
     async def _count(self, counted: Counted) -> None:
-        self._refusals.check([subject for subject, _ in counted], clock.now())
+        self._refusals.check(subject for subject, _ in counted)
         if any(limit for _, limit in counted):
             await self._storage.finish(self._take(counted))
 
     async def _take(self, counted: Counted) -> None:
         async with self._storage.transaction() as tx:
-            moment = clock.now()  # under the lock, or else it would be older than what was counted meanwhile
             for subject, limit in counted:
-                await limits.take(tx, subject, limit, moment, self._refusals)
+                await limits.take(tx, subject, limit, self._refusals)
 
 
 def _of_address(deed: str, address: str, limit: Limit | None) -> Counted:

@@ -18,7 +18,7 @@ from microblog_rt.models import DEVICE_LENGTH, MICROSECOND, Session, User
 from microblog_rt.notifications import Notifications
 from microblog_rt.protocol import MICROSECONDS, Wake
 from microblog_rt.settings import Settings
-from microblog_rt.storage import Storage, Transaction, clock
+from microblog_rt.storage import Storage, Transaction, clock, moments
 from microblog_rt.storage import accounts as rows
 from microblog_rt.storage.accounts import Visit
 
@@ -71,16 +71,15 @@ class Sessions:
             await self._begin(tx, user.id, hashed, remembered, device)
 
     async def _begin(self, tx: Transaction, user_id: int, hashed: str, remembered: bool, device: str) -> None:
-        moment = clock.now()
-        expires = moment + min(self._idle[remembered], self._lifetime)
+        lasts = min(self._idle[remembered], self._lifetime)
         device = "".join(each for each in device if each.isprintable())[:DEVICE_LENGTH]
-        await rows.forget_expired(tx, moment, user_id)
-        await rows.add_session(tx, user_id, hashed, remembered, moment, expires, device)
+        await rows.forget_expired(tx, user_id)
+        await rows.add_session(tx, user_id, hashed, remembered, lasts, device)
 
     async def visit(self, reader: Reader) -> Visit | None:
         """Who that is, with the count and the cursor a page starts from; None if the session has ended."""
         async with self._storage.reading() as reading:
-            return await rows.visit(reading, reader.token_hash, clock.now())
+            return await rows.visit(reading, reader.token_hash)
 
     async def note_use(self, reader: Reader, last_used: int, every: int = USE_NOTED_EVERY) -> int:
         """Write down that a session is in use, once in ``every`` microseconds; when that was last done.
@@ -88,10 +87,10 @@ class Sessions:
         Four times in the idle time at least. Where the database cannot take it just now, a later use will: it is
         no reason to refuse what is asked, nor to keep anybody waiting.
         """
-        moment = clock.now()
+        moment = moments.now()
         if moment - last_used < min(every, self._idle[False] // 4) or moment < self._note_again:
             return last_used
-        noting = self._storage.begin(self._note(reader.token_hash, moment))
+        noting = self._storage.begin(self._note(reader.token_hash))
         await asyncio.wait({noting}, timeout=NOTED_WITHIN)
         if noting.done() and not noting.exception():
             return moment
@@ -99,14 +98,14 @@ class Sessions:
         noting.add_done_callback(_forgiven)
         return last_used
 
-    async def _note(self, hashed: str, moment: int) -> None:
+    async def _note(self, hashed: str) -> None:
         async with self._storage.transaction() as tx:
-            await rows.note_use(tx, hashed, moment, self._idle, self._lifetime)
+            await rows.note_use(tx, hashed, self._idle, self._lifetime)
 
     async def sessions(self, reader: Reader, page: int, size: int) -> tuple[Sequence[Session], bool]:
         """The ``page``-th ``size`` live sessions (from 1) of a user: the reader's own, then the latest used first."""
         async with self._storage.reading() as reading:
-            found = await rows.sessions(reading, *reader, clock.now(), (page - 1) * size, size + 1)
+            found = await rows.sessions(reading, *reader, (page - 1) * size, size + 1)
         return found[:size], len(found) > size
 
     async def end_session(self, reader: Reader) -> None:

@@ -1,8 +1,12 @@
 """The database: engines, transactions, and every query there is, filed under the noun it is about.
 
     sqlite.py      how SQLite is opened so that nothing acknowledged is lost
+    postgres.py    how PostgreSQL is
+    patience.py    how long a database that says nothing is waited for
+    moments.py     what time it is
     clock.py       the mailbox clock
     accounts.py    users and sessions
+    limits.py      how often
     messages.py    messages and the mark of reading
     notifications.py   what a user is told, and the one statement that answers a read
     restored.py    what a restored backup wants
@@ -13,18 +17,19 @@ Not here: what may be done and who is told of it (``accounts``, ``messages``, ``
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from sqlalchemy import select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from microblog_rt import metrics
 from microblog_rt.errors import Unavailable
-from microblog_rt.storage import sqlite
+from microblog_rt.storage import postgres, sqlite
+from microblog_rt.storage.patience import Patience
 
 log = logging.getLogger(__name__)
 
@@ -41,30 +46,29 @@ class Storage:
     """One database, opened; ``url`` as SQLAlchemy takes it, asynchronous driver included."""
 
     def __init__(self, url: str) -> None:
-        self._writer = sqlite.writer(url)
-        self._reader = sqlite.reader(url)
+        self._database = sqlite if url.startswith(sqlite.NAME) else postgres
+        self._writer = self._database.writer(url)
+        self._reader = self._database.reader(url)
+        self._patience = Patience()
         self._running: set[asyncio.Task[Any]] = set()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """A transaction that may write: leaving the block commits, an exception rolls back."""
-        with _trouble_is_unavailable():
-            async with self._writer.begin() as connection:
-                yield connection
+        async with self._asked(), self._writer.begin() as connection:
+            yield connection
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Reading]:
         """A session for reads; each statement sees what was committed when it began."""
-        with _trouble_is_unavailable():
-            async with AsyncSession(self._reader, expire_on_commit=False, autoflush=False) as session:
-                yield session
+        async with self._asked(), AsyncSession(self._reader, expire_on_commit=False, autoflush=False) as session:
+            yield session
 
     @asynccontextmanager
     async def statement(self) -> AsyncIterator[AsyncConnection]:
         """A bare connection for the one statement that answers a read: cheaper than a session."""
-        with _trouble_is_unavailable():
-            async with self._reader.connect() as connection:
-                yield connection
+        async with self._asked(), self._reader.connect() as connection:
+            yield connection
 
     async def check(self) -> None:
         """Ask the database for nothing; raises Unavailable where it does not answer."""
@@ -89,13 +93,21 @@ class Storage:
         await self._writer.dispose()
         await self._reader.dispose()
 
+    @asynccontextmanager
+    async def _asked(self) -> AsyncIterator[None]:
+        """A database that is locked, full or away is worth another try; what was begun is rolled back."""
+        try:
+            async with self._patience.waiting():
+                yield
+        except DBAPIError as error:
+            if not self._database.is_trouble(error):
+                raise
+            raise _unavailable(error.orig or error) from error
+        except (OSError, TimeoutError, PoolTimeout) as error:
+            raise _unavailable(error) from error
 
-@contextmanager
-def _trouble_is_unavailable() -> Iterator[None]:
-    """A database that is locked, full or away is worth another try; what was begun is rolled back."""
-    try:
-        yield
-    except (OperationalError, PoolTimeout) as error:
-        metrics.DATABASE_TROUBLE.count()
-        log.warning("the database is in trouble: %s", getattr(error, "orig", error))
-        raise Unavailable from error
+
+def _unavailable(error: BaseException) -> Unavailable:
+    metrics.DATABASE_TROUBLE.count()
+    log.warning("the database is in trouble: %s", str(error) or "no answer")
+    return Unavailable()

@@ -3,24 +3,29 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import BigInteger, bindparam, case, delete, func, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import BigInteger, bindparam, case, delete, func, literal, select, type_coerce, update
 
 from microblog_rt.errors import N_, Invalid
 from microblog_rt.models import Mailbox, Session, User
-from microblog_rt.storage import Reading, Transaction
+from microblog_rt.storage import Reading, Transaction, moments
+from microblog_rt.storage.moments import NOW
+from microblog_rt.storage.upsert import insert
 
 NAME_TAKEN = N_("This name is taken. Please choose another.")
 SESSION_NAME_LENGTH = 16
 
 
 class Visit(NamedTuple):
-    """Who a session belongs to, and the count and the cursor a page starts from, all of one moment."""
+    """Who a session belongs to, and the count and the cursor a page starts from, all of one moment.
+
+    ``last_used`` by the clock of this machine.
+    """
 
     user: User
     session: Session
     unread_message_count: int
     cursor: int
+    last_used: int
 
 
 class Credentials(NamedTuple):
@@ -33,26 +38,23 @@ class Credentials(NamedTuple):
 # Every page asks these two. Built once: to build a statement costs more than to run it.
 BY_NAME = select(User).where(User.username_key == bindparam("key"))
 VISIT = (
-    select(User, Session, Mailbox.unread_message_count, Mailbox.clock)
+    select(User, Session, Mailbox.unread_message_count, Mailbox.clock, NOW - type_coerce(Session.last_used, BigInteger))
     .join(Session, Session.user_id == User.id)
     .join(Mailbox, Mailbox.user_id == User.id)
-    .where(
-        Session.token_hash == bindparam("token_hash"),
-        Session.expires > bindparam("now", type_=BigInteger),
-    )
+    .where(Session.token_hash == bindparam("token_hash"), Session.expires > NOW)
 )
 
 
-async def add(tx: Transaction, user: User, clock: int) -> None:
-    """Insert a user, who is given an id, with a mailbox that starts at ``clock``; raises Invalid for a taken name."""
-    columns = ("username", "username_key", "email", "password_hash", "member_since")
-    row = insert(User).values({column: getattr(user, column) for column in columns})
+async def add(tx: Transaction, user: User) -> None:
+    """Insert a user, who is given an id, with a mailbox that starts now; raises Invalid for a taken name."""
+    columns = ("username", "username_key", "email", "password_hash")
+    row = insert(User).values({column: getattr(user, column) for column in columns} | {"member_since": NOW})
     row = row.on_conflict_do_nothing(index_elements=["username_key"])
-    user_id = (await tx.execute(row.returning(User.id))).scalar_one_or_none()
-    if user_id is None:
+    added = (await tx.execute(row.returning(User.id, User.member_since))).one_or_none()
+    if added is None:
         raise Invalid("username", NAME_TAKEN)
-    user.id = user_id
-    start = {"clock": clock, "clock_before": clock, "last_message_read_time": 0, "unread_message_count": 0}
+    user.id, user.member_since = added
+    start = {"clock": NOW, "clock_before": 0, "last_message_read_time": 0, "unread_message_count": 0}
     await tx.execute(insert(Mailbox).values(user_id=user.id, **start))
 
 
@@ -67,43 +69,41 @@ async def people(reading: Reading, offset: int, count: int) -> Sequence[User]:
     return (await reading.execute(statement)).scalars().all()
 
 
-async def visit(reading: Reading, token_hash: str, now: int) -> Visit | None:
+async def visit(reading: Reading, token_hash: str) -> Visit | None:
     """The live session of that token with its user, count and cursor, in one statement; None if it has ended."""
-    row = (await reading.execute(VISIT, {"token_hash": token_hash, "now": now})).one_or_none()
-    return row and Visit(*row)
+    row = (await reading.execute(VISIT, {"token_hash": token_hash})).one_or_none()
+    return row and Visit(*row[:-1], moments.now() - row[-1])
 
 
-async def note_use(tx: Transaction, token_hash: str, now: int, idle: dict[bool, int], lifetime: int) -> None:
+async def note_use(tx: Transaction, token_hash: str, idle: dict[bool, int], lifetime: int) -> None:
     """Write down that a live session was used: it lasts ``idle[remembered]`` longer, within its ``lifetime``."""
-    latest = Session.created + lifetime
-    wanted = now + case((Session.remembered, idle[True]), else_=idle[False])
+    latest = type_coerce(Session.created, BigInteger) + lifetime
+    wanted = NOW + case((Session.remembered, literal(idle[True], BigInteger)), else_=literal(idle[False], BigInteger))
     statement = (
         update(Session)
-        .where(Session.token_hash == token_hash, Session.expires > now)
-        .values(last_used=now, expires=case((wanted < latest, wanted), else_=latest))
+        .where(Session.token_hash == token_hash, Session.expires > NOW)
+        .values(last_used=NOW, expires=case((wanted < latest, wanted), else_=latest))
     )
     await tx.execute(statement)
 
 
-async def sessions(
-    reading: Reading, user_id: int, token_hash: str, now: int, offset: int, count: int
-) -> Sequence[Session]:
+async def sessions(reading: Reading, user_id: int, token_hash: str, offset: int, count: int) -> Sequence[Session]:
     """``count`` live sessions of a user, from the ``offset``-th on: that of the token, then the latest used first."""
     present = case((Session.token_hash == token_hash, 0), else_=1)
     statement = (
         select(Session)
-        .where(Session.user_id == user_id, Session.expires > now)
+        .where(Session.user_id == user_id, Session.expires > NOW)
         .order_by(present, Session.last_used.desc(), Session.token_hash)
     )
     return (await reading.execute(statement.offset(offset).limit(count))).scalars().all()
 
 
 async def add_session(
-    tx: Transaction, user_id: int, token_hash: str, remembered: bool, now: int, expires: int, device: str = ""
+    tx: Transaction, user_id: int, token_hash: str, remembered: bool, lasts: int, device: str = ""
 ) -> None:
-    """Insert a session that begins ``now``."""
-    row = {"token_hash": token_hash, "user_id": user_id, "remembered": remembered, "expires": expires}
-    await tx.execute(insert(Session).values(created=now, last_used=now, device=device, **row))
+    """Insert a session that begins now, and ``lasts`` so many microseconds if it is not used."""
+    row = {"token_hash": token_hash, "user_id": user_id, "remembered": remembered, "device": device}
+    await tx.execute(insert(Session).values(created=NOW, last_used=NOW, expires=NOW + lasts, **row))
 
 
 async def credentials(tx: Transaction, user_id: int) -> Credentials:
@@ -139,7 +139,7 @@ async def end_sessions(tx: Transaction, user_id: int) -> Sequence[str]:
     return (await tx.execute(ended)).scalars().all()
 
 
-async def forget_expired(tx: Transaction, now: int, user_id: int | None = None) -> None:
+async def forget_expired(tx: Transaction, user_id: int | None = None) -> None:
     """Delete the sessions that have run out: those of one user, or everybody's."""
-    statement = delete(Session).where(Session.expires <= now)
+    statement = delete(Session).where(Session.expires <= NOW)
     await tx.execute(statement if user_id is None else statement.where(Session.user_id == user_id))

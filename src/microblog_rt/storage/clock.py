@@ -8,7 +8,6 @@ Only what the mailbox's own row holds may be computed in that first statement: o
 waited for the lock still sees its old snapshot of every other table.
 """
 
-import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ from microblog_rt.errors import NotFound
 from microblog_rt.models import Mailbox
 from microblog_rt.protocol import FURTHEST
 from microblog_rt.storage import Reading, Transaction
+from microblog_rt.storage.moments import NOW_AT_LAST, Later
 
 BIND_VARIABLES = 30_000
 
@@ -30,20 +30,12 @@ class Tick(NamedTuple):
     unread_message_count: int
 
 
-def now() -> int:
-    """The wall clock, in microseconds since 1970 (SQLite's own, on the same machine, has milliseconds alone)."""
-    return time.time_ns() // 1000
-
-
 RETURNED = (Mailbox.clock, Mailbox.clock_before, Mailbox.unread_message_count)
-NOW = bindparam("now", type_=BigInteger)
 UP_TO = bindparam("up_to", type_=BigInteger)
 
 # Built once: to build a statement costs more than to run it.
 OF_USER = update(Mailbox).where(Mailbox.user_id == bindparam("of_user"))
-TICKED = OF_USER.values(
-    clock_before=Mailbox.clock, clock=case((Mailbox.clock + 1 > NOW, Mailbox.clock + 1), else_=NOW)
-).returning(*RETURNED)
+TICKED = OF_USER.values(clock_before=Mailbox.clock, clock=Later(Mailbox.clock + 1, NOW_AT_LAST)).returning(*RETURNED)
 TICK = TICKED.values(unread_message_count=Mailbox.unread_message_count + bindparam("more"))
 MARK = case((Mailbox.clock < UP_TO, Mailbox.clock), else_=UP_TO)
 TICK_TO_MARK = TICKED.where(Mailbox.last_message_read_time < MARK).values(last_message_read_time=MARK)
@@ -51,7 +43,7 @@ TICK_TO_MARK = TICKED.where(Mailbox.last_message_read_time < MARK).values(last_m
 
 async def tick(tx: Transaction, user_id: int, *, unread: int = 0) -> Tick:
     """Lock ``user_id``'s mailbox and move its clock on, with ``unread`` more messages; raises NotFound."""
-    row = (await tx.execute(TICK, {"of_user": user_id, "now": now(), "more": unread})).one_or_none()
+    row = (await tx.execute(TICK, {"of_user": user_id, "more": unread})).one_or_none()
     if row is None:
         raise NotFound
     return Tick(*row)
@@ -63,7 +55,7 @@ async def tick_to_mark(tx: Transaction, user_id: int, up_to: int | None) -> Tick
     ``up_to`` is clamped to the clock before the tick: nobody has read what was not there yet. None: all there is.
     """
     wanted = FURTHEST if up_to is None else up_to
-    row = (await tx.execute(TICK_TO_MARK, {"of_user": user_id, "now": now(), "up_to": wanted})).one_or_none()
+    row = (await tx.execute(TICK_TO_MARK, {"of_user": user_id, "up_to": wanted})).one_or_none()
     return row and Tick(*row)
 
 

@@ -1,34 +1,36 @@
 """Limits, counted in the database: exact over all processes, in a window that slides with each attempt.
 
 Every attempt that is let through is a row until it leaves the window; one more is let through only while fewer
-than the limit are there, in one statement of a transaction that holds the write lock. What is refused leaves
+than the limit are there, in one statement of a transaction that has locked the subject. What is refused leaves
 nothing behind, so nobody is kept out for longer by trying. Not here: what is limited (``accounts``, ``messages``).
 """
 
 from collections.abc import Iterable
 from math import ceil
 
-from sqlalchemy import BigInteger, String, bindparam, delete, func, insert, select
+from sqlalchemy import BigInteger, Integer, String, bindparam, delete, func, insert, select
 
 from microblog_rt import metrics
 from microblog_rt.errors import TooMany
 from microblog_rt.models import Attempt
 from microblog_rt.protocol import MICROSECONDS
 from microblog_rt.settings import Limit
-from microblog_rt.storage import Transaction
+from microblog_rt.storage import Transaction, moments, postgres
+from microblog_rt.storage.moments import NOW
 
 REMEMBERED = 10_000
 
-NOW = bindparam("now", type_=BigInteger)
 STANDING = (Attempt.subject == bindparam("subject"), Attempt.expires > NOW)
 SO_FAR = select(func.count()).select_from(Attempt).where(*STANDING).scalar_subquery()
-ONE_MORE = select(bindparam("subject", type_=String), bindparam("expires", type_=BigInteger))
+ONE_MORE = select(bindparam("subject", type_=String), NOW + bindparam("window", type_=BigInteger))
 TAKE = (
     insert(Attempt)
-    .from_select(["subject", "expires"], ONE_MORE.where(bindparam("times") > SO_FAR))
+    .from_select(["subject", "expires"], ONE_MORE.where(bindparam("times", type_=Integer) > SO_FAR))
     .returning(Attempt.id)
 )
-FREE = select(Attempt.expires).where(*STANDING).order_by(Attempt.expires.desc()).offset(bindparam("others")).limit(1)
+FREE_IN = (
+    select(Attempt.expires - NOW).where(*STANDING).order_by(Attempt.expires.desc()).offset(bindparam("others")).limit(1)
+)
 
 
 class Refusals:
@@ -37,13 +39,14 @@ class Refusals:
     def __init__(self) -> None:
         self._until: dict[str, int] = {}
 
-    def check(self, subjects: Iterable[str], now: int) -> None:
+    def check(self, subjects: Iterable[str]) -> None:
         """Raise TooMany where one of ``subjects`` is known to be over its limit still."""
+        now = moments.now()
         for subject in subjects:
             until = self._until.get(subject, 0)
             if until > now:
                 metrics.limit_hit(subject)
-                raise _too_many(until, now)
+                raise _too_many(until - now)
             self._until.pop(subject, None)
 
     def note(self, subject: str, until: int) -> None:
@@ -52,25 +55,26 @@ class Refusals:
         self._until[subject] = until
 
 
-async def take(tx: Transaction, subject: str, limit: Limit | None, now: int, refusals: Refusals | None = None) -> None:
+async def take(tx: Transaction, subject: str, limit: Limit | None, refusals: Refusals | None = None) -> None:
     """Count one attempt of ``subject`` in a transaction that is left on TooMany, which says when it will do."""
     if limit is None:
         return
-    wanted = {"subject": subject, "now": now, "expires": now + limit.seconds * MICROSECONDS, "times": limit.times}
+    if tx.dialect.name == postgres.NAME:
+        await postgres.lock(tx, subject)  # on SQLite the whole database is
+    wanted = {"subject": subject, "window": limit.seconds * MICROSECONDS, "times": limit.times}
     if (await tx.execute(TAKE, wanted)).scalar_one_or_none() is not None:
         return
-    bound = {"subject": subject, "now": now, "others": limit.times - 1}
-    until = (await tx.execute(FREE, bound)).scalar_one()
+    left = (await tx.execute(FREE_IN, {"subject": subject, "others": limit.times - 1})).scalar_one()
     metrics.limit_hit(subject)
     if refusals is not None:
-        refusals.note(subject, until)
-    raise _too_many(until, now)
+        refusals.note(subject, moments.now() + left)
+    raise _too_many(left)
 
 
-async def forget(tx: Transaction, now: int) -> None:
+async def forget(tx: Transaction) -> None:
     """Delete what has left its window."""
-    await tx.execute(delete(Attempt).where(Attempt.expires <= now))
+    await tx.execute(delete(Attempt).where(Attempt.expires <= NOW))
 
 
-def _too_many(until: int, now: int) -> TooMany:
-    return TooMany(max(1, ceil((until - now) / MICROSECONDS)))
+def _too_many(left: int) -> TooMany:
+    return TooMany(max(1, ceil(left / MICROSECONDS)))

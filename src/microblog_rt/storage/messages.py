@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import bindparam, func, select, update
-from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.orm import joinedload
 
 from microblog_rt.models import Mailbox, Message
 from microblog_rt.storage import Reading, Transaction
+from microblog_rt.storage.upsert import insert
 
 
 class AlreadySent(Exception):

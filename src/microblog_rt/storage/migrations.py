@@ -1,23 +1,33 @@
 """Alembic without alembic.ini: which revision a database is at, and the way to the newest.
 
-A database is changed on a connection of its own with foreign keys off (SQLite's batch operations would delete
-every child row), under SQLite's write lock, so that two upgrades at once are one after the other.
+A database is changed on a connection of its own: SQLite's with foreign keys off (its batch operations would delete
+every child row), and in one transaction that holds SQLite's write lock or a lock of PostgreSQL's, so that two
+upgrades at once, from two hosts, are one after the other.
 """
 
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, create_engine, event, make_url, pool
+from sqlalchemy import URL, Connection, create_engine, event, func, make_url, pool, select
 from sqlalchemy.engine import Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from microblog_rt.errors import Misconfigured
 from microblog_rt.files import MIGRATIONS
+from microblog_rt.storage import postgres, sqlite
+
+T = TypeVar("T")
+
+LOCK = select(func.pg_advisory_xact_lock(func.hashtext("microblog-rt migrations")))
 
 
 def head() -> str:
@@ -27,23 +37,14 @@ def head() -> str:
 
 def current(url: str) -> str | None:
     """The revision the database is at; None for an empty one. Raises Misconfigured if it cannot be opened."""
-    if not Path(make_url(url).database or "").exists():
+    if _is_sqlite(url) and not Path(make_url(url).database or "").exists():
         return None  # to look must not make one
-    with _opened(url) as connection:
-        return _current(connection)
+    return _opened(url, _current)
 
 
 def upgrade(url: str) -> None:
     """Bring the database to the newest revision; raises Misconfigured if it is of a newer program."""
-    config = _config()
-    with _opened(url) as connection:
-        _refuse_unknown(_current(connection))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-        broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
-        if broken:
-            raise Misconfigured(f"the migration would break {len(broken)} references; nothing was changed")
-        connection.commit()
+    _opened(url, _upgrade)
 
 
 def check(url: str) -> None:
@@ -53,6 +54,20 @@ def check(url: str) -> None:
     if revision != head():
         state = "empty" if revision is None else f"behind (at {revision}, {head()} is wanted)"
         raise Misconfigured(f"the database is {state}; run: microblog-rt db upgrade")
+
+
+def _upgrade(connection: Connection) -> None:
+    config = _config()
+    if connection.dialect.name == postgres.NAME:
+        connection.execute(LOCK)
+    _refuse_unknown(_current(connection))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+    if connection.dialect.name == sqlite.NAME:
+        broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+        if broken:
+            raise Misconfigured(f"the migration would break {len(broken)} references; nothing was changed")
+    connection.commit()
 
 
 def _refuse_unknown(revision: str | None) -> None:
@@ -69,22 +84,32 @@ def _config() -> Config:
 
 
 def _current(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _opened(url: str, work: Callable[[Connection], T]) -> T:
     try:
-        return MigrationContext.configure(connection).get_current_revision()
-    except DatabaseError as error:
-        raise _unusable(error, connection.engine.url) from None
+        if not _is_sqlite(url):
+            return asyncio.run(_opened_there(url, work))
+        with _engine(url).connect() as connection:
+            return work(connection)
+    except (DBAPIError, OSError, TimeoutError, ValueError, TypeError) as error:
+        raise _unusable(error, make_url(url)) from None
 
 
-def _opened(url: str) -> Connection:
-    engine = _engine(url)
-    try:
-        return engine.connect()
-    except DatabaseError as error:
-        raise _unusable(error, engine.url) from None
+async def _opened_there(url: str, work: Callable[[Connection], T]) -> T:
+    engine = create_async_engine(url, poolclass=pool.NullPool, connect_args=postgres.connection_options(lock_timeout=0))
+    async with engine.connect() as connection:
+        return await connection.run_sync(work)
 
 
-def _unusable(error: DatabaseError, url: URL) -> Misconfigured:
-    return Misconfigured(f"the database cannot be used: {error.orig} ({url.database})")
+def _is_sqlite(url: str) -> bool:
+    return url.startswith(sqlite.NAME)
+
+
+def _unusable(error: Exception, url: URL) -> Misconfigured:
+    where = url.database if _is_sqlite(url.drivername) else url.render_as_string(hide_password=True)
+    return Misconfigured(f"the database cannot be used: {str(getattr(error, 'orig', error)) or 'no answer'} ({where})")
 
 
 def _engine(url: str) -> Engine:

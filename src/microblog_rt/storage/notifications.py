@@ -9,17 +9,21 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from sqlalchemy import and_, bindparam, or_, select, type_coerce
-from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.sql import Select
 from sqlalchemy.types import BigInteger
 
 from microblog_rt.models import Mailbox, Notification, Session
 from microblog_rt.protocol import Notice
-from microblog_rt.storage import Storage, Transaction
+from microblog_rt.storage import Storage, Transaction, moments
+from microblog_rt.storage.moments import NOW
+from microblog_rt.storage.upsert import insert
 
 
 class Page(NamedTuple):
-    """What is newer than a cursor, in order; the clock it was read at; when the session was used and ends."""
+    """What is newer than a cursor, in order; the clock it was read at; when the session was used and ends.
+
+    The latter two by the clock of this machine.
+    """
 
     notices: list[Notice]
     clock: int
@@ -41,14 +45,12 @@ async def replace(tx: Transaction, user_id: int, notice: Notice) -> None:
     await tx.execute(REPLACE, {"user_id": user_id, **row})
 
 
-async def since(
-    storage: Storage, token_hash: str, user_id: int, cursor: int, names: Collection[str], now: int
-) -> Page | None:
+async def since(storage: Storage, token_hash: str, user_id: int, cursor: int, names: Collection[str]) -> Page | None:
     """What that session's user is to be told after ``cursor`` (a cursor ahead of the clock: everything).
 
     ``names``: only these, if any. None where the session has ended, or is another user's.
     """
-    bound = {"token_hash": token_hash, "user_id": user_id, "cursor": cursor, "now": now}
+    bound = {"token_hash": token_hash, "user_id": user_id, "cursor": cursor}
     statement = ALL
     if names:
         statement, bound["names"] = NAMED, list(names)
@@ -57,7 +59,8 @@ async def since(
     if not rows:
         return None
     notices = [Notice(row.name, row.payload_json, row.timestamp) for row in rows if row.name is not None]
-    return Page(notices, rows[0].clock, rows[0].last_used, rows[0].expires)
+    here = moments.now()
+    return Page(notices, rows[0].clock, here - rows[0].unused, here + rows[0].left)
 
 
 def _newer_than_cursor(named: bool) -> Select[int, int, int, str, str, int]:
@@ -69,8 +72,8 @@ def _newer_than_cursor(named: bool) -> Select[int, int, int, str, str, int]:
     return (
         select(
             Mailbox.clock,
-            type_coerce(Session.last_used, BigInteger).label("last_used"),
-            type_coerce(Session.expires, BigInteger).label("expires"),
+            (NOW - type_coerce(Session.last_used, BigInteger)).label("unused"),
+            (type_coerce(Session.expires, BigInteger) - NOW).label("left"),
             Notification.name,
             Notification.payload_json,
             timestamp.label("timestamp"),
@@ -81,7 +84,7 @@ def _newer_than_cursor(named: bool) -> Select[int, int, int, str, str, int]:
         .where(
             Session.token_hash == bindparam("token_hash"),
             Session.user_id == bindparam("user_id"),
-            Session.expires > bindparam("now", type_=BigInteger),
+            Session.expires > NOW,
         )
         .order_by(timestamp)
     )

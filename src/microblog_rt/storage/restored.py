@@ -13,9 +13,11 @@ from sqlalchemy.types import BigInteger
 
 from microblog_rt.models import Mailbox, Notification
 from microblog_rt.protocol import MICROSECONDS, UNREAD_MESSAGE_COUNT, Notice
-from microblog_rt.storage import Storage, Transaction, clock
+from microblog_rt.storage import Storage, Transaction
 from microblog_rt.storage import messages as marks
 from microblog_rt.storage import notifications as told
+from microblog_rt.storage.clock import OF_USER
+from microblog_rt.storage.moments import NOW_AT_LAST, Later
 
 AT_ONCE = 100  # users; for so long other writers wait on SQLite
 
@@ -24,6 +26,10 @@ NEXT = (
     .where(Mailbox.user_id > bindparam("after", type_=BigInteger))
     .order_by(Mailbox.user_id)
     .limit(AT_ONCE)
+)
+AHEAD = bindparam("ahead", type_=BigInteger)
+TICK_AHEAD = OF_USER.values(clock_before=Mailbox.clock, clock=Later(Mailbox.clock + 1, NOW_AT_LAST + AHEAD)).returning(
+    Mailbox.clock
 )
 NAMES = (
     select(Notification.name)
@@ -45,9 +51,8 @@ async def restored(storage: Storage, ahead: float) -> int:
     users = 0
     async for some in _users(storage):
         async with storage.transaction() as tx:
-            earliest = clock.now() + round(ahead * MICROSECONDS)
             for user_id in some:
-                await _tell_again(tx, user_id, earliest)
+                await _tell_again(tx, user_id, round(ahead * MICROSECONDS))
         users += len(some)
     return users
 
@@ -63,8 +68,8 @@ async def _users(storage: Storage) -> AsyncIterator[Sequence[int]]:
         after = some[-1]
 
 
-async def _tell_again(tx: Transaction, user_id: int, earliest: int) -> None:
-    stamp = await _tick(tx, user_id, earliest)
+async def _tell_again(tx: Transaction, user_id: int, ahead: int) -> None:
+    stamp = await _tick(tx, user_id, ahead)
     count = await marks.recount(tx, user_id)
     names = list((await tx.execute(NAMES, {"of_user": user_id})).scalars())
     # The count is told also where the backup has none: a client may hold one.
@@ -73,8 +78,8 @@ async def _tell_again(tx: Transaction, user_id: int, earliest: int) -> None:
             await told.replace(tx, user_id, Notice(name, str(count), stamp))
         else:
             await tx.execute(STAMP, {"of_user": user_id, "called": name, "stamp": stamp})
-        stamp = await _tick(tx, user_id, earliest)
+        stamp = await _tick(tx, user_id, ahead)
 
 
-async def _tick(tx: Transaction, user_id: int, earliest: int) -> int:
-    return (await tx.execute(clock.TICKED, {"of_user": user_id, "now": earliest})).one().clock
+async def _tick(tx: Transaction, user_id: int, ahead: int) -> int:
+    return (await tx.execute(TICK_AHEAD, {"of_user": user_id, "ahead": ahead})).scalar_one()

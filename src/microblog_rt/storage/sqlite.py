@@ -7,6 +7,7 @@ single statements in autocommit. ``synchronous=FULL``: what is acknowledged is o
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,16 @@ import aiosqlite
 from sqlalchemy import event, make_url
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-BUSY_TIMEOUT = 5.0  # seconds
-WRITER_TIMEOUT = 10.0  # seconds
+BUSY_TIMEOUT = 1.5  # seconds, for another process to let go of the write lock
+ASKED_AGAIN = 0.2  # seconds; a wait in SQLite cannot be given up
+WRITER_TIMEOUT = 30.0  # seconds; patience.py gives up long before, unless others come to their turn
 READERS = 4
+
+NAME = "sqlite"
 
 PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
 
@@ -29,7 +34,7 @@ def writer(url: str) -> AsyncEngine:
     """An engine whose transactions hold SQLite's write lock from their first moment."""
     engine = create_async_engine(
         url,
-        async_creator=_creator(url),
+        async_creator=_creator(url, ASKED_AGAIN),
         hide_parameters=True,  # messages and hashes are nothing for a log
         pool_size=1,
         max_overflow=0,
@@ -43,7 +48,7 @@ def reader(url: str) -> AsyncEngine:
     """An engine for single statements, each its own snapshot: no BEGIN, nothing to roll back."""
     engine = create_async_engine(
         url,
-        async_creator=_creator(url),
+        async_creator=_creator(url, BUSY_TIMEOUT),
         hide_parameters=True,
         pool_size=READERS,
         max_overflow=0,
@@ -51,6 +56,11 @@ def reader(url: str) -> AsyncEngine:
         isolation_level="AUTOCOMMIT",
     )
     return _prepared(engine)
+
+
+def is_trouble(error: DBAPIError) -> bool:
+    """Whether ``error`` says that the file is locked, full or away, rather than that it was asked nonsense."""
+    return isinstance(error, OperationalError)
 
 
 def _prepared(engine: AsyncEngine) -> AsyncEngine:
@@ -65,14 +75,21 @@ def _prepared(engine: AsyncEngine) -> AsyncEngine:
 
 
 def _begin_immediate(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    until = time.monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            return
+        except OperationalError as error:
+            if "locked" not in str(error.orig) or time.monotonic() >= until:
+                raise
 
 
-def _creator(url: str) -> Any:
+def _creator(url: str, busy_timeout: float) -> Any:
     path = make_url(url).database or ""
 
     async def connect() -> aiosqlite.Connection:
-        connection = OneHopConnection(Path(path))
+        connection = OneHopConnection(Path(path), busy_timeout)
         connection._thread.daemon = True
         return await connection
 
@@ -85,14 +102,15 @@ class OneHopConnection(aiosqlite.Connection):
     SQLAlchemy asks for a cursor, executes, fetches and closes: four crossings of some 120 microseconds each.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, busy_timeout: float) -> None:
         super().__init__(self._open, iter_chunk_size=64)
         self._path = path
+        self._busy_timeout = busy_timeout
         self._opened: sqlite3.Connection | None = None
 
     def _open(self) -> sqlite3.Connection:
         # Not sqlite3's implicit transactions: they begin late, and so lose updates.
-        self._opened = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT, isolation_level=None)
+        self._opened = sqlite3.connect(self._path, timeout=self._busy_timeout, isolation_level=None)
         return self._opened
 
     def stop(self) -> asyncio.Future[Any] | None:

@@ -158,8 +158,7 @@ class Visitors(QuartAuth):
         if visitor.visit is None:
             visitor.action = Action.DELETE
         else:
-            last_used = protocol.cursor_of(visitor.visit.session.last_used)
-            await self._accounts.note_use(visitor.reader, last_used)
+            await self._accounts.note_use(visitor.reader, visitor.visit.last_used)
 
     async def _current_user(self) -> dict[str, Any]:
         return {"current_user": self.current}
