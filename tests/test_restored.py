@@ -167,7 +167,7 @@ async def test_a_users_notifications_keep_their_order_and_share_no_stamp(setting
             of_susan = [key for key in now if key[0] == before.client.reader.user_id]
             assert of_susan == [key for key in was if key in of_susan]
             assert len({now[key] for key in of_susan}) == len(of_susan) == 2
-            assert max(now.values()) < max(await clocks(parts))
+            assert max(now.values()) <= max(await clocks(parts))
 
 
 async def test_a_second_run_is_harmless(settings: Settings, before: Before) -> None:

@@ -71,14 +71,15 @@ async def _users(storage: Storage) -> AsyncIterator[Sequence[int]]:
 async def _tell_again(tx: Transaction, user_id: int, ahead: int) -> None:
     stamp = await _tick(tx, user_id, ahead)
     count = await marks.recount(tx, user_id)
-    names = list((await tx.execute(NAMES, {"of_user": user_id})).scalars())
+    names = (await tx.execute(NAMES, {"of_user": user_id})).scalars()
     # The count is told also where the backup has none: a client may hold one.
-    for name in dict.fromkeys([*names, UNREAD_MESSAGE_COUNT]):
+    for number, name in enumerate(dict.fromkeys([*names, UNREAD_MESSAGE_COUNT])):
+        if number:
+            stamp = await _tick(tx, user_id, ahead)
         if name == UNREAD_MESSAGE_COUNT:
             await told.replace(tx, user_id, Notice(name, str(count), stamp))
         else:
             await tx.execute(STAMP, {"of_user": user_id, "called": name, "stamp": stamp})
-        stamp = await _tick(tx, user_id, ahead)
 
 
 async def _tick(tx: Transaction, user_id: int, ahead: int) -> int:
