@@ -128,7 +128,7 @@ async def test_many_sends_into_a_locked_file_are_all_refused_within_two_seconds(
     parts: Parts, settings: Settings, susan: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those at the end of the queue as well."""
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 1.5)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 1.2)
     loop = asyncio.get_running_loop()
     with locked(settings):
         began = loop.time()

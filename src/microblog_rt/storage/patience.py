@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 from microblog_rt.errors import Refused
 
-SILENCE = 1.6  # seconds
+SILENCE = 1.3  # seconds
 LOOKED_AT_EVERY = 0.1  # seconds
 
 

@@ -15,8 +15,8 @@ from microblog_rt.errors import Misconfigured
 
 WRITERS = READERS = 5  # connections a process
 QUEUE_TIMEOUT = 30.0  # seconds; patience.py gives up long before, unless others come to their turn
-CONNECT_TIMEOUT = 1.5  # seconds
-LOCK_TIMEOUT = 1500  # milliseconds, for a row that somebody else holds
+CONNECT_TIMEOUT = 1.2  # seconds
+LOCK_TIMEOUT = 1200  # milliseconds, for a row that somebody else holds
 IDLE_IN_TRANSACTION = 10_000  # milliseconds, until the server ends what a process that hangs has begun
 
 # Not the program's fault, and over some day: the class of a SQLSTATE, or all of it.

@@ -1,0 +1,77 @@
+"""How long a database is waited for: as long as it answers anybody."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from microblog_rt.errors import NotFound
+from microblog_rt.storage import patience
+from microblog_rt.storage.patience import Patience
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "SILENCE", 0.3)
+    monkeypatch.setattr(patience, "LOOKED_AT_EVERY", 0.02)
+
+
+@pytest.fixture
+async def waited() -> AsyncIterator[Patience]:
+    yield Patience()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def never(waited: Patience) -> float:
+    """Wait for what never comes; the seconds it took to give up."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with pytest.raises(TimeoutError):
+        async with waited.waiting():
+            await loop.create_future()
+    return loop.time() - began
+
+
+async def test_a_database_that_is_silent_is_given_up(waited: Patience) -> None:
+    assert 0.3 <= await never(waited) < 1
+
+
+async def test_all_who_wait_give_up_and_whoever_comes_later_waits_as_long(waited: Patience) -> None:
+    both = [asyncio.create_task(never(waited)) for _ in range(2)]
+    await asyncio.wait(both)
+    assert all(0.3 <= each.result() < 1 for each in both)
+    assert await never(waited) >= 0.3
+
+
+async def test_nobody_gives_up_while_others_are_answered(waited: Patience) -> None:
+    """A long queue that moves is no silence; a refusal of our own is an answer too."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    last = asyncio.create_task(never(waited))
+    while loop.time() < began + 0.9:
+        async with waited.waiting():
+            await asyncio.sleep(0)
+        with pytest.raises(NotFound):
+            async with waited.waiting():
+                raise NotFound
+        assert not last.done()
+        await asyncio.sleep(0.01)
+    assert await last >= 1.1
+
+
+async def test_trouble_is_no_answer(waited: Patience) -> None:
+    last = asyncio.create_task(never(waited))
+    while not last.done():
+        with pytest.raises(OSError, match="locked"):
+            async with waited.waiting():
+                raise OSError("locked")
+        await asyncio.sleep(0.01)
+    assert last.result() < 1
+
+
+async def test_who_is_cancelled_is_cancelled(waited: Patience) -> None:
+    waiting = asyncio.create_task(never(waited))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
