@@ -52,7 +52,7 @@ def test_supervisor_and_workers_write_json(tmp_path: Path) -> None:
             os.kill(min(before), signal.SIGKILL)
             until(lambda: "another takes its place" in server.logged())
             redis.stop()
-            until(lambda: "Redis is away" in server.logged())
+            until(lambda: f'"process": {max(before)}' in server.logged())
             supervisor = server.process
     lines = [json.loads(line) for line in server.logged().splitlines()]
     assert all(set(line) >= FIELDS for line in lines)
