@@ -14,6 +14,7 @@ import pytest
 from microblog_rt.errors import Misconfigured
 from microblog_rt.server import listening
 from tests.living import COMMAND, DEADLINE, START_SECONDS
+from tests.services import Redis
 
 # As systemd starts a service: the socket is descriptor 3, and the process is told that this is meant for it.
 AS_SYSTEMD = """
@@ -32,6 +33,12 @@ os.execv(sys.argv[2], sys.argv[2:])
 def kept() -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", 0), backlog=16) as kept:
         yield kept
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Redis]:
+    with Redis(tmp_path) as redis:
+        yield redis
 
 
 def start(folder: Path, kept: socket.socket, *options: str, **environ: str) -> subprocess.Popen[str]:
@@ -54,7 +61,9 @@ def stop(server: subprocess.Popen[str]) -> None:
         assert server.wait(DEADLINE) == 0
 
 
-def test_a_client_that_comes_between_two_servers_is_served_by_the_next(tmp_path: Path, kept: socket.socket) -> None:
+def test_a_client_that_comes_between_two_servers_is_served_by_the_next(
+    tmp_path: Path, kept: socket.socket, redis: Redis
+) -> None:
     url = f"http://127.0.0.1:{kept.getsockname()[1]}"
     first = start(tmp_path, kept, "--demo")
     assert first.stdout is not None
@@ -63,7 +72,7 @@ def test_a_client_that_comes_between_two_servers_is_served_by_the_next(tmp_path:
     stop(first)
     with socket.create_connection(kept.getsockname()) as early:
         early.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
-        second = start(tmp_path, kept, "--workers", "2", MICROBLOG_BUS_URL="redis://127.0.0.1:1/0")
+        second = start(tmp_path, kept, "--workers", "2", MICROBLOG_BUS_URL=redis.url)
         early.settimeout(START_SECONDS)
         assert early.recv(4096).startswith(b"HTTP/1.1 200")
         stop(second)

@@ -88,7 +88,8 @@ def hosts(folder: Path) -> Iterator[list[Server]]:
 
 @pytest.fixture(scope="module")
 def nginx(folder: Path, hosts: list[Server]) -> Iterator[Nginx]:
-    with Nginx(folder, *hosts) as nginx:
+    nginx = Nginx(folder, *hosts)
+    with nginx:
         yield nginx
 
 
@@ -126,7 +127,7 @@ async def test_tabs_stay_open_and_are_told_whichever_host_they_are_at(
     for tab in tabs:
         await frame(tab)
     assert [tabs_of(host) for host in hosts] == [2, 2], "least_conn"
-    for _ in range(round(2 * READ_TIMEOUT / HEARTBEAT)):
+    for _ in range(round(1.5 * READ_TIMEOUT / HEARTBEAT)):
         assert [await frame(tab) for tab in tabs] == [[]] * 4
     await asyncio.to_thread(alice.send, "bob", "hello")
     told = {(await change(tab))[0]["data"] for tab in tabs}
