@@ -51,9 +51,9 @@ lock:
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
-# Chromium, Node, Redis, PostgreSQL and what else the tests drive, from Debian's packages, where they are missing.
+# Chromium, Node, Redis, PostgreSQL, nginx and what else the tests drive, from Debian's packages, where they are missing.
 tools:
-	@.ci/tools chromium node redis-server postgres
+	@.ci/tools chromium node redis-server postgres nginx
 
 $(VENV)/bin/python:
 	.ci/venv $(PYTHON) $(VENV)

@@ -30,6 +30,8 @@ def test_every_setting_can_be_set() -> None:
             "MICROBLOG_DRAIN": "0",
             "MICROBLOG_SESSION_IDLE": "12 hours",
             "MICROBLOG_SESSION_LIFETIME": "1day",
+            "MICROBLOG_METRICS_TOKEN": "fedcba9876543210",
+            "MICROBLOG_LOG": "json",
         }
     )
     assert chosen == Settings(
@@ -49,6 +51,8 @@ def test_every_setting_can_be_set() -> None:
         drain=0.0,
         session_idle=43200,
         session_lifetime=86400,
+        metrics_token="fedcba9876543210",
+        log="json",
     )
 
 
@@ -95,6 +99,9 @@ BAD = [
     ("SESSION_IDLE", "119seconds"),
     ("SESSION_LIFETIME", "99999days"),
     ("SESSION_LIFETIME", ""),
+    ("METRICS_TOKEN", "short"),
+    ("METRICS_TOKEN", ""),
+    ("LOG", "xml"),
 ]
 
 
@@ -114,7 +121,7 @@ def test_a_bus_in_a_database_that_is_not_ours_is_refused(bus: str, database_url:
 
 
 def test_a_secret_is_not_shown() -> None:
-    assert "0123456789abcdef" not in repr(Settings(secret_key="0123456789abcdef"))
+    assert "0123456789abcdef" not in repr(Settings(secret_key="0123456789abcdef", metrics_token="0123456789abcdef"))
     assert "password" not in repr(Settings(bus_url="redis://:password@localhost"))
 
 

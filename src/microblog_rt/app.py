@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from quart import Quart
 
-from microblog_rt import bus, web
+from microblog_rt import bus, metrics, web
 from microblog_rt.accounts import Accounts
 from microblog_rt.errors import Misconfigured, Unavailable
 from microblog_rt.feed import Feed
@@ -24,6 +24,7 @@ from microblog_rt.storage import Storage
 from microblog_rt.web.verbs import Verbs
 
 TIDIED_EVERY = 60.0  # seconds
+OBSERVED_EVERY = 1.0  # seconds
 FIRST_WORD = 2.5  # seconds; more than a bus gives its first attempt
 
 
@@ -72,9 +73,21 @@ def create_app(settings: Settings) -> Quart:
             await stack.enter_async_context(_running(parts.feed.sweep(settings.sweep)))
             await stack.enter_async_context(_running(_tidied(parts.accounts)))
             await _listening(parts.bus)
+            await stack.enter_async_context(_running(_observed(parts.bus)))
             yield
 
     return app
+
+
+async def _observed(the_bus: bus.Bus) -> None:
+    metrics.WORKERS.set(1)
+    try:
+        while True:
+            metrics.HEARING.set(the_bus.health().state in ("heard", "alone"))
+            await asyncio.sleep(OBSERVED_EVERY)
+    finally:
+        metrics.WORKERS.set(0)
+        metrics.HEARING.set(0)
 
 
 async def _tidied(accounts: Accounts) -> None:

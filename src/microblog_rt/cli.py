@@ -1,7 +1,6 @@
 """The command ``microblog-rt``. Not here: what the commands do once they are understood."""
 
 import asyncio
-import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -11,11 +10,12 @@ from typing import NoReturn, TypeVar
 
 import click
 
-from microblog_rt import __version__, app, demo, server, settings
+from microblog_rt import __version__, app, demo, logs, server, settings
 from microblog_rt.errors import Misconfigured, Refused
 from microblog_rt.server import listening
 from microblog_rt.settings import Settings
 from microblog_rt.storage import migrations
+from microblog_rt.storage import restored as restoring
 
 T = TypeVar("T")
 
@@ -39,14 +39,14 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--bind", default="127.0.0.1:8000", show_default=True, metavar="HOST:PORT")
+@click.option("--bind", default="127.0.0.1:8000", show_default=True, metavar="HOST:PORT|systemd")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes; two want a bus.")
 @click.option("--demo", "with_demo", is_flag=True, help="Make two accounts to try it with; on loopback alone.")
 def serve(bind: str, workers: int, with_demo: bool) -> None:
     """Serve until SIGTERM or Ctrl-C; a second one ends it without waiting for tabs to leave."""
-    _log(workers)
-    host, _ = listening.split(bind)
+    host = listening.host(bind)
     chosen = replace(_settings(), bind_host=host)
+    logs.begin(chosen.log, several=workers > 1)
     if with_demo and not listening.is_loopback(host):
         raise Misconfigured("--demo makes accounts whose password is printed: only on loopback, as 127.0.0.1")
     if workers > 1 and chosen.bus_url == settings.MEMORY:
@@ -91,6 +91,20 @@ def current() -> None:
     """Tell the database's revision, and this program's."""
     revision = migrations.current(_settings().database_url)
     click.echo(f"{revision or 'empty'} (newest: {migrations.head()})")
+
+
+@db.command()
+@click.option(
+    "--ahead",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(0, 86400),
+    help="Seconds that the clocks before the restoring may have been ahead of this one.",
+)
+def restored(ahead: float) -> None:
+    """Tell every client the state of a backup that was restored, whatever it knows; may be run again."""
+    users = _with_parts(lambda parts: restoring.restored(parts.storage, ahead))
+    click.echo(f"{users} users are told what the database holds now.")
 
 
 @main.group()
@@ -164,12 +178,6 @@ def translate_compile() -> None:
 
     for line in translations.compile_all():
         click.echo(line)
-
-
-def _log(workers: int) -> None:
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    who = " [%(process)d]" if workers > 1 else ""
-    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s{who} %(levelname)s %(name)s: %(message)s")
 
 
 @cache

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
 from datetime import timedelta
 
+from microblog_rt import metrics, protocol
 from microblog_rt.accounts import Accounts, Reader
 from microblog_rt.bus import Bus, Changed
 from microblog_rt.errors import Draining, SignedOut, Unavailable
@@ -92,6 +93,7 @@ class Feed:
                     notices = _named(listener.take(), names)
                 if notices:
                     since = notices[-1].timestamp
+                    metrics.SENT_AFTER.observe(protocol.age(notices[0]))
                     yield notices
 
     async def sweep(self, every: float) -> None:
@@ -112,6 +114,7 @@ class Feed:
             clocks = await clock.clocks(reading, positions)
         for user_id, reached in clocks.items():
             if reached > positions[user_id]:
+                metrics.SWEEP_FINDS.count(not self._hub.has_heard(user_id, reached))
                 self._hub.wake(Wake(user_id, reached))
 
     async def relay(self, bus: Bus) -> None:
@@ -132,6 +135,7 @@ class Feed:
                 elif isinstance(word, Changed):
                     await self._look_who_is_behind()
                 elif word.user_id is None:
+                    metrics.GAPS.count()
                     self._hub.wake_all()
                 else:
                     self._hub.distrust(word.user_id)

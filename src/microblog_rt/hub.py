@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from microblog_rt import metrics
 from microblog_rt.errors import Draining
 from microblog_rt.protocol import FURTHEST, Notice, Wake
 
@@ -20,7 +21,18 @@ NAMES_KEPT = 32
 class Listener:
     """One tab, from the moment it listens. ``position`` is the clock up to which it knows everything."""
 
-    __slots__ = ("_alarm", "_kept", "_reached", "_wanted", "_woken", "back_in", "closing", "position", "user_id")
+    __slots__ = (
+        "_alarm",
+        "_kept",
+        "_reached",
+        "_sought",
+        "_wanted",
+        "_woken",
+        "back_in",
+        "closing",
+        "position",
+        "user_id",
+    )
 
     def __init__(self, user_id: int) -> None:
         self.user_id = user_id
@@ -30,6 +42,7 @@ class Listener:
         self._kept: dict[str, Notice] = {}
         self._reached = UNKNOWN
         self._wanted = FURTHEST
+        self._sought = UNKNOWN
         self._woken: asyncio.Future[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
 
@@ -67,7 +80,7 @@ class Listener:
         if wake.notice is None or wake.follows != known or self.must_read or len(self._kept) == NAMES_KEPT:
             self._want(wake.clock)
             return
-        self._kept.pop(wake.notice.name, None)
+        metrics.CONFLATED.count(self._kept.pop(wake.notice.name, None) is not None)
         self._kept[wake.notice.name] = wake.notice
         self._reached = wake.clock
         self._rouse()
@@ -76,13 +89,18 @@ class Listener:
         """Something may have been missed: only a read that begins after this will do."""
         self._want(FURTHEST)
 
+    def has_heard(self, clock: int) -> bool:
+        """Whether word of everything up to ``clock`` has come, told or not."""
+        return clock <= max(self.position, self._reached, self._wanted, self._sought)
+
     def reading(self) -> None:
         """A read begins; it answers every call for one up to now."""
-        self._wanted = UNKNOWN
+        self._sought, self._wanted = self._wanted, UNKNOWN
 
     def has_read(self, clock: int) -> None:
         """The read saw everything up to ``clock``; what was kept and is newer stays."""
         self.position = max(self.position, clock)
+        self._sought = UNKNOWN
         self._kept = {name: each for name, each in self._kept.items() if each.timestamp > clock}
 
     def take(self) -> list[Notice]:
@@ -179,6 +197,10 @@ class Hub:
     def positions(self) -> dict[int, int]:
         """For each user that is listened to, the position of the listener that is furthest behind."""
         return {user_id: min(each.position for each in some) for user_id, some in self._listeners.items()}
+
+    def has_heard(self, user_id: int, clock: int) -> bool:
+        """Whether every listener of that user knows that there is something up to ``clock``."""
+        return all(each.has_heard(clock) for each in self._listeners.get(user_id, ()))
 
     def _add(self, listener: Listener) -> None:
         if listener.user_id not in self._listeners:

@@ -7,6 +7,7 @@ import hashlib
 from datetime import datetime
 from typing import NamedTuple
 
+from microblog_rt import metrics
 from microblog_rt.errors import N_, Invalid
 from microblog_rt.models import MESSAGE_LENGTH, User
 from microblog_rt.notifications import Notifications, follow_up, replace
@@ -63,6 +64,7 @@ class Messages:
                 await self._notifications.stage(tx, wake)
         except rows.AlreadySent:
             return False
+        metrics.SENDS.count()
         await self._notifications.tell(wake)
         return True
 

@@ -7,6 +7,7 @@ exactly until 2106. Not here: where notices come from (``feed.py``) and how they
 import json
 import math
 import re
+import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -69,6 +70,11 @@ def seconds(cursor: int) -> str:
 def cursor_of(moment: datetime) -> int:
     """The cursor that an aware datetime stands for."""
     return (moment - EPOCH) // timedelta(microseconds=1)
+
+
+def age(notice: Notice) -> float:
+    """How long ago ``notice`` was stamped, in seconds, as far as the clocks of its hosts agree."""
+    return time.time() - notice.timestamp / MICROSECONDS
 
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -50,6 +50,8 @@ class Settings:
     heartbeat: float = 20.0
     sweep: float = 5.0
     drain: float = 10.0
+    metrics_token: str | None = field(default=None, repr=False)
+    log: str = "text"
     session_idle: int = 14 * DAY
     session_lifetime: int = 90 * DAY
     bind_host: str | None = None  # of ``serve --bind``, not of the environment
@@ -186,6 +188,12 @@ def _drain(text: str) -> float:
     return _number(text)
 
 
+def _log(text: str) -> str:
+    if text not in ("text", "json"):
+        raise ValueError("wants text or json")
+    return text
+
+
 def _number(text: str) -> float:
     try:
         return float(text)
@@ -208,6 +216,8 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "heartbeat": _seconds,
     "sweep": _seconds,
     "drain": _drain,
+    "metrics_token": _secret_key,
+    "log": _log,
     "session_idle": _duration,
     "session_lifetime": _duration,
 }

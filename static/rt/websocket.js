@@ -39,13 +39,19 @@ export function websocket(world, line) {
 function frames(world, line, socket) {
   let first = true;
   let acknowledged = -Infinity;
+  let measured = -Infinity;
   return (data) => {
     const notifications = parse(data);
     if (!Array.isArray(notifications)) return;
-    const heartbeat = !first && !notifications.length;
+    const caughtUp = first;
     first = false;
     line.answer(notifications);
-    if (!heartbeat || world.now() - acknowledged < ACKNOWLEDGE_EVERY) return;
+    if (caughtUp || world.now() - acknowledged < ACKNOWLEDGE_EVERY) return;
+    if (notifications.length) {
+      // So that the server knows how long news takes to get here; once a heartbeat is enough for that.
+      if (world.now() - measured < world.heartbeat) return;
+      measured = world.now();
+    }
     acknowledged = world.now();
     socket.send(String(line.since));
   };

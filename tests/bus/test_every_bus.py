@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
 import pytest
@@ -143,6 +143,16 @@ async def test_health_tells_what_was_heard(world: OnMemory, monkeypatch: pytest.
         assert 0 <= health.heard_seconds_ago < DEADLINE
 
 
+async def quickest(work: Callable[[], Awaitable[object]]) -> float:
+    """The seconds it takes, on a machine that may be busy: what waits for something waits each time."""
+    took = []
+    for _ in range(3):
+        begun = time.monotonic()
+        await work()
+        took.append(time.monotonic() - begun)
+    return min(took)
+
+
 async def until_heard(process: Process) -> None:
     async with asyncio.timeout(DEADLINE):
         while process.bus.health().state != "heard":
@@ -183,15 +193,11 @@ async def test_a_broker_that_hangs_delays_nobody_and_is_a_gap_when_it_goes_on(
         await world.tell(there, wake(1))
         await here.hears(plain(wake(1)))
         await world.hang()
-        begun = time.monotonic()
-        await world.tell(there, wake(2))
-        assert time.monotonic() - begun < AT_ONCE
+        assert await quickest(lambda: world.tell(there, wake(2))) < AT_ONCE
         await said.until("not heard")
         assert here.bus.health().state == "away"
-        begun = time.monotonic()
-        await world.tell(there, wake(3))
-        await here.bus.subscribed(1)
-        assert time.monotonic() - begun < AT_ONCE
+        assert await quickest(lambda: world.tell(there, wake(3))) < AT_ONCE
+        assert await quickest(lambda: here.bus.subscribed(1)) < AT_ONCE
         await world.go_on()
         await here.hears(GAP)
         await world.tell(there, wake(4))
@@ -215,7 +221,11 @@ async def test_a_process_that_does_not_hear_itself_connects_again(
 
 
 @over_network
-async def test_a_heartbeat_that_comes_back_is_no_trouble(world: OnMemory, said: Said, suspicious: None) -> None:
+async def test_a_heartbeat_that_comes_back_is_no_trouble(
+    world: OnMemory, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulse, "BEAT", 0.1)
+    monkeypatch.setattr(pulse, "DEAF", 0.5)
     async with listening(world) as here:
         async with asyncio.timeout(DEADLINE):
             for _ in range(12):  # of 0.1 seconds: more than twice what it takes to be deaf

@@ -64,15 +64,6 @@ async def test_a_restart_of_redis_is_one_gap_and_then_all_is_well(redis: Redis, 
     assert said.times("is away, so that other processes are not heard") == len((here, there))
 
 
-async def test_nothing_new_is_heard_before_the_gap(redis: Redis, raw: RawClient, said: Said, impatient: None) -> None:
-    async with listening(redis.url) as here, silent(redis.url) as there:
-        await raw.client_kill_filter(_type="pubsub")
-        await said.until("back (it was away, so that other processes are not heard)")
-        await there.publish(wake(1))
-        await here.hears(plain(wake(1)))
-    assert here.heard.all == [GAP, plain(wake(1))]
-
-
 async def test_a_first_subscription_that_took_a_second_attempt_is_a_gap(
     redis: Redis, said: Said, impatient: None
 ) -> None:

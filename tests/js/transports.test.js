@@ -192,6 +192,17 @@ test("websocket: a heartbeat is acknowledged with the last timestamp applied, th
   assert.deepEqual(server.sockets[0].sent, ["1000.25", String(server.time)]);
 });
 
+test("websocket: news is acknowledged at once, but only once a heartbeat", async () => {
+  const { server, clock } = await opened(websocket);
+  const { sent } = server.sockets[0];
+  for (const [pause, acknowledgements] of [[0, 1], [2_000, 1], [17_000, 1], [1_000, 2], [2_000, 3], [2_000, 3]]) {
+    await clock.pass(pause);
+    server.publish(1);
+    await clock.pass(0);
+    assert.equal(sent.length, acknowledgements, `${pause}`);
+  }
+});
+
 test("websocket: there is at most one acknowledgement a second", async () => {
   const { server, clock } = await opened(websocket);
   const [socket] = server.sockets;

@@ -120,6 +120,7 @@ ASKS = {
     ],
     "POST /auth/logout": [*CHANGES, Ask(303), Ask(303, signed_in=False)],
     "GET /healthz": [Ask(200, headers={"Host": "any.example"})],
+    "GET /metrics": [Ask(200), *and_pages([Ask(404, headers={"X-Forwarded-For": "192.0.2.1"})])],
     "GET /readyz": [Ask(200, headers={"Host": "any.example"}), Ask(503, signed_in=False, trouble=Away)],
 }
 

@@ -61,6 +61,7 @@ async def serve(
 
     config = configuration()
     config.bind = [f"fd://{listening.detach()}"]
+    _log_as_we_do(config)
     # Hypercorn would cut with a traceback, and then wait for ever: the patience is ours.
     patience, config.graceful_timeout = config.graceful_timeout, float("inf")
     serving = asyncio.create_task(hypercorn_serve(app, config, shutdown_trigger=trigger))
@@ -87,6 +88,12 @@ async def _first_of(serving: asyncio.Task[None], *events: asyncio.Event) -> None
     await asyncio.wait({serving, *happen}, return_when=asyncio.FIRST_COMPLETED)
     for each in happen:
         each.cancel()
+
+
+def _log_as_we_do(config: Config) -> None:
+    if config.errorlog == "-":
+        config.errorlog = logging.getLogger("hypercorn.error")
+        config.errorlog.setLevel(config.loglevel.upper())
 
 
 def _allow_descriptors() -> None:

@@ -1,11 +1,19 @@
-"""The listening socket: opened before anything is served, so that what is wrong with it is said at once."""
+"""The listening socket: opened before anything is served, so that what is wrong with it is said at once.
 
+Or handed over by systemd (sd_listen_fds(3)), which keeps it while one server ends and the next begins: who comes in
+between waits a moment, and is refused by nobody.
+"""
+
+import os
 import socket
 from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL
 from ipaddress import ip_address
 
 from microblog_rt.errors import Misconfigured
 
+SYSTEMD = "systemd"
+FIRST_INHERITED = 3
+INTERNET = (socket.AF_INET, socket.AF_INET6)
 BACKLOG = 2048
 UNACKNOWLEDGED_SECONDS = 20  # for what was sent to reach the other side's kernel
 
@@ -17,7 +25,9 @@ REASONS = {
 
 
 def listen(bind: str) -> socket.socket:
-    """A socket that listens on ``HOST:PORT`` (``[::1]:8000`` for IPv6); raises Misconfigured."""
+    """A socket that listens on ``HOST:PORT`` (``[::1]:8000`` for IPv6), or systemd's; raises Misconfigured."""
+    if bind == SYSTEMD:
+        return _with_options(_inherited())
     host, port = split(bind)
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -34,12 +44,33 @@ def _with_options(listening: socket.socket) -> socket.socket:
     return listening
 
 
+def _inherited() -> socket.socket:
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS") != "1":
+        raise Misconfigured("--bind systemd wants one socket from systemd: see deploy/microblog-rt.socket")
+    try:
+        inherited = socket.socket(fileno=os.dup(FIRST_INHERITED))
+    except OSError as error:
+        raise Misconfigured(f"systemd's socket cannot be used: {error.strerror}") from None
+    if inherited.family not in INTERNET or not inherited.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        inherited.close()
+        raise Misconfigured("systemd's socket does not listen on an address: it wants ListenStream=HOST:PORT")
+    return inherited
+
+
+def host(bind: str) -> str:
+    """The host that is listened on; raises Misconfigured."""
+    if bind != SYSTEMD:
+        return split(bind)[0]
+    with _inherited() as inherited:
+        return str(inherited.getsockname()[0])
+
+
 def split(bind: str) -> tuple[str, int]:
     """Host and port of ``HOST:PORT``; raises Misconfigured."""
     host, colon, port = bind.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not colon or not host or not port.isdecimal() or int(port) > 65535:
-        raise Misconfigured(f"--bind wants HOST:PORT, as in 127.0.0.1:8000, not {bind}")
+        raise Misconfigured(f"--bind wants HOST:PORT, as in 127.0.0.1:8000, or systemd, not {bind}")
     return host, int(port)
 
 

@@ -10,11 +10,11 @@ import selectors
 import signal
 import socket
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import NoReturn
 
+from microblog_rt import metrics
 from microblog_rt.server.stop import HURRY, Stop
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,8 @@ class Supervisor:
         self._work = work
         self._patience = patience
         self._started: dict[int, float] = {}  # by process id
+        self._places: dict[int, int] = {}  # where each counts
+        self._free = list(range(1, count + 1))
         self._due = [0.0] * count  # when the missing workers are to be started
         self._ready = 0
         self._stopping: float | None = None
@@ -44,6 +46,7 @@ class Supervisor:
         wanted = len(self._due)
         gc.collect()
         gc.freeze()  # the workers share what is there already
+        metrics.share(wanted)
         with ExitStack() as stack:
             self._signals = stack.enter_context(_signals())
             self._lifeline = stack.enter_context(_pipe())
@@ -94,6 +97,7 @@ class Supervisor:
 
     def _ended(self, pid: int, status: int) -> None:
         started = self._started.pop(pid)
+        self._leave(self._places.pop(pid))
         if self._stopping is not None:
             self._status = self._status or (1 if status else 0)
         elif not self._ready:
@@ -101,8 +105,13 @@ class Supervisor:
             self._status = 1
             self._stop()
         else:
+            metrics.REPLACED.count()
             log.warning("worker %s ended with status %s; another takes its place", pid, status)
             self._due.append(started + SOONEST)
+
+    def _leave(self, place: int) -> None:
+        metrics.clear(place)
+        self._free.append(place)
 
     def _stop(self) -> None:
         """Pass the word on; the second time it means now."""
@@ -123,9 +132,12 @@ class Supervisor:
     def _fork(self) -> int:
         # Until the child has handlers of its own, a signal to stop waits.
         before = set(signal.pthread_sigmask(signal.SIG_BLOCK, {*OURS, HURRY}))
+        place = self._free.pop()
         pid = os.fork()
         if not pid:
+            metrics.work_at(place)
             self._be_a_worker(before)
+        self._places[pid] = place
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return pid
 
@@ -140,7 +152,7 @@ class Supervisor:
             self._work(lambda stop: self._report(stop, before))
             status = 0
         except BaseException:
-            traceback.print_exc()
+            log.critical("a worker broke", exc_info=True)
         finally:
             logging.shutdown()
             os._exit(status)

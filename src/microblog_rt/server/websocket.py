@@ -22,6 +22,8 @@ from wsproto.connection import ConnectionState
 from wsproto.events import CloseConnection, Message, Ping, TextMessage
 from wsproto.frame_protocol import CloseReason
 
+from microblog_rt import metrics
+
 FRAMES, FRAMES_SECONDS = 20, 10.0  # fragments and control frames count
 SILENT_SECONDS = 25.0  # longer than a heartbeat: whoever acknowledges those is never pinged
 PONG_SECONDS = 15.0
@@ -67,6 +69,8 @@ class PlainStream(ws_stream.WSStream):
     async def handle(self, event: Event) -> None:
         if self.closed:
             return
+        if isinstance(event, StreamClosed) and self.state is ASGIWebsocketState.CONNECTED:
+            metrics.closed(CloseReason.ABNORMAL_CLOSURE)
         if not isinstance(event, (Body, Data)):
             await super().handle(event)
             if self.closed and isinstance(event, Request):
@@ -113,6 +117,7 @@ class PlainStream(ws_stream.WSStream):
             if isinstance(event, CloseConnection):
                 await self._end(event.code if self.connection.state is ConnectionState.OPEN else None, event)
             elif self._too_many(event):
+                metrics.limit_hit("frames")
                 await self._end(CloseReason.POLICY_VIOLATION)
             elif isinstance(event, Message):
                 await self._take(event)
@@ -143,6 +148,7 @@ class PlainStream(ws_stream.WSStream):
 
     async def _end(self, code: int | None, theirs: CloseConnection | None = None) -> None:
         """Say ``code``, or answer their close, and be done: the application hears of a disconnection."""
+        metrics.closed(code or (theirs.code if theirs else CloseReason.NORMAL_CLOSURE))
         self.buffer.clear()
         answer = theirs.response() if theirs and code is None else CloseConnection(code or CloseReason.NORMAL_CLOSURE)
         await self._send_wsproto_event(answer)

@@ -9,6 +9,7 @@
     limits.py      how often
     messages.py    messages and the mark of reading
     notifications.py   what a user is told, and the one statement that answers a read
+    restored.py    what a restored backup wants
     migrations.py  Alembic
 
 Not here: what may be done and who is told of it (``accounts``, ``messages``, ``notifications`` a level up).
@@ -25,6 +26,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
+from microblog_rt import metrics
 from microblog_rt.errors import Unavailable
 from microblog_rt.storage import postgres, sqlite
 from microblog_rt.storage.patience import Patience
@@ -117,6 +119,7 @@ class Storage:
             log.info("the database answers again")
 
     def _unavailable(self, error: BaseException) -> Unavailable:
+        metrics.DATABASE_TROUBLE.count()
         if not self._in_trouble:
             self._in_trouble = True
             log.warning("the database is in trouble: %s", str(error) or "no answer")

@@ -10,6 +10,7 @@ from math import ceil
 
 from sqlalchemy import BigInteger, Integer, String, bindparam, delete, func, insert, select
 
+from microblog_rt import metrics
 from microblog_rt.errors import TooMany
 from microblog_rt.models import Attempt
 from microblog_rt.protocol import MICROSECONDS
@@ -44,6 +45,7 @@ class Refusals:
         for subject in subjects:
             until = self._until.get(subject, 0)
             if until > now:
+                metrics.limit_hit(subject)
                 raise _too_many(until - now)
             self._until.pop(subject, None)
 
@@ -63,6 +65,7 @@ async def take(tx: Transaction, subject: str, limit: Limit | None, refusals: Ref
     if (await tx.execute(TAKE, wanted)).scalar_one_or_none() is not None:
         return
     left = (await tx.execute(FREE_IN, {"subject": subject, "others": limit.times - 1})).scalar_one()
+    metrics.limit_hit(subject)
     if refusals is not None:
         refusals.note(subject, moments.now() + left)
     raise _too_many(left)

@@ -66,10 +66,10 @@ def connection_options(lock_timeout: int = LOCK_TIMEOUT) -> dict[str, Any]:
             else:
                 self.terminate()
 
-        def _cancel_current_command(self, waiter: Any, *_: Any) -> None:
-            # To ask a server that hangs, on a connection of its own, would hang as well.
-            if not waiter.done():
-                waiter.set_result(None)
+        def _cancel_current_command(self, sent: Any, *_: Any) -> None:
+            # To ask a server that hangs, on a connection of its own, would hang as well. The cut that follows tells it.
+            if not sent.done():
+                sent.set_result(None)
 
     return {
         "connection_class": Abrupt,

@@ -9,6 +9,7 @@
     problems.py       the table from refusals to HTTP statuses; a page for people, problem+json for programs
     auth.py, sessions.py, people.py, messages.py   the pages
     health.py         alive, and ready
+    metrics.py        what is counted, for the operator
     notifications.py  ``/notifications`` as poll and long poll; socket.py: as WebSocket
 
 Not here: what the verbs do (``accounts``, ``messages``, ``feed``).
@@ -20,13 +21,14 @@ from quart import Quart, Response, request
 
 from microblog_rt import files
 from microblog_rt.settings import Settings
-from microblog_rt.web import auth, forms, health, languages, messages, people, problems, sessions
+from microblog_rt.web import auth, forms, health, languages, messages, metrics, people, problems, sessions
 from microblog_rt.web.gate import Gate
 from microblog_rt.web.notifications import Endpoint
 from microblog_rt.web.verbs import Verbs
 from microblog_rt.web.visitors import Visitors
 
 BODY_LIMIT = 64 * 1024
+ANY_NAME = {*health.PATHS, metrics.PATH}  # the operator's
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -58,7 +60,7 @@ def create(settings: Settings, secret_key: str, verbs: Verbs) -> Quart:
     problems.init(app)
     forms.init(app, settings.public_url)
     # A set: the pages of sessions are among those of auth.
-    for blueprint in {pages.blueprint for pages in (people, auth, sessions, messages, health)}:
+    for blueprint in {pages.blueprint for pages in (people, auth, sessions, messages, health, metrics)}:
         app.register_blueprint(blueprint)
     _answer_with_headers(app, settings)
     app.asgi_app = Endpoint(app.asgi_app, app, visitors, gate, verbs, settings)  # type: ignore[method-assign]
@@ -73,6 +75,7 @@ def _configure(app: Quart, settings: Settings) -> None:
         SESSION_COOKIE_SECURE=secure,
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
+        METRICS_TOKEN=settings.metrics_token,
     )
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
@@ -86,7 +89,7 @@ def _configure(app: Quart, settings: Settings) -> None:
 def _answer_to_our_names_alone(app: Quart, gate: Gate) -> None:
     @app.before_request
     async def check_host() -> None:
-        if request.path not in health.PATHS:
+        if request.path not in ANY_NAME:
             gate.check_host(request.scope)
 
 

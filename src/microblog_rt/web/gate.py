@@ -44,7 +44,7 @@ class Gate:
             return _counted(peer)
         added = [part.strip() for value in _values(headers, FORWARDED_FOR) for part in value.split(",")]
         seen = added[-self._hops] if len(added) >= self._hops else ""
-        return _counted(_name(seen.lower()) or seen) or _counted(peer)  # some proxies add a port
+        return _counted(name_of(seen.lower()) or seen) or _counted(peer)  # some proxies add a port
 
     def check_host(self, scope: Any) -> None:
         """Raise BadRequest unless the request names this server as one may: a foreign name is somebody's trick."""
@@ -55,7 +55,7 @@ class Gate:
     def _is_ours(self, host: str, scope: Any) -> bool:
         if self._public:
             return host in (self._public, f"{self._public}:443")
-        name = _name(host)
+        name = name_of(host)
         return bool(name) and (name in self._names or name == (scope.get("server") or ("",))[0])
 
     def _warn_once(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
@@ -71,7 +71,7 @@ def _values(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> Sequence[s
     return [value.decode("latin-1") for name, value in headers if name == wanted]
 
 
-def _name(host: str) -> str:
+def name_of(host: str) -> str:
     """The name in a Host header; "" where that is anything else than a name and a port."""
     match = HOST.fullmatch(host)
     return (match[1] or match[2]) if match else ""

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from quart import Quart
 
-from microblog_rt import protocol
+from microblog_rt import metrics, protocol
 from microblog_rt.accounts import Reader
 from microblog_rt.errors import N_, BadRequest, NotFound, Refused, SignedOut
 from microblog_rt.protocol import Notice
@@ -96,7 +96,7 @@ class Endpoint:
         try:
             reader, query = self._admitted(scope, socket=True)
             self._hub.check_open()
-            with self._tabs.opened(reader.user_id, self._gate.address(scope)):
+            with self._tabs.opened(reader.user_id, self._gate.address(scope), metrics.WEBSOCKETS):
                 await self._socket.serve(reader, query.since, query.names, receive, send)
         except Refused as error:
             await _answer(send, error, REJECTION)
@@ -136,10 +136,10 @@ class Endpoint:
     async def _drain(self, scope: Scope, receive: Receive) -> list[Notice]:
         reader, query = self._admitted(scope)
         if not query.wait:
-            return await self._feed.page(reader, query.since, query.names)
+            return _counted("poll", await self._feed.page(reader, query.since, query.names))
         self._hub.check_open()
-        with self._tabs.opened(reader.user_id, self._gate.address(scope)):
-            return await self._held(reader, query, query.wait, receive)
+        with self._tabs.opened(reader.user_id, self._gate.address(scope), metrics.LONG_POLLS):
+            return _counted("long_poll", await self._held(reader, query, query.wait, receive))
 
     async def _held(self, reader: Reader, query: Query, wait: float, receive: Receive) -> list[Notice]:
         held = asyncio.create_task(self._feed.hold(reader, query.since, query.names, wait))
@@ -153,6 +153,12 @@ class Endpoint:
             held.cancel()
             gone.cancel()
             await asyncio.gather(held, gone, return_exceptions=True)
+
+
+def _counted(transport: str, notices: list[Notice]) -> list[Notice]:
+    metrics.POLLS[transport].count()
+    metrics.DELIVERIES[transport].count(bool(notices))
+    return notices
 
 
 def parse(query_string: bytes) -> Query:

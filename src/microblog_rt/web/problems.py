@@ -13,6 +13,7 @@ from typing import NamedTuple, cast
 from quart import Quart, Response, make_response, render_template, request
 from werkzeug.exceptions import HTTPException
 
+from microblog_rt import metrics
 from microblog_rt.errors import N_, BadRequest, NotFound, Refused, TooMany, Unavailable
 from microblog_rt.web.languages import gettext, said
 
@@ -87,6 +88,7 @@ def answer_to(error: Refused) -> Answer:
 
 def unexpected(error: Exception) -> str:
     """Log an error that nobody foresaw, once, under a reference that whoever met it is told."""
+    metrics.UNEXPECTED.count()
     reference = secrets.token_hex(4)
     log.error("unexpected, told as reference %s", reference, exc_info=error)
     return reference

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
-from microblog_rt import protocol
+from microblog_rt import metrics, protocol
 from microblog_rt.accounts import Reader
 from microblog_rt.errors import Draining, Refused, Unavailable
 from microblog_rt.feed import Feed
@@ -22,6 +22,8 @@ Send = Callable[[Any], Awaitable[None]]
 
 UNSUPPORTED = 1003
 NOT_ACKNOWLEDGED = 4408
+
+DELIVERIES = metrics.DELIVERIES["websocket"]
 
 HEARTBEATS_UNANSWERED = 2
 RETURN_WITHIN = 2000  # milliseconds
@@ -55,6 +57,7 @@ class Socket:
             except* Closing as group:
                 closing = _first(group)
                 if closing.code is not None:
+                    metrics.closed(closing.code)
                     await send({"type": "websocket.close", "code": closing.code, "reason": closing.reason})
 
 
@@ -68,8 +71,11 @@ async def _talk(first: list[Notice], pages: AsyncGenerator[list[Notice]], receiv
 async def _tell(first: list[Notice], pages: AsyncGenerator[list[Notice]], client: "Client", send: Send) -> None:
     try:
         await send({"type": "websocket.send", "text": protocol.frame(first)})
+        DELIVERIES.count(bool(first))
         async for notices in pages:
-            if not notices:
+            if notices:
+                client.is_told(notices[-1])
+            else:
                 client.expect_acknowledgement()
             await send({"type": "websocket.send", "text": protocol.frame(notices)})
     except Unavailable as error:
@@ -91,13 +97,14 @@ async def _hear(client: "Client", receive: Receive) -> None:
 
 
 class Client:
-    """What is known of one client: whether it acknowledges heartbeats."""
+    """What is known of one client: whether it acknowledges heartbeats, and the news it was told since the last."""
 
-    __slots__ = ("_acknowledges", "_unanswered")
+    __slots__ = ("_acknowledges", "_news", "_unanswered")
 
     def __init__(self) -> None:
         self._acknowledges = False
         self._unanswered = 0
+        self._news: Notice | None = None
 
     def says(self, text: str | None) -> None:
         """Take one frame; raises Closing unless it is an acknowledgement."""
@@ -105,12 +112,21 @@ class Client:
             raise Closing(UNSUPPORTED)
         self._acknowledges = True
         self._unanswered = 0
+        if self._news is not None and float(text) == self._news.timestamp / protocol.MICROSECONDS:
+            metrics.ACKNOWLEDGED_AFTER.observe(protocol.age(self._news))
+            self._news = None
+
+    def is_told(self, newest: Notice) -> None:
+        """News is about to be sent. How long a client takes is known where it answers before the next heartbeat."""
+        DELIVERIES.count()
+        self._news = newest
 
     def expect_acknowledgement(self) -> None:
         """A heartbeat is about to be sent; raises Closing if the client has stopped answering them."""
         if self._acknowledges and self._unanswered == HEARTBEATS_UNANSWERED:
             raise Closing(NOT_ACKNOWLEDGED)
         self._unanswered += 1
+        self._news = None
 
 
 def _milliseconds_to_wait(error: Unavailable) -> int:

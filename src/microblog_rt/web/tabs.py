@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from microblog_rt import metrics
 from microblog_rt.errors import N_, TooMany
 from microblog_rt.settings import Settings
 
@@ -24,17 +25,20 @@ class Tabs:
         self._addresses: Counter[str] = Counter()
 
     @contextmanager
-    def opened(self, user_id: int, address: str) -> Iterator[None]:
-        """Count one tab while the block lasts; raises TooMany."""
+    def opened(self, user_id: int, address: str, kind: metrics.Gauge) -> Iterator[None]:
+        """Count one tab, of that kind, while the block lasts; raises TooMany."""
         if _full(self._users[user_id], self._per_user) or (
             address and _full(self._addresses[address], self._per_address)
         ):
+            metrics.limit_hit("tabs")
             raise TooMany(TRY_AGAIN, N_("Too many pages are open at once."))
+        kind.count()
         self._users[user_id] += 1
         self._addresses[address] += 1
         try:
             yield
         finally:
+            kind.count(-1)
             _less(self._users, user_id)
             _less(self._addresses, address)
 

@@ -22,7 +22,7 @@ from microblog_rt.storage.accounts import Visit
 from microblog_rt.web.problems import wants_json
 
 # Answered to whoever asks, whoever that is: also where the database is away.
-NOBODYS = {"static", "health.alive", "health.ready"}
+NOBODYS = {"static", "health.alive", "health.ready", "metrics.numbers"}
 
 COOKIES_KNOWN = 10_000
 LONGEST_COOKIE = 300  # characters; ours have some 180

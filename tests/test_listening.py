@@ -1,0 +1,128 @@
+"""The listening socket that systemd hands over: it stays while one server ends and the next begins."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import httpx
+import pytest
+
+from microblog_rt.errors import Misconfigured
+from microblog_rt.server import listening
+from tests.living import COMMAND, DEADLINE, START_SECONDS
+from tests.services import Redis
+
+# As systemd starts a service: the socket is descriptor 3, and the process is told that this is meant for it.
+AS_SYSTEMD = """
+import os, sys
+
+given = int(sys.argv[1])
+os.dup2(given, 3)
+if given != 3:
+    os.close(given)
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+@pytest.fixture
+def kept() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0), backlog=16) as kept:
+        yield kept
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Redis]:
+    with Redis(tmp_path) as redis:
+        yield redis
+
+
+def start(folder: Path, kept: socket.socket, *options: str, **environ: str) -> subprocess.Popen[str]:
+    """A server with ``kept`` as descriptor 3."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MICROBLOG_", "LISTEN_"))}
+    return subprocess.Popen(
+        [sys.executable, "-c", AS_SYSTEMD, str(kept.fileno()), *COMMAND, "serve", "--bind", "systemd", *options],
+        cwd=folder,
+        env=clean | {"PYTHONUNBUFFERED": "1", "LISTEN_FDS": "1", "MICROBLOG_DRAIN": "0"} | environ,
+        pass_fds=[kept.fileno()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def stop(server: subprocess.Popen[str]) -> None:
+    with server:
+        server.terminate()
+        assert server.wait(DEADLINE) == 0
+
+
+def test_a_client_that_comes_between_two_servers_is_served_by_the_next(
+    tmp_path: Path, kept: socket.socket, redis: Redis
+) -> None:
+    url = f"http://127.0.0.1:{kept.getsockname()[1]}"
+    first = start(tmp_path, kept, "--demo")
+    assert first.stdout is not None
+    assert url in first.stdout.readline()
+    assert httpx.get(f"{url}/readyz").json()["status"] == "ready"
+    stop(first)
+    with socket.create_connection(kept.getsockname()) as early:
+        early.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+        second = start(tmp_path, kept, "--workers", "2", MICROBLOG_BUS_URL=redis.url)
+        early.settimeout(START_SECONDS)
+        assert early.recv(4096).startswith(b"HTTP/1.1 200")
+        stop(second)
+
+
+class File(Protocol):
+    def fileno(self) -> int: ...
+
+
+Hand = Callable[[File], None]
+
+
+@pytest.fixture
+def hand(monkeypatch: pytest.MonkeyPatch) -> Hand:
+    """Hand a file to this process, as systemd would."""
+
+    def hand(file: File) -> None:
+        monkeypatch.setattr(listening, "FIRST_INHERITED", file.fileno())
+        monkeypatch.setenv("LISTEN_FDS", "1")
+        monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+
+    return hand
+
+
+def test_the_socket_says_which_host_it_listens_on(kept: socket.socket, hand: Hand) -> None:
+    """Whether it is loopback decides about the demo accounts, and its name is answered to."""
+    hand(kept)
+    assert listening.host("systemd") == "127.0.0.1"
+    with listening.listen("systemd") as inherited:
+        assert listening.url(inherited) == f"http://127.0.0.1:{kept.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(("name", "value"), [("LISTEN_FDS", "0"), ("LISTEN_FDS", "2"), ("LISTEN_PID", "1")])
+def test_without_a_socket_that_is_meant_for_this_process_it_says_so(
+    kept: socket.socket, hand: Hand, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    hand(kept)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(Misconfigured, match=r"deploy/microblog-rt\.socket"):
+        listening.listen("systemd")
+
+
+def test_a_socket_that_is_of_no_use_is_refused(tmp_path: Path, hand: Hand) -> None:
+    with socket.socket() as deaf, socket.socket(socket.AF_UNIX) as local, (tmp_path / "file").open("w") as file:
+        local.bind(str(tmp_path / "socket"))
+        local.listen()
+        for each in (deaf, local):
+            hand(each)
+            with pytest.raises(Misconfigured, match="ListenStream=HOST:PORT"):
+                listening.host("systemd")
+        hand(file)
+        with pytest.raises(Misconfigured, match="cannot be used"):
+            listening.listen("systemd")

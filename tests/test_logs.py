@@ -1,0 +1,79 @@
+"""The log as JSON: one object a line, from every process, whatever is logged."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from microblog_rt.logs import JsonLines
+from tests.living import Server
+from tests.services import Redis
+from tests.test_supervisor import until
+
+FIELDS = {"time", "level", "logger", "message", "process"}
+
+
+def record(message: str, *values: object, **more: Any) -> dict[str, Any]:
+    made = logging.LogRecord("some.name", logging.ERROR, __file__, 1, message, values, more.get("exc_info"))
+    line = JsonLines().format(made)
+    assert "\n" not in line
+    return dict(json.loads(line))
+
+
+def test_a_line_is_an_object() -> None:
+    line = record('"%s"\nis %s', "é\u2028", 5)
+    assert set(line) == FIELDS
+    assert line["message"] == '"é\u2028"\nis 5'
+    assert (line["level"], line["logger"], line["process"]) == ("ERROR", "some.name", os.getpid())
+    moment = datetime.fromisoformat(line["time"])
+    assert moment.utcoffset() == timedelta()
+    assert abs(datetime.now(UTC) - moment) < timedelta(minutes=1)
+
+
+def test_a_traceback_is_a_field() -> None:
+    try:
+        raise ValueError("broken on purpose")
+    except ValueError:
+        line = record("it failed", exc_info=sys.exc_info())
+    assert line["exception"].startswith("Traceback")
+    assert line["exception"].endswith("ValueError: broken on purpose")
+
+
+def test_supervisor_and_workers_write_json(tmp_path: Path) -> None:
+    with Redis(tmp_path) as redis:
+        environ = {"MICROBLOG_BUS_URL": redis.url, "MICROBLOG_LOG": "json", "MICROBLOG_METRICS_TOKEN": "x" * 16}
+        with Server(tmp_path, "--workers", "2", environ=environ) as server:
+            before = server.workers()
+            os.kill(min(before), signal.SIGKILL)
+            until(lambda: "another takes its place" in server.logged())
+            redis.stop()
+            until(lambda: f'"process": {max(before)}' in server.logged())
+            supervisor = server.process
+    lines = [json.loads(line) for line in server.logged().splitlines()]
+    assert all(set(line) >= FIELDS for line in lines)
+    assert supervisor is not None
+    assert {max(before), supervisor.pid} <= {line["process"] for line in lines}
+    assert "x" * 16 not in server.logged()
+
+
+HYPERCORNS = """
+from microblog_rt import logs, server
+
+logs.begin("json", several=False)
+config = server.configuration()
+server._log_as_we_do(config)
+config.log.error_logger.info("quiet")
+config.log.error_logger.error("loud")
+"""
+
+
+def test_what_hypercorn_says_is_in_the_same_form() -> None:
+    """It would put a handler of its own beside ours."""
+    said = subprocess.run([sys.executable, "-c", HYPERCORNS], capture_output=True, text=True, check=True).stderr
+    (line,) = [json.loads(each) for each in said.splitlines()]
+    assert (line["message"], line["logger"]) == ("loud", "hypercorn.error")

@@ -1,0 +1,282 @@
+"""``/metrics``: each number moves when the thing happens, and is the same whichever worker is asked."""
+
+import asyncio
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+
+from microblog_rt import files, metrics, protocol
+from microblog_rt.app import Parts, create_app
+from microblog_rt.hub import Listener
+from microblog_rt.models import User
+from microblog_rt.protocol import Notice, Wake
+from microblog_rt.settings import Settings
+from tests.clients import Client, signed_in
+from tests.conftest import KEY
+from tests.living import DEADLINE, Person, Server
+from tests.services import Redis
+from tests.test_supervisor import until
+from tests.test_transports import change, closed, frame, socket_to
+from tests.test_transports import code as code_of
+
+ASKED = 12  # enough for every worker to have been asked
+
+Numbers = dict[str, float]
+
+
+def parsed(text: str) -> Numbers:
+    """Every sample, by its name and labels."""
+    families = text_string_to_metric_families(text)
+    return {
+        " ".join([sample.name, *sample.labels.values()]): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def here() -> Numbers:
+    """The numbers of this process."""
+    return parsed(metrics.text().decode())
+
+
+class Grown:
+    """How much each number has grown since."""
+
+    def __init__(self) -> None:
+        self._before = here()
+
+    def __getitem__(self, name: str) -> float:
+        return here()[name] - self._before[name]
+
+
+def of(server: Server) -> Numbers:
+    """What a server says, the same whichever worker answers."""
+    asked = [httpx.get(f"{server.url}/metrics", headers={"Connection": "close"}) for _ in range(ASKED)]
+    assert {answer.headers["content-type"] for answer in asked} == {metrics.CONTENT_TYPE}
+    changes_by_itself = re.compile(r"^microblog_workers_hearing .*$", re.M)
+    assert len({changes_by_itself.sub("", answer.text) for answer in asked}) == 1
+    return parsed(asked[-1].text)
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Redis]:
+    with Redis(tmp_path) as redis:
+        yield redis
+
+
+@pytest.fixture
+def workers(tmp_path: Path, redis: Redis) -> Iterator[Server]:
+    environ = {"MICROBLOG_BUS_URL": redis.url, "MICROBLOG_SWEEP": "3600", "MICROBLOG_SEND_LIMIT": "2/hour"}
+    with Server(tmp_path, "--workers", "2", environ=environ) as server:
+        yield server
+
+
+async def test_numbers_are_right_across_workers(workers: Server) -> None:
+    alice, bob = await asyncio.to_thread(people, workers)
+    tabs = [await socket_to(bob) for _ in range(8)]
+    for tab in tabs:
+        await frame(tab)
+    for number in (1, 2):
+        await asyncio.to_thread(alice.send, "bob", "hello")
+        for tab in tabs:
+            (news,) = await change(tab)
+            assert news["data"] == number
+            await tab.send(str(news["timestamp"]))
+    refused = await asyncio.to_thread(alice.post, "/send_message/bob", message="once too often")
+    assert refused.status_code == 429
+    now = await reached(workers, "microblog_commit_to_acknowledge_seconds_count", 16)
+    assert now["microblog_tabs websocket"] == 8
+    assert now["microblog_sends_total"] == 2
+    assert now["microblog_deliveries_total websocket"] == 16
+    assert now["microblog_commit_to_send_seconds_count"] == 16
+    assert 0 < now["microblog_commit_to_send_seconds_sum"] / 16 < DEADLINE
+    assert now["microblog_limits_hit_total send"] == 1
+    assert now["microblog_workers"] == 2
+    await reached(workers, "microblog_workers_hearing", 2)
+
+    await end_a_worker(workers)
+    living = [tab for tab in tabs if await lives(tab)]
+    await reached(workers, "microblog_tabs websocket", len(living))
+    for tab in tabs:
+        await tab.close()
+    after = await reached(workers, "microblog_workers", 2)
+    assert after["microblog_workers_replaced_total"] == 1
+    assert after["microblog_tabs websocket"] == 0
+    for name in ("microblog_sends_total", "microblog_deliveries_total websocket", "microblog_limits_hit_total send"):
+        assert after[name] == now[name], "what happened has happened"
+    assert after["microblog_commit_to_acknowledge_seconds_bucket +Inf"] == 16
+    alice.close()
+    bob.close()
+
+
+def people(server: Server) -> tuple[Person, Person]:
+    return server.person("alice"), server.person("bob")
+
+
+async def reached(server: Server, name: str, value: float) -> Numbers:
+    async with asyncio.timeout(DEADLINE):
+        while (await asyncio.to_thread(first_of, server))[name] != value:
+            pass
+    return await asyncio.to_thread(of, server)
+
+
+def first_of(server: Server) -> Numbers:
+    return parsed(httpx.get(f"{server.url}/metrics").text)
+
+
+async def lives(tab: ClientConnection) -> bool:
+    try:
+        await (await tab.ping())
+    except ConnectionClosed:
+        return False
+    return True
+
+
+async def end_a_worker(server: Server) -> None:
+    before = server.workers()
+    os.kill(min(before), signal.SIGKILL)
+    await asyncio.to_thread(until, lambda: len(server.workers() - before) == 1)
+
+
+async def test_closes_are_counted_by_code(server: Server) -> None:
+    bob = await asyncio.to_thread(server.person, "bob")
+    for text, code in (("no number", 1003), ("1" * 5000, 1009)):
+        tab = await socket_to(bob)
+        await tab.send(text)
+        assert code_of(await closed(tab)) == code
+    babbling = await socket_to(bob)
+    for _ in range(21):
+        await babbling.send("0")
+    await closed(babbling)
+    await (await socket_to(bob)).close(4999)
+    gone = await socket_to(bob)
+    gone.transport.abort()
+    now = await reached(server, "microblog_tabs websocket", 0)
+    counted = {code: now[f"microblog_closes_total {code}"] for code in ("1003", "1009", "1008", "other", "1006")}
+    assert set(counted.values()) == {1}, counted
+    assert now["microblog_limits_hit_total frames"] == 1
+    bob.close()
+
+
+async def test_polls_and_their_news_are_counted(server: Server) -> None:
+    alice, bob = await asyncio.to_thread(people, server)
+    await asyncio.to_thread(alice.send, "bob", "hello")
+    for query in ("?since=0", "?since=9999999999&wait=0.01", "?since=0&wait=0"):
+        await asyncio.to_thread(bob.client.get, f"/notifications{query}")
+    now = await asyncio.to_thread(of, server)
+    assert now["microblog_polls_total poll"] == now["microblog_deliveries_total poll"] == 2
+    assert now["microblog_polls_total long_poll"] == now["microblog_deliveries_total long_poll"] == 1
+    alice.close()
+    bob.close()
+
+
+async def test_a_sweep_counts_what_no_wake_up_told(parts: Parts, susan: User) -> None:
+    tab = Client(parts, await signed_in(parts, susan))
+    await tab.connect()
+    grown = Grown()
+    await parts.feed.sweep_once()
+    await parts.messages.send_message(susan.id, susan.id, "told")
+    await parts.feed.sweep_once()
+    assert grown["microblog_sweep_finds_total"] == 0
+    parts.hub.wake = lambda wake: None  # type: ignore[method-assign]
+    await parts.messages.send_message(susan.id, susan.id, "not told")
+    del parts.hub.wake
+    await parts.feed.sweep_once()
+    await parts.feed.sweep_once()
+    assert grown["microblog_sweep_finds_total"] == 1
+    await tab.disconnect()
+
+
+def test_a_state_that_a_newer_one_replaces_is_counted() -> None:
+    listener = Listener(1)
+    listener.reading()
+    listener.has_read(10)
+    grown = Grown()
+    for clock in (11, 12, 13):
+        listener.wake(Wake(1, clock, clock - 1, Notice("n", "1", clock)))
+    assert grown["microblog_conflated_total"] == 2
+
+
+async def test_an_acknowledgement_of_something_else_is_not_measured(server: Server) -> None:
+    """What a client says is never a number of ours: it only says that what it names has arrived."""
+    alice, bob = await asyncio.to_thread(people, server)
+    measured = []
+    for right in (False, True):
+        tab = await socket_to(bob)
+        await frame(tab)
+        await asyncio.to_thread(alice.send, "bob", "hello")
+        (news,) = await change(tab)
+        now = str(news["timestamp"])
+        for said in (now, now) if right else ("1e308", "-5", "0", "1.5"):
+            await tab.send(said)
+        await tab.close()
+        numbers = await reached(server, "microblog_tabs websocket", 0)
+        measured.append(numbers["microblog_commit_to_acknowledge_seconds_count"])
+        assert 0 <= numbers["microblog_commit_to_acknowledge_seconds_sum"] < DEADLINE
+    assert measured == [0, 1]
+    alice.close()
+    bob.close()
+
+
+def test_clocks_that_disagree_make_nothing_negative() -> None:
+    before = here()["microblog_commit_to_send_seconds_sum"]
+    metrics.SENT_AFTER.observe(protocol.age(Notice("n", "1", 2**52)))
+    assert here()["microblog_commit_to_send_seconds_sum"] == before
+
+
+def test_buckets_are_cumulative_and_end_with_everything() -> None:
+    grown = Grown()
+    for seconds in (0.001, 0.0011, 59.0, 61.0):
+        metrics.SENT_AFTER.observe(seconds)
+    name = "microblog_commit_to_send_seconds_bucket"
+    assert [grown[f"{name} {le}"] for le in ("0.001", "0.0025", "30.0", "60.0", "+Inf")] == [1, 2, 2, 3, 4]
+
+
+TOKEN = "a token for the scraper alone"
+
+
+def ask(**more: str) -> dict[str, str]:
+    return {name.replace("_", "-"): value for name, value in more.items()}
+
+
+@pytest.mark.parametrize(
+    ("token", "client", "headers", "status"),
+    [
+        (None, "127.0.0.1", ask(Host="127.0.0.1:8000"), 200),
+        (None, "::1", ask(Host="[::1]:8000"), 200),
+        (None, "127.0.0.1", ask(Host="rebound.example"), 404),
+        (None, "127.0.0.1", ask(X_Forwarded_For="127.0.0.1"), 404),
+        (None, "127.0.0.1", ask(Forwarded="for=127.0.0.1"), 404),
+        (None, "192.0.2.1", ask(Host="127.0.0.1"), 404),
+        (None, "192.0.2.1", ask(Authorization=f"Bearer {TOKEN}"), 404),
+        (TOKEN, "192.0.2.1", ask(Authorization=f"Bearer {TOKEN}", Host="any.example"), 200),
+        (TOKEN, "192.0.2.1", ask(Authorization="Bearer another"), 404),
+        (TOKEN, "127.0.0.1", ask(), 404),
+    ],
+)
+async def test_the_numbers_are_the_operators_alone(
+    tmp_path: Path, token: str | None, client: str, headers: dict[str, str], status: int
+) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path}/none.db"
+    app = create_app(Settings(database_url=url, secret_key=KEY, metrics_token=token))
+    transport = httpx.ASGITransport(app=app, client=(client, 5))  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as asking:
+        answer = await asking.get("/metrics", headers=headers)
+    await app.extensions["parts"].close()
+    assert answer.status_code == status
+    assert (b"microblog_tabs" in answer.content) == (status == 200)
+
+
+def test_every_number_is_explained_to_the_operator() -> None:
+    manual = (files.CHECKOUT / "docs" / "operations.md").read_text()
+    names = re.findall(r"^# TYPE (\w+) ", metrics.text().decode(), re.MULTILINE)
+    assert len(names) > 15
+    assert [name for name in names if f"`{name}" not in manual] == []

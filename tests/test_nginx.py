@@ -1,0 +1,190 @@
+"""``deploy/nginx.conf`` as it is, but for its addresses, with a real nginx in front of two app hosts."""
+
+import asyncio
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import httpx
+import pytest
+
+from microblog_rt import files, protocol
+from microblog_rt.settings import Settings
+from tests.living import DEADLINE, Person, Server
+from tests.services import BOUND, Redis
+from tests.test_supervisor import until
+from tests.test_transports import change, closed, code, frame, socket_to
+
+SETTINGS = files.CHECKOUT / "deploy" / "nginx.conf"
+NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+HEARTBEAT = 0.4  # seconds
+READ_TIMEOUT = 1  # seconds; longer than 2.5 heartbeats, as in the original
+
+
+class Nginx(Server):
+    """People see it as their server; it is in front of those two."""
+
+    def __init__(self, folder: Path, first: Server, second: Server) -> None:
+        super().__init__(folder)
+        assert NGINX, "these tests want an nginx: apt-get install nginx"
+        self.password = first.password
+        self._command = [NGINX, "-e", str(folder / "error.log"), "-p", str(folder), "-c", str(folder / "nginx.conf")]
+        text = SETTINGS.read_text()
+        for wanted, here in [
+            ("server app1:8000", f"server 127.0.0.1:{first.port}"),
+            ("server app2:8000", f"server 127.0.0.1:{second.port}"),
+            ("listen 80;", f"listen 127.0.0.1:{self.port};"),
+            ("/run/nginx.pid", f"{folder}/nginx.pid"),
+            ("/var/log/nginx/error.log", f"{folder}/error.log"),
+            ("/var/log/nginx/access.log", f"{folder}/access.log"),
+            ("proxy_read_timeout 75s;", f"proxy_read_timeout {READ_TIMEOUT}s;"),
+        ]:
+            assert text.count(wanted) == 1, wanted
+            text = text.replace(wanted, here)
+        (folder / "nginx.conf").write_text(text)
+
+    def start(self) -> None:
+        tried = subprocess.run([*self._command, "-t"], capture_output=True, text=True)
+        assert tried.returncode == 0, tried.stderr
+        self._running = subprocess.Popen([*BOUND, *self._command, "-g", "daemon off;"])
+        until(self._answers)
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(self.url + "/metrics").status_code == httpx.codes.NOT_FOUND
+        except httpx.ConnectError:
+            return False
+
+    def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
+        with self._running as running:
+            running.send_signal(signal.SIGTERM)
+            running.wait(DEADLINE)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("hosts")
+
+
+@pytest.fixture(scope="module")
+def hosts(folder: Path) -> Iterator[list[Server]]:
+    """Two app hosts, as different as one machine lets them be: two servers on one database and one Redis."""
+    with Redis(folder) as redis:
+        environ = {
+            "MICROBLOG_BUS_URL": redis.url,
+            "MICROBLOG_TRUSTED_HOPS": "1",
+            "MICROBLOG_HEARTBEAT": str(HEARTBEAT),
+            "MICROBLOG_SWEEP": "3600",
+            "MICROBLOG_TABS_PER_ADDRESS": "6",
+            "MICROBLOG_DRAIN": "1",
+        }
+        with Server(folder, environ=environ) as first, Server(folder, environ=environ) as second:
+            yield [first, second]
+
+
+@pytest.fixture(scope="module")
+def nginx(folder: Path, hosts: list[Server]) -> Iterator[Nginx]:
+    nginx = Nginx(folder, *hosts)
+    with nginx:
+        yield nginx
+
+
+@pytest.fixture
+def alice(nginx: Nginx) -> Iterator[Person]:
+    alice = nginx.person("alice")
+    yield alice
+    alice.close()
+
+
+@pytest.fixture
+def bob(nginx: Nginx) -> Iterator[Person]:
+    bob = nginx.person("bob")
+    yield bob
+    bob.close()
+
+
+def tabs_of(host: Server) -> int:
+    found = re.search(r'microblog_tabs\{transport="websocket"\} (\d+)', httpx.get(f"{host.url}/metrics").text)
+    assert found
+    return int(found[1])
+
+
+def test_the_time_outs_are_longer_than_what_may_be_silent() -> None:
+    longest = max(2.5 * Settings().heartbeat, protocol.LONGEST_WAIT)
+    (seconds,) = re.findall(r"location = /notifications \{[^}]*proxy_read_timeout (\d+)s;", SETTINGS.read_text())
+    assert int(seconds) > longest
+
+
+async def test_tabs_stay_open_and_are_told_whichever_host_they_are_at(
+    alice: Person, bob: Person, hosts: list[Server]
+) -> None:
+    """Nothing but heartbeats for longer than nginx waits for a word."""
+    tabs = [await socket_to(bob) for _ in range(4)]
+    for tab in tabs:
+        await frame(tab)
+    assert [tabs_of(host) for host in hosts] == [2, 2], "least_conn"
+    for _ in range(round(1.5 * READ_TIMEOUT / HEARTBEAT)):
+        assert [await frame(tab) for tab in tabs] == [[]] * 4
+    await asyncio.to_thread(alice.send, "bob", "hello")
+    told = {(await change(tab))[0]["data"] for tab in tabs}
+    assert len(told) == 1
+    for tab in tabs:
+        await tab.close()
+
+
+def test_a_long_poll_is_held_and_answered(bob: Person) -> None:
+    cursor = bob.client.get("/notifications").json()[-1]["timestamp"]
+    asked = {"since": repr(cursor), "wait": str(0.5 * READ_TIMEOUT)}
+    answer = bob.client.get("/notifications", params=asked)
+    assert (answer.status_code, answer.json()) == (200, [])
+    assert answer.elapsed.total_seconds() >= 0.5 * READ_TIMEOUT
+
+
+async def test_addresses_are_counted_as_nginx_sees_them(bob: Person) -> None:
+    """What a client says of itself is nothing: all these tabs are from one address, at each of two hosts."""
+    tabs = []
+    for number in range(12):
+        tabs.append(await socket_to(bob, headers={"X-Forwarded-For": f"192.0.2.{number}"}))
+    refused = await asyncio.to_thread(
+        bob.client.get, "/notifications?wait=1", headers={"X-Forwarded-For": "192.0.2.99"}
+    )
+    assert refused.status_code == 429
+    for tab in tabs:
+        await tab.close()
+
+
+def test_the_numbers_are_not_told_through_it(nginx: Nginx) -> None:
+    assert httpx.get(f"{nginx.url}/metrics").status_code == 404
+
+
+def ready(host: Server) -> bool:
+    return httpx.get(f"{host.url}/readyz").status_code == httpx.codes.OK
+
+
+async def test_a_host_that_drains_sends_nobody_away_from_the_other(
+    alice: Person, bob: Person, hosts: list[Server]
+) -> None:
+    """Tabs come back at once, and are taken; sends go on; then with nobody left the 503 says when to come again."""
+    first, second = hosts
+    tabs = [await socket_to(bob) for _ in range(4)]
+    for tab in tabs:
+        await frame(tab)
+    first.signal(signal.SIGTERM)
+    ended, _ = await asyncio.wait([asyncio.create_task(closed(tab)) for tab in tabs], return_when="FIRST_COMPLETED")
+    assert code(ended.pop().result()) == 1012
+    assert not ready(first)
+    for _ in range(4):
+        tab = await socket_to(bob)
+        await frame(tab)
+        await tab.close()
+        await asyncio.to_thread(alice.send, "bob", "meanwhile")
+    second.signal(signal.SIGTERM)
+    await asyncio.to_thread(until, lambda: not ready(second))
+    answer = await asyncio.to_thread(bob.client.get, "/notifications?wait=1")
+    assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert [await asyncio.to_thread(each.ended) for each in hosts] == [0, 0]

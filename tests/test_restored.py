@@ -1,0 +1,248 @@
+"""After a backup was restored every client is told what it holds, whatever cursor it has from the time since."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Table, delete, insert, select, text
+
+from microblog_rt.app import Parts, assemble
+from microblog_rt.models import Base, User
+from microblog_rt.protocol import MICROSECONDS, UNREAD_MESSAGE_COUNT
+from microblog_rt.settings import Settings
+from microblog_rt.storage import Transaction
+from microblog_rt.storage import restored as restoring
+from microblog_rt.storage.restored import restored
+from tests.clients import Client, signed_in
+from tests.living import Server
+from tests.test_cli import Folder
+
+AHEAD = 60.0
+
+
+class Backup:
+    """Everything there is, to be put back."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._rows: list[tuple[Table, list[dict[str, Any]]]] = []
+
+    async def make(self) -> "Backup":
+        async with self._parts.storage.reading() as reading:
+            for table in Base.metadata.sorted_tables:
+                rows = await reading.execute(select(table))
+                self._rows.append((table, [dict(each) for each in rows.mappings()]))
+        return self
+
+    async def restore(self) -> None:
+        async with self._parts.storage.transaction() as tx:
+            for table, _ in reversed(self._rows):
+                await tx.execute(delete(table))
+            for table, rows in self._rows:
+                if rows:
+                    await tx.execute(insert(table), rows)
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Parts]:
+    parts = assemble(settings)
+    try:
+        yield parts
+    finally:
+        await parts.close()
+
+
+async def unread(parts: Parts, user_id: int) -> tuple[int, int]:
+    """The count that is kept, and the count of what is there."""
+    async with parts.storage.reading() as reading:
+        mailbox = f"FROM mailbox WHERE user_id = {user_id}"
+        kept = (await reading.execute(text(f"SELECT unread_message_count {mailbox}"))).scalar_one()
+        mark = f"(SELECT last_message_read_time {mailbox})"
+        there = f"SELECT count(*) FROM message WHERE recipient_id = {user_id} AND timestamp > {mark}"
+        return kept, (await reading.execute(text(there))).scalar_one()
+
+
+async def stamps(parts: Parts) -> dict[tuple[int, str], int]:
+    async with parts.storage.reading() as reading:
+        rows = await reading.execute(text("SELECT user_id, name, timestamp FROM notification ORDER BY timestamp"))
+        return {(row.user_id, row.name): row.timestamp for row in rows}
+
+
+async def clocks(parts: Parts) -> list[int]:
+    async with parts.storage.reading() as reading:
+        return list((await reading.execute(text("SELECT clock FROM mailbox ORDER BY user_id"))).scalars())
+
+
+class Before:
+    """Susan's client, which has seen what the backup has not: another message, and another value of ``shade``."""
+
+    def __init__(self, client: Client, john: User) -> None:
+        self.client = client
+        self.john = john
+
+    def at(self, parts: Parts) -> Client:
+        """The same client, come back to that server."""
+        client = Client(parts, self.client.reader, self.client.since)
+        client.state = dict(self.client.state)
+        return client
+
+
+@pytest.fixture
+async def before(settings: Settings) -> Before:
+    async with opened(settings) as parts:
+        susan = await parts.accounts.register("susan", "correct horse")
+        john = await parts.accounts.register("john", "correct horse")
+        await parts.notifications.add_notification(susan.id, "shade", "green")
+        await parts.messages.send_message(john.id, susan.id, "in the backup")
+        client = Client(parts, await signed_in(parts, susan))
+        backup = await Backup(parts).make()
+        await parts.notifications.add_notification(susan.id, "shade", "blue")
+        await parts.messages.send_message(john.id, susan.id, "after it")
+        await client.poll()
+        await backup.restore()
+    assert client.state == {UNREAD_MESSAGE_COUNT: 2, "shade": "blue"}
+    return Before(client, john)
+
+
+RESTORED = {UNREAD_MESSAGE_COUNT: 1, "shade": "green"}
+
+
+async def test_without_it_a_client_is_left_with_what_is_gone(settings: Settings, before: Before) -> None:
+    """As soon as anything has ticked the clock past its cursor, nothing tells it."""
+    async with opened(settings) as parts:
+        await parts.notifications.add_notification(before.client.reader.user_id, "other", 1)
+        client = before.at(parts)
+        await client.poll()
+        assert client.state == {UNREAD_MESSAGE_COUNT: 2, "shade": "blue", "other": 1}
+
+
+async def test_a_client_from_after_the_backup_is_told_the_restored_state(settings: Settings, before: Before) -> None:
+    async with opened(settings) as parts:
+        assert await restored(parts.storage, AHEAD) == 2
+        client = before.at(parts)
+        await client.poll()
+        assert client.state == RESTORED
+        assert await unread(parts, client.reader.user_id) == (1, 1)
+        await parts.messages.send_message(before.john.id, client.reader.user_id, "and on it goes")
+        await client.poll()
+        assert client.state[UNREAD_MESSAGE_COUNT] == 2
+
+
+async def test_so_is_one_whose_cursor_is_of_a_clock_that_was_ahead(settings: Settings, before: Before) -> None:
+    """Also once the clock here has passed it: it must not be told the rest alone."""
+    async with opened(settings) as parts:
+        await restored(parts.storage, AHEAD)
+        client = before.at(parts)
+        client.since = time.time_ns() // 1000 + int((AHEAD - 5) * MICROSECONDS)
+        await parts.messages.send_message(before.john.id, client.reader.user_id, "the clock moves on")
+        await client.poll()
+        assert client.state == {UNREAD_MESSAGE_COUNT: 2, "shade": "green"}
+
+
+async def test_a_count_that_the_backup_never_told_is_told(settings: Settings) -> None:
+    async with opened(settings) as parts:
+        susan = await parts.accounts.register("susan", "correct horse")
+        reader = await signed_in(parts, susan)
+        backup = await Backup(parts).make()
+        await parts.messages.send_message(susan.id, susan.id, "after it")
+        client = Client(parts, reader)
+        await client.poll()
+        await backup.restore()
+    async with opened(settings) as parts:
+        await restored(parts.storage, AHEAD)
+        client = Client(parts, reader, client.since)
+        await client.poll()
+        assert client.state == {UNREAD_MESSAGE_COUNT: 0}
+
+
+async def test_a_users_notifications_keep_their_order_and_share_no_stamp(settings: Settings, before: Before) -> None:
+    async with opened(settings) as parts:
+        was = await stamps(parts)
+        for _ in range(2):
+            await restored(parts.storage, AHEAD)
+            now = await stamps(parts)
+            of_susan = [key for key in now if key[0] == before.client.reader.user_id]
+            assert of_susan == [key for key in was if key in of_susan]
+            assert len({now[key] for key in of_susan}) == len(of_susan) == 2
+            assert max(now.values()) <= max(await clocks(parts))
+
+
+async def test_a_second_run_is_harmless(settings: Settings, before: Before) -> None:
+    async with opened(settings) as parts:
+        client = before.at(parts)
+        for _ in range(2):
+            was = await clocks(parts)
+            await restored(parts.storage, AHEAD)
+            assert all(now > then for now, then in zip(await clocks(parts), was, strict=True))
+            await client.poll()
+            assert client.state == RESTORED
+
+
+async def test_a_count_that_is_wrong_is_mended(settings: Settings, before: Before) -> None:
+    async with opened(settings) as parts:
+        async with parts.storage.transaction() as tx:
+            await tx.execute(text("UPDATE mailbox SET unread_message_count = 7"))
+        await restored(parts.storage, AHEAD)
+        client = before.at(parts)
+        await client.poll()
+        assert client.state == RESTORED
+        assert await unread(parts, client.reader.user_id) == (1, 1)
+
+
+class Killed(BaseException):
+    """In the middle of it."""
+
+
+async def test_killed_half_way_and_run_again_it_is_right(
+    settings: Settings, before: Before, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell_again = restoring._tell_again
+    told: list[int] = []
+
+    async def once(tx: Transaction, user_id: int, ahead: int) -> None:
+        if told:
+            raise Killed
+        told.append(user_id)
+        await tell_again(tx, user_id, ahead)
+
+    async with opened(settings) as parts:
+        was = await stamps(parts)
+        with monkeypatch.context() as patch:
+            patch.setattr(restoring, "_tell_again", once)
+            patch.setattr(restoring, "NEXT", restoring.NEXT.limit(1))
+            with pytest.raises(Killed):
+                await restored(parts.storage, AHEAD)
+        half = await stamps(parts)
+        assert [key for key in was if was[key] != half[key]], "nothing was done"
+        assert (before.john.id, UNREAD_MESSAGE_COUNT) not in half, "all was done"
+        await restored(parts.storage, AHEAD)
+        whole = await stamps(parts)
+        assert all(whole[key] > half[key] for key in half)
+        client = before.at(parts)
+        await client.poll()
+        assert client.state == RESTORED
+
+
+async def test_tabs_that_are_open_learn_of_it_by_the_sweep(settings: Settings, before: Before) -> None:
+    async with opened(settings) as parts, opened(settings) as elsewhere:
+        client = Client(parts, before.client.reader)
+        await client.connect()
+        client.state = {}
+        await restored(elsewhere.storage, AHEAD)
+        await parts.feed.sweep_once()
+        await client.until(lambda: client.state == RESTORED)
+        await client.disconnect()
+
+
+def test_the_command_says_how_many_while_a_server_runs(tmp_path: Path) -> None:
+    with Server(tmp_path, environ={"MICROBLOG_SWEEP": "3600"}) as server:
+        bob = server.person("bob")
+        assert bob.client.get("/notifications").json() == []
+        result = Folder(tmp_path).run("db", "restored")
+        assert (result.returncode, result.stdout) == (0, "2 users are told what the database holds now.\n")
+        (told,) = bob.client.get("/notifications").json()
+        assert (told["name"], told["data"]) == (UNREAD_MESSAGE_COUNT, 0)
+        bob.close()
