@@ -122,6 +122,10 @@ class PostgreSQL:
             os.kill(child, signal.SIGCONT)
         self._process.send_signal(signal.SIGCONT)
 
+    def logged(self) -> str:
+        """What it has written since its last start."""
+        return self._log.read_text()
+
     def backends(self) -> list[int]:
         """Its processes that serve a connection each."""
         return [child for child in self._children() if b" 127.0.0.1(" in Path(f"/proc/{child}/cmdline").read_bytes()]

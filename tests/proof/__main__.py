@@ -46,10 +46,11 @@ def main() -> int:
     options.add_argument("--seed", type=int, default=random.randrange(10**6), help="of a run to repeat")
     options.add_argument("--build", type=Path, default=files.CHECKOUT / "src", help="the product to run")
     options.add_argument("--kills", type=int, help="how many processes to kill")
+    options.add_argument("--away", type=float, nargs="+", help="for how many seconds to take the database away")
     options.add_argument("rows", nargs="*", help=f"of {', '.join(row.__name__ for row in ROWS)}; else all")
     chosen = options.parse_args()
     scale = SHORT if chosen.short else FULL
-    scale = scale._replace(kills=chosen.kills or scale.kills)
+    scale = scale._replace(kills=chosen.kills or scale.kills, away=chosen.away or scale.away)
     print(f"seed {chosen.seed}, {scale}")
     random.seed(chosen.seed)
     logging.disable(logging.WARNING)  # our own storage's, of what we break

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from tests.proof.doing import Doing
 from tests.proof.host import Host
-from tests.proof.http import TROUBLE, Connection
+from tests.proof.http import TROUBLE
 from tests.proof.ledger import Ledger
 from tests.proof.tabs import COUNT, MARK, Tab
 
@@ -48,7 +48,7 @@ async def read(database: Any) -> Truth:
 def tabs(every: Sequence[Tab], truth: Truth) -> list[str]:
     """I1: every tab shows the database's count; I4: and the mark of its own user."""
     wrong = [
-        f"I1: a {tab.kind} of {tab.person.name} shows {tab.state.get(COUNT, 0)}, {truth.counts[tab.person.id]} are unread"
+        f"I1: a {tab.kind} of {tab.person.name} shows {tab.state.get(COUNT, 0)}, unread are {truth.counts[tab.person.id]}"
         + ("" if tab.there is not None else " (it is not connected)")
         for tab in every
         if not tab.shows(truth.counts[tab.person.id])
@@ -81,7 +81,7 @@ def once(ledger: Ledger, truth: Truth) -> list[str]:
     """I2: every message that was acknowledged (in the end, all of them) is there exactly once."""
     there = Counter(body for _, body, _ in truth.messages)
     wrong = [
-        f"I2: {there[send.body]} times there, acknowledged {send.acknowledged is not None}: {send.body}; {send.attempts}"
+        f"I2: {send.body}: {there[send.body]} times there, acknowledged at {send.acknowledged}; {send.attempts}"
         for send in ledger.sends
         if there[send.body] > 1 or (send.acknowledged is not None and not there[send.body])
     ]
@@ -111,11 +111,12 @@ def whose(ledger: Ledger, truth: Truth) -> list[str]:
         stamps[user][timestamp] = len(stamps[user]) + 1
     wrong = []
     for shown in ledger.shown:
+        there = stamps[shown.user].get(shown.timestamp)
         if shown.name == MARK and shown.data != json.dumps({"of": shown.user}):
             wrong.append(f"I4: user {shown.user} was told {shown}")
         # Of whoever never reads, each count is the number of messages up to that one.
-        if shown.name == COUNT and not truth.marks[shown.user] and stamps[shown.user].get(shown.timestamp) != shown.data:
-            wrong.append(f"I1, I4: user {shown.user} was told {shown}; it had {stamps[shown.user].get(shown.timestamp)}")
+        if shown.name == COUNT and not truth.marks[shown.user] and there != shown.data:
+            wrong.append(f"I1, I4: user {shown.user} was told {shown}; it had {there}")
     return wrong
 
 

@@ -10,7 +10,8 @@ import json
 import random
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 from urllib.parse import urlencode
 
 from microblog_rt.app import Parts
@@ -20,6 +21,8 @@ from tests.proof.http import TROUBLE, Answer, Connection
 from tests.proof.ledger import ABANDONED, ACKNOWLEDGED, Attempt, Ledger, Send
 from tests.proof.people import CSRF, Person
 from tests.proof.tabs import MARK, Tab
+
+Work = Coroutine[Any, Any, None]
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 PATIENCE = 10.0  # seconds for an answer
@@ -48,7 +51,7 @@ class Doing:
     def begin(self, rate: float) -> None:
         """Go on from now on."""
         self.rate = rate
-        kinds: list[Callable[[], object]] = [self._send, self._read, self._look_back, self._mark]
+        kinds: list[Callable[[], Work]] = [self._send, self._read, self._look_back, self._mark]
         rates = [rate, max(rate / 10, 0.5), max(rate / 10, 0.5), max(rate / 20, 0.5)]
         self._running = [
             asyncio.create_task(self._again_and_again(kind, each)) for kind, each in zip(kinds, rates, strict=True)
@@ -81,15 +84,15 @@ class Doing:
             raise ConnectionError(f"{answer.status}")
         return [(round(each["timestamp"] * 1_000_000), each["name"], each["data"]) for each in json.loads(answer.body)]
 
-    async def _again_and_again(self, kind: Callable[[], object], rate: float) -> None:
+    async def _again_and_again(self, kind: Callable[[], Work], rate: float) -> None:
         due = time.monotonic()
         while True:
             due = max(due + random.expovariate(rate), time.monotonic() - 1)
             await asyncio.sleep(due - time.monotonic())
             self._start(kind())
 
-    def _start(self, work: object) -> None:
-        task = asyncio.create_task(work)  # type: ignore[arg-type]
+    def _start(self, work: Work) -> None:
+        task = asyncio.create_task(work)
         self._under_way.add(task)
         task.add_done_callback(self._done)
 
@@ -124,7 +127,8 @@ class Doing:
         """Try once; how long to wait before the next try."""
         begun, retry_after = time.monotonic(), None
         try:
-            answer = await self._post(host, send.sender, f"/send_message/{self._name(send.recipient)}", self._form(send, nonce))
+            target = f"/send_message/{self._name(send.recipient)}"
+            answer = await self._post(host, send.sender, target, self._form(send, nonce))
             outcome, retry_after = str(answer.status), answer.retry_after
         except ConnectionRefusedError:
             outcome = "refused"
@@ -157,7 +161,8 @@ class Doing:
             await asyncio.sleep(random.uniform(0, 0.2))
             marks = self._ledger.marked[person.id]
             marks.append((up_to, False))
-            answer = await self._post(host, person.id, "/messages/read", {"up_to": found[1].decode()}, "application/json")
+            fields = {"up_to": found[1].decode()}
+            answer = await self._post(host, person.id, "/messages/read", fields, "application/json")
             if answer.status == 200:
                 marks.append((up_to, True))
 

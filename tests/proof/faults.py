@@ -88,9 +88,10 @@ async def database_backend_killed(world: World, seconds: float) -> None:
     backends = world.database.backends()
     if backends:
         _signal(world.dice.choice(backends), signal.SIGKILL)
-    async with asyncio.timeout(DEADLINE):
-        while not await world.database_answers():
-            await asyncio.sleep(LOOK_AGAIN)
+    until = time.monotonic() + DEADLINE
+    while not await world.database_answers():
+        assert time.monotonic() < until, world.database.logged()[-3000:]
+        await asyncio.sleep(LOOK_AGAIN)
 
 
 async def database_paused(world: World, seconds: float) -> None:

@@ -55,6 +55,8 @@ async def random_faults(world: World, scale: Scale) -> Result:
     async with _going_on(world, scale.rate) as sends:
         while len(names) < scale.faults:
             some = world.dice.sample(faults.ALL, world.dice.choice([1, 1, 2]))
+            if len({_victim(fault) for fault in some}) < len(some):
+                continue  # what is down cannot be hung as well
             names += [fault.__name__ for fault in some]
             await asyncio.gather(*[fault(world, world.dice.uniform(0.3, 3)) for fault in some])
             await asyncio.sleep(world.dice.uniform(0, 1))
@@ -74,7 +76,7 @@ async def kills(world: World, scale: Scale) -> Result:
     meanwhile = [each for each in _attempts(sends()) if _not_concerned(each, harms)]
     wrong = [f"12: {each} failed, though only the other host was hurt" for each in meanwhile if not _served(each)]
     kinds = Counter(harm.fault.__name__ for harm in harms)
-    figures = {"kills": scale.kills, **kinds, "requests to the other host meanwhile": len(meanwhile)}
+    figures: dict[str, object] = {"kills": scale.kills, **kinds, "requests to the other host meanwhile": len(meanwhile)}
     return await _settled("12 kills", world, sends, SWEPT, figures, wrong)
 
 
@@ -193,13 +195,17 @@ HARMS: dict[str, list[Fault]] = {
 AFTER = 0.5  # seconds that a harm to the database may still be felt
 
 
+def _victim(fault: Fault) -> str:
+    return fault.__name__.partition("_")[0]
+
+
 class Harm:
     """One kill: of what, from when to when nobody else's is to be seen to."""
 
     def __init__(self, world: World, harms: Sequence["Harm"]) -> None:
         hurt = {harm.whom for harm in harms if harm.lasts}
         free = {victim: weight for victim, weight in zip(VICTIMS, OFTEN, strict=True) if victim not in hurt}
-        (self.whom,) = world.dice.choices([*free], [*free.values()])
+        self.whom: str = world.dice.choices([*free], [*free.values()])[0]
         self.host = next((host for host in world.hosts if host.name == self.whom), None)
         self.fault = world.dice.choice(HARMS["host" if self.host else self.whom])
         self.begun = time.monotonic()
