@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BIND ?= 127.0.0.1:8000
 
-.PHONY: run test lint types python javascript wheel dist bench lock format clean tools
+.PHONY: run test proof lint types python javascript wheel dist bench lock format clean tools
 
 run: $(VENV)/run.stamp
 	$(BIN)/microblog-rt serve --demo --bind $(BIND)
@@ -33,6 +33,12 @@ wheel: $(VENV)/dev.stamp
 dist: $(VENV)/run.stamp
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation -w dist .
 
+# The long form of what `make test` tries in part: every promise, with everything broken on purpose; half an hour.
+proof: $(VENV)/dev.stamp tools
+	$(BIN)/python -m pytest tests/proof/test_planted.py
+	$(BIN)/python -m pytest tests/test_interleavings.py tests/test_histories.py --proof --timeout 3600
+	$(BIN)/python -m tests.proof
+
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks
 
@@ -51,9 +57,9 @@ lock:
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
-# Chromium, Node, Redis, PostgreSQL, nginx and what else the tests drive, from Debian's packages, where they are missing.
+# Chromium, Node, Redis, PostgreSQL, nginx, libfaketime and what else the tests drive, from Debian's packages, where they are missing.
 tools:
-	@.ci/tools chromium node redis-server postgres nginx
+	@.ci/tools chromium node redis-server postgres nginx faketime
 
 $(VENV)/bin/python:
 	.ci/venv $(PYTHON) $(VENV)

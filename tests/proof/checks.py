@@ -48,7 +48,7 @@ async def read(database: Any) -> Truth:
 def tabs(every: Sequence[Tab], truth: Truth) -> list[str]:
     """I1: every tab shows the database's count; I4: and the mark of its own user."""
     wrong = [
-        f"I1: a {tab.kind} of {tab.person.name} shows {tab.state.get(COUNT, 0)}, unread are {truth.counts[tab.person.id]}"
+        f"I1: a {tab.kind} of {tab.person.name} shows {tab.state.get(COUNT, 0)}, not {truth.counts[tab.person.id]}"
         + ("" if tab.there is not None else " (it is not connected)")
         for tab in every
         if not tab.shows(truth.counts[tab.person.id])

@@ -30,6 +30,7 @@ IMPATIENT = 0.05  # of those who send go away before they are answered, and try 
 LONGEST_PAUSE = 2.0
 UP_TO = re.compile(rb'name="up_to" value="([\d.]+)"')
 CURSORS_KEPT = 40
+LOOKS_FOR = 2.0  # seconds at a page of messages, at most, before marking them as read
 
 
 class Doing:
@@ -158,7 +159,7 @@ class Doing:
             if found is None:
                 return
             up_to = round(float(found[1]) * 1_000_000)
-            await asyncio.sleep(random.uniform(0, 0.2))
+            await asyncio.sleep(random.uniform(0, LOOKS_FOR))
             marks = self._ledger.marked[person.id]
             marks.append((up_to, False))
             fields = {"up_to": found[1].decode()}
