@@ -77,14 +77,14 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             await self._websocket(scope, receive, send)
-        elif scope["type"] == "http" and not (_is_address(scope["path"]) and _is_name(scope["headers"])):
-            await _answer(send, BadRequest())
         elif scope["type"] == "lifespan":
             await self._inner(scope, receive, send)
-        elif scope["path"] != PATH:
+        elif scope["path"] == PATH:
+            await self._http(scope, receive, send)
+        elif _is_address(scope["path"]) and _is_name(scope["headers"]):
             await self._inner(self._as_seen(scope), receive, send)
         else:
-            await self._http(scope, receive, send)
+            await _answer(send, BadRequest())
 
     def _as_seen(self, scope: Scope) -> Scope:
         """For the pages: https where that is what people see, and the client behind the proxies."""
