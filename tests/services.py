@@ -122,6 +122,10 @@ class PostgreSQL:
             os.kill(child, signal.SIGCONT)
         self._process.send_signal(signal.SIGCONT)
 
+    def backends(self) -> list[int]:
+        """Its processes that serve a connection each."""
+        return [child for child in self._children() if b" 127.0.0.1(" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
     def execute(self, url: str, sql: str) -> None:
         """Run some SQL in the database of that URL."""
         self._run("psql", url.replace("+asyncpg", ""), "-q", "-v", "ON_ERROR_STOP=1", "-c", sql)

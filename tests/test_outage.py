@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, func, select
 
 from microblog_rt.accounts import Reader
 from microblog_rt.app import Parts, assemble
@@ -199,3 +199,12 @@ async def raw(parts: Parts) -> AsyncIterator["asyncpg.Connection"]:
 
 OTHERS_CUT = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid()"""
+
+
+async def test_a_statement_that_is_given_up_is_no_trouble(parts: Parts, caplog: pytest.LogCaptureFixture) -> None:
+    """As when a client goes away while its question is being answered."""
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2), parts.storage.statement() as connection:
+            await connection.execute(select(func.pg_sleep(30)))
+    await parts.storage.check()
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []

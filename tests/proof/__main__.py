@@ -1,0 +1,63 @@
+"""``python -m tests.proof``: the full form, a table of figures, and a status that says whether anything was wrong."""
+
+import argparse
+import asyncio
+import logging
+import random
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from microblog_rt import files
+from tests.proof.rows import FULL, ROWS, SHORT, Result, Row, Scale
+from tests.proof.world import world
+
+
+async def run(folder: Path, scale: Scale, rows: Sequence[Row], seed: int, python_path: Path) -> list[Result]:
+    """Those rows, one after the other, in one world."""
+    results = []
+    async with world(folder, scale.tabs, seed, python_path) as here:
+        for row in rows:
+            began, worked = time.monotonic(), time.process_time()
+            result = await row(here, scale)
+            took = time.monotonic() - began
+            load = (time.process_time() - worked) / took
+            results.append(result._replace(figures={"seconds": took, "CPU of the proof": load, **result.figures}))
+            say(results[-1])
+    return results
+
+
+def say(result: Result) -> None:
+    """One row of the table."""
+    print(f"\n{result.name}: {'WRONG' if result.wrong else 'nothing wrong'}")
+    for name, value in result.figures.items():
+        print(f"    {name:<40} {value if not isinstance(value, float) else round(value, 3)}")
+    for line in result.wrong[:20]:
+        print(f"  ! {line}")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """The command."""
+    options = argparse.ArgumentParser(prog="python -m tests.proof", description=__doc__)
+    options.add_argument("--short", action="store_true", help="the short form")
+    options.add_argument("--seed", type=int, default=random.randrange(10**6), help="of a run to repeat")
+    options.add_argument("--build", type=Path, default=files.CHECKOUT / "src", help="the product to run")
+    options.add_argument("--kills", type=int, help="how many processes to kill")
+    options.add_argument("rows", nargs="*", help=f"of {', '.join(row.__name__ for row in ROWS)}; else all")
+    chosen = options.parse_args()
+    scale = SHORT if chosen.short else FULL
+    scale = scale._replace(kills=chosen.kills or scale.kills)
+    print(f"seed {chosen.seed}, {scale}")
+    random.seed(chosen.seed)
+    logging.disable(logging.WARNING)  # our own storage's, of what we break
+    rows = [row for row in ROWS if not chosen.rows or row.__name__ in chosen.rows]
+    with TemporaryDirectory(prefix="proof-", ignore_cleanup_errors=True) as folder:
+        results = asyncio.run(run(Path(folder), scale, rows, chosen.seed, chosen.build))
+    return 1 if any(result.wrong for result in results) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

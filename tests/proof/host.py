@@ -1,0 +1,112 @@
+"""One host: ``microblog-rt serve`` with its workers, in a process group of its own, on a port that it keeps.
+
+Not here: what two hosts share (``world.py``).
+"""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.living import free_port
+
+AHEAD = 300  # seconds
+DEADLINE = 40.0  # seconds for a start or an end
+PAUSE = 0.3  # seconds, as a service manager leaves between two starts
+LIBRARIES = "/usr/lib/*/faketime/libfaketimeMT.so.1"
+
+BEGINNING = re.compile(r"^(?=\d{4}-\d\d-\d\d )", re.MULTILINE)  # of what was logged at once
+BAD = re.compile(r"Traceback|never retrieved|database is locked| ERROR | CRITICAL ")
+
+NO_LIMITS = ["SIGN_IN_LIMIT", "SIGN_IN_GLOBAL_LIMIT", "SEND_LIMIT", "TABS_PER_USER", "TABS_PER_ADDRESS"]
+UNLIMITED = {f"MICROBLOG_{name}": "" for name in [*NO_LIMITS, "REGISTER_LIMIT"]}
+
+
+class Host:
+    """A supervisor and two workers; ``name`` is for people, ``python_path`` says which build it runs."""
+
+    def __init__(self, name: str, folder: Path, environ: dict[str, str], python_path: Path, *, ahead: bool) -> None:
+        self.name = name
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = folder / f"{name}.log"
+        self._folder = folder
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("MICROBLOG_")}
+        self._environ = {**clean, **UNLIMITED, "PYTHONPATH": str(python_path), "PYTHONUNBUFFERED": "1", **environ}
+        self._environ |= _clock(AHEAD) if ahead else {}
+        self._process: subprocess.Popen[str] | None = None
+        self.wanted = True
+        self._looked_at = 0
+
+    def start(self) -> None:
+        """Start it, as often as it takes while its database is away, and return once it serves."""
+        until = time.monotonic() + DEADLINE
+        self.wanted = True
+        while self.wanted and not self._started():
+            assert time.monotonic() < until, self.log.read_text()[-3000:]
+            time.sleep(PAUSE)
+
+    def stop(self) -> int:
+        """Ask it to end, as for an upgrade; its exit status."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        return self._over()
+
+    def kill(self) -> None:
+        """End all its processes at once."""
+        assert self._process is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._over()
+
+    def close(self) -> None:
+        """End it for good."""
+        self.wanted = False
+        if self._process is not None:
+            self.kill()
+
+    def workers(self) -> list[int]:
+        """The processes that serve just now."""
+        assert self._process is not None
+        try:
+            pid = self._process.pid
+            return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        except OSError:
+            return []
+
+    def complaints(self) -> list[str]:
+        """What its log holds since it was last asked that no log may hold, whatever happens; traceback and all."""
+        text = self.log.read_text()
+        new, self._looked_at = text[self._looked_at :], len(text)
+        return [each for each in BEGINNING.split(new) if BAD.search(each)]
+
+    def _started(self) -> bool:
+        with self.log.open("a") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "microblog_rt", "serve", "--workers", "2", "--bind", f"127.0.0.1:{self.port}"],
+                cwd=self._folder,
+                env=self._environ,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                process_group=0,
+            )
+        assert self._process.stdout is not None
+        return self.url in self._process.stdout.readline()
+
+    def _over(self) -> int:
+        assert self._process is not None
+        with self._process as process:
+            return process.wait(DEADLINE)
+
+
+def _clock(ahead: int) -> dict[str, str]:
+    libraries = sorted(Path("/").glob(LIBRARIES.lstrip("/")))
+    assert libraries, "the proof wants libfaketime: apt-get install faketime"
+    # What measures a duration must stay as it is, and nothing may be left behind by a process that is killed.
+    monotonic = {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"}
+    return {"LD_PRELOAD": str(libraries[0]), "FAKETIME": f"+{ahead}s", "FAKETIME_DISABLE_SHM": "1", **monotonic}

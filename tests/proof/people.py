@@ -1,0 +1,48 @@
+"""The people of a proof: made in the database, each with a session and the cookies of a browser that has signed in.
+
+Not through the pages: to check hundreds of passwords is not what is proven.
+"""
+
+from typing import NamedTuple
+
+from quart import Quart
+from quart.sessions import SecureCookieSessionInterface
+
+from microblog_rt.accounts import token_hash
+from microblog_rt.app import Parts
+from microblog_rt.models import User
+from microblog_rt.storage import accounts as rows
+from microblog_rt.web.visitors import Visitors
+
+CSRF = "a-token-for-the-proof"
+LASTS = 24 * 3600 * 1_000_000
+
+
+class Person(NamedTuple):
+    """Somebody signed in: their id, their name, the Cookie header of their browser, and whether they ever read."""
+
+    id: int
+    name: str
+    cookie: str
+    reads: bool
+
+
+async def make(app: Quart, count: int) -> list[Person]:
+    """``count`` people, every fifth of whom reads what they receive."""
+    parts: Parts = app.extensions["parts"]
+    visitors: Visitors = app.extensions["visitors"]
+    interface = app.session_interface
+    assert isinstance(interface, SecureCookieSessionInterface)
+    serializer = interface.get_signing_serializer(app)
+    assert serializer is not None
+    form = f"{app.config['SESSION_COOKIE_NAME']}={serializer.dumps({'csrf_token': CSRF})}"
+    people = []
+    for number in range(count):
+        name, token = f"person{number}", f"token-of-person-{number}"
+        user = User(username=name, username_key=name, email=None, password_hash="none")
+        async with parts.storage.transaction() as tx:
+            await rows.add(tx, user)
+            await rows.add_session(tx, user.id, token_hash(token), True, LASTS)
+        session = f"{visitors.cookie_name}={visitors.dump_token(f'{user.id}.{token}', app)}"
+        people.append(Person(user.id, name, f"{session}; {form}", number % 5 == 0))
+    return people

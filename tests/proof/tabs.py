@@ -1,0 +1,211 @@
+"""Tabs over every transport: each keeps its state and its cursor, and always wants to be there.
+
+As the pages' script does: acknowledges heartbeats, takes 2.5 silent ones for dead, comes back after what it was told
+or with jitter. Only its longest pause is shorter, so that a proof does not consist of waiting. Not here: who checks.
+"""
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Sequence
+
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus
+
+from tests.proof.host import Host
+from tests.proof.http import TROUBLE, Connection
+from tests.proof.ledger import Ledger, Shown
+from tests.proof.people import Person
+
+HEARTBEAT = 5.0  # seconds
+SILENCE = 2.5 * HEARTBEAT
+WAIT = 10  # seconds that a long poll is held
+LONGEST_BACKOFF = 4.0  # seconds
+COUNT, MARK = "unread_message_count", "mark"
+TOLD = (1012, 4503)
+
+
+class Tab:
+    """One tab of one person: at home on the first of ``hosts``, on another where that one is not to be had."""
+
+    kind = ""
+
+    def __init__(self, person: Person, hosts: Sequence[Host], ledger: Ledger) -> None:
+        self.person = person
+        self.state: dict[str, object] = {}
+        self.since = 0
+        self.delays: list[float] = []  # seconds from an acknowledgement to being shown
+        self.there: float | None = None  # since when it is connected, by its first answer
+        self.changed = 0.0  # when it was last shown something else
+        self._hosts = hosts
+        self._ledger = ledger
+        self._counted = 0
+        self._failures = 0
+
+    def shows(self, count: int) -> bool:
+        """Whether it is connected, and shows that many unread."""
+        return self.there is not None and self.state.get(COUNT, 0) == count
+
+    def behind(self) -> int:
+        """How many acknowledged messages it has not been shown (never right for somebody who reads)."""
+        return max(0, len(self._ledger.acknowledged[self.person.id]) - self._counted)
+
+    def drop(self) -> None:
+        """Lose the connection, as a phone in a tunnel does."""
+        raise NotImplementedError
+
+    async def stay(self) -> None:
+        """For ever."""
+        while True:
+            host = self._hosts[self._failures % len(self._hosts)]
+            pause = await self._visit(host)
+            if self.there is not None:
+                self._ledger.change()
+            self.there = None
+            self._failures += 1
+            backoff = random.uniform(0, min(0.25 * 2**self._failures, LONGEST_BACKOFF))
+            await asyncio.sleep(backoff if pause is None else pause)
+
+    async def _visit(self, host: Host) -> float | None:
+        """Be connected as long as that goes; how long it was told to stay away, if it was."""
+        raise NotImplementedError
+
+    def _target(self, wait: int | None = None) -> str:
+        held = "" if wait is None else f"&wait={wait}"
+        return f"/notifications?since={self.since / 1_000_000!r}{held}"
+
+    def _apply(self, text: str | bytes) -> None:
+        now = time.monotonic()
+        if self.there is None:
+            self.there, self._failures = now, 0
+        for notice in json.loads(text):
+            timestamp = round(notice["timestamp"] * 1_000_000)
+            if timestamp <= self.since:
+                self._ledger.wrong.append(
+                    f"I1: {self.person.name} was told {notice} at or behind the cursor {self.since}"
+                )
+            self._ledger.shown.add(Shown(self.person.id, notice["name"], _plain(notice["data"]), timestamp))
+            self.state[notice["name"]] = notice["data"]
+            self.since = max(self.since, timestamp)
+            self.changed = now
+        self._count(now)
+        self._ledger.change()
+
+    def _count(self, now: float) -> None:
+        acknowledged = self._ledger.acknowledged[self.person.id]
+        shown = self.state.get(COUNT, 0)
+        assert isinstance(shown, int)
+        assert self.there is not None
+        while self._counted < min(shown, len(acknowledged)):
+            self.delays.append(max(0.0, now - max(acknowledged[self._counted], self.there)))
+            self._counted += 1
+        self._counted = max(self._counted, shown)
+
+
+class Socket(Tab):
+    """Over a WebSocket."""
+
+    kind = "WebSocket"
+    _socket = None
+
+    def drop(self) -> None:
+        if self._socket is not None:
+            self._socket.transport.abort()
+
+    async def _visit(self, host: Host) -> float | None:
+        url, headers = host.url.replace("http", "ws") + self._target(), {"Cookie": self.person.cookie}
+        way = {"origin": host.url, "additional_headers": headers, "compression": None, "proxy": None}
+        keeping = {"ping_interval": None, "open_timeout": SILENCE, "close_timeout": 1}
+        try:
+            async with connect(url, **way, **keeping) as self._socket:  # type: ignore[arg-type]
+                await self._listen(self._socket)
+        except InvalidStatus as error:
+            self._ledger.answers[f"handshake {error.response.status_code}"] += 1
+            said = error.response.headers.get("Retry-After")
+            # Another host may be there at once.
+            return None if said is None or self._failures % len(self._hosts) == 0 else float(said)
+        except ConnectionClosed as end:
+            return self._closed(end)
+        except (*TROUBLE, InvalidHandshake, InvalidMessage):
+            self._ledger.answers["handshake failed"] += 1
+        finally:
+            self._socket = None
+        return None
+
+    async def _listen(self, socket) -> None:  # type: ignore[no-untyped-def]
+        while True:
+            async with asyncio.timeout(SILENCE):
+                text = await socket.recv()
+            self._apply(text)
+            if text == "[]":
+                await socket.send(repr(self.since / 1_000_000))
+
+    def _closed(self, end: ConnectionClosed) -> float | None:
+        code = end.rcvd.code if end.rcvd else None
+        self._ledger.closes[code] += 1
+        if end.rcvd is None or code not in TOLD:
+            return None
+        # Not to the same one, which says when it will be back: a balancer has others.
+        return random.uniform(0, min(int(end.rcvd.reason) / 1000, 1.0))
+
+
+class Asking(Tab):
+    """Over HTTP, again and again."""
+
+    _connection: Connection | None = None
+
+    def drop(self) -> None:
+        if self._connection is not None:
+            self._connection.drop()
+
+    async def _visit(self, host: Host) -> float | None:
+        self._connection = Connection(host.port)
+        try:
+            while True:
+                target, headers = self._target(self._wait()), {"Cookie": self.person.cookie}
+                answer = await self._connection.ask("GET", target, headers, seconds=WAIT + SILENCE)
+                if answer.status != 200:
+                    self._ledger.answers[f"{self.kind} {answer.status}"] += 1
+                    return None if self._failures % len(self._hosts) == 0 else answer.retry_after
+                self._apply(answer.body)
+                await self._pause(float(answer.headers["poll-after"]))
+        except TROUBLE:
+            self._ledger.answers[f"{self.kind} failed"] += 1
+            return None
+        finally:
+            self._connection.drop()
+
+    def _wait(self) -> int | None:
+        raise NotImplementedError
+
+    async def _pause(self, seconds: float) -> None:
+        raise NotImplementedError
+
+
+class LongPoll(Asking):
+    """Held until there is something to tell; the first one of a connection is not, so its health is known at once."""
+
+    kind = "long poll"
+
+    def _wait(self) -> int | None:
+        return WAIT if self.there is not None else 0
+
+    async def _pause(self, seconds: float) -> None:
+        pass
+
+
+class Poll(Asking):
+    """Every so many seconds as the server says."""
+
+    kind = "poll"
+
+    def _wait(self) -> int | None:
+        return None
+
+    async def _pause(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+def _plain(data: object) -> object:
+    return data if isinstance(data, int) else json.dumps(data)
