@@ -76,6 +76,7 @@ def connection_options(lock_timeout: int = LOCK_TIMEOUT) -> dict[str, Any]:
         "timeout": CONNECT_TIMEOUT,
         "server_settings": {
             "application_name": "microblog-rt",
+            "default_transaction_isolation": "read committed",
             "lock_timeout": str(lock_timeout),
             "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION),
         },
