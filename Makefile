@@ -20,7 +20,7 @@ types: $(VENV)/dev.stamp
 	$(BIN)/mypy
 
 python: $(VENV)/dev.stamp tools
-	$(BIN)/python -m pytest --ignore tests/wheel
+	$(BIN)/python -m pytest --ignore tests/wheel --numprocesses 2 --dist loadfile
 
 javascript: tools
 	node --test tests/js/*.test.js

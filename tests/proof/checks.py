@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from tests.proof.doing import Doing
 from tests.proof.host import Host
-from tests.proof.http import TROUBLE, Connection
+from tests.proof.http import TROUBLE
 from tests.proof.ledger import Ledger
 from tests.proof.tabs import COUNT, MARK, Tab
 
@@ -114,8 +114,14 @@ def whose(ledger: Ledger, truth: Truth) -> list[str]:
         if shown.name == MARK and shown.data != json.dumps({"of": shown.user}):
             wrong.append(f"I4: user {shown.user} was told {shown}")
         # Of whoever never reads, each count is the number of messages up to that one.
-        if shown.name == COUNT and not truth.marks[shown.user] and stamps[shown.user].get(shown.timestamp) != shown.data:
-            wrong.append(f"I1, I4: user {shown.user} was told {shown}; it had {stamps[shown.user].get(shown.timestamp)}")
+        if (
+            shown.name == COUNT
+            and not truth.marks[shown.user]
+            and stamps[shown.user].get(shown.timestamp) != shown.data
+        ):
+            wrong.append(
+                f"I1, I4: user {shown.user} was told {shown}; it had {stamps[shown.user].get(shown.timestamp)}"
+            )
     return wrong
 
 

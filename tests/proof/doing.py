@@ -124,7 +124,9 @@ class Doing:
         """Try once; how long to wait before the next try."""
         begun, retry_after = time.monotonic(), None
         try:
-            answer = await self._post(host, send.sender, f"/send_message/{self._name(send.recipient)}", self._form(send, nonce))
+            answer = await self._post(
+                host, send.sender, f"/send_message/{self._name(send.recipient)}", self._form(send, nonce)
+            )
             outcome, retry_after = str(answer.status), answer.retry_after
         except ConnectionRefusedError:
             outcome = "refused"
@@ -157,7 +159,9 @@ class Doing:
             await asyncio.sleep(random.uniform(0, 0.2))
             marks = self._ledger.marked[person.id]
             marks.append((up_to, False))
-            answer = await self._post(host, person.id, "/messages/read", {"up_to": found[1].decode()}, "application/json")
+            answer = await self._post(
+                host, person.id, "/messages/read", {"up_to": found[1].decode()}, "application/json"
+            )
             if answer.status == 200:
                 marks.append((up_to, True))
 

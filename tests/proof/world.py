@@ -5,7 +5,6 @@ until every tab is right, and checks. Not here: the faults (``faults.py``) and w
 """
 
 import asyncio
-import os
 import random
 import time
 from collections.abc import AsyncIterator
@@ -27,7 +26,7 @@ from tests.proof.host import AHEAD, Host
 from tests.proof.http import Connection
 from tests.proof.ledger import Ledger
 from tests.proof.line import Line
-from tests.proof.tabs import COUNT, HEARTBEAT, LongPoll, Poll, Socket, Tab
+from tests.proof.tabs import HEARTBEAT, LongPoll, Poll, Socket, Tab
 from tests.services import OPTIONS, PostgreSQL, Redis
 
 KEY = "a key for the proof alone, long enough"
@@ -97,9 +96,7 @@ class World:
         return True
 
     async def _all_right(self, truth: checks.Truth) -> None:
-        await self.ledger.until(
-            lambda: all(tab.shows(truth.counts[tab.person.id]) for tab in self.tabs), RIGHT_WITHIN
-        )
+        await self.ledger.until(lambda: all(tab.shows(truth.counts[tab.person.id]) for tab in self.tabs), RIGHT_WITHIN)
 
     def _took(self, tab: Tab, quiet: float) -> float:
         assert tab.there is not None
@@ -120,9 +117,7 @@ class World:
 
 
 @asynccontextmanager
-async def world(
-    folder: Path, tabs: int, seed: int, python_path: Path = files.CHECKOUT / "src"
-) -> AsyncIterator[World]:
+async def world(folder: Path, tabs: int, seed: int, python_path: Path = files.CHECKOUT / "src") -> AsyncIterator[World]:
     """A world with so many tabs (of three kinds, half on each host), all open; hosts run what is in ``python_path``."""
     async with AsyncExitStack() as stack:
         database = stack.enter_context(await asyncio.to_thread(PostgreSQL))
