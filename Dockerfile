@@ -4,11 +4,11 @@ COPY . .
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /dist .
 
 FROM python:3.11-slim
-COPY requirements.lock /tmp/
+COPY requirements-server.lock /tmp/
 COPY --from=wheel /dist /tmp/dist
-RUN pip install --no-cache-dir --require-hashes -r /tmp/requirements.lock \
-    && pip install --no-cache-dir "$(echo /tmp/dist/*.whl)[postgres,redis]" \
-    && rm -r /tmp/dist /tmp/requirements.lock \
+RUN pip install --no-cache-dir --require-hashes -r /tmp/requirements-server.lock \
+    && pip install --no-cache-dir --no-deps /tmp/dist/*.whl \
+    && rm -r /tmp/dist /tmp/requirements-server.lock \
     && useradd --system --uid 10001 --home-dir /var/lib/microblog-rt --create-home microblog
 USER microblog
 WORKDIR /var/lib/microblog-rt

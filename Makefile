@@ -20,7 +20,7 @@ types: $(VENV)/dev.stamp
 	$(BIN)/mypy
 
 python: $(VENV)/dev.stamp tools
-	$(BIN)/python -m pytest --ignore tests/wheel
+	$(BIN)/python -m pytest --ignore tests/wheel --numprocesses 2 --dist loadfile
 
 javascript: tools
 	node --test tests/js/*.test.js
@@ -50,6 +50,9 @@ format: $(VENV)/dev.stamp
 lock:
 	echo hatchling | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url --no-emit-find-links pyproject.toml - -o requirements.lock
+	echo hatchling | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --no-emit-find-links pyproject.toml - --extra postgres --extra redis -c requirements.lock \
+		-o requirements-server.lock
 	echo hatchling | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url --no-emit-find-links pyproject.toml - --extra dev -c requirements.lock \
 		-o requirements-dev.lock

@@ -42,6 +42,7 @@ def test_a_method_in_small_letters_leaves_no_traceback(server: Server) -> None:
 NOWHERE = [
     b"GET / HTTP/1.1\r\nHost: a..b\r\n",
     b"GET /healthz HTTP/1.1\r\nHost: .\r\n",
+    b"GET /notifications HTTP/1.1\r\nHost: a..b\r\n",
     b"GET / HTTP/1.1\r\nHost: " + b"a" * 64 + b"\r\n",
     b"GET ?since=0 HTTP/1.1\r\nHost: 127.0.0.1\r\n",
 ]

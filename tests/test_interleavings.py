@@ -11,13 +11,13 @@ from sqlalchemy import func, select, update
 
 from microblog_rt.accounts import Reader, token_hash
 from microblog_rt.app import Parts, assemble
-from microblog_rt.errors import SignedOut
+from microblog_rt.errors import KeyReused, SignedOut
 from microblog_rt.models import Mailbox, Message, Notification, Session
 from microblog_rt.protocol import MICROSECONDS, UNREAD_MESSAGE_COUNT, Notice, cursor_of
 from microblog_rt.settings import Settings
 from microblog_rt.storage import accounts as rows
 from tests.conftest import PASSWORD
-from tests.interleaving import BEGIN, DONE, Actor, Files, Ground, Script, Tables, every_interleaving
+from tests.interleaving import BEGIN, COMMIT, DONE, Actor, Files, Ground, Script, Tables, every_interleaving
 
 SUSAN, JOHN = 1, 2
 UNREAD_AT_FIRST = 1
@@ -133,6 +133,62 @@ async def test_a_poller_misses_nothing_of_two_sends(ground: Ground) -> None:
         ground, lambda poller: [send("a"), send("b"), poller.polls(2)], lambda _: UNREAD_AT_FIRST + 2
     )
     assert runs > 50
+
+
+def send_under_a_key(recipient: int, text: str, ended: list[str]) -> Script:
+    async def script(parts: Parts) -> None:
+        try:
+            new = await parts.messages.send_message(JOHN, recipient, text, program_key="k")
+        except KeyReused:
+            ended.append("reused")
+        else:
+            ended.append("sent" if new else "sent before")
+            posts, _ = await parts.messages.inbox(recipient, 1, 1)
+            assert [post.body for post in posts] == [text], "told so before the commit"
+
+    return script
+
+
+@pytest.mark.parametrize(("recipient", "other"), [(SUSAN, "sent before"), (JOHN, "reused")])
+async def test_who_comes_with_a_key_that_is_being_written_waits_for_its_end(
+    ground: Ground, settings: Settings, recipient: int, other: str
+) -> None:
+    """For the mailbox, or where that is another for the key itself; --proof: in every other order as well."""
+    ended: list[str] = []
+
+    def scripts() -> list[Script]:
+        ended.clear()
+        return [send_under_a_key(SUSAN, "a", ended), send_under_a_key(recipient, "a", ended)]
+
+    async def check(parts: Parts) -> None:
+        assert sorted(ended) == sorted(["sent", other])
+        async with parts.storage.reading() as reading:
+            keys = (await reading.execute(select(Message.idempotency_key))).scalars()
+            assert len([key for key in keys if key]) == 1
+
+    async with ground.fresh() as url:
+        first, retry = actors = [Actor(url, script) for script in scripts()]
+        for actor in actors:
+            actor.begin()
+            await ground.settled([actor])
+        while first.next is not COMMIT:
+            first.step()
+            await ground.settled([first])
+        while retry.arrived.is_set() and ground.can_go_on(retry, actors):
+            assert retry.next is not DONE, ended
+            retry.step()
+            await ground.settled(actors)
+        assert ended == []
+        for actor in actors:
+            while actor.next is not DONE:
+                actor.step()
+                await ground.settled(actors)
+            await actor.end()
+        parts = assemble(replace(settings, database_url=url))
+        await check(parts)
+        await parts.storage.close()
+    if ground.at_most is None:
+        assert await every_interleaving(ground, scripts, check) >= 2
 
 
 @pytest.mark.sqlite

@@ -3,15 +3,16 @@
 import asyncio
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
-from microblog_rt.app import Parts
-from microblog_rt.errors import BadRequest, Invalid, NotFound
+from microblog_rt.app import Parts, assemble
+from microblog_rt.errors import BadRequest, Invalid, KeyReused, NotFound, TooMany
 from microblog_rt.hub import Hub
 from microblog_rt.models import User
 from microblog_rt.protocol import UNREAD_MESSAGE_COUNT, Wake, cursor_of
-from microblog_rt.settings import Settings
+from microblog_rt.settings import Limit, Settings
 from tests.clients import signed_in
 from tests.conftest import PASSWORD
 
@@ -78,6 +79,44 @@ async def test_another_text_sender_or_recipient_under_the_same_nonce_is_a_new_me
 
 async def test_without_a_nonce_nothing_is_compared(parts: Parts, susan: User) -> None:
     assert [await parts.messages.send_message(susan.id, susan.id, "hello") for _ in range(2)] == [True, True]
+
+
+async def test_a_key_of_a_program_sends_one_message_and_tells_of_it_once(parts: Parts, susan: User) -> None:
+    reader = await signed_in(parts, susan)
+    assert await parts.messages.send_message(susan.id, susan.id, "hello", "one", "k")
+    (first,) = await parts.feed.page(reader, 0)
+    for body, nonce in (("hello", "one"), ("hello", ""), (" hello\r\n", "two")):
+        assert not await parts.messages.send_message(susan.id, susan.id, body, nonce, "k")
+    assert await bodies(parts, susan) == ["hello"]
+    (told,) = await parts.feed.page(reader, 0)
+    assert (told.data, told.timestamp) == (1, first.timestamp)
+    assert await parts.messages.send_message(susan.id, susan.id, "hello", "one", '"k"')
+
+
+async def test_a_key_of_a_program_stands_for_one_recipient_and_one_text_of_one_sender(
+    parts: Parts, susan: User, john: User
+) -> None:
+    assert await parts.messages.send_message(john.id, susan.id, "hello", program_key="k")
+    for recipient, body in ((susan, "hello!"), (john, "hello")):
+        with pytest.raises(KeyReused):
+            await parts.messages.send_message(john.id, recipient.id, body, program_key="k")
+    assert await parts.messages.send_message(susan.id, susan.id, "hello", program_key="k")
+    assert await parts.messages.send_message(john.id, susan.id, "hello", nonce="k")
+    assert await bodies(parts, susan) == ["hello"] * 3
+    assert await unread(parts, susan) == 3
+    assert await bodies(parts, john) == []
+
+
+async def test_a_refused_message_leaves_no_key_and_a_retry_is_not_counted(
+    parts: Parts, settings: Settings, susan: User
+) -> None:
+    strict = assemble(replace(settings, send_limit=Limit(1, 60)))
+    assert await strict.messages.send_message(susan.id, susan.id, "first", program_key="k")
+    with pytest.raises(TooMany):
+        await strict.messages.send_message(susan.id, susan.id, "refused", program_key="refused")
+    assert not await strict.messages.send_message(susan.id, susan.id, "first", program_key="k")
+    await strict.storage.close()
+    assert await parts.messages.send_message(susan.id, susan.id, "something else", program_key="refused")
 
 
 async def test_a_mark_hides_nothing_newer_than_what_was_shown(parts: Parts, susan: User) -> None:

@@ -9,6 +9,7 @@ page in another language (``web/languages.py``; the sentences below are its mess
     ├── SignedOut         no session, or one that has ended
     ├── Forbidden         somebody else's page sent this
     ├── NotFound          there is no such thing
+    ├── KeyReused         an idempotency key that stands for something else
     ├── TooMany           over a limit; later it will do
     └── Unavailable       not now; worth trying again
         └── Draining      this process is going away
@@ -68,6 +69,11 @@ class Forbidden(Refused):
 class NotFound(Refused):
     code = "not_found"
     sentence = N_("There is nothing here.")
+
+
+class KeyReused(Refused):
+    code = "idempotency_key_reused"
+    sentence = N_("This Idempotency-Key stands for another message, sent before. Each message wants one of its own.")
 
 
 class TooMany(Refused):

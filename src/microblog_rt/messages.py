@@ -35,14 +35,17 @@ class Messages:
         self._notifications = notifications
         self._limit = settings.send_limit
 
-    async def send_message(self, sender_id: int, recipient_id: int, body: str, nonce: str = "") -> bool:
+    async def send_message(
+        self, sender_id: int, recipient_id: int, body: str, nonce: str = "", program_key: str = ""
+    ) -> bool:
         """Send ``body`` (1 to 140 characters when stripped); whether it was new.
 
-        The same text to the same recipient under the same ``nonce`` of one sender is sent once; an empty nonce
-        is not looked at. Raises Invalid for the body, NotFound for the recipient, TooMany for a new message.
+        The same text to the same recipient under the same ``nonce`` of one sender is sent once. A ``program_key``
+        stands for one message of its sender for ever: raises KeyReused for any other; the nonce is then not looked
+        at. Empty ones are none. Raises Invalid for the body, NotFound for the recipient, TooMany for a new message.
         """
         body = _checked(body)
-        key = _idempotency_key(recipient_id, body, nonce)
+        key = _idempotency_key(recipient_id, body, nonce, program_key)
         return await self._storage.finish(self._send(sender_id, recipient_id, body, key))
 
     async def _send(self, sender_id: int, recipient_id: int, body: str, key: str | None) -> bool:
@@ -114,7 +117,9 @@ def _checked(body: str) -> str:
     return body
 
 
-def _idempotency_key(recipient_id: int, body: str, nonce: str) -> str | None:
-    if not nonce:
-        return None
-    return hashlib.sha256(f"{recipient_id}\0{nonce}\0{body}".encode()).hexdigest()
+def _idempotency_key(recipient_id: int, body: str, nonce: str, program_key: str) -> str | None:
+    if program_key:
+        return hashlib.sha256(f"header\0{program_key}".encode()).hexdigest()
+    if nonce:
+        return hashlib.sha256(f"{recipient_id}\0{nonce}\0{body}".encode()).hexdigest()
+    return None

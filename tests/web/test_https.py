@@ -1,12 +1,14 @@
 """Behind https, as ``MICROBLOG_PUBLIC_URL`` says: Secure cookies, HSTS, exactly that Origin."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from quart import Quart
 
-from microblog_rt.app import create_app
+from microblog_rt.app import Parts, create_app
 from microblog_rt.settings import Settings
+from tests.conftest import PASSWORD
 from tests.web.conftest import Browser
 
 HOST = {"Host": "microblog.example"}
@@ -26,6 +28,58 @@ async def test_cookies_are_secure_and_bound_to_the_host(app: Quart) -> None:
         assert word in set_cookie
     assert "Domain" not in set_cookie
     assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
+
+
+ASKED = [
+    (200, "http", "/notifications", "microblog.example", "GET"),
+    (401, "http", "/notifications", "microblog.example", "HEAD"),
+    (400, "http", "/notifications", "evil.example", "GET"),
+    (405, "http", "/notifications", "microblog.example", "PUT"),
+    (400, "http", "/", "a..b", "GET"),
+    (403, "websocket", "/notifications", "microblog.example", "GET"),
+    (404, "websocket", "/", "microblog.example", "GET"),
+    (500, "http", "/notifications", "microblog.example", "GET"),
+    (500, "websocket", "/notifications", "microblog.example", "GET"),
+]
+
+
+@pytest.mark.sqlite
+async def test_every_answer_of_the_feed_bears_hsts_as_pages_do(
+    app: Quart, house: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    susan = await house.accounts.register("susan", PASSWORD)
+    token = await house.accounts.start_session(susan, remembered=True)
+    visitors = app.extensions["visitors"]
+    cookie = f"{visitors.cookie_name}={visitors.dump_token(f'{susan.id}.{token}', app)}"
+    for status, kind, path, host, method in ASKED:
+        headers = [(b"host", host.encode())]
+        if status in (200, 403):
+            headers.append((b"cookie", cookie.encode()))
+        if status == 500:
+            monkeypatch.setattr(visitors, "authenticate", breaks)
+        scope = {"type": kind, "method": method, "path": path, "query_string": b"", "headers": headers}
+        start = await answer_to(app, scope)
+        assert start["status"] == status, (kind, path, host, method)
+        assert dict(start["headers"])[b"strict-transport-security"] == b"max-age=31536000", status
+
+
+def breaks(*_: object) -> None:
+    raise RuntimeError("broken on purpose")
+
+
+async def answer_to(app: Quart, scope: dict[str, Any]) -> Any:
+    """How the application begins its answer."""
+    sent: list[Any] = []
+    coming = ["websocket.connect" if scope["type"] == "websocket" else "http.request"]
+
+    async def receive() -> Any:
+        return {"type": coming.pop(), "body": b""}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await app.asgi_app({**scope, "client": ("127.0.0.1", 1)}, receive, send)  # type: ignore[arg-type]
+    return sent[0]
 
 
 async def test_only_the_public_origin_may_post(app: Quart) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from quart import Quart, Response
+from werkzeug.datastructures import Headers
 
 from microblog_rt.app import Parts
 from microblog_rt.settings import Limit, Settings
@@ -290,6 +291,30 @@ async def test_a_double_submit_sends_once_and_says_so_once(join: Join, house: Pa
     assert len(posts) == 1
     page = await text(await susan.get("/"))
     assert page.count("Your message has been sent.") == 1
+
+
+async def test_a_retry_under_a_key_gets_the_first_result(join: Join, house: Parts) -> None:
+    susan = await join("susan")
+    key = {"Idempotency-Key": '"one key"', "Accept": "application/json"}
+    for path, nonce in (("/send_message/susan", "one"), ("/send_message/Susan", "two")):
+        answer = await susan.post(path, headers=key, message="hello", nonce=nonce)
+        assert (answer.status_code, answer.location) == (303, "/user/susan")
+    for headers in (key, key | {"Accept": "text/html"}):
+        answer = await susan.post("/send_message/susan", headers=headers, message="goodbye")
+        assert answer.status_code == 422
+        assert "stands for another message" in await text(answer)
+    assert [post.body for post in (await house.messages.inbox(1, 1, 10))[0]] == ["hello"]
+
+
+@pytest.mark.parametrize("keys", [[""], ["x" * 256], ["caf\xe9"], ["a\tb"], ["a", "a"]])
+@pytest.mark.sqlite
+async def test_a_key_that_is_none_is_refused(join: Join, house: Parts, keys: list[str]) -> None:
+    susan = await join("susan")
+    headers = [("Origin", ORIGIN), ("Accept", "application/json"), *(("Idempotency-Key", key) for key in keys)]
+    form = {"csrf_token": await susan.token(), "message": "hello"}
+    answer = await susan.client.post("/send_message/susan", form=form, headers=Headers(headers))
+    assert (answer.status_code, (await answer.get_json())["code"]) == (400, "bad_request")
+    assert (await house.messages.inbox(1, 1, 10)) == ([], False)
 
 
 @pytest.mark.parametrize("changes", [{"send_limit": None}])

@@ -6,13 +6,14 @@ from typing import Any
 from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import joinedload
 
+from microblog_rt.errors import KeyReused
 from microblog_rt.models import Mailbox, Message
 from microblog_rt.storage import Reading, Transaction
 from microblog_rt.storage.upsert import insert
 
 
 class AlreadySent(Exception):
-    """A message with this idempotency key is there already; the transaction must be left without a commit."""
+    """This message is there already, under its idempotency key; the transaction must be left without a commit."""
 
 
 # Built once: to build a statement costs more than to run it.
@@ -21,6 +22,9 @@ ADD = (
     .on_conflict_do_nothing(index_elements=["sender_id", "idempotency_key"])
     .returning(Message.id)
     .values({column.name: bindparam(column.name) for column in Message.__table__.columns if column.name != "id"})
+)
+SENT = select(Message.recipient_id, Message.body).where(
+    Message.sender_id == bindparam("sender_id"), Message.idempotency_key == bindparam("idempotency_key")
 )
 UNREAD = (
     select(func.count())
@@ -37,9 +41,13 @@ RECOUNT = (
 
 
 async def add(tx: Transaction, **values: Any) -> None:
-    """Insert one message; raises AlreadySent where its sender has used its idempotency key before."""
+    """Insert one message; raises AlreadySent where it is there under its sender's key, KeyReused where another is.
+
+    On PostgreSQL this waits for whoever is writing under the same key; how that ended, the next statement sees.
+    """
     if (await tx.execute(ADD, values)).scalar_one_or_none() is None:
-        raise AlreadySent
+        sent = (await tx.execute(SENT, values)).one()
+        raise AlreadySent if tuple(sent) == (values["recipient_id"], values["body"]) else KeyReused
 
 
 async def recount(tx: Transaction, user_id: int) -> int:

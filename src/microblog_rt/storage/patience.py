@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 
 from microblog_rt.errors import Refused
 
-SILENCE = 1.3  # seconds
-LOOKED_AT_EVERY = 0.1  # seconds
+SILENCE = 1.2  # seconds
+LOOKED_AT_EVERY = 0.05  # seconds
 
 
 class Patience:

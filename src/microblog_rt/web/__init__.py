@@ -15,15 +15,13 @@
 Not here: what the verbs do (``accounts``, ``messages``, ``feed``).
 """
 
-from datetime import timedelta
-
 from quart import Quart, Response, request
 
 from microblog_rt import files
 from microblog_rt.settings import Settings
 from microblog_rt.web import auth, forms, health, languages, messages, metrics, people, problems, sessions
 from microblog_rt.web.gate import Gate
-from microblog_rt.web.notifications import Endpoint
+from microblog_rt.web.notifications import HSTS, Endpoint
 from microblog_rt.web.verbs import Verbs
 from microblog_rt.web.visitors import Visitors
 
@@ -39,7 +37,6 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
-HSTS = f"max-age={timedelta(days=365) // timedelta(seconds=1)}"
 
 
 def create(settings: Settings, secret_key: str, verbs: Verbs) -> Quart:

@@ -1,5 +1,6 @@
 """The pages of private messages. Not here: sending and marking themselves (``messages.py`` a level up)."""
 
+import re
 import secrets
 from http import HTTPStatus
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ from microblog_rt.web.visitors import current_user, signed_in, way_in
 blueprint = Blueprint("messages", __name__)
 
 PAGE_SIZE = 25
+PROGRAM_KEY = re.compile("[ -~]{1,255}")
 
 
 class MessageForm(Form):
@@ -42,14 +44,22 @@ async def send_message(recipient: str) -> ResponseReturnValue:
     if request.method == "GET":
         form.message.data = drafts.take(visitor.user.id, recipient)
     if submitted(form):
+        program_key = _program_key()
         try:
             text, nonce = form.message.data or "", form.nonce.data or ""
-            await verbs().messages.send_message(visitor.user.id, person.id, text, nonce)
+            await verbs().messages.send_message(visitor.user.id, person.id, text, nonce, program_key)
             await say(gettext("Your message has been sent."), "success")
             return redirect(url_for("people.user", username=person.username), HTTPStatus.SEE_OTHER)
         except (Invalid, TooMany) as error:
             blame(form, error)
     return await show("send_message.html", form, person=person)
+
+
+def _program_key() -> str:
+    sent = request.headers.getlist("Idempotency-Key")
+    if len(sent) > 1 or not all(PROGRAM_KEY.fullmatch(each) for each in sent):
+        raise BadRequest(N_("Idempotency-Key is one value of 1 to 255 printable ASCII characters."))
+    return sent[0] if sent else ""
 
 
 @blueprint.get("/messages")

@@ -7,6 +7,7 @@ and what all transports share: who asks, from where, since when. The WebSocket i
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable
+from datetime import timedelta
 from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
@@ -29,6 +30,7 @@ from microblog_rt.web.visitors import Visitors
 Scope = Any
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
 
 PATH = "/notifications"
 POLL_AFTER = b"5"  # seconds
@@ -42,7 +44,8 @@ HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 ]
-PROBLEM_HEADERS = [*HEADERS, (b"content-type", PROBLEM.encode())]
+PROBLEM_TYPE = (b"content-type", PROBLEM.encode())
+HSTS = f"max-age={timedelta(days=365) // timedelta(seconds=1)}"
 
 
 class Query(NamedTuple):
@@ -72,19 +75,20 @@ class Endpoint:
         self._feed = verbs.feed
         self._hub = verbs.hub
         self._public_url = settings.public_url
+        self._headers = [*HEADERS, (b"strict-transport-security", HSTS.encode())] if settings.public_url else HEADERS
         self._socket = Socket(self._feed, settings.heartbeat)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             await self._websocket(scope, receive, send)
-        elif scope["type"] == "http" and not (_is_address(scope["path"]) and _is_name(scope["headers"])):
-            await _answer(send, BadRequest())
         elif scope["type"] == "lifespan":
             await self._inner(scope, receive, send)
-        elif scope["path"] != PATH:
+        elif scope["path"] == PATH:
+            await self._http(scope, receive, send)
+        elif _is_address(scope["path"]) and _is_name(scope["headers"]):
             await self._inner(self._as_seen(scope), receive, send)
         else:
-            await self._http(scope, receive, send)
+            await _answer(send, self._headers, BadRequest())
 
     def _as_seen(self, scope: Scope) -> Scope:
         """For the pages: https where that is what people see, and the client behind the proxies."""
@@ -99,24 +103,24 @@ class Endpoint:
             with self._tabs.opened(reader.user_id, self._gate.address(scope), metrics.WEBSOCKETS):
                 await self._socket.serve(reader, query.since, query.names, receive, send)
         except Refused as error:
-            await _answer(send, error, REJECTION)
+            await _answer(send, self._headers, error, REJECTION)
         except Exception as error:
-            await _fail(send, error, REJECTION)
+            await _fail(send, self._headers, error, REJECTION)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in ("GET", "HEAD"):
-            await _method_not_allowed(send)
+            await _method_not_allowed(send, self._headers)
             return
         try:
             notices = await self._drain(scope, receive)
         except Refused as error:
-            await _answer(send, error)
+            await _answer(send, self._headers, error)
         except Gone:
             pass
         except Exception as error:
-            await _fail(send, error)
+            await _fail(send, self._headers, error)
         else:
-            headers = [*HEADERS, (b"content-type", JSON.encode()), (b"poll-after", POLL_AFTER)]
+            headers = [*self._headers, (b"content-type", JSON.encode()), (b"poll-after", POLL_AFTER)]
             await _respond(send, HTTPStatus.OK, headers, protocol.frame(notices).encode())
 
     def _admitted(self, scope: Scope, *, socket: bool = False) -> tuple[Reader, Query]:
@@ -214,28 +218,27 @@ async def _until_gone(receive: Receive) -> None:
         pass
 
 
-async def _method_not_allowed(send: Send) -> None:
+async def _method_not_allowed(send: Send, headers: Headers) -> None:
     status = HTTPStatus.METHOD_NOT_ALLOWED
-    headers = [*PROBLEM_HEADERS, (b"allow", b"GET, HEAD")]
+    headers = [*headers, PROBLEM_TYPE, (b"allow", b"GET, HEAD")]
     await _respond(send, status, headers, problem(status, "method_not_allowed", "Ask with GET."))
 
 
-async def _answer(send: Send, error: Refused, kind: str = "http.response") -> None:
+async def _answer(send: Send, headers: Headers, error: Refused, kind: str = "http.response") -> None:
     status = answer_to(error).status
-    headers = PROBLEM_HEADERS
+    headers = [*headers, PROBLEM_TYPE]
     if error.retry_after is not None:
         headers = [*headers, (b"retry-after", b"%d" % error.retry_after)]
     await _respond(send, status, headers, problem(status, error.code, str(error)), kind)
 
 
-async def _fail(send: Send, error: Exception, kind: str = "http.response") -> None:
+async def _fail(send: Send, headers: Headers, error: Exception, kind: str = "http.response") -> None:
     status, sentence = ANSWERS["unexpected"].status, SENTENCES[ANSWERS["unexpected"].status]
-    await _respond(send, status, PROBLEM_HEADERS, problem(status, "unexpected", sentence, unexpected(error)), kind)
+    headers = [*headers, PROBLEM_TYPE]
+    await _respond(send, status, headers, problem(status, "unexpected", sentence, unexpected(error)), kind)
 
 
-async def _respond(
-    send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes, kind: str = "http.response"
-) -> None:
+async def _respond(send: Send, status: int, headers: Headers, body: bytes, kind: str = "http.response") -> None:
     headers = [*headers, (b"content-length", b"%d" % len(body))]
     await send({"type": f"{kind}.start", "status": status, "headers": headers})
     await send({"type": f"{kind}.body", "body": body, "more_body": False})

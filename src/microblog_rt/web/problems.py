@@ -35,6 +35,7 @@ ANSWERS = {
     "forbidden": Answer(HTTPStatus.FORBIDDEN, 4403),
     "not_found": Answer(HTTPStatus.NOT_FOUND, 4404),
     "invalid": Answer(HTTPStatus.UNPROCESSABLE_ENTITY, 4422),
+    "idempotency_key_reused": Answer(HTTPStatus.UNPROCESSABLE_ENTITY, 4422),
     "too_many": Answer(HTTPStatus.TOO_MANY_REQUESTS, 4429),
     "unexpected": Answer(HTTPStatus.INTERNAL_SERVER_ERROR, 1011),
     "unavailable": Answer(HTTPStatus.SERVICE_UNAVAILABLE, 4503),
