@@ -147,6 +147,18 @@ async def test_connections_that_were_cut_cost_one_attempt_at_most(parts: Parts, 
     assert failures <= 1
 
 
+async def test_a_connection_that_is_cut_while_it_is_readied_is_trouble_like_any_other(parts: Parts) -> None:
+    """SQLAlchemy would let asyncpg's own error through, which nobody foresees."""
+
+    def cut(connection: Any, _: Any) -> None:
+        connection.driver_connection.terminate()
+
+    event.listen(parts.storage._reader.sync_engine, "first_connect", cut, insert=True)
+    event.listen(parts.storage._reader.sync_engine, "connect", cut, insert=True)
+    with pytest.raises(Unavailable):
+        await parts.storage.check()
+
+
 async def test_a_row_that_somebody_holds_delays_its_user_alone(parts: Parts, susan: User, john: User) -> None:
     async with raw(parts) as operator, operator.transaction():
         await operator.execute("SELECT * FROM mailbox WHERE user_id = $1 FOR UPDATE", susan.id)

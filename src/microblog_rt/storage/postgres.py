@@ -69,6 +69,13 @@ def connection_options(lock_timeout: int = LOCK_TIMEOUT) -> dict[str, Any]:
             else:
                 self.terminate()
 
+        async def set_type_codec(self, *arguments: Any, **options: Any) -> None:
+            # SQLAlchemy readies a new connection with this, and translates nothing: one cut meanwhile is told as cut.
+            try:
+                await super().set_type_codec(*arguments, **options)
+            except (asyncpg.InterfaceError, asyncpg.PostgresError) as error:
+                raise ConnectionError(str(error)) from error
+
         def _cancel_current_command(self, sent: Any, *_: Any) -> None:
             # To ask a server that hangs, on a connection of its own, would hang as well. The cut that follows tells it.
             if not sent.done():
