@@ -60,9 +60,9 @@ lock:
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
-# Chromium, Node, Redis, PostgreSQL, nginx, libfaketime and what else the tests drive, from Debian's packages, where they are missing.
+# Chromium, Node, Redis, PostgreSQL, nginx and what else the tests drive, from Debian's packages, where they are missing.
 tools:
-	@.ci/tools chromium node redis-server postgres nginx faketime
+	@.ci/tools chromium node redis-server postgres nginx
 
 $(VENV)/bin/python:
 	.ci/venv $(PYTHON) $(VENV)

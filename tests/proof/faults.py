@@ -123,9 +123,10 @@ async def _on_lines(world: World, seconds: float, harm: Callable[..., None]) -> 
 
 async def _whole(host: Host) -> None:
     """Until it has its two workers again, and answers."""
-    async with asyncio.timeout(DEADLINE):
-        while len(host.workers()) < 2 or not await answers(host):
-            await asyncio.sleep(LOOK_AGAIN)
+    until = time.monotonic() + DEADLINE
+    while len(host.workers()) < 2 or not await answers(host):
+        assert time.monotonic() < until, f"{host.name} does not serve: {host.workers()}, {host.logged()[-3000:]}"
+        await asyncio.sleep(LOOK_AGAIN)
 
 
 async def answers(host: Host) -> bool:

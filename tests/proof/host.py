@@ -8,16 +8,16 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
-from tests.living import free_port
+from tests.living import COMMAND, free_port
+from tests.services import BOUND
 
 AHEAD = 300  # seconds
 DEADLINE = 40.0  # seconds for a start or an end
 PAUSE = 0.3  # seconds, as a service manager leaves between two starts
-LIBRARIES = "/usr/lib/*/faketime/libfaketimeMT.so.1"
+FAST = Path(__file__).with_name("ahead")  # on the path of whoever has a fast clock
 
 BEGINNING = re.compile(r"^(?=\d{4}-\d\d-\d\d )", re.MULTILINE)  # of what was logged at once
 BAD = re.compile(r"Traceback|never retrieved|database is locked| ERROR | CRITICAL ")
@@ -37,7 +37,8 @@ class Host:
         self._folder = folder
         clean = {key: value for key, value in os.environ.items() if not key.startswith("MICROBLOG_")}
         self._environ = {**clean, **UNLIMITED, "PYTHONPATH": str(python_path), "PYTHONUNBUFFERED": "1", **environ}
-        self._environ |= _clock(AHEAD) if ahead else {}
+        if ahead:
+            self._environ |= {"PYTHONPATH": f"{FAST}{os.pathsep}{python_path}", "PROOF_AHEAD": str(AHEAD)}
         self._process: subprocess.Popen[str] | None = None
         self.wanted = True
         self._looked_at = 0
@@ -78,16 +79,20 @@ class Host:
         except OSError:
             return []
 
+    def logged(self) -> str:
+        """What it has written on standard error, ever."""
+        return self.log.read_text()
+
     def complaints(self) -> list[str]:
         """What its log holds since it was last asked that no log may hold, whatever happens; traceback and all."""
-        text = self.log.read_text()
+        text = self.logged()
         new, self._looked_at = text[self._looked_at :], len(text)
         return [each for each in BEGINNING.split(new) if BAD.search(each)]
 
     def _started(self) -> bool:
         with self.log.open("a") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "microblog_rt", "serve", "--workers", "2", "--bind", f"127.0.0.1:{self.port}"],
+                [*BOUND, *COMMAND, "serve", "--workers", "2", "--bind", f"127.0.0.1:{self.port}"],
                 cwd=self._folder,
                 env=self._environ,
                 stdout=subprocess.PIPE,
@@ -102,11 +107,3 @@ class Host:
         assert self._process is not None
         with self._process as process:
             return process.wait(DEADLINE)
-
-
-def _clock(ahead: int) -> dict[str, str]:
-    libraries = sorted(Path("/").glob(LIBRARIES.lstrip("/")))
-    assert libraries, "the proof wants libfaketime: apt-get install faketime"
-    # What measures a duration must stay as it is, and nothing may be left behind by a process that is killed.
-    monotonic = {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"}
-    return {"LD_PRELOAD": str(libraries[0]), "FAKETIME": f"+{ahead}s", "FAKETIME_DISABLE_SHM": "1", **monotonic}
