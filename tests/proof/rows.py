@@ -124,7 +124,12 @@ async def database_away(world: World, scale: Scale) -> Result:
                 no += len(during)
                 slowest = max([slowest, *[each.ended - each.begun for each in during]])
     wrong += [f"14: back after {max(returns):.2f} s"] if max(returns) > BACK_WITHIN else []
-    figures = {"away (s)": [*scale.away], "each gone and hung, refusals": no, "slowest refusal": slowest}
+    figures: dict[str, object] = {
+        "away (s)": [*scale.away],
+        "each gone and hung, refusals": no,
+        "slowest refusal": slowest,
+    }
+    figures["later than it may be, or otherwise"] = len(wrong)
     figures |= {"back within": max(returns), "tabs closed": left}
     return await _settled("14 database away", world, sends, SOON, figures, wrong)
 
