@@ -34,7 +34,7 @@ class Scale(NamedTuple):
     rolls: int
 
 
-SHORT = Scale(tabs=60, rate=12, faults=5, kills=5, bus_faults=3, bus_seconds=(0.5, 2), away=[1], rolls=1)
+SHORT = Scale(tabs=60, rate=12, faults=4, kills=4, bus_faults=3, bus_seconds=(0.5, 1.5), away=[1], rolls=1)
 FULL = Scale(tabs=500, rate=50, faults=60, kills=300, bus_faults=20, bus_seconds=(1, 8), away=[1, 10, 60], rolls=1)
 
 
