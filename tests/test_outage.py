@@ -98,6 +98,14 @@ async def test_while_it_is_away_every_verb_says_so_and_afterwards_it_is_as_befor
     assert await read(parts, reader) == [2]
 
 
+async def test_to_close_does_not_wait_for_it(postgresql_emptied: str, away: Any) -> None:
+    parts = assemble(Settings(database_url=postgresql_emptied, secret_key=KEY))
+    await asyncio.gather(*(parts.accounts.find("susan") for _ in range(5)))
+    async with away():
+        async with asyncio.timeout(NO_LATER_THAN):
+            await parts.close()
+
+
 async def test_many_at_once_are_all_refused_in_time(
     parts: Parts, susan: User, away: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -5,6 +5,7 @@ or for an answer longer than people would is given up; what it held is let go by
 a server that does not answer does not hear a polite good-bye either.
 """
 
+import contextlib
 from typing import Any
 
 from sqlalchemy import BigInteger, bindparam, func, select
@@ -15,6 +16,7 @@ from microblog_rt.errors import Misconfigured
 
 WRITERS = READERS = 5  # connections a process
 QUEUE_TIMEOUT = 30.0  # seconds; patience.py gives up long before, unless others come to their turn
+GOOD_BYE = 0.3  # seconds, for a server to take leave of a connection
 CONNECT_TIMEOUT = 1.2  # seconds
 LOCK_TIMEOUT = 1200  # milliseconds, for a row that somebody else holds
 IDLE_IN_TRANSACTION = 10_000  # milliseconds, until the server ends what a process that hangs has begun
@@ -62,7 +64,8 @@ def connection_options(lock_timeout: int = LOCK_TIMEOUT) -> dict[str, Any]:
 
         async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109
             if timeout is None:
-                await super().close()
+                with contextlib.suppress(TimeoutError):
+                    await super().close(timeout=GOOD_BYE)
             else:
                 self.terminate()
 
