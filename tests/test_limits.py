@@ -389,9 +389,13 @@ async def test_a_refused_send_tells_nobody(wired: Wired, susan: User, john: User
 
 
 @pytest.mark.sqlite
-async def test_what_has_left_its_window_is_forgotten(wired: Wired, susan: User, time: Time) -> None:
+async def test_what_has_left_its_window_is_forgotten(
+    wired: Wired, susan: User, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "AT_ONCE", 1)
     parts = wired(send_limit=Limit(5, 60))
-    await parts.messages.send_message(susan.id, susan.id, "one")
+    for text in ("one", "at the same time"):
+        await parts.messages.send_message(susan.id, susan.id, text)
     time.at(30)
     await parts.messages.send_message(susan.id, susan.id, "two")
     time.at(60)

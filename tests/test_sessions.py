@@ -424,7 +424,10 @@ async def test_nobody_is_neither_disabled_nor_enabled(parts: Parts, verb: Any) -
         await verb(parts.accounts, "nobody")
 
 
-async def test_sessions_that_have_run_out_are_forgotten_and_no_others(parts: Parts, susan: User, john: User) -> None:
+async def test_sessions_that_have_run_out_are_forgotten_and_no_others(
+    parts: Parts, susan: User, john: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "AT_ONCE", 1)
     async with parts.storage.transaction() as tx:
         for number, user in enumerate((susan, john)):
             await rows.add_session(tx, user.id, f"over{number}", True, 0)

@@ -141,9 +141,11 @@ class Accounts(Sessions):
 
     async def forget_expired(self) -> None:
         """Delete every session and every attempt whose time is over."""
-        async with self._storage.transaction() as tx:
-            await rows.forget_expired(tx)
-            await limits.forget(tx)
+        for forget_some in (rows.forget_expired, limits.forget):
+            more = True
+            while more:
+                async with self._storage.transaction() as tx:
+                    more = await forget_some(tx)
 
     async def find(self, username: str) -> User | None:
         """The user of that name, whatever its case."""

@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import event, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
@@ -51,6 +51,8 @@ class Storage:
         self._writer = self._database.writer(url)
         self._reader = self._database.reader(url)
         self._patience = Patience()
+        for engine in (self._writer, self._reader):
+            event.listen(engine.sync_engine, "after_cursor_execute", lambda *_: self._patience.answered())
         self._leave_alone_until = float("-inf")
         self._in_trouble = False
         self._running: set[asyncio.Task[Any]] = set()

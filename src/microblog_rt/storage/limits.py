@@ -19,6 +19,7 @@ from microblog_rt.storage import Transaction, moments, postgres
 from microblog_rt.storage.moments import NOW
 
 REMEMBERED = 10_000
+AT_ONCE = 5_000  # rows to forget; for so long other writers wait on SQLite
 
 STANDING = (Attempt.subject == bindparam("subject"), Attempt.expires > NOW)
 SO_FAR = select(func.count()).select_from(Attempt).where(*STANDING).scalar_subquery()
@@ -71,9 +72,10 @@ async def take(tx: Transaction, subject: str, limit: Limit | None, refusals: Ref
     raise _too_many(left)
 
 
-async def forget(tx: Transaction) -> None:
-    """Delete what has left its window."""
-    await tx.execute(delete(Attempt).where(Attempt.expires <= NOW))
+async def forget(tx: Transaction) -> bool:
+    """Delete some of what has left its window; whether there may be more."""
+    some = select(Attempt.id).where(Attempt.expires <= NOW).limit(AT_ONCE)
+    return (await tx.execute(delete(Attempt).where(Attempt.id.in_(some)))).rowcount == AT_ONCE
 
 
 def _too_many(left: int) -> TooMany:

@@ -8,8 +8,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from microblog_rt.errors import Refused
-
 SILENCE = 1.2  # seconds
 LOOKED_AT_EVERY = 0.05  # seconds
 
@@ -32,12 +30,12 @@ class Patience:
                 self._look = loop.call_later(LOOKED_AT_EVERY, self._look_at_the_clock)
             try:
                 yield
-                self._answered = loop.time()
-            except Refused:
-                self._answered = loop.time()  # which was the base of our own no
-                raise
             finally:
                 del self._waiting[limit]
+
+    def answered(self) -> None:
+        """Somebody was."""
+        self._answered = asyncio.get_running_loop().time()
 
     def _look_at_the_clock(self) -> None:
         loop = asyncio.get_running_loop()
