@@ -5,7 +5,7 @@
     rows.py      what is broken, how often, while what goes on (goals 11 to 14, and a rolling restart)
     faults.py    each way to break something, and to heal it
     world.py     PostgreSQL, Redis, two hosts, people, and their tabs
-    host.py, line.py   one host, its clock ahead or not; its line to Redis
+    host.py, line.py   one host, its clock ahead (``ahead/``) or not; its line to Redis
     people.py, tabs.py, doing.py, http.py   clients: what they show, and what they do
     ledger.py    what was acknowledged, and what was shown
     checks.py    what must be true of it all in the end
