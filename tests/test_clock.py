@@ -1,6 +1,7 @@
 """The mailbox clock: it only grows, whatever the wall clock does."""
 
 import pytest
+from sqlalchemy import event
 
 from microblog_rt.app import Parts
 from microblog_rt.errors import NotFound
@@ -65,3 +66,14 @@ async def test_many_clocks_are_read_in_pieces(
     monkeypatch.setattr(clock, "BIND_VARIABLES", 1)
     async with parts.storage.reading() as reading:
         assert set(await clock.clocks(reading, [susan.id, john.id, 999])) == {susan.id, john.id}
+
+
+async def test_however_many_are_asked_for_there_are_few_statements(parts: Parts, susan: User) -> None:
+    """A connection keeps each statement that it has prepared, and so does the server."""
+    texts: set[str] = set()
+    event.listen(parts.storage._reader.sync_engine, "before_cursor_execute", lambda _, __, text, *___: texts.add(text))
+    async with parts.storage.reading() as reading:
+        for number in range(1, 130):
+            found = await clock.clocks(reading, range(susan.id, susan.id + number))
+            assert set(found) == {susan.id}
+    assert len(texts) == 9

@@ -401,3 +401,18 @@ async def test_what_has_left_its_window_is_forgotten(
     time.at(60)
     await parts.accounts.forget_expired()
     assert await counted(parts) == 1
+
+
+@pytest.mark.sqlite
+async def test_a_window_that_ends_while_a_refusal_is_worked_out_is_no_error(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = moments.now()
+    async with parts.storage.transaction() as tx:
+        await limits.take(tx, "subject", Limit(1, 60))
+    readings = iter([began + 59_000_000, began + 61_000_000])
+    monkeypatch.setattr(moments, "now", lambda: next(readings, began + 61_000_000))
+    with pytest.raises(TooMany) as refused:
+        async with parts.storage.transaction() as tx:
+            await limits.take(tx, "subject", Limit(1, 60))
+    assert refused.value.retry_after == 1

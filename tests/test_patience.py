@@ -1,6 +1,7 @@
 """How long a database is waited for: as long as it answers anybody."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -56,14 +57,32 @@ async def test_nobody_gives_up_while_others_are_answered(waited: Patience) -> No
     assert await last >= 1.1
 
 
-async def test_trouble_is_no_answer(waited: Patience) -> None:
-    last = asyncio.create_task(never(waited))
-    while not last.done():
-        with pytest.raises(OSError, match="locked"):
+async def test_whoever_has_a_connection_wants_answers_on_that_one(waited: Patience) -> None:
+    """A commit that hangs is not helped by what others are told."""
+
+    async def with_a_turn() -> float:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        with pytest.raises(TimeoutError):
             async with waited.waiting():
-                raise OSError("locked")
+                waited.has_turn()
+                await loop.create_future()
+        return loop.time() - began
+
+    hanging = asyncio.create_task(with_a_turn())
+    while not hanging.done():
+        waited.answered()
         await asyncio.sleep(0.01)
-    assert last.result() < 1
+    assert 0.3 <= hanging.result() < 1
+
+
+async def test_a_process_that_stood_still_has_not_been_kept_waiting(waited: Patience) -> None:
+    loop = asyncio.get_running_loop()
+    async with waited.waiting():
+        await asyncio.sleep(0.05)
+        time.sleep(1)  # noqa: ASYNC251 # everything
+        await asyncio.sleep(0.1)
+    assert loop.is_running()
 
 
 async def test_who_is_cancelled_is_cancelled(waited: Patience) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import secrets
 import tempfile
@@ -22,6 +23,8 @@ from microblog_rt.notifications import Notifications
 from microblog_rt.settings import SECRET_KEY_LENGTH, Settings
 from microblog_rt.storage import Storage
 from microblog_rt.web.verbs import Verbs
+
+log = logging.getLogger(__name__)
 
 TIDIED_EVERY = 60.0  # seconds
 OBSERVED_EVERY = 1.0  # seconds
@@ -93,8 +96,12 @@ async def _observed(the_bus: bus.Bus) -> None:
 async def _tidied(accounts: Accounts) -> None:
     while True:
         await asyncio.sleep(TIDIED_EVERY)
-        with contextlib.suppress(Unavailable):  # it can wait
+        try:
             await accounts.forget_expired()
+        except Unavailable:
+            pass  # it can wait
+        except Exception:
+            log.exception("what has expired was not forgotten; it goes on")
 
 
 def secret_key(settings: Settings) -> str:

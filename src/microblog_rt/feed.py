@@ -69,8 +69,9 @@ class Feed:
             since = _cursor_after(page, since)
             ends = loop.time() + _seconds_left(page)
             beats = loop.time() + heartbeat
+            again = loop.time()
             while True:
-                await listener.wait(min(beats, ends))
+                await listener.wait(min(beats, max(ends, again)), again)
                 if listener.closing:
                     raise Draining(listener.back_in)
                 if loop.time() >= beats:
@@ -78,13 +79,15 @@ class Feed:
                     beats = loop.time() + heartbeat
                     noted = await self._accounts.note_use(reader, noted, STREAM_USE_NOTED_EVERY)
                     yield []
+                if loop.time() < again:
+                    continue
                 if listener.must_read or loop.time() >= ends:
                     try:
                         page = await self._catch_up(reader, since, names, listener)
                     except Unavailable:
                         # No reason to send anybody away: who cannot be told now is told when the database is back.
                         listener.distrust()
-                        await asyncio.sleep(random.uniform(*AGAIN_IN))  # noqa: S311
+                        again = loop.time() + random.uniform(*AGAIN_IN)  # noqa: S311
                         continue
                     since = _cursor_after(page, since)
                     ends = loop.time() + _seconds_left(page)
@@ -102,8 +105,8 @@ class Feed:
             await asyncio.sleep(every)
             try:
                 await self.sweep_once()
-            except Unavailable as error:
-                log.warning("the sweep waits: %s", error)
+            except Unavailable:
+                pass  # storage has said so
             except Exception:
                 log.exception("the sweep failed; it goes on")
 

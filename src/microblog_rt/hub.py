@@ -51,10 +51,13 @@ class Listener:
         """Whether only a read can tell what is new."""
         return self._wanted > self.position
 
-    async def wait(self, deadline: float) -> None:
-        """Return once there is something to do, or at ``deadline`` (the loop's time)."""
+    async def wait(self, deadline: float, not_before: float = 0) -> None:
+        """Return once there is something to do, or at ``deadline`` (the loop's time). News can wait: ``not_before``."""
         loop = asyncio.get_running_loop()
-        if self.must_read or self._kept or self.closing or loop.time() >= deadline:
+        news = self.must_read or bool(self._kept)
+        if news and not_before > loop.time():
+            news, deadline = False, min(deadline, not_before)
+        if news or self.closing or loop.time() >= deadline:
             return
         # The same alarm serves until the deadline moves: a new one for each change would cost more than the change.
         if self._alarm is None or self._alarm.when() != deadline:

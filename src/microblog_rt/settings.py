@@ -95,14 +95,25 @@ def unknown(environ: Mapping[str, str]) -> list[str]:
 
 def _database_url(text: str) -> str:
     if text.startswith(POSTGRESQL):
-        parts = urlsplit(text)
-        if not parts.hostname or not parts.path.strip("/"):
-            raise ValueError(f"wants a host and a database, as in {POSTGRESQL}USER:PASSWORD@HOST/NAME")
+        _check_address(text)
         return text
     path = text.removeprefix(SQLITE + "/")
     if path in (text, "", ":memory:") or "?" in path:
         raise ValueError(f"wants a file, as in {DEFAULT_DATABASE_URL}, or {POSTGRESQL}USER:PASSWORD@HOST/NAME")
     return text
+
+
+def _check_address(text: str) -> None:
+    wanted = f"wants {POSTGRESQL}USER:PASSWORD@HOST:PORT/NAME, what is special in a password percent-encoded"
+    try:
+        parts = urlsplit(text)
+        whole = parts.hostname and parts.path.strip("/") and parts.netloc.count("@") < 2 and (parts.port or True)
+    except ValueError:
+        whole = False
+    if not whole:
+        raise ValueError(wanted)
+    if "sslmode=" in parts.query:
+        raise ValueError("wants ?ssl=require or the like; sslmode is what other drivers call it")
 
 
 def _bus_url(text: str) -> str:

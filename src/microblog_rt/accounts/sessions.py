@@ -91,11 +91,11 @@ class Sessions:
         if moment - last_used < min(every, self._idle[False] // 4) or moment < self._note_again:
             return last_used
         noting = self._storage.begin(self._note(reader.token_hash))
+        noting.add_done_callback(_forgiven)
         await asyncio.wait({noting}, timeout=NOTED_WITHIN)
         if noting.done() and not noting.exception():
             return moment
         self._note_again = moment + NOTED_AGAIN
-        noting.add_done_callback(_forgiven)
         return last_used
 
     async def _note(self, hashed: str) -> None:

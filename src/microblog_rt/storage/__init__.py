@@ -52,27 +52,29 @@ class Storage:
         self._reader = self._database.reader(url)
         self._patience = Patience()
         for engine in (self._writer, self._reader):
+            if self._database is postgres:  # SQLite's writers have their turn once they have the file's lock
+                event.listen(engine.sync_engine, "checkout", lambda *_: self._patience.has_turn())
             event.listen(engine.sync_engine, "after_cursor_execute", lambda *_: self._patience.answered())
         self._leave_alone_until = float("-inf")
-        self._in_trouble = False
+        self._in_trouble = {"written": False, "read": False}
         self._running: set[asyncio.Task[Any]] = set()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """A transaction that may write: leaving the block commits, an exception rolls back."""
-        async with self._asked(), self._writer.begin() as connection:
+        async with self._asked("written"), self._writer.begin() as connection:
             yield connection
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Reading]:
         """A session for reads; each statement sees what was committed when it began."""
-        async with self._asked(), AsyncSession(self._reader, expire_on_commit=False, autoflush=False) as session:
+        async with self._asked("read"), AsyncSession(self._reader, expire_on_commit=False, autoflush=False) as session:
             yield session
 
     @asynccontextmanager
     async def statement(self) -> AsyncIterator[AsyncConnection]:
         """A bare connection for the one statement that answers a read: cheaper than a session."""
-        async with self._asked(), self._reader.connect() as connection:
+        async with self._asked("read"), self._reader.connect() as connection:
             yield connection
 
     async def check(self) -> None:
@@ -99,7 +101,7 @@ class Storage:
         await self._reader.dispose()
 
     @asynccontextmanager
-    async def _asked(self) -> AsyncIterator[None]:
+    async def _asked(self, what: str) -> AsyncIterator[None]:
         """A database that is locked, full or away is worth another try; what was begun is rolled back."""
         loop = asyncio.get_running_loop()
         if loop.time() < self._leave_alone_until:
@@ -110,19 +112,19 @@ class Storage:
         except DBAPIError as error:
             if not self._database.is_trouble(error):
                 raise
-            raise self._unavailable(error.orig or error) from error
+            raise self._unavailable(what, error.orig or error) from error
         except (OSError, TimeoutError, PoolTimeout) as error:
-            if self._database is postgres:
-                # It is away: thousands who want to know whether it still is would be the next trouble.
+            if isinstance(error, OSError) and not isinstance(error, TimeoutError):
+                # No connection is to be had. Thousands who ask whether that is still so would be the next trouble.
                 self._leave_alone_until = loop.time() + LEFT_ALONE
-            raise self._unavailable(error) from error
-        if self._in_trouble:
-            self._in_trouble = False
-            log.info("the database answers again")
+            raise self._unavailable(what, error) from error
+        if self._in_trouble[what]:
+            self._in_trouble[what] = False
+            log.info("the database can be %s again", what)
 
-    def _unavailable(self, error: BaseException) -> Unavailable:
+    def _unavailable(self, what: str, error: BaseException) -> Unavailable:
         metrics.DATABASE_TROUBLE.count()
-        if not self._in_trouble:
-            self._in_trouble = True
-            log.warning("the database is in trouble: %s", str(error) or "no answer")
+        if not self._in_trouble[what]:
+            self._in_trouble[what] = True
+            log.warning("the database cannot be %s: %s", what, str(error) or "no answer")
         return Unavailable()

@@ -19,7 +19,7 @@ from microblog_rt.protocol import FURTHEST
 from microblog_rt.storage import Reading, Transaction
 from microblog_rt.storage.moments import NOW_AT_LAST, Later
 
-BIND_VARIABLES = 30_000
+BIND_VARIABLES = 2**14
 
 
 class Tick(NamedTuple):
@@ -65,6 +65,11 @@ async def clocks(reading: Reading, user_ids: Iterable[int]) -> dict[int, int]:
     found: dict[int, int] = {}
     for start in range(0, len(wanted), BIND_VARIABLES):
         some = wanted[start : start + BIND_VARIABLES]
-        statement = select(Mailbox.user_id, Mailbox.clock).where(Mailbox.user_id.in_(some))
+        statement = select(Mailbox.user_id, Mailbox.clock).where(Mailbox.user_id.in_(_filled_up(some)))
         found.update((row.user_id, row.clock) for row in await reading.execute(statement))
     return found
+
+
+def _filled_up(some: list[int]) -> list[int]:
+    """``some`` with its last repeated up to a power of two: each length is a statement to be prepared, and kept."""
+    return some + some[-1:] * ((1 << (len(some) - 1).bit_length()) - len(some))

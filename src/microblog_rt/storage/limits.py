@@ -65,7 +65,8 @@ async def take(tx: Transaction, subject: str, limit: Limit | None, refusals: Ref
     wanted = {"subject": subject, "window": limit.seconds * MICROSECONDS, "times": limit.times}
     if (await tx.execute(TAKE, wanted)).scalar_one_or_none() is not None:
         return
-    left = (await tx.execute(FREE_IN, {"subject": subject, "others": limit.times - 1})).scalar_one()
+    # Nothing where the one that stood in the way has left its window meanwhile.
+    left = (await tx.execute(FREE_IN, {"subject": subject, "others": limit.times - 1})).scalar_one_or_none() or 0
     metrics.limit_hit(subject)
     if refusals is not None:
         refusals.note(subject, moments.now() + left)

@@ -8,8 +8,8 @@ a server that does not answer does not hear a polite good-bye either.
 import contextlib
 from typing import Any
 
-from sqlalchemy import BigInteger, bindparam, func, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import BigInteger, bindparam, event, func, select
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from microblog_rt.errors import Misconfigured
@@ -18,11 +18,11 @@ WRITERS = READERS = 5  # connections a process
 QUEUE_TIMEOUT = 30.0  # seconds; patience.py gives up long before, unless others come to their turn
 GOOD_BYE = 0.3  # seconds, for a server to take leave of a connection
 CONNECT_TIMEOUT = 1.2  # seconds
-LOCK_TIMEOUT = 1200  # milliseconds, for a row that somebody else holds
+LOCK_TIMEOUT = 800  # milliseconds, for a row that somebody else holds
 IDLE_IN_TRANSACTION = 10_000  # milliseconds, until the server ends what a process that hangs has begun
 
 # Not the program's fault, and over some day: the class of a SQLSTATE, or all of it.
-AWAY = ("08", "53", "57", "58", "40", "55P03", "25006")
+AWAY = ("08", "28", "3D", "53", "57", "58", "40", "55", "25006")
 
 NAME = "postgresql"
 
@@ -94,7 +94,7 @@ def connection_options(lock_timeout: int = LOCK_TIMEOUT) -> dict[str, Any]:
 
 
 def _engine(url: str, **options: Any) -> AsyncEngine:
-    return create_async_engine(
+    engine = create_async_engine(
         url,
         hide_parameters=True,  # messages and hashes are nothing for a log
         max_overflow=0,
@@ -102,3 +102,11 @@ def _engine(url: str, **options: Any) -> AsyncEngine:
         connect_args=connection_options(),
         **options,
     )
+    event.listen(engine.sync_engine, "checkout", _refuse_dead)
+    return engine
+
+
+def _refuse_dead(connection: Any, *_: Any) -> None:
+    # Known without asking. One that is dead means that the server has been away, and all of them are.
+    if connection.driver_connection.is_closed():
+        raise InvalidatePoolError

@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-BUSY_TIMEOUT = 1.2  # seconds, for another process to let go of the write lock
+BUSY_TIMEOUT = 1.0  # seconds, for another process to let go of the write lock
 ASKED_AGAIN = 0.2  # seconds; a wait in SQLite cannot be given up
 WRITER_TIMEOUT = 30.0  # seconds; patience.py gives up long before, unless others come to their turn
 READERS = 4

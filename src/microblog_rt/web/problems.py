@@ -108,7 +108,8 @@ def wants_json() -> bool:
 
 
 async def _refused(error: Refused) -> Response:
-    answer = await _answer(answer_to(error).status, error.code, said(error))
+    again = await _to_send_again() if isinstance(error, Unavailable) else {}
+    answer = await _answer(answer_to(error).status, error.code, said(error), again=again)
     if error.retry_after is not None:
         answer.headers["Retry-After"] = str(error.retry_after)
     return answer
@@ -132,14 +133,24 @@ async def _unexpected(error: Exception) -> Response:
     return await _answer(status, "unexpected", gettext(SENTENCES[status]), unexpected(error))
 
 
-async def _answer(status: HTTPStatus, code: str, sentence: str, reference: str | None = None) -> Response:
+async def _to_send_again() -> dict[str, str]:
+    """A message that could not be taken just now: the same form, so that it is sent once, whatever became of it."""
+    if request.method != "POST" or request.endpoint != "messages.send_message":
+        return {}
+    sent = await request.form
+    return {name: sent[name] for name in ("csrf_token", "nonce", "message") if name in sent}
+
+
+async def _answer(
+    status: HTTPStatus, code: str, sentence: str, reference: str | None = None, again: dict[str, str] | None = None
+) -> Response:
     if wants_json():
         answer = await make_response(problem(status, code, sentence, reference), status)
         answer.content_type = PROBLEM
     else:
         title = gettext(TITLES.get(status, TITLES[HTTPStatus.BAD_REQUEST]))
         page = await render_template(
-            "error.html", status=status.value, title=title, sentence=sentence, reference=reference
+            "error.html", status=status.value, title=title, sentence=sentence, reference=reference, again=again
         )
         answer = await make_response(page, status)
     return cast(Response, answer)
