@@ -98,6 +98,13 @@ def test_what_an_address_leaves_out_is_the_databases_own(url: str, address: dict
     assert found == {"database": "blog", "ssl": "require", **address}
 
 
+def test_nobody_is_asked_for_tls_on_this_machine_alone() -> None:
+    here = "postgresql+asyncpg://127.0.0.1/blog"
+    assert backend._address("postgresql://", here)["ssl"] == "disable"
+    assert backend._address("postgresql://", f"{here}?ssl=require")["ssl"] == "require"
+    assert "ssl" not in backend._address("postgresql://direct", here)
+
+
 @pytest.mark.parametrize(
     ("url", "database_url"),
     [

@@ -21,8 +21,6 @@ FAST = Path(__file__).with_name("ahead")  # on the path of whoever has a fast cl
 
 BEGINNING = re.compile(r"^(?=\d{4}-\d\d-\d\d )", re.MULTILINE)  # of what was logged at once
 BAD = re.compile(r"Traceback|never retrieved|database is locked| ERROR | CRITICAL ")
-# A connection to PostgreSQL that is lost in the very moment it is given up: asyncpg 0.32 leaves that to nobody.
-KNOWN = "ConnectionError('unexpected connection_lost() call')"
 
 NO_LIMITS = ["SIGN_IN_LIMIT", "SIGN_IN_GLOBAL_LIMIT", "SEND_LIMIT", "TABS_PER_USER", "TABS_PER_ADDRESS"]
 UNLIMITED = {f"MICROBLOG_{name}": "" for name in [*NO_LIMITS, "REGISTER_LIMIT"]}
@@ -89,7 +87,7 @@ class Host:
         """What its log holds since it was last asked that no log may hold, whatever happens; traceback and all."""
         text = self.logged()
         new, self._looked_at = text[self._looked_at :], len(text)
-        return [each for each in BEGINNING.split(new) if BAD.search(each) and KNOWN not in each]
+        return [each for each in BEGINNING.split(new) if BAD.search(each)]
 
     def _started(self) -> bool:
         with self.log.open("a") as log:

@@ -9,7 +9,7 @@ from quart import Quart
 
 from microblog_rt.app import Parts
 from microblog_rt.errors import Unavailable
-from tests.web.conftest import ORIGIN, Browser, Join, text
+from tests.web.conftest import ORIGIN, Browser, Join, field, text
 
 
 @pytest.fixture
@@ -81,3 +81,30 @@ async def test_health_looks_nobody_up(house: Parts, bob: Browser, monkeypatch: p
     assert (await bob.get("/healthz")).status_code == 200
     answer = await bob.get("/readyz")
     assert (answer.status_code, (await answer.get_json())["status"]) == (503, "no database")
+
+
+async def test_a_message_that_could_not_be_taken_is_offered_to_be_sent_again_as_it_was(
+    app: Quart, house: Parts, bob: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its nonce: whatever became of the first try, it is sent once. Also where not even its author is known."""
+    form = await text(await bob.get("/send_message/bob"))
+    sent: dict[str, Any] = {
+        "csrf_token": field(form, "csrf_token"),
+        "nonce": field(form, "nonce"),
+        "message": "</textarea> & hello",
+    }
+
+    async def away(*_: object) -> None:
+        raise Unavailable
+
+    for broken in ((house.messages, "send_message"), (house.accounts, "visit")):
+        with monkeypatch.context() as trouble:
+            trouble.setattr(*broken, away)
+            answer = await bob.post("/send_message/bob", **sent)
+        page = await text(answer)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
+        assert all(field(page, name) == sent[name] for name in ("csrf_token", "nonce"))
+        assert "&lt;/textarea&gt; &amp; hello</textarea>" in page
+    assert (await bob.post("/send_message/bob", **sent)).status_code == 303
+    refused = await bob.get("/")
+    assert 'id="again"' not in await text(refused)

@@ -28,6 +28,7 @@ from microblog_rt.protocol import Wake
 log = logging.getLogger(__name__)
 
 CHANNEL = "microblog_rt"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 PATIENCE = 2.0  # seconds, for an answer
 MOST = 10_000  # words that wait to be passed on; of more, all are forgotten, and it is a Gap
 
@@ -158,7 +159,10 @@ def _address(url: str, database_url: str) -> dict[str, Any]:
     if "user" in here:
         database.pop("password", None)
     settings = {"application_name": "microblog-rt bus", "synchronous_commit": "off"}  # a heartbeat may be lost
-    return {**database, **here, "server_settings": settings}
+    address = {**database, **here, "server_settings": settings}
+    if address.get("host") in LOOPBACK:
+        address.setdefault("ssl", "disable")  # as in storage: it does not leave the machine
+    return address
 
 
 def _parts(url: SplitResult) -> dict[str, Any]:
@@ -169,7 +173,7 @@ def _parts(url: SplitResult) -> dict[str, Any]:
         "user": url.username and unquote(url.username),
         "password": url.password and unquote(url.password),
         "database": unquote(url.path.strip("/")),
-        "ssl": query.get("ssl") or query.get("sslmode"),
+        "ssl": query.get("ssl"),
     }
     return {name: value for name, value in found.items() if value}
 

@@ -8,7 +8,7 @@ a server that does not answer does not hear a polite good-bye either.
 import contextlib
 from typing import Any
 
-from sqlalchemy import BigInteger, bindparam, event, func, select
+from sqlalchemy import BigInteger, bindparam, event, func, make_url, select
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -25,6 +25,7 @@ IDLE_IN_TRANSACTION = 10_000  # milliseconds, until the server ends what a proce
 AWAY = ("08", "28", "3D", "53", "57", "58", "40", "55", "25006")
 
 NAME = "postgresql"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def writer(url: str) -> AsyncEngine:
@@ -51,8 +52,8 @@ async def lock(tx: AsyncConnection, subject: str) -> None:
 LOCK = select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("subject"), 0, type_=BigInteger)))
 
 
-def connection_options(lock_timeout: int = LOCK_TIMEOUT) -> dict[str, Any]:
-    """What asyncpg is told beside the address; raises Misconfigured where there is none."""
+def connection_options(url: str, lock_timeout: int = LOCK_TIMEOUT) -> dict[str, Any]:
+    """What asyncpg is told beside ``url``; raises Misconfigured where there is none."""
     try:
         import asyncpg
     except ImportError:
@@ -81,7 +82,9 @@ def connection_options(lock_timeout: int = LOCK_TIMEOUT) -> dict[str, Any]:
             if not sent.done():
                 sent.set_result(None)
 
-    return {
+    # What does not leave the machine need not ask for TLS first; asyncpg leaves a question that is given up to nobody.
+    unasked = make_url(url).host in LOOPBACK and "ssl" not in make_url(url).query
+    return ({"ssl": False} if unasked else {}) | {
         "connection_class": Abrupt,
         "timeout": CONNECT_TIMEOUT,
         "server_settings": {
@@ -99,7 +102,7 @@ def _engine(url: str, **options: Any) -> AsyncEngine:
         hide_parameters=True,  # messages and hashes are nothing for a log
         max_overflow=0,
         pool_timeout=QUEUE_TIMEOUT,
-        connect_args=connection_options(),
+        connect_args=connection_options(url),
         **options,
     )
     event.listen(engine.sync_engine, "checkout", _refuse_dead)
