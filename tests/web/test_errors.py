@@ -97,9 +97,9 @@ async def test_a_message_that_could_not_be_taken_is_offered_to_be_sent_again_as_
     async def away(*_: object) -> None:
         raise Unavailable
 
-    for broken in ((house.messages, "send_message"), (house.accounts, "visit")):
+    for verbs, verb in ((house.messages, "send_message"), (house.accounts, "visit")):
         with monkeypatch.context() as trouble:
-            trouble.setattr(*broken, away)
+            trouble.setattr(verbs, verb, away)
             answer = await bob.post("/send_message/bob", **sent)
         page = await text(answer)
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
