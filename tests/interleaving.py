@@ -189,6 +189,7 @@ async def every_interleaving(
         async with ground.fresh() as url:
             schedules += await _run(ground, url, scripts(), begin, check)
         count += 1
+    print(f"{count} schedules")
     return count
 
 
