@@ -1,5 +1,6 @@
 """The services that several processes share, each a real one that the tests start, hang and end."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -113,13 +114,13 @@ class PostgreSQL:
         self._process.send_signal(signal.SIGSTOP)
         os.waitpid(self._process.pid, os.WUNTRACED)
         for child in self._children():
-            os.kill(child, signal.SIGSTOP)
+            _signal(child, signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let it answer, also what was asked meanwhile."""
         assert self._process is not None
         for child in self._children():
-            os.kill(child, signal.SIGCONT)
+            _signal(child, signal.SIGCONT)
         self._process.send_signal(signal.SIGCONT)
 
     def logged(self) -> str:
@@ -128,7 +129,7 @@ class PostgreSQL:
 
     def backends(self) -> list[int]:
         """Its processes that serve a connection each."""
-        return [child for child in self._children() if b" 127.0.0.1(" in Path(f"/proc/{child}/cmdline").read_bytes()]
+        return [child for child in self._children() if b" 127.0.0.1(" in _command(child)]
 
     def execute(self, url: str, sql: str) -> None:
         """Run some SQL in the database of that URL."""
@@ -159,7 +160,10 @@ class PostgreSQL:
     def _children(self) -> list[int]:
         assert self._process is not None
         pid = self._process.pid
-        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        try:
+            return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        except OSError:  # it has ended
+            return []
 
     def __enter__(self) -> "PostgreSQL":
         self.start()
@@ -176,6 +180,20 @@ def _binary(name: str) -> str:
     found = shutil.which(name, path=os.pathsep.join([*map(str, versions), os.environ.get("PATH", os.defpath)]))
     assert found, "these tests want a PostgreSQL: apt-get install postgresql"
     return found
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    """To a process that may have ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _command(pid: int) -> bytes:
+    """What a process calls itself; nothing where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def _is_root() -> bool:

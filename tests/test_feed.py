@@ -206,11 +206,11 @@ async def test_a_session_of_somebody_else_reads_nothing(parts: Parts, reader: Re
 async def test_a_stream_closes_itself_when_its_session_runs_out(parts: Parts, susan: User) -> None:
     moment = moments.now()
     async with parts.storage.transaction() as tx:
-        await rows.add_session(tx, susan.id, "short", True, 200_000)
+        await rows.add_session(tx, susan.id, "short", True, 2_000_000)
     tab = Client(parts, Reader(susan.id, "short"))
     await tab.connect()
     assert isinstance(await tab.refused(), SignedOut)
-    assert moments.now() >= moment + 200_000
+    assert moments.now() >= moment + 2_000_000
 
 
 @pytest.mark.sqlite

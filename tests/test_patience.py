@@ -35,7 +35,7 @@ async def never(waited: Patience) -> float:
 
 
 async def test_a_database_that_is_silent_is_given_up(waited: Patience) -> None:
-    assert 0.3 <= await never(waited) < 1
+    assert 0.3 <= await never(waited) < 3
 
 
 async def test_all_who_wait_give_up_and_whoever_comes_later_waits_as_long(waited: Patience) -> None:
@@ -73,7 +73,7 @@ async def test_whoever_has_a_connection_wants_answers_on_that_one(waited: Patien
     while not hanging.done():
         waited.answered()
         await asyncio.sleep(0.01)
-    assert 0.3 <= hanging.result() < 1
+    assert 0.3 <= hanging.result() < 3
 
 
 async def test_a_process_that_stood_still_has_not_been_kept_waiting(waited: Patience) -> None:

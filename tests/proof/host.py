@@ -101,7 +101,11 @@ class Host:
                 process_group=0,
             )
         assert self._process.stdout is not None
-        return self.url in self._process.stdout.readline()
+        if self.url in self._process.stdout.readline():
+            return True
+        with self._process as refused:  # it has said why in its log
+            refused.wait(DEADLINE)
+        return False
 
     def _over(self) -> int:
         assert self._process is not None
