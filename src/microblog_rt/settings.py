@@ -21,6 +21,7 @@ MEMORY = "memory://"
 SQLITE_BUS = "sqlite://"
 POSTGRESQL_BUS = "postgresql://"
 SECRET_KEY_LENGTH = 16
+LOOPBACK = {"localhost", "127.0.0.1", "::1"}  # how a machine calls itself
 DAY = 86400
 HEARTBEATS_IDLE, SHORTEST_IDLE = 4, 120
 

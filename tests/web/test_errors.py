@@ -105,6 +105,12 @@ async def test_a_message_that_could_not_be_taken_is_offered_to_be_sent_again_as_
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
         assert all(field(page, name) == sent[name] for name in ("csrf_token", "nonce"))
         assert "&lt;/textarea&gt; &amp; hello</textarea>" in page
+    with monkeypatch.context() as trouble:
+        trouble.setattr(house.accounts, "visit", away)
+        foreign = await bob.post("/send_message/bob", headers={"Origin": "https://evil.example"}, **sent)
+        forged = await bob.post("/send_message/bob", **sent | {"csrf_token": "guessed"})
+    assert 'id="again"' not in await text(forged)
+    assert foreign.status_code == 403, "what another site has written is offered to nobody"
     assert (await bob.post("/send_message/bob", **sent)).status_code == 303
     refused = await bob.get("/")
     assert 'id="again"' not in await text(refused)

@@ -24,11 +24,11 @@ from microblog_rt.bus.base import Bus, Gap, Transaction, Word
 from microblog_rt.bus.outage import Outage
 from microblog_rt.errors import Misconfigured
 from microblog_rt.protocol import Wake
+from microblog_rt.settings import LOOPBACK
 
 log = logging.getLogger(__name__)
 
 CHANNEL = "microblog_rt"
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 PATIENCE = 2.0  # seconds, for an answer
 MOST = 10_000  # words that wait to be passed on; of more, all are forgotten, and it is a Gap
 

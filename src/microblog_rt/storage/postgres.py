@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from microblog_rt.errors import Misconfigured
+from microblog_rt.settings import LOOPBACK
 
 WRITERS = READERS = 5  # connections a process
 QUEUE_TIMEOUT = 30.0  # seconds; patience.py gives up long before, unless others come to their turn
@@ -25,7 +26,6 @@ IDLE_IN_TRANSACTION = 10_000  # milliseconds, until the server ends what a proce
 AWAY = ("08", "28", "3D", "53", "57", "58", "40", "55", "25006")
 
 NAME = "postgresql"
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def writer(url: str) -> AsyncEngine:

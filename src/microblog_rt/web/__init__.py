@@ -52,10 +52,10 @@ def create(settings: Settings, secret_key: str, verbs: Verbs) -> Quart:
     app.extensions["verbs"] = verbs
     gate = Gate(settings)
     _answer_to_our_names_alone(app, gate)
-    visitors = Visitors(app, verbs.accounts, secure=settings.public_url is not None)
     languages.init(app)
     problems.init(app)
-    forms.init(app, settings.public_url)
+    forms.init(app, settings.public_url)  # whence and with which token, before anybody is looked up
+    visitors = Visitors(app, verbs.accounts, secure=settings.public_url is not None)
     # A set: the pages of sessions are among those of auth.
     for blueprint in {pages.blueprint for pages in (people, auth, sessions, messages, health, metrics)}:
         app.register_blueprint(blueprint)

@@ -11,13 +11,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from microblog_rt.errors import N_, BadRequest
-from microblog_rt.settings import Settings
+from microblog_rt.settings import LOOPBACK, Settings
 
 log = logging.getLogger(__name__)
 
 FORWARDED_FOR = b"x-forwarded-for"
 FORWARDED = {FORWARDED_FOR, b"forwarded", b"x-real-ip"}
-LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([\w.-]+))(?::[0-9]{1,5})?", re.ASCII)
 HOME_PREFIX = 64  # what a provider gives to one home: counted as one address
 

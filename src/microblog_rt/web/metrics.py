@@ -11,7 +11,8 @@ from quart.typing import ResponseReturnValue
 
 from microblog_rt import metrics
 from microblog_rt.errors import NotFound
-from microblog_rt.web.gate import FORWARDED, LOOPBACK, name_of
+from microblog_rt.settings import LOOPBACK
+from microblog_rt.web.gate import FORWARDED, name_of
 from microblog_rt.web.visitors import address
 
 blueprint = Blueprint("metrics", __name__)

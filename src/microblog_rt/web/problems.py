@@ -10,7 +10,7 @@ from errno import ENAMETOOLONG
 from http import HTTPStatus
 from typing import NamedTuple, cast
 
-from quart import Quart, Response, make_response, render_template, request
+from quart import Quart, Response, g, make_response, render_template, request
 from werkzeug.exceptions import HTTPException
 
 from microblog_rt import metrics
@@ -135,7 +135,7 @@ async def _unexpected(error: Exception) -> Response:
 
 async def _to_send_again() -> dict[str, str]:
     """A message that could not be taken just now: the same form, so that it is sent once, whatever became of it."""
-    if request.method != "POST" or request.endpoint != "messages.send_message":
+    if request.method != "POST" or request.endpoint != "messages.send_message" or g.get("form_is_old"):
         return {}
     sent = await request.form
     return {name: sent[name] for name in ("csrf_token", "nonce", "message") if name in sent}
