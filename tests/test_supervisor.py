@@ -199,11 +199,15 @@ FOREIGN = """
 import os, signal, sys, time
 from microblog_rt.server.supervisor import Supervisor
 
-if not os.fork():
-    time.sleep(0.2)
+go, come = os.pipe()
+foreign = os.fork()
+if not foreign:
+    os.close(come)
+    os.read(go, 1)  # its end: the workers serve
     os._exit(7)
 
 def work(ready):
+    os.close(come)
     class Stop:
         def when_readable(self, descriptor): pass
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
@@ -211,13 +215,17 @@ def work(ready):
     time.sleep(60)
 
 class Watching(Supervisor):
+    told = False
     def _reap(self):
         super()._reap()
-        if time.monotonic() > begun + 0.2:
-            os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            os.kill(foreign, 0)
+        except ProcessLookupError:  # it was reaped, here
+            if not self.told:  # a second time would be "now"
+                self.told = True
+                os.kill(os.getpid(), signal.SIGTERM)
 
-begun = time.monotonic()
-sys.exit(Watching(work, 2, 5.0).run(lambda: None))
+sys.exit(Watching(work, 2, 5.0).run(lambda: os.close(come)))
 """
 
 
