@@ -10,7 +10,7 @@ from microblog_rt.errors import Refused
 from microblog_rt.models import User
 from microblog_rt.protocol import Notice
 
-DEADLINE = 10.0  # seconds; what has not come by then does not come
+DEADLINE = 30.0  # seconds; what has not come by then does not come
 
 
 async def signed_in(parts: Parts, user: User) -> Reader:

@@ -2,10 +2,8 @@
 
 import contextlib
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -13,10 +11,12 @@ from itertools import count
 from pathlib import Path
 from types import TracebackType
 
+from tests.ports import free_port
+
 REDIS = shutil.which("redis-server")
 # It ends with the tests, even where those are killed.
 BOUND = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
-DEADLINE = 20.0  # seconds
+DEADLINE = 60.0  # seconds
 OPTIONS = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
 
 
@@ -25,7 +25,7 @@ class Redis:
 
     def __init__(self, folder: Path, *options: str) -> None:
         assert REDIS, "these tests want a Redis: apt-get install redis-server"
-        self.port = _port()
+        self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._command = [*BOUND, REDIS, "--port", str(self.port), "--dir", str(folder), *OPTIONS, *options]
         self._process: subprocess.Popen[str] | None = None
@@ -78,7 +78,7 @@ class PostgreSQL:
         # Not in the test's own folder: PostgreSQL, which will not be root, could not enter that.
         self._made = tempfile.TemporaryDirectory(prefix="postgresql-", ignore_cleanup_errors=True)
         self.folder = Path(self._made.name)
-        self.port = _port()
+        self.port = free_port()
         self._at = f"127.0.0.1:{self.port}"
         self.url = f"postgresql+asyncpg://postgres@{self._at}/postgres"
         self._log = self.folder / "log"
@@ -198,12 +198,3 @@ def _command(pid: int) -> bytes:
 
 def _is_root() -> bool:
     return os.geteuid() == 0
-
-
-def _port() -> int:
-    """A free one that the system gives to nobody by itself: it stays free while what listens there is stopped."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)):
-                return port

@@ -10,6 +10,7 @@ from microblog_rt.app import Parts, create_app
 from microblog_rt.models import Attempt
 from microblog_rt.settings import Limit, Settings
 from microblog_rt.storage import limits
+from tests.clients import DEADLINE
 
 
 async def test_what_has_expired_is_forgotten_while_it_runs(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,6 +26,6 @@ async def test_what_has_expired_is_forgotten_while_it_runs(settings: Settings, m
             return (await reading.execute(select(func.count()).select_from(Attempt))).scalar_one()
 
     assert await attempts() == 2
-    async with application.test_app(), asyncio.timeout(10):
+    async with application.test_app(), asyncio.timeout(DEADLINE):
         while await attempts() > 1:
             await asyncio.sleep(0)

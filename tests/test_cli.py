@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from microblog_rt.storage import migrations
-from tests.living import COMMAND, DEADLINE, Server, free_port
+from tests.living import COMMAND, DEADLINE, Server
+from tests.ports import free_port
 
 
 class Folder:

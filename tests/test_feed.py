@@ -18,7 +18,7 @@ from microblog_rt.protocol import FURTHEST, UNREAD_MESSAGE_COUNT, Wake
 from microblog_rt.storage import accounts as rows
 from microblog_rt.storage import moments
 from microblog_rt.storage import notifications as told
-from tests.clients import Client, signed_in
+from tests.clients import DEADLINE, Client, signed_in
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ async def test_a_sweep_that_fails_is_not_the_last(
 
     monkeypatch.setattr(parts.feed, "sweep_once", failing)
     sweeping = asyncio.create_task(parts.feed.sweep(0.001))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE):
         await third.wait()
     sweeping.cancel()
     assert "the sweep failed" in caplog.text
@@ -260,7 +260,7 @@ async def test_an_open_stream_is_use(parts: Parts, reader: Reader, monkeypatch: 
     await tab.connect(heartbeat=0.01)
     later = moments.now() + 3_601_000_000
     monkeypatch.setattr(moments, "now", lambda: later)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE):
         await noted.wait()
     await tab.disconnect()
 
@@ -333,7 +333,7 @@ async def test_a_held_question_is_answered_by_what_comes(parts: Parts, susan: Us
     while not parts.hub.positions():
         await asyncio.sleep(0)
     await send(parts, susan)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE):
         assert [each.data for each in await held] == [1]
     assert parts.hub.positions() == {}
 
@@ -344,7 +344,7 @@ async def test_a_held_question_ends_with_its_session(parts: Parts, reader: Reade
         await asyncio.sleep(0)
     await parts.accounts.end_session(reader)
     with pytest.raises(SignedOut):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE):
             await held
 
 
@@ -368,7 +368,7 @@ async def test_a_held_question_is_answered_at_once_where_there_is_something(
     parts: Parts, susan: User, reader: Reader
 ) -> None:
     await send(parts, susan)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE):
         assert len(await parts.feed.hold(reader, 0, (), 30)) == 1
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from microblog_rt.hub import NAMES_KEPT, Hub, Listener
 from microblog_rt.protocol import Notice, Wake
+from tests.clients import DEADLINE
 
 SUSAN = 1
 
@@ -195,7 +196,7 @@ async def test_the_alarm_of_a_deadline_serves_for_every_wait_until_then() -> Non
         loop.call_soon(listener.wake, wake(clock, follows=clock - 1))
         await listener.wait(deadline)
         assert told(listener) == [clock]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE):
         await listener.wait(deadline)
         assert loop.time() >= deadline
         await listener.wait(deadline + 0.01)

@@ -13,7 +13,7 @@ import pytest
 
 from microblog_rt.errors import Misconfigured
 from microblog_rt.server import listening
-from tests.living import COMMAND, DEADLINE, START_SECONDS
+from tests.living import COMMAND, DEADLINE
 from tests.services import Redis
 
 # As systemd starts a service: the socket is descriptor 3, and the process is told that this is meant for it.
@@ -73,7 +73,7 @@ def test_a_client_that_comes_between_two_servers_is_served_by_the_next(
     with socket.create_connection(kept.getsockname()) as early:
         early.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
         second = start(tmp_path, kept, "--workers", "2", MICROBLOG_BUS_URL=redis.url)
-        early.settimeout(START_SECONDS)
+        early.settimeout(DEADLINE)
         assert early.recv(4096).startswith(b"HTTP/1.1 200")
         stop(second)
 

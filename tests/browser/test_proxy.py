@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from tests.browser.proxy import HOST, Proxy
-from tests.living import Server
+from tests.living import DEADLINE, Server
 
 ASKED = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -25,7 +25,7 @@ async def test_a_connection_that_was_just_being_accepted_goes_down_too(server: S
 async def _answer(browser: socket.socket) -> bytes:
     loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE):
             await loop.sock_sendall(browser, ASKED)
             return await loop.sock_recv(browser, 1000)
     except ConnectionError:

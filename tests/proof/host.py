@@ -11,7 +11,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.living import COMMAND, free_port
+from tests.living import COMMAND
+from tests.ports import free_port
 from tests.services import BOUND
 
 AHEAD = 300  # seconds
