@@ -16,9 +16,11 @@ import pytest
 
 from microblog_rt.server import connection
 from tests.living import DEADLINE, Server
+from tests.machine import Waited
 from tests.serving import HANDSHAKE, complaints, served, wire
 from tests.test_peers import Application as Telling
 from tests.test_peers import connections
+from tests.test_supervisor import until
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -116,10 +118,10 @@ def test_what_waits_behind_a_held_poll_keeps_no_server_from_stopping(
         bob.close()
         with socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE) as held:
             held.sendall(head.encode() + behind)
-            time.sleep(0.2)  # it is held: its client is idle
+            until(lambda: server.holds() == 1)
             if leaves:
                 held.close()
-            start = time.monotonic()
+            start, waited = time.monotonic(), Waited()
             assert server.stop() == 0
-            assert time.monotonic() - start < PATIENCE
+            assert time.monotonic() - start < PATIENCE + waited.seconds()
         assert server.logged() == ""
