@@ -13,6 +13,7 @@ from microblog_rt.models import Base, User
 from microblog_rt.settings import Settings
 from microblog_rt.storage import migrations, patience, postgres, sqlite
 from tests.living import DEADLINE, Server
+from tests.machine import Watch
 from tests.services import PostgreSQL
 
 # Else pytest-asyncio asks for a loop where there is none, which Python 3.11 makes, and nobody closes.
@@ -109,6 +110,13 @@ def postgresql() -> Iterator[PostgreSQL]:
     """One PostgreSQL for all tests: who needs it empty takes a new ``database``, who stops it starts it again."""
     with PostgreSQL() as postgresql:
         yield postgresql
+
+
+@pytest.fixture
+def machine() -> Iterator[Watch]:
+    """What is kept in mind where something may not take long."""
+    with Watch() as machine:
+        yield machine
 
 
 @pytest.fixture

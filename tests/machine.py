@@ -1,7 +1,7 @@
 """How long the machine kept somebody waiting: what no promise in seconds can be held against.
 
 The kernel counts the time in which somebody wanted a core or the disk and had none, and what the host of a virtual
-machine took away. On a quiet machine that is nothing; where the kernel does not count, nothing is forgiven.
+machine took away; and where all stand still, whoever looks at the clock is late. On a quiet machine that is nothing.
 """
 
 import os
@@ -10,55 +10,58 @@ import time
 from collections import deque
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 PRESSURE = Path("/proc/pressure")
 STOLEN = 8  # the field of the first line of /proc/stat
 LOOK_EVERY = 0.05  # seconds
-LOOKS = 10_000
+STOOD_STILL = 0.1  # seconds by which a look is late
+LOOKS = 20_000
 
 
-class Waited:
-    """``seconds()`` of it since this was made."""
+class Look(NamedTuple):
+    """What had been counted, and missed by looking late, by that moment."""
 
-    def __init__(self) -> None:
-        self._before = _ever()
-
-    def seconds(self) -> float:
-        return _ever() - self._before
+    at: float
+    counted: float
+    missed: float
 
 
 class Watch:
-    """The same since any moment that is told afterwards, in seconds since 1970, while this is open."""
+    """Keeps looking while it is open."""
 
     def __init__(self) -> None:
-        self._looks: deque[tuple[float, float]] = deque(maxlen=LOOKS)
+        self._looks: deque[Look] = deque(maxlen=LOOKS)
         self._over = threading.Event()
-        self._watching = threading.Thread(target=self._watch, daemon=True)
+        self._looking = threading.Thread(target=self._look_on, daemon=True)
 
-    def since(self, moment: float) -> float:
-        now, looks = _ever(), list(self._looks)
-        return now - max((ever for at, ever in looks if at <= moment), default=looks[0][1])
+    def since(self, moment: float = 0.0) -> float:
+        """How long so since that moment, in seconds since 1970; or since this was opened."""
+        now, looks = self._look(), list(self._looks)
+        then = max((each for each in looks if each.at <= moment), default=looks[0])
+        return max(now.counted - then.counted, now.missed - then.missed)
 
-    def _watch(self) -> None:
+    def _look_on(self) -> None:
         while not self._over.wait(LOOK_EVERY):
-            self._look()
+            self._looks.append(self._look())
 
-    def _look(self) -> None:
-        self._looks.append((time.time(), _ever()))
+    def _look(self) -> Look:
+        at, before = time.time(), self._looks[-1]
+        late = at - before.at - LOOK_EVERY
+        return Look(at, _counted(), before.missed + (late if late > STOOD_STILL else 0))
 
     def __enter__(self) -> Self:
-        self._look()
-        self._watching.start()
+        self._looks.append(Look(time.time(), _counted(), 0.0))
+        self._looking.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
         self._over.set()
-        self._watching.join()
+        self._looking.join()
 
 
-def _ever() -> float:
-    """Since the machine was started."""
+def _counted() -> float:
+    """By the kernel, since it was started."""
     return _pressure("cpu") + _pressure("io") + _stolen()
 
 
