@@ -12,6 +12,11 @@ from microblog_rt.storage import clock, patience
 from microblog_rt.storage.patience import Patience
 
 
+@pytest.fixture
+def patient() -> None:
+    """Not here: it is about giving up."""
+
+
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "SILENCE", 0.3)
