@@ -112,16 +112,3 @@ async def test_a_database_that_is_away_is_a_503_that_says_so(postgresql: Postgre
         finally:
             postgresql.start()
         await until_bus_is("heard", client)
-
-
-async def test_a_database_that_may_only_be_read_is_a_503(postgresql: PostgreSQL, postgresql_migrated: str) -> None:
-    """As a standby is: sends would be refused here, and another host may do better."""
-    name = postgresql_migrated.rpartition("/")[2]
-    postgresql.execute(postgresql_migrated, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-    try:
-        async with serving(Settings(database_url=postgresql_migrated, secret_key="a" * 32)) as client:
-            status, told = await ready(client)
-            assert (status, told["status"], told["database"]["state"]) == (503, "no database", "read-only")
-    finally:
-        undone = f"SET transaction_read_only = off; ALTER DATABASE {name} RESET default_transaction_read_only"
-        postgresql.execute(postgresql_migrated, undone)

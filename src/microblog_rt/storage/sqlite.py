@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import aiosqlite
-from sqlalchemy import event, make_url, select, true
+from sqlalchemy import event, make_url
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -26,9 +26,6 @@ WRITER_TIMEOUT = 30.0  # seconds; patience.py gives up long before, unless other
 READERS = 4
 
 NAME = "sqlite"
-
-# As far as can be told without an attempt.
-TAKES_WRITES = select(true())
 
 PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
 
