@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-TRIES = 10
+TRIES = 5
 TURN = 0.02  # seconds
 
 

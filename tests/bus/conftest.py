@@ -83,6 +83,7 @@ def suspicion(quick_pulse: None) -> Suspicion:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(backend, "PATIENCE", 0.5)
             patch.setattr(postgresql, "PATIENCE", 0.5)
+            patch.setattr(base, "SUBSCRIBED_WITHIN", 0.1)
             yield
 
     return suspicion
