@@ -25,20 +25,20 @@ async def quickest(work: Callable[[], Awaitable[object]], enough: float) -> floa
 @asynccontextmanager
 async def awake() -> AsyncIterator[Callable[[], float]]:
     """The seconds since the block was entered in which this process had its turn: of others it says nothing then."""
-    passed = 0.0
+    passed, before = 0.0, time.monotonic()
+
+    def so_far() -> float:
+        return passed + min(time.monotonic() - before, 2 * TURN)
 
     async def count() -> None:
-        nonlocal passed
-        before = time.monotonic()
+        nonlocal passed, before
         while True:
             await asyncio.sleep(TURN)
-            now = time.monotonic()
-            passed += min(now - before, 2 * TURN)
-            before = now
+            passed, before = so_far(), time.monotonic()
 
     counting = asyncio.create_task(count())
     try:
-        yield lambda: passed
+        yield so_far
     finally:
         counting.cancel()
         await asyncio.gather(counting, return_exceptions=True)

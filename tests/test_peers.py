@@ -68,6 +68,10 @@ class Application:
         self.inside += change
         self.changed.set()
 
+    async def nobody(self) -> None:
+        """Wait until nobody is inside."""
+        await self.so_many(0)
+
     async def so_many(self, count: int) -> None:
         """Wait until so many are inside."""
         async with asyncio.timeout(DEADLINE):
@@ -127,7 +131,7 @@ async def test_a_request_that_does_not_come_to_an_end_is_cut() -> None:
 
     async with served(app) as port:
         took = await asyncio.gather(*(lasted(begun, drip) for begun, drip, _ in SLOW))
-        await app.so_many(0)
+        await app.nobody()
     for (begun, _, expected), seconds in zip(SLOW, took, strict=True):
         assert expected - 0.1 < seconds < expected + 5, begun
 
@@ -212,7 +216,7 @@ async def test_who_does_not_wait_for_the_handshake_is_refused_and_forgotten(requ
         await line.send(request_)
         assert (await line.head()).split()[1] in (b"400", b"101")
         assert await seconds_until_closed(line) < SOON
-        await app.so_many(0)
+        await app.nobody()
 
 
 async def test_a_body_in_ten_thousand_pieces_blocks_nothing() -> None:
