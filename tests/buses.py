@@ -16,6 +16,7 @@ from microblog_rt.protocol import Notice, Wake
 from tests.clients import DEADLINE
 
 AT_ONCE = 0.09  # seconds
+MOMENT = 0.4  # seconds, for what asks a database; a broker that hangs is waited for longer
 GAP = "gap"
 CHANGED = "changed"
 USERS = range(600)  # whom processes listen to here, unless something else is said

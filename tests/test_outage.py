@@ -14,9 +14,9 @@ from microblog_rt.app import Parts, assemble
 from microblog_rt.errors import TooMany, Unavailable
 from microblog_rt.models import User
 from microblog_rt.settings import Limit, Settings
-from microblog_rt.storage import limits
+from microblog_rt.storage import limits, postgres
 from tests.busy import TRIES, quickest
-from tests.clients import Client, signed_in
+from tests.clients import DEADLINE, Client, signed_in
 from tests.conftest import KEY
 from tests.interleaving import WHO_WAIT
 from tests.services import PostgreSQL
@@ -27,7 +27,9 @@ SOONER = 0.7  # seconds; than one who waits for somebody's row is refused
 
 
 @pytest.fixture
-async def parts(postgresql: PostgreSQL, postgresql_emptied: str) -> AsyncIterator[Parts]:
+async def parts(postgresql_emptied: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Parts]:
+    # Of a machine that stands still for longer the driver knows nothing; patience does, and is what is tried here.
+    monkeypatch.setattr(postgres, "CONNECT_TIMEOUT", DEADLINE)
     parts = assemble(Settings(database_url=postgresql_emptied, secret_key=KEY, send_limit=None))
     yield parts
     await parts.close()

@@ -13,7 +13,7 @@ from microblog_rt.bus import redis as on_redis
 from tests import buses
 from tests.bus.backends import BACKENDS, WORLDS, OnMemory
 from tests.bus.conftest import Suspicion
-from tests.buses import AT_ONCE, GAP, Process, Said, plain, running, wake
+from tests.buses import AT_ONCE, GAP, MOMENT, Process, Said, plain, running, wake
 from tests.busy import quickest
 from tests.clients import DEADLINE
 
@@ -152,8 +152,10 @@ async def until_heard(process: Process) -> None:
 
 
 async def until_heard_again(process: Process) -> None:
-    process.bus.pulse._heard_at = None
-    await until_heard(process)
+    """Until another heartbeat has come back than the one that may be on its way."""
+    for _ in range(2):
+        process.bus.pulse._heard_at = None
+        await until_heard(process)
 
 
 @over_network
@@ -192,10 +194,10 @@ async def test_a_broker_that_hangs_delays_nobody_and_is_a_gap_when_it_goes_on(
         with suspicion():
             await until_heard_again(here)
             await world.hang()
-            assert await quickest(lambda: world.tell(there, wake(2)), AT_ONCE) < AT_ONCE
+            assert await quickest(lambda: world.tell(there, wake(2)), MOMENT) < MOMENT
             await said.until("not heard")
             assert here.bus.health().state == "away"
-            assert await quickest(lambda: world.tell(there, wake(3)), AT_ONCE) < AT_ONCE
+            assert await quickest(lambda: world.tell(there, wake(3)), MOMENT) < MOMENT
             assert await quickest(lambda: here.bus.subscribed(1), AT_ONCE) < AT_ONCE
             await world.go_on()
             await here.hears(GAP)

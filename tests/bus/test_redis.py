@@ -104,9 +104,10 @@ async def test_a_redis_that_hangs_keeps_nobody_waiting_and_is_a_gap(
         await here.hears(plain(wake(1)))
         with suspicion():
             await until_heard_again(here)
+            await until_heard_again(there)
             redis.pause()
             await there.publish(wake(2), wake(3))
-            await said.until("not heard")
+            await said.lines.until(lambda _: said.times("not heard") == len((here, there)))
             await said.until("not told")
             await there.publish(wake(2, 11), wake(4))
             redis.resume()
