@@ -259,8 +259,11 @@ async def test_a_commit_whose_answer_is_lost_is_not_acknowledged_and_a_retry_fin
     assert await texts(parts) == ["once"]
 
 
-async def test_of_two_processes_that_count_one_waits_for_the_other(postgresql_emptied: str, parts: Parts) -> None:
+async def test_of_two_processes_that_count_one_waits_for_the_other(
+    postgresql_emptied: str, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Or else each would see room for one more, that the other takes as well."""
+    monkeypatch.setattr(postgres, "LOCK_TIMEOUT", round(DEADLINE * 1000))
     other = assemble(Settings(database_url=postgresql_emptied, secret_key=KEY))
 
     async def take(there: Parts) -> None:
