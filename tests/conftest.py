@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from functools import partial
 from pathlib import Path
 
 import hypothesis
@@ -83,8 +82,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "SILENCE", DEADLINE)
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", DEADLINE)
     monkeypatch.setattr(postgres, "CONNECT_TIMEOUT", DEADLINE)
-    options = partial(postgres.connection_options, lock_timeout=round(DEADLINE * 1000))
-    monkeypatch.setattr(postgres, "connection_options", options)
+    monkeypatch.setattr(postgres, "LOCK_TIMEOUT", round(DEADLINE * 1000))
 
 
 @pytest.fixture

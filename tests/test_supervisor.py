@@ -14,13 +14,15 @@ from pathlib import Path
 
 import httpx
 import pytest
+from websockets.asyncio.client import ClientConnection
 
+from tests.busy import awake
 from tests.living import COMMAND, DEADLINE, Server
 from tests.services import Redis
 from tests.test_transports import change, closed, code, frame, socket_to
 
 WORKERS = 3
-BACK_WITHIN = 3.0  # seconds
+BACK_WITHIN = 10.0  # seconds
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,7 @@ def until(true: Callable[[], bool], seconds: float = DEADLINE) -> float:
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
@@ -81,8 +83,9 @@ def test_a_killed_worker_is_replaced_while_the_others_serve(server: Server) -> N
 
 def kill_and_see_another(server: Server, victim: int) -> None:
     os.kill(victim, signal.SIGKILL)
+    until(lambda: not alive(victim))  # what it took from the socket itself is lost with it
     for _ in range(30):
-        assert httpx.get(f"{server.url}/notifications").status_code == 401
+        assert httpx.get(f"{server.url}/notifications", timeout=DEADLINE).status_code == 401
     until(lambda: len(server.workers() - {victim}) == WORKERS, BACK_WITHIN)
 
 
@@ -90,23 +93,25 @@ def test_all_workers_killed_at_once_are_all_back(server: Server) -> None:
     before = server.workers()
     for pid in before:
         os.kill(pid, signal.SIGKILL)
+    until(lambda: not any(map(alive, before)))
     until(lambda: len(server.workers() - before) == WORKERS, BACK_WITHIN)
     assert httpx.get(f"{server.url}/healthz", timeout=DEADLINE).status_code == 200
 
 
 async def test_every_worker_hears_of_a_message_and_of_a_logout(server: Server) -> None:
     alice, bob = server.person("alice"), server.person("bob")
-    tabs = [await socket_to(bob) for _ in range(8 * WORKERS)]
-    assert len({tab.id for tab in tabs}) == 8 * WORKERS
+    tabs: list[ClientConnection] = []
+    while sum(holds_tabs(pid, server.port) > 1 for pid in server.workers()) < 2:
+        assert len(tabs) < 50 * WORKERS, "all tabs are with one worker"
+        tabs += [await socket_to(bob) for _ in range(8)]
     for tab in tabs:
         await frame(tab)
-    assert sum(holds_tabs(pid, server.port) > 1 for pid in server.workers()) > 1, "all tabs are with one worker"
     await asyncio.to_thread(alice.send, "bob", "to all of you")
     assert {(await change(tab))[0]["data"] for tab in tabs} == {1}
-    start = time.monotonic()
-    await asyncio.to_thread(bob.post, "/auth/logout")
-    assert {code(await closed(tab)) for tab in tabs} == {4401}
-    assert time.monotonic() - start < 1
+    async with awake() as seconds:
+        await asyncio.to_thread(bob.post, "/auth/logout")
+        assert {code(await closed(tab)) for tab in tabs} == {4401}
+        assert seconds() < 1
     alice.close()
     bob.close()
 
@@ -149,7 +154,7 @@ async def test_a_signal_to_every_process_is_no_second_one(tmp_path: Path, redis:
         start = time.monotonic()
         workers = server.workers()
         server.signal(signal.SIGTERM)
-        until(lambda: httpx.get(f"{server.url}/readyz").status_code == 503)
+        await asyncio.to_thread(until, lambda: not ready(server))
         for pid in workers:
             with contextlib.suppress(ProcessLookupError):  # one that had no tabs has ended
                 os.kill(pid, signal.SIGTERM)
@@ -161,6 +166,13 @@ async def test_a_signal_to_every_process_is_no_second_one(tmp_path: Path, redis:
         bob.close()
 
 
+def ready(server: Server) -> bool:
+    try:
+        return httpx.get(f"{server.url}/readyz", timeout=DEADLINE).status_code == httpx.codes.OK
+    except httpx.TransportError:  # one that had no tabs was about to end
+        return False
+
+
 async def test_a_second_signal_reaches_the_workers_too(tmp_path: Path, redis: Redis) -> None:
     environ = {"MICROBLOG_BUS_URL": redis.url, "MICROBLOG_DRAIN": "600"}
     with Server(tmp_path, "--workers", "2", environ=environ) as server:
@@ -168,9 +180,8 @@ async def test_a_second_signal_reaches_the_workers_too(tmp_path: Path, redis: Re
         tabs = [await socket_to(bob) for _ in range(6)]
         server.signal(signal.SIGTERM)
         await asyncio.wait([asyncio.create_task(closed(tab)) for tab in tabs], return_when="FIRST_COMPLETED")
-        start = time.monotonic()
-        assert await asyncio.to_thread(server.stop) == 0
-        assert time.monotonic() - start < 5
+        async with asyncio.timeout(DEADLINE):  # a tenth of the drain
+            assert await asyncio.to_thread(server.stop) == 0
         bob.close()
 
 
