@@ -11,6 +11,7 @@ import random
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -185,7 +186,8 @@ async def every_interleaving(
     """Run all schedules of freshly made ``scripts``, or ``ground.at_most`` of them, ``check`` after each; how many."""
     with pytest.MonkeyPatch.context() as patch:
         # Whoever waits for a lock waits for a schedule, on a machine that may be busy.
-        patch.setattr(postgres, "LOCK_TIMEOUT", round(DEADLINE * 1000))
+        options = partial(postgres.connection_options, lock_timeout=round(DEADLINE * 1000))
+        patch.setattr(postgres, "connection_options", options)
         patch.setattr(patience, "SILENCE", DEADLINE)
         return await _run_all(ground, scripts, check)
 

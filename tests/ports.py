@@ -1,6 +1,5 @@
 """Addresses of the servers that the tests start."""
 
-import os
 import random
 import socket
 
@@ -8,23 +7,29 @@ import socket
 RANGE = 20_000, 32_000
 # Not from the common source: two test processes may have seeded that alike.
 chance = random.SystemRandom()
-
-
-# To each process of a run its own, and none twice: a server that is stopped finds its port as it left it.
-WORKER, WORKERS = (
-    int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]),
-    int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)),
-)
-given: set[int] = set()
+_taken: list[socket.socket] = []
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 where nobody listens, and that nobody was given before."""
+    """A port of 127.0.0.1 where nobody listens; this process's own, until it ends."""
     while True:
-        port = chance.randrange(RANGE[0] + WORKER, RANGE[1], WORKERS)
-        if port in given:
-            continue
-        given.add(port)
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)):
-                return port
+        port = chance.randrange(*RANGE)
+        if _is_ours(port) and _is_free(port):
+            return port
+
+
+def _is_ours(port: int) -> bool:
+    # Tests run in several processes, and take a port long before they listen there: a name that only one can have.
+    name = socket.socket(socket.AF_UNIX)
+    try:
+        name.bind(f"\0microblog-rt tests, port {port}")
+    except OSError:
+        name.close()
+        return False
+    _taken.append(name)
+    return True
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0

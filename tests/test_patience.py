@@ -13,6 +13,11 @@ from microblog_rt.storage.patience import Patience
 
 
 @pytest.fixture
+def patient() -> None:
+    """Not here: it is about giving up."""
+
+
+@pytest.fixture
 async def waited(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Patience]:
     """In a hurry: four times as fast as it is."""
     monkeypatch.setattr(patience, "SILENCE", 0.3)

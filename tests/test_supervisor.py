@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -183,6 +185,22 @@ async def test_a_second_signal_reaches_the_workers_too(tmp_path: Path, redis: Re
         bob.close()
 
 
+def test_whom_nobody_will_serve_is_refused_at_once(server: Server) -> None:
+    """Not taken in by a socket that is still open, to be cut once the last worker has ended."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE) as held:
+        held.sendall(b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99\r\nExpect: 100-continue\r\n\r\n")
+        assert held.recv(99).startswith(b"HTTP/1.1 100 ")
+        server.signal(signal.SIGTERM)
+        until(lambda: refused(server.port))
+        assert server.workers(), "it is refused because everything has ended"
+    assert server.ended() == 0
+
+
+def refused(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+
+
 def test_workers_do_not_outlive_their_supervisor(server: Server) -> None:
     workers = server.workers()
     assert server.stop(signal.SIGKILL) == -signal.SIGKILL
@@ -196,7 +214,7 @@ from microblog_rt.server.supervisor import Supervisor
 def work(ready):
     raise RuntimeError("broken on purpose")
 
-sys.exit(Supervisor(work, 2, 5.0).run(lambda: print("serving")))
+sys.exit(Supervisor(work, 2, 5.0, list).run(lambda: print("serving")))
 """
 
 
@@ -236,7 +254,7 @@ class Watching(Supervisor):
                 self.told = True
                 os.kill(os.getpid(), signal.SIGTERM)
 
-sys.exit(Watching(work, 2, 5.0).run(lambda: os.close(come)))
+sys.exit(Watching(work, 2, 5.0, list).run(lambda: os.close(come)))
 """
 
 
@@ -260,7 +278,7 @@ def work(ready):
 def announce():
     os.kill(os.getpid(), signal.SIGTERM)
 
-sys.exit(Supervisor(work, 2, 0.5).run(announce))
+sys.exit(Supervisor(work, 2, 0.5, list).run(announce))
 """
 
 

@@ -21,6 +21,11 @@ from tests.clients import Client, signed_in
 pytestmark = pytest.mark.sqlite
 
 
+@pytest.fixture
+def patient() -> None:
+    """Not here: it is about giving up."""
+
+
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the first connection is made."""

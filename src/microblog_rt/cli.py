@@ -70,7 +70,7 @@ def serve(bind: str, workers: int, with_demo: bool) -> None:
         if workers == 1:
             work(announce)
         else:
-            sys.exit(server.supervise(work, workers, chosen.drain, announce))
+            sys.exit(server.supervise(work, workers, socket, chosen.drain, announce))
 
 
 @main.group()

@@ -72,10 +72,11 @@ async def serve(
     await serving
 
 
-def supervise(work: Work, workers: int, drain_seconds: float, announce: Callable[[], None]) -> int:
+def supervise(work: Work, workers: int, listening: socket, drain_seconds: float, announce: Callable[[], None]) -> int:
     """Run ``work``, which serves and calls what it is handed once it does, in several processes; the exit status."""
     patience = drain_seconds + PATIENCE + configuration().graceful_timeout + PATIENCE
-    return Supervisor(work, workers, patience).run(announce)
+    # Once the last worker has closed the socket, a client is to be refused at once, not to wait for nobody.
+    return Supervisor(work, workers, patience, listening.close).run(announce)
 
 
 def configuration(path: Path = files.HYPERCORN) -> Config:

@@ -7,11 +7,13 @@ this replaces. Not here: WebSocket frames (``websocket.py``), the listening sock
 """
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import h11
 from hypercorn.asyncio import run
 from hypercorn.asyncio.tcp_server import MAX_RECV, TCPServer
+from hypercorn.asyncio.worker_context import EventWrapper
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
 
@@ -68,6 +70,8 @@ class Connection(TCPServer):
             await self.protocol.handle(Closed())
 
     async def _read_data(self) -> None:
+        if isinstance(self.protocol.protocol, H11Protocol):
+            self.protocol.protocol.can_read = Turn(self.reader, self._depart)
         while not self.reader.at_eof():
             try:
                 async with asyncio.timeout_at(self._deadline()):
@@ -81,6 +85,11 @@ class Connection(TCPServer):
             self._heard_all.set_result(None)
         await self.protocol.handle(Closed())
         await self.idle_task.stop()
+
+    def _depart(self) -> None:
+        """Read on to the end without a look at what comes."""
+        self._leaving = True
+        cast(H11Protocol, self.protocol.protocol).connection = Ended()
 
     def _deadline(self) -> float | None:
         """When the peer must have sent all of what it has begun to send; None where it has begun nothing."""
@@ -128,6 +137,30 @@ class Connection(TCPServer):
                 await self._heard_all
 
 
+class Turn(EventWrapper):
+    """In the place of the event that the next request of a client waits for, while another is held.
+
+    Nothing is read meanwhile, so the client's end would not be noticed: it is this one's turn too.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, depart: Callable[[], None]) -> None:
+        super().__init__()
+        self._reader = reader
+        self._depart = depart
+        self._ended: asyncio.Event | None = None
+
+    async def wait(self) -> None:
+        ended = self._ended = self._ended or _end(self._reader)
+        waiting = {asyncio.create_task(self._event.wait()), asyncio.create_task(ended.wait())}
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waiting:
+                each.cancel()
+        if ended.is_set():
+            self._depart()
+
+
 class Ended(H11WSConnection):
     """In the place of h11's connection once ours is over: nothing comes out, and nothing more is said."""
 
@@ -136,6 +169,24 @@ class Ended(H11WSConnection):
 
     def send(self, _: object) -> bytes:
         return b""
+
+
+def _end(reader: asyncio.StreamReader) -> asyncio.Event:
+    """Set once the peer has ended, whatever of it is still to be read."""
+    ended = asyncio.Event()
+    if reader._eof or reader.exception():  # type: ignore[attr-defined]
+        ended.set()
+    for name in ("feed_eof", "set_exception"):
+        setattr(reader, name, _and_then(getattr(reader, name), ended.set))
+    return ended
+
+
+def _and_then(method: Callable[..., None], do: Callable[[], None]) -> Callable[..., None]:
+    def both(*args: Any) -> None:
+        method(*args)
+        do()
+
+    return both
 
 
 def install() -> None:

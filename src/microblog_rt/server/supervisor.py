@@ -28,11 +28,15 @@ OURS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 
 
 class Supervisor:
-    """Keeps ``count`` workers running until it is told to stop; ``patience``: seconds for them to come to an end."""
+    """Keeps ``count`` workers running until it is told to stop; ``patience``: seconds for them to come to an end.
 
-    def __init__(self, work: Work, count: int, patience: float) -> None:
+    ``last_started`` is called once none is started any more.
+    """
+
+    def __init__(self, work: Work, count: int, patience: float, last_started: Callable[[], None]) -> None:
         self._work = work
         self._patience = patience
+        self._last_started = last_started
         self._started: dict[int, float] = {}  # by process id
         self._places: dict[int, int] = {}  # where each counts
         self._free = list(range(1, count + 1))
@@ -116,6 +120,7 @@ class Supervisor:
     def _stop(self) -> None:
         """Pass the word on; the second time it means now."""
         self._due = []
+        self._last_started()
         self._tell(signal.SIGTERM if self._stopping is None else HURRY)
         self._stopping = self._stopping or time.monotonic() + self._patience
 
