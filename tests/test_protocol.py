@@ -4,24 +4,20 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as trials
+from hypothesis import given
 from hypothesis import strategies as st
 
 from microblog_rt import protocol
 from microblog_rt.protocol import Notice
 
-whenever = trials(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a machine that may be busy
 YEAR_2106 = int(datetime(2106, 1, 1, tzinfo=UTC).timestamp()) * protocol.MICROSECONDS
 
 
-@whenever
 @given(st.integers(0, YEAR_2106))
 def test_a_cursor_survives_the_way_to_a_client_and_back(cursor: int) -> None:
     assert protocol.parse_cursor(protocol.seconds(cursor)) == cursor
 
 
-@whenever
 @given(st.integers(0, YEAR_2106))
 def test_a_cursor_survives_any_json_parser_of_doubles(cursor: int) -> None:
     assert protocol.parse_cursor(repr(json.loads(protocol.seconds(cursor)))) == cursor

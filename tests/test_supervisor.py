@@ -22,7 +22,7 @@ from tests.services import Redis
 from tests.test_transports import change, closed, code, frame, socket_to
 
 WORKERS = 3
-BACK_WITHIN = 10.0  # seconds
+BACK_WITHIN = 3.0  # seconds
 
 
 @pytest.fixture(scope="module")

@@ -44,18 +44,22 @@ async def said() -> AsyncIterator[Said]:
         yield said
 
 
+WAITS = [(base, "SUBSCRIBED_WITHIN"), (backend, "PATIENCE"), (postgresql, "PATIENCE")]
+AS_IT_IS = [getattr(where, name) for where, name in WAITS]
+
+
 @pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+def patient_bus(monkeypatch: pytest.MonkeyPatch) -> None:
     """A broker on a busy machine is waited for: what gives it up, or goes on without it, says so."""
-    monkeypatch.setattr(base, "SUBSCRIBED_WITHIN", DEADLINE)
-    monkeypatch.setattr(backend, "PATIENCE", DEADLINE)
-    monkeypatch.setattr(postgresql, "PATIENCE", DEADLINE)
+    for where, name in WAITS:
+        monkeypatch.setattr(where, name, DEADLINE)
 
 
 @pytest.fixture
-def as_it_is(patient: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def as_it_is(patient_bus: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A broker is waited for no longer than it is in use."""
-    monkeypatch.undo()
+    for (where, name), seconds in zip(WAITS, AS_IT_IS, strict=True):
+        monkeypatch.setattr(where, name, seconds)
 
 
 @pytest.fixture
