@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -264,8 +263,7 @@ async def test_of_two_processes_that_count_one_waits_for_the_other(
     postgresql_emptied: str, parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or else each would see room for one more, that the other takes as well."""
-    options = partial(postgres.connection_options, lock_timeout=round(DEADLINE * 1000))
-    monkeypatch.setattr(postgres, "connection_options", options)
+    monkeypatch.setattr(postgres, "LOCK_TIMEOUT", round(DEADLINE * 1000))
     other = assemble(Settings(database_url=postgresql_emptied, secret_key=KEY))
 
     async def take(there: Parts) -> None:
