@@ -15,10 +15,10 @@ from microblog_rt.errors import TooMany, Unavailable
 from microblog_rt.models import User
 from microblog_rt.settings import Limit, Settings
 from microblog_rt.storage import limits, postgres
-from tests.busy import TRIES, quickest
 from tests.clients import DEADLINE, Client, signed_in
 from tests.conftest import KEY
 from tests.interleaving import WHO_WAIT
+from tests.machine import TRIES, quickest
 from tests.services import PostgreSQL
 
 NO_LATER_THAN = 2.0  # seconds

@@ -16,9 +16,8 @@ import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection
 
-from tests.busy import awake
 from tests.living import COMMAND, DEADLINE, Server
-from tests.machine import Watch
+from tests.machine import Watch, awake
 from tests.services import Redis
 from tests.test_transports import change, closed, code, frame, socket_to
 

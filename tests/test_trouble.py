@@ -15,8 +15,8 @@ from microblog_rt.errors import Unavailable
 from microblog_rt.models import User
 from microblog_rt.settings import Settings
 from microblog_rt.storage import moments, sqlite
-from tests.busy import quickest
 from tests.clients import Client, signed_in
+from tests.machine import quickest
 
 pytestmark = pytest.mark.sqlite
 

@@ -21,8 +21,8 @@ from tests import living
 from tests.bus.backends import go_on, hung
 from tests.bus.test_every_bus import until_heard
 from tests.buses import MOMENT, Process, running
-from tests.busy import quickest
 from tests.clients import Client, signed_in
+from tests.machine import quickest
 from tests.services import Redis
 
 PASSWORD = "correct horse"

@@ -14,8 +14,8 @@ from tests import buses
 from tests.bus.backends import BACKENDS, WORLDS, OnMemory
 from tests.bus.conftest import Suspicion
 from tests.buses import AT_ONCE, GAP, MOMENT, Process, Said, plain, running, wake
-from tests.busy import quickest
 from tests.clients import DEADLINE
+from tests.machine import quickest
 
 NETWORKS = [each for each in BACKENDS if WORLDS[each].over_network]
 CROSSING = [each for each in BACKENDS if WORLDS[each].crosses]

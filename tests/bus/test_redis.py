@@ -14,8 +14,8 @@ from microblog_rt.errors import Misconfigured
 from tests.bus.conftest import Suspicion
 from tests.bus.test_every_bus import until_heard_again
 from tests.buses import GAP, NONE_OF_OURS, Process, Said, listening, others, plain, running, silent, wake
-from tests.busy import TRIES, quickest
 from tests.clients import DEADLINE
+from tests.machine import TRIES, quickest
 from tests.services import Redis
 
 

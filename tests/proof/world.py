@@ -20,7 +20,7 @@ from microblog_rt import files
 from microblog_rt.app import Parts, create_app
 from microblog_rt.settings import Settings
 from microblog_rt.storage import migrations
-from tests.busy import awake
+from tests.machine import awake
 from tests.proof import checks, people
 from tests.proof.doing import Doing
 from tests.proof.host import AHEAD, Host
