@@ -69,7 +69,8 @@ async def there_again(parts: Parts) -> None:
     async with asyncio.timeout(BACK_WITHIN):
         while True:
             try:
-                return await parts.storage.check()
+                await parts.storage.check()
+                return
             except Unavailable:
                 await asyncio.sleep(0.05)
 

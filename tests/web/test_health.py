@@ -112,3 +112,30 @@ async def test_a_database_that_is_away_is_a_503_that_says_so(postgresql: Postgre
         finally:
             postgresql.start()
         await until_bus_is("heard", client)
+
+
+async def test_a_database_that_only_reads_is_a_503_that_says_so(
+    postgresql: PostgreSQL, postgresql_migrated: str
+) -> None:
+    """As a standby is, until it is promoted: the same connections tell both."""
+
+    def read_only(command: str) -> None:
+        postgresql.execute(postgresql.url, command)
+        postgresql.execute(postgresql.url, "SELECT pg_reload_conf()")
+
+    async def until_it_is(state: str, client: Client) -> tuple[int, Any]:
+        async with asyncio.timeout(DEADLINE):
+            while True:
+                status, told = await ready(client)
+                if told["database"]["state"] == state:
+                    return status, told["status"]
+                await asyncio.sleep(0.02)
+
+    async with serving(Settings(database_url=postgresql_migrated, secret_key="a" * 32)) as client:
+        assert await until_it_is("heard", client) == (200, "ready")
+        read_only("ALTER SYSTEM SET default_transaction_read_only = on")
+        try:
+            assert await until_it_is("read-only", client) == (503, "database is read-only")
+        finally:
+            read_only("ALTER SYSTEM RESET default_transaction_read_only")
+        assert await until_it_is("heard", client) == (200, "ready")

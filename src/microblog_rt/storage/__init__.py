@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import event, select
+from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-NOTHING = select(1)
 LEFT_ALONE = 0.3  # seconds
 
 # Writes are few statements of Core: an ORM session about them would cost more than they do.
@@ -77,10 +76,10 @@ class Storage:
         async with self._asked("read"), self._reader.connect() as connection:
             yield connection
 
-    async def check(self) -> None:
-        """Ask the database for nothing; raises Unavailable where it does not answer."""
+    async def check(self) -> bool:
+        """Ask the database whether it takes writes; raises Unavailable where it does not answer."""
         async with self.statement() as connection:
-            await connection.execute(NOTHING)
+            return bool(await connection.scalar(self._database.TAKES_WRITES))
 
     def begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         """Begin ``work``, whose end ``close`` waits for; the caller sees to what becomes of it."""

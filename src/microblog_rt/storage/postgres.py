@@ -27,6 +27,9 @@ AWAY = ("08", "28", "3D", "53", "57", "58", "40", "55", "25006")
 
 NAME = "postgresql"
 
+# A standby does not; nor does a server, or a database, that was made read-only.
+TAKES_WRITES = select(func.current_setting("transaction_read_only") == "off")
+
 
 def writer(url: str) -> AsyncEngine:
     """An engine for transactions."""

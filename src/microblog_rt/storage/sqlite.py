@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import aiosqlite
-from sqlalchemy import event, make_url
+from sqlalchemy import event, make_url, select, true
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -26,6 +26,8 @@ WRITER_TIMEOUT = 30.0  # seconds; patience.py gives up long before, unless other
 READERS = 4
 
 NAME = "sqlite"
+
+TAKES_WRITES = select(true())  # no more can be known without writing
 
 PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
 

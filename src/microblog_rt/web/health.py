@@ -19,6 +19,8 @@ blueprint = Blueprint("health", __name__)
 
 PATHS = {"/healthz", "/readyz"}
 DATABASE_SECONDS = 2.0
+# Who may send clients to another host had better.
+NOT_READY = {"away": "no database", "read-only": "database is read-only"}
 
 
 @blueprint.get("/healthz")
@@ -32,8 +34,8 @@ async def ready() -> ResponseReturnValue:
         return _not_ready({"status": "draining"})
     database = await _database()
     found = {"database": database, "bus": _bus()}
-    if database["state"] == "away":
-        return _not_ready({"status": "no database", **found})
+    if database["state"] in NOT_READY:
+        return _not_ready({"status": NOT_READY[database["state"]], **found})
     return {"status": "ready", **found}
 
 
@@ -41,10 +43,11 @@ async def _database() -> dict[str, Any]:
     asked = time.monotonic()
     try:
         async with asyncio.timeout(DATABASE_SECONDS):
-            await verbs().storage.check()
+            takes_writes = await verbs().storage.check()
     except (Unavailable, TimeoutError):
         return {"state": "away"}
-    return {"state": "heard", "answered_in_seconds": round(time.monotonic() - asked, 4)}
+    state = "heard" if takes_writes else "read-only"
+    return {"state": state, "answered_in_seconds": round(time.monotonic() - asked, 4)}
 
 
 def _bus() -> dict[str, Any]:
