@@ -90,7 +90,8 @@ async def test_nobody_new_may_listen_but_all_else_is_served(server: Server, bob:
         held = await asyncio.to_thread(bob.client.get, "/notifications?wait=10")
         assert (held.status_code, held.json()["code"]) == (503, "draining")
         assert int(held.headers["Retry-After"]) >= 1
-        assert (await asyncio.to_thread(bob.client.get, "/notifications")).status_code == 200
+        polled = await asyncio.to_thread(bob.client.get, "/notifications")
+        assert (polled.status_code, polled.headers["Connection"]) == (200, "close")
         await asyncio.to_thread(bob.send, "alice", "while it drains")
         assert await asyncio.to_thread(server.stop) == 0
 
