@@ -1,6 +1,7 @@
 """Trouble with the database: a clear answer, nothing acknowledged that is not there, and well again afterwards."""
 
 import asyncio
+import gc
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -17,6 +18,7 @@ from microblog_rt.settings import Settings
 from microblog_rt.storage import moments, sqlite
 from tests.clients import Client, signed_in
 from tests.machine import quickest
+from tests.serving import complaints
 
 pytestmark = pytest.mark.sqlite
 
@@ -89,6 +91,31 @@ async def test_a_commit_that_fails_spoils_nothing_for_the_next(parts: Parts, sus
     assert await parts.messages.send_message(susan.id, susan.id, "kept")
     posts, _ = await parts.messages.inbox(susan.id, 1, 10)
     assert [post.body for post in posts] == ["kept"]
+
+
+FAILED = "what somebody asked for, and did not wait for, has failed"
+
+
+@pytest.mark.parametrize(("error", "told"), [(Unavailable(), []), (RuntimeError("ours"), [FAILED])])
+async def test_what_becomes_of_a_write_whose_caller_has_left_is_logged_where_it_is_our_fault(
+    parts: Parts, error: Exception, told: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """And asyncio has nothing to complain of: that nobody has heard of it."""
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        begun.set()
+        await goes_on.wait()
+        raise error
+
+    asking = asyncio.create_task(parts.storage.finish(work()))
+    await begun.wait()
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    goes_on.set()
+    await parts.storage.close()
+    gc.collect()
+    assert complaints(caplog.records) == told
 
 
 async def test_a_cancelled_read_gives_its_connection_back(parts: Parts, susan: User) -> None:

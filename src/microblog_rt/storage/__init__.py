@@ -27,7 +27,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from microblog_rt import metrics
-from microblog_rt.errors import Unavailable
+from microblog_rt.errors import Refused, Unavailable
 from microblog_rt.storage import postgres, sqlite
 from microblog_rt.storage.patience import Patience
 
@@ -90,7 +90,12 @@ class Storage:
 
     async def finish(self, work: Coroutine[Any, Any, T]) -> T:
         """Await ``work``, which goes on to its end even where the caller is cancelled (a tab closed mid-request)."""
-        return await asyncio.shield(self.begin(work))
+        task = self.begin(work)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_hear_of)
+            raise
 
     async def close(self) -> None:
         """Wait for what is still being written, then let go of every connection."""
@@ -127,3 +132,10 @@ class Storage:
             self._in_trouble[what] = True
             log.warning("the database cannot be %s: %s", what, str(error) or "no answer")
         return Unavailable()
+
+
+def _hear_of(task: "asyncio.Task[Any]") -> None:
+    """Take note of how it ended in the place of one who did not wait: a refusal is nobody's concern now."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None and not isinstance(error, Refused):
+        log.error("what somebody asked for, and did not wait for, has failed", exc_info=error)
