@@ -92,6 +92,8 @@ BAD = [
     ("DATABASE_URL", "postgresql+asyncpg://somebody:half@secret@host/name"),
     ("DATABASE_URL", "postgresql+asyncpg://host/name?sslmode=require"),
     ("DATABASE_URL", "postgresql+psycopg://host/name"),
+    ("DATABASE_URL", "postgresql+asyncpg://host,other/name"),
+    ("DATABASE_URL", "postgresql+asyncpg://host/name?host=host:5432&host=other:5432"),
     ("BUS_URL", "redis://"),
     ("BUS_URL", "sqlite:///another.db"),
     ("BUS_URL", "postgresql://"),

@@ -173,3 +173,20 @@ async def test_many_sends_into_a_locked_file_are_all_refused_within_two_seconds(
         assert await quickest(send, 2) < 2
     assert await parts.messages.send_message(susan.id, susan.id, "hello")
     assert [post.body for post in (await parts.messages.inbox(susan.id, 1, 30))[0]] == ["hello"]
+
+
+async def test_a_sweep_for_nobody_does_not_say_that_the_database_is_back(
+    parts: Parts, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    caplog.set_level("INFO", "microblog_rt")
+    event.listen(parts.storage._reader.sync_engine, "do_execute", fail)
+    with pytest.raises(Unavailable):
+        await parts.storage.check()
+    await parts.feed.sweep_once()
+    assert [each.getMessage() for each in caplog.records] == ["the database cannot be read: disk I/O error"]
+    event.remove(parts.storage._reader.sync_engine, "do_execute", fail)
+    await parts.storage.check()
+    assert caplog.messages[1:] == ["the database can be read again"]

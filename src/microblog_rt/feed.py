@@ -113,6 +113,8 @@ class Feed:
     async def sweep_once(self) -> None:
         """Compare each listened-to user's clock with the position of their listeners; wake those behind."""
         positions = self._hub.positions()
+        if not positions:
+            return  # where nothing is asked, nothing is answered: a database that is away would be told to be back
         async with self._storage.reading() as reading:
             clocks = await clock.clocks(reading, positions)
         for user_id, reached in clocks.items():
