@@ -4,17 +4,25 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from microblog_rt.app import Parts, assemble
 from microblog_rt.models import Base, User
 from microblog_rt.settings import Settings
-from microblog_rt.storage import migrations
-from tests.living import Server
+from microblog_rt.storage import migrations, patience, postgres, sqlite
+from tests.living import DEADLINE, Server
+from tests.machine import Watch
 from tests.services import PostgreSQL
 
 # Else pytest-asyncio asks for a loop where there is none, which Python 3.11 makes, and nobody closes.
 asyncio.set_event_loop(None)
+
+# A machine that stands still for a moment is no finding.
+hypothesis.settings.register_profile(
+    "patient", hypothesis.settings.default, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 
 PASSWORD = "correct horse"
 KEY = "a key for tests alone, long enough"
@@ -22,7 +30,7 @@ KEY = "a key for tests alone, long enough"
 
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
 TABLES = ", ".join(f'"{each}"' for each in Base.metadata.tables)
-EMPTIED = f"SET lock_timeout = '10s'; TRUNCATE {TABLES} RESTART IDENTITY CASCADE"  # whoever left something open is told
+EMPTIED = f"SET lock_timeout = '40s'; TRUNCATE {TABLES} RESTART IDENTITY CASCADE"  # whoever left something open is told
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -63,9 +71,18 @@ def postgresql_emptied(postgresql: PostgreSQL, postgresql_migrated: str) -> str:
 
 
 @pytest.fixture
-def settings(database: str) -> Settings:
+def settings(database: str, patient: None) -> Settings:
     """Settings on a migrated, empty database."""
     return Settings(database_url=database, secret_key=KEY)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database of this process is waited for as long as it takes; who is about giving up has another of these."""
+    monkeypatch.setattr(patience, "SILENCE", DEADLINE)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", DEADLINE)
+    monkeypatch.setattr(postgres, "CONNECT_TIMEOUT", DEADLINE)
+    monkeypatch.setattr(postgres, "LOCK_TIMEOUT", round(DEADLINE * 1000))
 
 
 @pytest.fixture
@@ -91,6 +108,13 @@ def postgresql() -> Iterator[PostgreSQL]:
     """One PostgreSQL for all tests: who needs it empty takes a new ``database``, who stops it starts it again."""
     with PostgreSQL() as postgresql:
         yield postgresql
+
+
+@pytest.fixture
+def machine() -> Iterator[Watch]:
+    """What is kept in mind where something may not take long."""
+    with Watch() as machine:
+        yield machine
 
 
 @pytest.fixture

@@ -109,7 +109,7 @@ class Tables:
         return True
 
 
-DEADLINE = 20.0  # seconds
+DEADLINE = 60.0  # seconds
 CHANCE = random.Random(4)
 WHO_WAIT = """SELECT count(DISTINCT pid) FROM pg_locks JOIN pg_stat_activity USING (pid)
 WHERE NOT granted AND datname = current_database()"""

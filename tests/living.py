@@ -73,6 +73,13 @@ class Server:
         pid = self.process.pid
         return {int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
 
+    def holds(self) -> int:
+        """How many questions it holds, by its own count."""
+        numbers = httpx.get(f"{self.url}/metrics", timeout=DEADLINE).text
+        found = re.search(r'^microblog_tabs{transport="long_poll"} (\d+)', numbers, re.MULTILINE)
+        assert found, numbers
+        return int(found[1])
+
     def person(self, name: str) -> "Person":
         """Somebody signed in, with a browser's cookies."""
         return Person(self, name)

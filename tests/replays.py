@@ -16,7 +16,8 @@ import httpx
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.living import Person, Server
+from tests.living import DEADLINE, Person, Server
+from tests.machine import awake
 
 UNLIMITED = {f"MICROBLOG_{name}": "" for name in ("SIGN_IN_LIMIT", "SIGN_IN_GLOBAL_LIMIT", "TABS_PER_USER")}
 SESSION = "microblog_session"
@@ -47,7 +48,7 @@ async def websocket(server: Server, cookie: str) -> str:
 
 async def _status(server: Server, path: str, cookie: str) -> str:
     # Not through httpx's cookie jar: some of these are nothing that it would send.
-    async with httpx.AsyncClient(base_url=server.url) as client:
+    async with httpx.AsyncClient(base_url=server.url, timeout=DEADLINE) as client:
         answer = await client.get(path, headers={"Cookie": cookie})
     location = answer.headers.get("Location", "")
     return str(answer.status_code) + (" to sign in" if location.startswith("/auth/login") else "")
@@ -152,13 +153,13 @@ async def _revoked(server: Server, person: Person) -> float:
         await tab.recv()
         held = asyncio.create_task(_status(server, "/notifications?wait=20", cookie))
         await asyncio.sleep(0.05)  # for the question to be there; if it is not, it is refused at once
-        start = time.monotonic()
         fields = {"csrf_token": token}
         origin = {"Origin": server.url}
-        ending = asyncio.to_thread(person.client.post, "/auth/logout", data=fields, headers=origin)
-        _, code, answer = await asyncio.gather(ending, _close_code(tab), held)
-        assert (code, answer) == (4401, "401"), (code, answer)
-        return time.monotonic() - start
+        async with awake() as seconds:
+            ending = asyncio.to_thread(person.client.post, "/auth/logout", data=fields, headers=origin)
+            _, code, answer = await asyncio.gather(ending, _close_code(tab), held)
+            assert (code, answer) == (4401, "401"), (code, answer)
+            return seconds()
 
 
 async def _close_code(tab: object) -> int | None:

@@ -16,7 +16,9 @@ from websockets.asyncio.client import ClientConnection
 from microblog_rt.hub import Hub
 from microblog_rt.server.drain import drain
 from tests.living import DEADLINE, Person, Server
+from tests.machine import Watch
 from tests.returning import all_there, most_at_once, returners
+from tests.test_supervisor import until
 from tests.test_transports import closed, code, cursor, frame, refused, socket_to
 
 SECONDS = 2.0
@@ -45,7 +47,9 @@ async def tabs(person: Person, number: int) -> AsyncIterator[list[ClientConnecti
         await tab.close()
 
 
-async def test_tabs_are_closed_one_after_the_other_each_told_when_to_come_back(server: Server, bob: Person) -> None:
+async def test_tabs_are_closed_one_after_the_other_each_told_when_to_come_back(
+    server: Server, bob: Person, machine: Watch
+) -> None:
     async with tabs(bob, 20) as opened:
         ending = asyncio.create_task(asyncio.to_thread(server.stop))
         start = time.monotonic()
@@ -58,16 +62,20 @@ async def test_tabs_are_closed_one_after_the_other_each_told_when_to_come_back(s
         ends = sorted(await asyncio.gather(*map(end_of, opened)))
         assert {code for _, code, _ in ends} == {1012}
         moments = [moment for moment, _, _ in ends]
-        assert moments[10] - moments[0] > 0.3 * SECONDS
-        assert moments[19] - moments[0] > 0.8 * SECONDS
+        waited = machine.since()
+        assert moments[10] - moments[0] > 0.3 * SECONDS - waited
+        assert moments[19] - moments[0] > 0.8 * SECONDS - waited
         returns = [moment + back / 1000 for moment, _, back in ends]
-        assert min(returns) > moments[19]
+        assert min(back for _, _, back in ends) >= 1000 * SECONDS * 19 / 20, "not before the last has left"
         assert max(returns) - min(returns) > 0.5 * SECONDS
         assert await ending == 0
     assert server.complaints() == []
 
 
 async def test_nobody_new_may_listen_but_all_else_is_served(server: Server, bob: Person) -> None:
+    server.stop()
+    server.environ["MICROBLOG_DRAIN"] = "120"  # long enough to look around
+    server.start()
     async with tabs(bob, 2) as (one, other):
         server.signal(signal.SIGTERM)
         await asyncio.wait(
@@ -78,35 +86,34 @@ async def test_nobody_new_may_listen_but_all_else_is_served(server: Server, bob:
         assert (await asyncio.to_thread(bob.client.get, "/healthz")).status_code == 200
         refusal = (await refused(socket_to(bob))).response
         assert refusal.status_code == 503
-        assert 1 <= int(refusal.headers["Retry-After"]) <= 4
+        assert 1 <= int(refusal.headers["Retry-After"]) <= 63  # when the last has left, and a little scattered
         held = await asyncio.to_thread(bob.client.get, "/notifications?wait=10")
         assert (held.status_code, held.json()["code"]) == (503, "draining")
         assert int(held.headers["Retry-After"]) >= 1
-        assert (await asyncio.to_thread(bob.client.get, "/notifications")).status_code == 200
+        polled = await asyncio.to_thread(bob.client.get, "/notifications")
+        assert (polled.status_code, polled.headers["Connection"]) == (200, "close")
         await asyncio.to_thread(bob.send, "alice", "while it drains")
-    assert server.ended() == 0
+        assert await asyncio.to_thread(server.stop) == 0
 
 
 def test_a_held_question_is_answered(server: Server, bob: Person) -> None:
     with ThreadPoolExecutor(1) as pool:
         held = pool.submit(bob.client.get, "/notifications", params={"since": cursor(bob), "wait": 25})
-        while not held.running():
-            pass
-        httpx.get(f"{server.url}/healthz")
+        until(lambda: server.holds() == 1)
         assert server.stop() == 0
         assert (held.result(DEADLINE).status_code, held.result().json()) == (200, [])
 
 
-def test_a_request_that_never_comes_to_an_end_delays_a_stop_by_little(server: Server) -> None:
+def test_a_request_that_never_comes_to_an_end_delays_a_stop_by_little(server: Server, machine: Watch) -> None:
     with socket.create_connection(("127.0.0.1", server.port)) as slow:
         slow.sendall(b"POST /auth/login HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99\r\n\r\nx")
-        httpx.get(f"{server.url}/healthz")
-        start = time.monotonic()
+        httpx.get(f"{server.url}/healthz", timeout=DEADLINE)
+        start = time.time()
         assert server.stop() == 0
-        assert time.monotonic() - start < 5
+        assert time.time() - start < 5 + machine.since(start)
 
 
-async def test_a_second_signal_ends_it_now(server: Server, bob: Person) -> None:
+async def test_a_second_signal_ends_it_now(server: Server, bob: Person, machine: Watch) -> None:
     server.stop()
     server.environ["MICROBLOG_DRAIN"] = "600"
     server.start()
@@ -114,26 +121,28 @@ async def test_a_second_signal_ends_it_now(server: Server, bob: Person) -> None:
         server.signal(signal.SIGINT)
         ends = [asyncio.create_task(closed(tab)) for tab in opened]
         await asyncio.wait(ends, return_when="FIRST_COMPLETED")
-        start = time.monotonic()
+        start = time.time()
         status = await asyncio.to_thread(server.stop, signal.SIGTERM)
         assert (status, [code(await end) for end in ends]) == (0, [1012] * 5)
-        assert time.monotonic() - start < 5
+        assert time.time() - start < 5 + machine.since(start)
     assert server.complaints() == []
 
 
 async def test_a_hub_without_listeners_is_drained_at_once() -> None:
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(DEADLINE):
         await drain(Hub(), 600, asyncio.Event())
 
 
-async def test_tabs_come_back_as_spread_as_they_left(server: Server, bob: Person) -> None:
+async def test_tabs_come_back_as_spread_as_they_left(server: Server, bob: Person, machine: Watch) -> None:
     """Plain clients that wait as they are told; the full form, with a thousand of them, is ``benchmarks drain``."""
     async with returners(server.url, [bob.cookie()] * 60) as tabs:
+        start = time.time()
         assert await asyncio.to_thread(server.stop) == 0
+        at_most = 30 + len(tabs) * machine.since(start) / SECONDS  # those due while nobody could go go together
         await asyncio.to_thread(server.start)
         await all_there(tabs, 2)
         assert {each.codes[0] for each in tabs} == {1012}
-        assert most_at_once([each.left[0] for each in tabs], 0.5) <= 30
-        assert most_at_once([each.due[0] for each in tabs], 0.5) <= 30
+        assert most_at_once([each.left[0] for each in tabs], 0.5) <= at_most
+        assert most_at_once([each.due[0] for each in tabs], 0.5) <= at_most
         assert [len(each.there) for each in tabs] == [2] * 60
     assert server.complaints() == []

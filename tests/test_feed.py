@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -208,7 +209,8 @@ async def test_a_stream_closes_itself_when_its_session_runs_out(parts: Parts, su
     async with parts.storage.transaction() as tx:
         await rows.add_session(tx, susan.id, "short", True, 2_000_000)
     tab = Client(parts, Reader(susan.id, "short"))
-    await tab.connect()
+    with suppress(SignedOut):  # already, where the machine stood still meanwhile
+        await tab.connect()
     assert isinstance(await tab.refused(), SignedOut)
     assert moments.now() >= moment + 2_000_000
 
@@ -315,14 +317,14 @@ async def test_a_slow_reader_gets_the_newest_state_at_once(parts: Parts, susan: 
 async def test_a_heartbeat_is_an_empty_page(parts: Parts, reader: Reader) -> None:
     tab = Client(parts, reader)
     await tab.connect(heartbeat=0.01)
-    await tab.until(lambda: len(tab.pages) == 4)
-    assert tab.pages == [[]] * 4
+    await tab.until(lambda: len(tab.pages) >= 4)
+    assert tab.pages == [[]] * len(tab.pages)
     await tab.disconnect()
 
 
 async def test_a_heartbeat_comes_whatever_else_is_sent(parts: Parts, susan: User, reader: Reader) -> None:
     tab = Client(parts, reader)
-    await tab.connect(heartbeat=0.05)
+    await tab.connect(heartbeat=0.02)
     while [] not in tab.pages[1:]:
         await send(parts, susan)
     await tab.disconnect()
@@ -357,9 +359,8 @@ async def test_heartbeats_that_were_missed_are_not_made_up_for(
     loop = asyncio.get_running_loop()
     real, paused = loop.time, 60.0
     monkeypatch.setattr(loop, "time", lambda: real() + paused)
-    assert await anext(feed) == []
     begun = real()
-    assert await anext(feed) == []
+    assert [await anext(feed), await anext(feed)] == [[], []]
     assert real() - begun > 0.2
     await feed.aclose()
 

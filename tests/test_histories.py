@@ -178,6 +178,7 @@ class Histories(RuleBasedStateMachine):
             return list(found)
 
 
+@pytest.mark.usefixtures("patient")
 def test_whatever_happens_every_tab_equals_a_fresh_read(database: str, request: pytest.FixtureRequest) -> None:
     """The short form, 20 histories of 30 steps; ``--proof``: 100 of 50."""
     examples, steps = (100, 50) if request.config.getoption("--proof") else (20, 30)

@@ -107,7 +107,7 @@ def test_what_was_never_ours_takes_up_no_memory(shared: Server) -> None:
         found = Path(f"/proc/{shared.process.pid}/status").read_text().split("VmRSS:")[1]
         return int(found.split()[0])
 
-    with httpx.Client(base_url=shared.url) as client:
+    with httpx.Client(base_url=shared.url, timeout=DEADLINE) as client:
         before = resident()
         for number in range(1500):
             cookie = f"microblog_session={number:010}{'x' * 6000}"

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -188,14 +189,17 @@ async def test_waiting_ends_at_the_deadline_with_nothing() -> None:
     assert told(listener) == []
 
 
-async def test_the_alarm_of_a_deadline_serves_for_every_wait_until_then() -> None:
+async def test_the_alarm_of_a_deadline_serves_for_every_wait_until_then(monkeypatch: pytest.MonkeyPatch) -> None:
     listener = at(10)
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + 0.05
+    real, stands = loop.time, loop.time()
+    monkeypatch.setattr(loop, "time", lambda: stands)  # however long this takes, it is not the deadline yet
+    deadline = stands + 0.05
     for clock in (11, 12):
         loop.call_soon(listener.wake, wake(clock, follows=clock - 1))
         await listener.wait(deadline)
         assert told(listener) == [clock]
+    monkeypatch.setattr(loop, "time", real)
     async with asyncio.timeout(DEADLINE):
         await listener.wait(deadline)
         assert loop.time() >= deadline

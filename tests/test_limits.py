@@ -271,7 +271,10 @@ TIMES = st.integers(0, 4 * WINDOW * MICROSECONDS) | st.integers(0, 8).map(lambda
 
 
 @pytest.mark.sqlite
-@trials(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@trials(
+    max_examples=200,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(times=st.lists(TIMES, max_size=30), in_order=st.booleans(), most=st.integers(1, 5))
 async def test_no_interval_ever_holds_more_than_the_limit(
     parts: Parts, times: list[int], in_order: bool, most: int

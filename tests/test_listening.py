@@ -68,7 +68,7 @@ def test_a_client_that_comes_between_two_servers_is_served_by_the_next(
     first = start(tmp_path, kept, "--demo")
     assert first.stdout is not None
     assert url in first.stdout.readline()
-    assert httpx.get(f"{url}/readyz").json()["status"] == "ready"
+    assert httpx.get(f"{url}/readyz", timeout=DEADLINE).json()["status"] == "ready"
     stop(first)
     with socket.create_connection(kept.getsockname()) as early:
         early.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")

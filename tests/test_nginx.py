@@ -16,13 +16,13 @@ from microblog_rt import files, protocol
 from microblog_rt.settings import Settings
 from tests.living import DEADLINE, Person, Server
 from tests.services import BOUND, Redis
-from tests.test_supervisor import until
+from tests.test_supervisor import ready, until
 from tests.test_transports import change, closed, code, frame, socket_to
 
 SETTINGS = files.CHECKOUT / "deploy" / "nginx.conf"
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 HEARTBEAT = 0.4  # seconds
-READ_TIMEOUT = 1  # seconds; longer than 2.5 heartbeats, as in the original
+READ_TIMEOUT = 3  # seconds; longer than 2.5 heartbeats, as in the original, and than this machine may stand still
 
 
 class Nginx(Server):
@@ -56,7 +56,7 @@ class Nginx(Server):
     def _answers(self) -> bool:
         try:
             return httpx.get(self.url + "/metrics").status_code == httpx.codes.NOT_FOUND
-        except httpx.ConnectError:
+        except httpx.TransportError:
             return False
 
     def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
@@ -80,7 +80,7 @@ def hosts(folder: Path) -> Iterator[list[Server]]:
             "MICROBLOG_HEARTBEAT": str(HEARTBEAT),
             "MICROBLOG_SWEEP": "3600",
             "MICROBLOG_TABS_PER_ADDRESS": "6",
-            "MICROBLOG_DRAIN": "1",
+            "MICROBLOG_DRAIN": "2",
         }
         with Server(folder, environ=environ) as first, Server(folder, environ=environ) as second:
             yield [first, second]
@@ -127,7 +127,7 @@ async def test_tabs_stay_open_and_are_told_whichever_host_they_are_at(
     for tab in tabs:
         await frame(tab)
     assert [tabs_of(host) for host in hosts] == [2, 2], "least_conn"
-    for _ in range(round(1.5 * READ_TIMEOUT / HEARTBEAT)):
+    for _ in range(round(1.2 * READ_TIMEOUT / HEARTBEAT)):
         assert [await frame(tab) for tab in tabs] == [[]] * 4
     await asyncio.to_thread(alice.send, "bob", "hello")
     told = {(await change(tab))[0]["data"] for tab in tabs}
@@ -138,10 +138,10 @@ async def test_tabs_stay_open_and_are_told_whichever_host_they_are_at(
 
 def test_a_long_poll_is_held_and_answered(bob: Person) -> None:
     cursor = bob.client.get("/notifications").json()[-1]["timestamp"]
-    asked = {"since": repr(cursor), "wait": str(0.5 * READ_TIMEOUT)}
+    asked = {"since": repr(cursor), "wait": "0.5"}
     answer = bob.client.get("/notifications", params=asked)
     assert (answer.status_code, answer.json()) == (200, [])
-    assert answer.elapsed.total_seconds() >= 0.5 * READ_TIMEOUT
+    assert answer.elapsed.total_seconds() >= 0.5
 
 
 async def test_addresses_are_counted_as_nginx_sees_them(bob: Person) -> None:
@@ -161,16 +161,12 @@ def test_the_numbers_are_not_told_through_it(nginx: Nginx) -> None:
     assert httpx.get(f"{nginx.url}/metrics").status_code == 404
 
 
-def ready(host: Server) -> bool:
-    return httpx.get(f"{host.url}/readyz").status_code == httpx.codes.OK
-
-
 async def test_a_host_that_drains_sends_nobody_away_from_the_other(
     alice: Person, bob: Person, hosts: list[Server]
 ) -> None:
     """Tabs come back at once, and are taken; sends go on; then with nobody left the 503 says when to come again."""
     first, second = hosts
-    tabs = [await socket_to(bob) for _ in range(4)]
+    tabs = [await socket_to(bob) for _ in range(8)]
     for tab in tabs:
         await frame(tab)
     first.signal(signal.SIGTERM)

@@ -11,6 +11,7 @@ from microblog_rt.bus.outage import Outage
 from microblog_rt.bus.outbox import Outbox
 from microblog_rt.protocol import Wake
 from tests.buses import NONE_OF_OURS, Waiting, noting, plain, wake
+from tests.clients import DEADLINE
 
 
 @pytest.mark.parametrize("packed", NONE_OF_OURS, ids=range(len(NONE_OF_OURS)))
@@ -39,6 +40,12 @@ class Broker:
         if self.troubles:
             raise self.troubles.pop(0)
         self.told.add([plain(each) for each in wakes])
+
+
+@pytest.fixture(autouse=True)
+def last_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them are heard out, on a machine that may be busy."""
+    monkeypatch.setattr(outbox, "LAST_WORDS", DEADLINE)
 
 
 @asynccontextmanager

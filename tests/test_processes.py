@@ -15,7 +15,7 @@ from redis.asyncio import Redis as RawClient
 
 from microblog_rt import app, bus, cli, feed, shell
 from microblog_rt.app import Parts, assemble, create_app
-from microblog_rt.bus import MemoryBus, Word
+from microblog_rt.bus import MemoryBus, Word, outbox
 from microblog_rt.bus import redis as backend
 from microblog_rt.errors import SignedOut
 from microblog_rt.hub import Hub
@@ -106,10 +106,11 @@ async def test_a_gap_makes_everybody_read_what_was_missed(
 
 
 async def test_a_message_is_sent_without_redis_as_fast_as_with_it(
-    here: Parts, susan: User, redis: Redis, said: Said
+    here: Parts, susan: User, redis: Redis, said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(backend, "PATIENCE", DEADLINE)
     redis.pause()
-    async with asyncio.timeout(backend.PATIENCE / 2):
+    async with asyncio.timeout(DEADLINE / 2):
         await here.messages.send_message(susan.id, susan.id, "hello")
         await here.messages.send_message(susan.id, susan.id, "hello")
     redis.resume()
@@ -118,6 +119,7 @@ async def test_a_message_is_sent_without_redis_as_fast_as_with_it(
 async def test_what_is_still_being_written_at_the_end_is_told_as_well(
     start: Start, susan: User, tab: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(outbox, "LAST_WORDS", DEADLINE)
     ending = await start()
     sending = asyncio.create_task(ending.messages.send_message(susan.id, susan.id, "hello"))
     while not ending.storage._running:
@@ -159,7 +161,10 @@ async def test_a_bus_that_fails_is_closed_and_begun_again_and_everybody_reads(
     await parts.close()
 
 
-async def test_a_server_listens_before_it_serves_and_leaves_no_connection(shared: Settings) -> None:
+async def test_a_server_listens_before_it_serves_and_leaves_no_connection(
+    shared: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "FIRST_WORD", DEADLINE)
     application = create_app(shared)
     parts: Parts = application.extensions["parts"]
     async with RawClient.from_url(shared.bus_url) as raw:

@@ -12,7 +12,7 @@ from tests.test_peers import Application
 
 PLAN = stalled.Plan(stalled=20, users=3, tabs_each=10, before=200, updates=1_000)
 GROWTH = 10.0  # MiB; 20 connections, and a thousand messages
-PROMPTLY = 1.0  # seconds; whoever waited for one that stalls would wait for ten
+PROMPTLY = 4.0  # seconds; whoever waited for one that stalls would wait for ten
 
 
 def test_readers_that_stall_are_gone_and_the_others_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,11 +31,14 @@ def test_readers_that_stall_are_gone_and_the_others_are_told(monkeypatch: pytest
 
 async def test_the_tabs_of_the_benchmarks_answer_pings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a server would let them go, after half a minute without heartbeats."""
-    monkeypatch.setattr(websocket, "SILENT_SECONDS", 0.1)
-    monkeypatch.setattr(websocket, "PONG_SECONDS", 0.1)
-    app = Application("[1]")
+    monkeypatch.setattr(websocket, "SILENT_SECONDS", 5)
+    monkeypatch.setattr(websocket, "PONG_SECONDS", 5)
+    audience = tabs.Audience()
+    # A frame is a second: a machine that stands still is no tab that keeps silent.
+    monkeypatch.setattr(websocket, "monotonic", lambda: audience.told)
+    app = Application("[1]", 0.02)
     async with served(app) as port:
         server = cast(Any, type("Server", (), {"port": port}))
-        async with tabs.tabs(server, ["x=y"]) as audience:
-            await audience.until_told(15)
+        async with tabs.tabs(server, ["x=y"], audience):
+            await audience.until_told(30)
             assert app.inside == 1

@@ -1,6 +1,7 @@
 """Trouble with the database: a clear answer, nothing acknowledged that is not there, and well again afterwards."""
 
 import asyncio
+import gc
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -16,8 +17,15 @@ from microblog_rt.models import User
 from microblog_rt.settings import Settings
 from microblog_rt.storage import moments, sqlite
 from tests.clients import Client, signed_in
+from tests.machine import quickest
+from tests.serving import complaints
 
 pytestmark = pytest.mark.sqlite
+
+
+@pytest.fixture
+def patient() -> None:
+    """Not here: it is about giving up."""
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +93,31 @@ async def test_a_commit_that_fails_spoils_nothing_for_the_next(parts: Parts, sus
     assert [post.body for post in posts] == ["kept"]
 
 
+FAILED = "what somebody asked for, and did not wait for, has failed"
+
+
+@pytest.mark.parametrize(("error", "told"), [(Unavailable(), []), (RuntimeError("ours"), [FAILED])])
+async def test_what_becomes_of_a_write_whose_caller_has_left_is_logged_where_it_is_our_fault(
+    parts: Parts, error: Exception, told: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """And asyncio has nothing to complain of: that nobody has heard of it."""
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        begun.set()
+        await goes_on.wait()
+        raise error
+
+    asking = asyncio.create_task(parts.storage.finish(work()))
+    await begun.wait()
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    goes_on.set()
+    await parts.storage.close()
+    gc.collect()
+    assert complaints(caplog.records) == told
+
+
 async def test_a_cancelled_read_gives_its_connection_back(parts: Parts, susan: User) -> None:
     reader = await signed_in(parts, susan)
     for delay in range(200):
@@ -104,11 +137,12 @@ async def test_a_locked_database_keeps_no_reader_waiting(
     await parts.messages.send_message(susan.id, susan.id, "hello")
     later = moments.now() + 61_000_000
     monkeypatch.setattr(moments, "now", lambda: later)
-    loop = asyncio.get_running_loop()
-    with locked(settings):
-        start = loop.time()
+
+    async def read() -> None:
         assert [len(await parts.feed.page(reader, 0)) for _ in range(5)] == [1] * 5
-        assert loop.time() - start < 1
+
+    with locked(settings):
+        assert await quickest(read, 1) < 1
 
 
 async def test_what_people_write_is_not_in_the_log_of_an_error(
@@ -129,13 +163,14 @@ async def test_many_sends_into_a_locked_file_are_all_refused_within_two_seconds(
 ) -> None:
     """Those at the end of the queue as well."""
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 1.2)
-    loop = asyncio.get_running_loop()
-    with locked(settings):
-        began = loop.time()
+
+    async def send() -> None:
         sends = [parts.messages.send_message(susan.id, susan.id, f"{number}") for number in range(20)]
         outcomes = await asyncio.gather(*sends, return_exceptions=True)
-        assert loop.time() - began < 2
-    assert [type(each) for each in outcomes] == [Unavailable] * 20
+        assert [type(each) for each in outcomes] == [Unavailable] * 20
+
+    with locked(settings):
+        assert await quickest(send, 2) < 2
     assert await parts.messages.send_message(susan.id, susan.id, "hello")
     assert [post.body for post in (await parts.messages.inbox(susan.id, 1, 30))[0]] == ["hello"]
 

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, WebError, async_playwright
 
-from tests.browser.people import WATCH, Human, Sender
+from tests.browser.people import PATIENCE, WATCH, Human, Sender
 from tests.browser.proxy import Proxy
 from tests.browser.timings import Timings
 from tests.living import Server
@@ -50,7 +50,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def timings(pytestconfig: pytest.Config) -> Iterator[Timings]:
     """What is measured; kept in pytest's cache as browser/timings.txt."""
     timings = pytestconfig.stash[TIMINGS]
-    yield timings
+    with timings.watch:
+        yield timings
     if cache := getattr(pytestconfig, "cache", None):
         timings.write(cache.mkdir("browser") / "timings.txt")
 
@@ -60,7 +61,7 @@ async def chromium() -> AsyncIterator[Browser]:
     """The browser of the machine, never one that playwright would load."""
     assert CHROMIUM, "these tests want a Chromium: apt-get install chromium"
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS, timeout=PATIENCE)
         yield browser
         await browser.close()
 
@@ -94,6 +95,7 @@ async def arrive(chromium: Browser, server: Server, proxy: Proxy) -> AsyncIterat
 
     async def arrive(name: str | None = None, **options: Any) -> Human:
         context = await chromium.new_context(base_url=proxy.url, **options)
+        context.set_default_timeout(PATIENCE)
         context.on("weberror", lambda error: failures.append(_told(error)))
         await context.add_init_script(WATCH)
         human = Human(context)

@@ -5,20 +5,24 @@ import re
 import time
 from typing import Any
 
-from playwright.async_api import BrowserContext, Page, Response, expect
+from playwright.async_api import BrowserContext, Page, Request, Response, expect
 
-from tests.living import Person
+from tests.living import DEADLINE, Person
 
-PATIENCE = 20_000  # ms; how long something took is measured by the page, and judged afterwards
+PATIENCE = DEADLINE * 1000  # ms; how long something took is measured by the page, and judged afterwards
+expect.set_options(timeout=PATIENCE)
 
 HELD = re.compile(r"/notifications\?.*\bwait=[1-9]")
 POLL = re.compile(r"/notifications\?(?!.*\bwait=)")
 
-# Runs in every page before its own scripts: what the badge has shown, and when, since this document began.
+# Runs in every page before its own scripts: what the badge has shown, and when, since this document began; and when
+# it said that one is signed out.
 WATCH = """
 window.badge_shown = [];
 new MutationObserver(() => {
   const badge = document.querySelector("#message_count");
+  const end = document.querySelector("#signed_out");
+  if (end && !end.hidden) window.signed_out_at ??= Date.now() / 1000;
   if (!badge) return;
   const text = badge.hidden ? "" : badge.textContent;
   if (window.badge_shown.at(-1)?.text !== text) window.badge_shown.push({ text, at: Date.now() / 1000 });
@@ -35,9 +39,15 @@ class Tab:
         self.connection = page.locator("#connection")
         self.signed_out = page.locator("#signed_out")
         self.new_messages = page.locator("#new_messages")
+        self._told = asyncio.Event()
+        self._asked = asyncio.Event()
+        page.on("websocket", lambda socket: socket.on("framereceived", lambda _: self._told.set()))
+        page.on("request", self._note)
 
     async def open(self, path: str) -> float:
         """Load ``path``; the moment the answer came, in seconds since 1970."""
+        self._told.clear()
+        self._asked.clear()
         answer = await self.page.goto(path)
         assert answer
         return moment(answer)
@@ -45,11 +55,26 @@ class Tab:
     async def shows(self, count: int) -> float:
         """Wait until the badge shows ``count`` (0: nothing); the moment it did, in seconds since 1970."""
         if count:
-            await expect(self.badge).to_have_text(str(count), timeout=PATIENCE)
+            await expect(self.badge).to_have_text(str(count))
             await expect(self.badge).to_be_visible()
         else:
-            await expect(self.badge).to_be_hidden(timeout=PATIENCE)
+            await expect(self.badge).to_be_hidden()
         return float((await self._shown())[-1]["at"])
+
+    async def is_signed_out(self) -> float:
+        """Wait until the page says so; the moment it did, in seconds since 1970."""
+        await expect(self.signed_out).to_be_visible()
+        return float(await self.page.evaluate("window.signed_out_at"))
+
+    async def listens(self) -> None:
+        """Wait until it has been told something by a WebSocket."""
+        async with asyncio.timeout(DEADLINE):
+            await self._told.wait()
+
+    async def asks(self) -> None:
+        """Wait until it has asked what the server holds."""
+        async with asyncio.timeout(DEADLINE):
+            await self._asked.wait()
 
     async def history(self) -> list[str]:
         """Everything the badge has shown since the page was loaded; "" is nothing."""
@@ -58,6 +83,10 @@ class Tab:
     async def _shown(self) -> list[dict[str, Any]]:
         shown: list[dict[str, Any]] = await self.page.evaluate("window.badge_shown")
         return shown
+
+    def _note(self, request: Request) -> None:
+        if HELD.search(request.url):
+            self._asked.set()
 
 
 class Human:

@@ -14,6 +14,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Self
 
+from tests.ports import free_port
+
 HOST = "127.0.0.1"
 PIECE = 65536
 REFUSAL = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -47,7 +49,7 @@ class Proxy:
         self.refused: Counter[str] = Counter()
         self.cut = 0
         self._upstream = upstream
-        self._port = 0
+        self._port = free_port()
         self._listening: asyncio.Server | None = None
         self._connections: dict[asyncio.Task[None], StreamWriter] = {}
 
@@ -58,7 +60,6 @@ class Proxy:
     async def up(self) -> None:
         """Listen; always at the same address."""
         self._listening = await asyncio.start_server(self._accept, HOST, self._port)
-        self._port = self._listening.sockets[0].getsockname()[1]
 
     async def down(self) -> None:
         """Stop listening and cut every connection."""

@@ -47,7 +47,8 @@ async def test_the_poll_loop_of_the_tutorial_works_against_this_server(
     page = tab.page
     asked: list[float] = []
     page.on("request", lambda request: _note(request, asked))
-    await page.clock.install()
+    await page.clock.install(time=0)
+    await page.clock.pause_at(1000)
     await tab.open("/")
     await page.evaluate(LOOP)
 

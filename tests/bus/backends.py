@@ -1,14 +1,16 @@
 """A real installation for every backend: its broker, how something is told in it, and how it is broken."""
 
+import asyncio
 import os
 import re
 import signal
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from redis.asyncio import Redis as RawClient
 from sqlalchemy import text
@@ -19,6 +21,7 @@ from microblog_rt import bus
 from microblog_rt.bus.base import Transaction
 from microblog_rt.protocol import Wake
 from tests.buses import CHANGED, Process, plain
+from tests.clients import DEADLINE
 from tests.services import PostgreSQL, Redis
 
 BACKENDS = sorted(
@@ -108,9 +111,8 @@ class OnPostgresql(OnMemory):
 
     async def listening(self) -> list[int]:
         """The server's processes for those who listen."""
-        found = "SELECT pid FROM pg_stat_activity WHERE application_name = 'microblog-rt bus'"
         async with self._engine.connect() as connection:
-            return list((await connection.execute(text(found))).scalars())
+            return list((await connection.execute(text(LISTENING))).scalars())
 
     async def cut(self) -> None:
         for pid in await self.listening():
@@ -118,14 +120,54 @@ class OnPostgresql(OnMemory):
                 await connection.execute(text(f"SELECT pg_terminate_backend({pid})"))
 
     async def hang(self) -> None:
-        self._hanging = await self.listening()
-        for pid in self._hanging:
-            os.kill(pid, signal.SIGSTOP)
+        self._hanging = await hung(self.database_url)
 
     async def go_on(self) -> None:
         hanging, self._hanging = self._hanging, []
-        for pid in hanging:
-            os.kill(pid, signal.SIGCONT)
+        go_on(hanging)
+
+
+# Of this database: what listened to another may be ending still.
+LISTENING = """SELECT pid FROM pg_stat_activity
+WHERE application_name = 'microblog-rt bus' AND datname = current_database()"""
+IDLE = f"SELECT count(*) FROM ({LISTENING} AND wait_event = 'ClientRead') AS idle"
+
+
+async def hung(database_url: str) -> list[int]:
+    """PostgreSQL's processes for those who listen, made to stand still: not in a transaction, which others wait for."""
+    connection = await asyncpg.connect(database_url.replace("+asyncpg", ""))
+    try:
+        async with asyncio.timeout(DEADLINE):
+            while True:
+                pids = [each["pid"] for each in await connection.fetch(LISTENING)]
+                for pid in pids:
+                    _signal(pid, signal.SIGSTOP)
+                while not all(_stands_still(pid) for pid in pids):
+                    await asyncio.sleep(0.001)
+                if await connection.fetchval(IDLE) == len(pids):
+                    return pids
+                go_on(pids)
+                await asyncio.sleep(0.01)
+    finally:
+        await connection.close()
+
+
+def go_on(pids: list[int]) -> None:
+    """Undo that."""
+    for pid in pids:
+        _signal(pid, signal.SIGCONT)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):  # it has ended meanwhile
+        os.kill(pid, number)
+
+
+def _stands_still(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "TZ"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 class OnSqlite(OnMemory):

@@ -2,15 +2,17 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis as RawClient
 
-from microblog_rt.bus import outage, postgresql, pulse
+from microblog_rt.bus import base, outage, postgresql, pulse
 from microblog_rt.bus import redis as backend
 from tests.buses import Said, noting
+from tests.clients import DEADLINE
 from tests.services import Redis
 
 
@@ -42,6 +44,24 @@ async def said() -> AsyncIterator[Said]:
         yield said
 
 
+WAITS = [(base, "SUBSCRIBED_WITHIN"), (backend, "PATIENCE"), (postgresql, "PATIENCE")]
+AS_IT_IS = [getattr(where, name) for where, name in WAITS]
+
+
+@pytest.fixture(autouse=True)
+def patient_bus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker on a busy machine is waited for: what gives it up, or goes on without it, says so."""
+    for where, name in WAITS:
+        monkeypatch.setattr(where, name, DEADLINE)
+
+
+@pytest.fixture
+def as_it_is(patient_bus: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker is waited for no longer than it is in use."""
+    for (where, name), seconds in zip(WAITS, AS_IT_IS, strict=True):
+        monkeypatch.setattr(where, name, seconds)
+
+
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A broker that is away is tried more often."""
@@ -49,9 +69,25 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def suspicious(impatient: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A broker that does not answer is given up sooner."""
-    monkeypatch.setattr(backend, "PATIENCE", 0.5)
-    monkeypatch.setattr(postgresql, "PATIENCE", 0.5)
+def quick_pulse(impatient: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who does not hear himself knows it sooner."""
     monkeypatch.setattr(pulse, "BEAT", 0.1)
     monkeypatch.setattr(pulse, "DEAF", 0.5)
+
+
+Suspicion = Callable[[], AbstractContextManager[None]]
+
+
+@pytest.fixture
+def suspicion(quick_pulse: None) -> Suspicion:
+    """For a block, a broker that does not answer is given up sooner; one that is slow before or after it is not."""
+
+    @contextmanager
+    def suspicion() -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(backend, "PATIENCE", 0.5)
+            patch.setattr(postgresql, "PATIENCE", 0.5)
+            patch.setattr(base, "SUBSCRIBED_WITHIN", 0.1)
+            yield
+
+    return suspicion

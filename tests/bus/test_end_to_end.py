@@ -5,10 +5,9 @@ import os
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
-import asyncpg
 import pytest
 from redis.asyncio import Redis as RawClient
 
@@ -19,9 +18,11 @@ from microblog_rt.models import User
 from microblog_rt.protocol import UNREAD_MESSAGE_COUNT
 from microblog_rt.settings import Settings
 from tests import living
-from tests.bus.test_every_bus import quickest, until_heard
-from tests.buses import AT_ONCE, Process, running
+from tests.bus.backends import go_on, hung
+from tests.bus.test_every_bus import until_heard
+from tests.buses import MOMENT, Process, running
 from tests.clients import Client, signed_in
+from tests.machine import quickest
 from tests.services import Redis
 
 PASSWORD = "correct horse"
@@ -106,37 +107,39 @@ async def test_what_a_command_does_is_seen_in_a_server(shared: Settings, tab: Cl
 async def test_a_bus_that_hangs_delays_no_send(here: Parts, susan: User, tab: Client, shared: Settings) -> None:
     """Neither Redis nor what listens in PostgreSQL; in SQLite there is nothing that could."""
 
+    sent = 0
+
     async def send() -> None:
+        nonlocal sent
+        sent += 1
         await here.messages.send_message(susan.id, susan.id, "hello")
 
-    usual = await quickest(send)
-    await tab.until(lambda: tab.state == count(3))
-    async with AsyncExitStack() as stack:
-        await hang(shared, stack)
-        assert await quickest(send) < usual + AT_ONCE
-    await tab.until(lambda: tab.state == count(6))
+    usual = await quickest(send, MOMENT)
+    async with hanging(shared):
+        assert await quickest(send, usual + MOMENT) < usual + MOMENT
+    await tab.until(lambda: tab.state == count(sent))
 
 
-async def hang(shared: Settings, stack: AsyncExitStack) -> None:
+@asynccontextmanager
+async def hanging(shared: Settings) -> AsyncIterator[None]:
     if shared.bus_url == "postgresql://":
-        connection = await asyncpg.connect(shared.database_url.replace("+asyncpg", ""))
-        found = await connection.fetch("SELECT pid FROM pg_stat_activity WHERE application_name = 'microblog-rt bus'")
-        await connection.close()
-        pids = [each["pid"] for each in found]
+        pids = await hung(shared.database_url)
     elif shared.bus_url == "sqlite://":
         pids = []
     else:
         async with RawClient.from_url(shared.bus_url) as raw:
             pids = [int((await raw.info("server"))["process_id"])]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-        stack.callback(os.kill, pid, signal.SIGCONT)
+        os.kill(pids[0], signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        go_on(pids)
 
 
 @pytest.mark.sqlite
 @pytest.mark.parametrize("shared", ["redis"], indirect=True)
 async def test_a_tab_that_read_before_its_subscription_stood_is_told_what_came_between(
-    here: Parts, start: Start, susan: User, redis: Redis
+    here: Parts, start: Start, susan: User, redis: Redis, as_it_is: None
 ) -> None:
     there = await start()
     tab = Client(there, await signed_in(there, susan))

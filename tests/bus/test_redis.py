@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis as RawClient
 
-from microblog_rt.bus import MemoryBus, connect, outbox, subscriptions
+from microblog_rt.bus import MemoryBus, base, connect, outbox, subscriptions
 from microblog_rt.bus import redis as backend
 from microblog_rt.errors import Misconfigured
+from tests.bus.conftest import Suspicion
+from tests.bus.test_every_bus import until_heard_again
 from tests.buses import GAP, NONE_OF_OURS, Process, Said, listening, others, plain, running, silent, wake
 from tests.clients import DEADLINE
+from tests.machine import TRIES, quickest
 from tests.services import Redis
 
 
@@ -82,7 +85,7 @@ async def test_a_redis_that_is_away_keeps_nobody_waiting_and_is_said_once(
         for number in range(3):
             await there.publish(*[wake(each, payload="1") for each in range(number, 2000, 3)])
             await said.until("not told")
-            await said.until("not heard")
+            await said.lines.until(lambda _: said.times("not heard") == len((here, there)))
         assert not here.bus.listening.is_set()
         redis.start()
         await here.hears(GAP)
@@ -94,19 +97,22 @@ async def test_a_redis_that_is_away_keeps_nobody_waiting_and_is_said_once(
 
 
 async def test_a_redis_that_hangs_keeps_nobody_waiting_and_is_a_gap(
-    redis: Redis, raw: RawClient, said: Said, suspicious: None
+    redis: Redis, raw: RawClient, said: Said, suspicion: Suspicion
 ) -> None:
     async with listening(redis.url) as here, listening(redis.url) as there:
         await there.publish(wake(1))
         await here.hears(plain(wake(1)))
-        redis.pause()
-        await there.publish(wake(2), wake(3))
-        await said.until("not heard")
-        await said.until("not told")
-        await there.publish(wake(2, 11), wake(4))
-        redis.resume()
-        await here.hears(GAP)
-        await said.until("back (it was away, so that other processes are not told)")
+        with suspicion():
+            await until_heard_again(here)
+            await until_heard_again(there)
+            redis.pause()
+            await there.publish(wake(2), wake(3))
+            await said.lines.until(lambda _: said.times("not heard") == len((here, there)))
+            await said.until("not told")
+            await there.publish(wake(2, 11), wake(4))
+            redis.resume()
+            await here.hears(GAP)
+            await said.until("back (it was away, so that other processes are not told)")
         await there.publish(wake(5))
         await here.hears(plain(wake(5)))
         assert here.heard.all[:2] == [plain(wake(1)), GAP]
@@ -114,13 +120,14 @@ async def test_a_redis_that_hangs_keeps_nobody_waiting_and_is_a_gap(
 
 
 async def test_a_redis_that_hangs_from_the_first_is_given_up_and_tried_again(
-    redis: Redis, said: Said, suspicious: None
+    redis: Redis, said: Said, suspicion: Suspicion
 ) -> None:
     redis.pause()
-    async with silent(redis.url) as here, running(here.listen()):
-        await said.until("not heard: no answer")
-        redis.resume()
-        await here.hears(GAP)
+    with suspicion():
+        async with silent(redis.url) as here, running(here.listen()):
+            await said.until("not heard: no answer")
+            redis.resume()
+            await here.hears(GAP)
 
 
 async def test_a_redis_that_hangs_for_a_moment_loses_nothing(redis: Redis) -> None:
@@ -171,7 +178,8 @@ async def test_closing_leaves_no_connection(redis: Redis, raw: RawClient) -> Non
     assert await others(raw) == []
 
 
-async def test_closing_says_last_words(redis: Redis) -> None:
+async def test_closing_says_last_words(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "LAST_WORDS", DEADLINE)
     async with listening(redis.url) as here:
         async with silent(redis.url) as command:
             await command.publish(wake(1))
@@ -180,18 +188,22 @@ async def test_closing_says_last_words(redis: Redis) -> None:
 
 @pytest.mark.parametrize("trouble", [Redis.pause, Redis.stop])
 async def test_closing_waits_for_a_redis_that_does_not_listen_but_a_moment(
-    redis: Redis, trouble: Callable[[Redis], None]
+    redis: Redis, trouble: Callable[[Redis], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop = asyncio.get_running_loop()
-    command = Process(connect(redis.url))
+    commands = [Process(connect(redis.url)) for _ in range(TRIES)]
     async with listening(redis.url) as here:
-        await command.publish(wake(1))
-        await here.hears(plain(wake(1)))
+        for number, command in enumerate(commands):
+            await command.publish(wake(number))
+            await here.hears(plain(wake(number)))
         trouble(redis)
-        await command.publish(wake(2))
-        begun = loop.time()
-        await command.bus.close()
-        assert loop.time() - begun < outbox.LAST_WORDS + 0.5
+        for command in commands:
+            await command.publish(wake(100))
+        closing = iter(commands)
+        moment = outbox.LAST_WORDS + 0.5
+        assert await quickest(lambda: next(closing).bus.close(), moment) < moment
+        monkeypatch.setattr(outbox, "LAST_WORDS", 0)
+        for command in closing:
+            await command.bus.close()
 
 
 async def test_a_password_opens_redis_and_stands_in_no_log(tmp_path: Path, said: Said) -> None:
@@ -285,7 +297,9 @@ async def test_who_reads_before_the_subscription_stands_reads_again(redis: Redis
     async with listening(redis.url, users=[3]) as here:
         redis.pause()
         here.bus.join(1)
-        await here.bus.subscribed(1)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(base, "SUBSCRIBED_WITHIN", 0.1)
+            await here.bus.subscribed(1)
         here.bus.join(2)
         waiting = asyncio.create_task(here.bus.subscribed(2))
         await asyncio.sleep(0)

@@ -72,6 +72,7 @@ async def test_its_connection_and_its_thread_end_with_the_listening(
         close(file)
 
     monkeypatch.setattr(sqlite._File, "close", close_slowly)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", DEADLINE)
     async with listening(world.url, world.database_url, users=[1]) as here:
         await world.tell(here, wake(1))
         await here.hears(CHANGED)

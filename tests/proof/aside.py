@@ -13,13 +13,13 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 100  # seconds, for all tests on one build
+PATIENCE = 500  # seconds, for all tests on one build
 LOADED = [
     *("pytest", "quart", "quart_auth", "quart_babel", "wtforms", "hypercorn.asyncio", "sqlalchemy.ext.asyncio"),
     *("aiosqlite", "alembic.command", "argon2", "zxcvbn", "redis.asyncio", "httpx", "hypothesis", "asyncpg"),
 ]
 # Those plugins alone that the tests need.
-OPTIONS = ["-p", "pytest_asyncio.plugin", "-p", "pytest_timeout", "-p", "no:cacheprovider", "--timeout=30"]
+OPTIONS = ["-p", "pytest_asyncio.plugin", "-p", "pytest_timeout", "-p", "no:cacheprovider", "--timeout=120"]
 
 forks = get_context("forkserver")
 forks.set_forkserver_preload(LOADED)

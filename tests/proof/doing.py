@@ -126,7 +126,7 @@ class Doing:
 
     async def _attempt(self, send: Send, host: Host, nonce: str) -> float:
         """Try once; how long to wait before the next try."""
-        begun, retry_after = time.monotonic(), None
+        begun, retry_after = self._ledger.now(), None
         try:
             target = f"/send_message/{self._name(send.recipient)}"
             answer = await self._post(host, send.sender, target, self._form(send, nonce))
@@ -137,19 +137,19 @@ class Doing:
             outcome = "no answer"
         except TROUBLE as error:
             outcome = f"cut ({type(error).__name__})"
-        send.attempts.append(Attempt(host.name, begun, time.monotonic(), outcome, retry_after))
+        send.attempts.append(Attempt(host.name, begun, self._ledger.now(), outcome, retry_after))
         if outcome == ACKNOWLEDGED and send.acknowledged is None:
             self._ledger.acknowledge(send)
         return retry_after or 0.5
 
     async def _abandon(self, send: Send, host: Host, nonce: str) -> None:
-        connection, begun = Connection(host.port), time.monotonic()
+        connection, begun = Connection(host.port), self._ledger.now()
         with contextlib.suppress(*TROUBLE):
             target, body = f"/send_message/{self._name(send.recipient)}", urlencode(self._form(send, nonce)).encode()
             await connection.say("POST", target, self._headers(host, send.sender) | FORM, body)
             await asyncio.sleep(random.uniform(0, 0.01))
         connection.drop()
-        send.attempts.append(Attempt(host.name, begun, time.monotonic(), ABANDONED))
+        send.attempts.append(Attempt(host.name, begun, self._ledger.now(), ABANDONED))
 
     async def _read(self) -> None:
         person, host = random.choice([each for each in self._people if each.reads]), random.choice(self._hosts)

@@ -142,11 +142,11 @@ async def answers(host: Host) -> bool:
 
 async def back(world: World, host: Host) -> float:
     """How many seconds it takes from now until a message is acknowledged there."""
-    began = time.monotonic()
+    began = world.ledger.now()
     async with asyncio.timeout(DEADLINE):
         while not await world.doing.probe(host):
             await asyncio.sleep(LOOK_AGAIN)
-    return time.monotonic() - began
+    return world.ledger.now() - began
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

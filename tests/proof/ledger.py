@@ -1,7 +1,6 @@
 """What was acknowledged and what was shown, written down as it happens. Not here: what is right (``checks.py``)."""
 
 import asyncio
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import NamedTuple
@@ -41,9 +40,13 @@ class Shown(NamedTuple):
 
 
 class Ledger:
-    """Of one world, from its beginning."""
+    """Of one world, from its beginning; ``now`` tells its time, which is this process's own.
 
-    def __init__(self) -> None:
+    A second in which the machine gave it no turn is nobody's delay.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.now = now
         self.sends: list[Send] = []
         self.acknowledged: defaultdict[int, list[float]] = defaultdict(list)  # by recipient, in order
         self.shown: set[Shown] = set()
@@ -55,7 +58,7 @@ class Ledger:
 
     def acknowledge(self, send: Send) -> None:
         """``send`` has been acknowledged now."""
-        send.acknowledged = time.monotonic()
+        send.acknowledged = self.now()
         self.acknowledged[send.recipient].append(send.acknowledged)
         self.change()
 

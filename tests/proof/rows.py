@@ -4,7 +4,6 @@ Each returns its figures and what is wrong. Not here: what must be true in the e
 """
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -113,9 +112,9 @@ async def database_away(world: World, scale: Scale) -> Result:
             for how, leave, come_back in leaving:
                 closed = sum(world.ledger.closes.values())
                 await asyncio.to_thread(leave)
-                at = time.monotonic()
+                at = world.ledger.now()
                 await asyncio.sleep(seconds)
-                until = time.monotonic()
+                until = world.ledger.now()
                 await asyncio.to_thread(come_back)
                 returns += await asyncio.gather(*[back(world, host) for host in world.hosts])
                 left += sum(world.ledger.closes.values()) - closed
@@ -213,7 +212,7 @@ class Harm:
         self.whom: str = world.dice.choices([*free], [*free.values()])[0]
         self.host = next((host for host in world.hosts if host.name == self.whom), None)
         self.fault = world.dice.choice(HARMS["host" if self.host else self.whom])
-        self.begun = time.monotonic()
+        self.begun = world.ledger.now()
         self.ended = float("inf")
 
     @property
@@ -224,7 +223,7 @@ class Harm:
         """Kill, and wait until all is as before."""
         about = {"host": self.host} if self.host else {}
         await self.fault(world, world.dice.uniform(0, 1), **about)
-        self.ended = time.monotonic()
+        self.ended = world.ledger.now()
 
     def meets(self, attempt: Attempt) -> bool:
         """Whether something was tried while it lasted."""

@@ -7,7 +7,6 @@ or with jitter. Only its longest pause is shorter, so that a proof does not cons
 import asyncio
 import json
 import random
-import time
 from collections.abc import Sequence
 
 from websockets.asyncio.client import connect
@@ -76,7 +75,7 @@ class Tab:
         return f"/notifications?since={self.since / 1_000_000!r}{held}"
 
     def _apply(self, text: str | bytes) -> None:
-        now = time.monotonic()
+        now = self._ledger.now()
         if self.there is None:
             self.there, self._failures = now, 0
         for notice in json.loads(text):

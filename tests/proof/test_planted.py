@@ -7,6 +7,8 @@ import pytest
 from tests.proof.aside import Outcome, run
 from tests.proof.planted import PLANTS, Plant, broken, copied
 
+pytestmark = pytest.mark.timeout(600)
+
 NAMED = [plant.caught_by for plant in PLANTS]
 ASSERTED = ("assert ", "AssertionError: ")  # as pytest's report calls it
 

@@ -18,6 +18,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
     return asyncio.run(run(tmp_path_factory.mktemp("proof"), SHORT, ROWS, seed, files.CHECKOUT / "src"))
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("number", range(len(ROWS)), ids=[row.__name__ for row in ROWS])
 def test_whatever_is_broken_all_is_right_in_the_end(results: list[Result], number: int) -> None:
     result = results[number]

@@ -20,6 +20,7 @@ from microblog_rt import files
 from microblog_rt.app import Parts, create_app
 from microblog_rt.settings import Settings
 from microblog_rt.storage import migrations
+from tests.machine import awake
 from tests.proof import checks, people
 from tests.proof.doing import Doing
 from tests.proof.host import AHEAD, Host
@@ -51,14 +52,21 @@ class World:
     """All of it, running."""
 
     def __init__(
-        self, database: PostgreSQL, redis: Redis, hosts: list[Host], lines: list[Line], url: str, seed: int
+        self,
+        database: PostgreSQL,
+        redis: Redis,
+        hosts: list[Host],
+        lines: list[Line],
+        url: str,
+        seed: int,
+        ledger: Ledger,
     ) -> None:
         self.database = database
         self.redis = redis
         self.hosts = hosts
         self.lines = lines
         self.dice = random.Random(seed)  # for what is broken; what people do has its own
-        self.ledger = Ledger()
+        self.ledger = ledger
         self.tabs: list[Tab] = []
         self.doing: Doing
         self._url = url.replace("+asyncpg", "")
@@ -66,7 +74,7 @@ class World:
     async def settle(self, within: float) -> Settled:
         """With all faults healed: wait for the end of what was begun and for every tab to be right; check it all."""
         await self.doing.finish(TO_THE_END)
-        quiet = time.monotonic()
+        quiet = self.ledger.now()
         database = await asyncpg.connect(self._url)
         try:
             truth = await checks.read(database)
@@ -130,7 +138,8 @@ async def world(folder: Path, tabs: int, seed: int, python_path: Path = files.CH
             stack.callback(host.close)
         await asyncio.gather(*[asyncio.to_thread(host.start) for host in hosts])
         assert await _ahead(hosts[1]) - await _ahead(hosts[0]) > AHEAD - 10, "the clocks are not apart"
-        here = World(database, redis, hosts, lines, url, seed)
+        ledger = Ledger(await stack.enter_async_context(awake()))
+        here = World(database, redis, hosts, lines, url, seed, ledger)
         await _people(stack, here, url, tabs)
         yield here
 

@@ -15,6 +15,8 @@ from tests.living import Server
 
 ROOT = files.CHECKOUT
 
+pytestmark = pytest.mark.timeout(900)  # what it needs is fetched and installed first
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -53,13 +53,16 @@ async def serve(
     stop, drained = Stop(), asyncio.Event()
     stop.obey(supervised=supervised)
 
+    config = configuration()
+
     async def trigger() -> None:
         announce(stop)
         await stop.asked.wait()
+        # A client that keeps its connection, as a proxy does, might send its next request as we close it.
+        config.keep_alive_max_requests = 0
         await drain(hub, drain_seconds, stop.at_once, together=supervised)
         drained.set()
 
-    config = configuration()
     config.bind = [f"fd://{listening.detach()}"]
     _log_as_we_do(config)
     # Hypercorn would cut with a traceback, and then wait for ever: the patience is ours.

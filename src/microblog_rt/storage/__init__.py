@@ -27,7 +27,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from microblog_rt import metrics
-from microblog_rt.errors import Unavailable
+from microblog_rt.errors import Refused, Unavailable
 from microblog_rt.storage import postgres, sqlite
 from microblog_rt.storage.patience import Patience
 
@@ -90,14 +90,19 @@ class Storage:
 
     async def finish(self, work: Coroutine[Any, Any, T]) -> T:
         """Await ``work``, which goes on to its end even where the caller is cancelled (a tab closed mid-request)."""
-        return await asyncio.shield(self.begin(work))
+        task = self.begin(work)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_hear_of)
+            raise
 
     async def close(self) -> None:
         """Wait for what is still being written, then let go of every connection."""
         while self._running:
             await asyncio.wait(self._running)
-        await self._writer.dispose()
-        await self._reader.dispose()
+        # At once: a database that is away is taken leave of connection by connection.
+        await asyncio.gather(self._writer.dispose(), self._reader.dispose())
 
     @asynccontextmanager
     async def _asked(self, what: str) -> AsyncIterator[None]:
@@ -127,3 +132,10 @@ class Storage:
             self._in_trouble[what] = True
             log.warning("the database cannot be %s: %s", what, str(error) or "no answer")
         return Unavailable()
+
+
+def _hear_of(task: "asyncio.Task[Any]") -> None:
+    """Take note of how it ended in the place of one who did not wait: a refusal is nobody's concern now."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None and not isinstance(error, Refused):
+        log.error("what somebody asked for, and did not wait for, has failed", exc_info=error)

@@ -72,6 +72,7 @@ class Patience:
         self._look = None
         late = loop.time() - due
         if late > STOOD_STILL:
+            self._answered += late
             for each in self._waiting:
                 each.since += late
         for each in self._waiting:

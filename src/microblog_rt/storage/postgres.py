@@ -55,7 +55,7 @@ async def lock(tx: AsyncConnection, subject: str) -> None:
 LOCK = select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("subject"), 0, type_=BigInteger)))
 
 
-def connection_options(url: str, lock_timeout: int = LOCK_TIMEOUT) -> dict[str, Any]:
+def connection_options(url: str, lock_timeout: int) -> dict[str, Any]:
     """What asyncpg is told beside ``url``; raises Misconfigured where there is none."""
     try:
         import asyncpg
@@ -105,7 +105,7 @@ def _engine(url: str, **options: Any) -> AsyncEngine:
         hide_parameters=True,  # messages and hashes are nothing for a log
         max_overflow=0,
         pool_timeout=QUEUE_TIMEOUT,
-        connect_args=connection_options(url),
+        connect_args=connection_options(url, LOCK_TIMEOUT),
         **options,
     )
     event.listen(engine.sync_engine, "checkout", _refuse_dead)
