@@ -1,7 +1,7 @@
 """What may be said of time on a machine that is busy, or stands still for a second.
 
-``quickest`` for work of this process that can be done again, ``awake`` for what it watches, ``Watch`` for what others
-do. Not here: deadlines, which cost nothing where what is waited for comes.
+``quickest`` for work of this process that can be done again, ``awake`` and ``within`` for what it does or watches,
+``Watch`` for what others do. Not here: deadlines, which cost nothing where what is waited for comes.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ STOOD_STILL = 0.1  # seconds by which a look is late
 LOOKS = 20_000
 TRIES = 5
 TURN = 0.02  # seconds
+STRETCH = 30  # times as long: what has not come by then does not come
 
 
 async def quickest(work: Callable[[], Awaitable[object]], enough: float) -> float:
@@ -56,19 +57,29 @@ async def awake() -> AsyncIterator[Callable[[], float]]:
         await asyncio.gather(counting, return_exceptions=True)
 
 
+@asynccontextmanager
+async def within(seconds: float) -> AsyncIterator[None]:
+    """The block takes less than so many seconds in which this process had its turn."""
+    async with awake() as so_far, asyncio.timeout(STRETCH * seconds):
+        yield
+        took = so_far()
+        assert took < seconds, f"it took {took:.3f} s"
+
+
 class Look(NamedTuple):
-    """What had been counted, and missed by looking late, by that moment."""
+    """What had been counted by that moment, in seconds."""
 
     at: float
-    counted: float
-    missed: float
+    pressure: float  # somebody wanted a core, or the disk, and had none
+    stolen: float  # by the host of a virtual machine
+    missed: float  # by looking late: all stood still
 
 
 class Watch:
     """How long the machine kept somebody waiting: what no promise in seconds can be held against.
 
-    The kernel counts the time in which somebody wanted a core or the disk and had none, and what the host of a virtual
-    machine took away; and where all stand still, whoever looks at the clock is late. On a quiet one that is nothing.
+    On a quiet machine that is next to nothing. But a server that does far too much makes others wait as well: of
+    pressure no more is forgiven than was promised, so that nothing takes more than twice as long unnoticed.
     """
 
     def __init__(self) -> None:
@@ -76,11 +87,19 @@ class Watch:
         self._over = threading.Event()
         self._looking = threading.Thread(target=self._look_on, daemon=True)
 
-    def since(self, moment: float = 0.0) -> float:
-        """How long so since that moment, in seconds since 1970; or since this was opened."""
-        now, looks = self._look(), list(self._looks)
-        then = max((each for each in looks if each.at <= moment), default=looks[0])
-        return max(now.counted - then.counted, now.missed - then.missed)
+    def allows(self, seconds: float, moment: float) -> float:
+        """How long what was promised in so many seconds may have taken since that moment, in seconds since 1970."""
+        now, then = self._look(), self._look_at(moment)
+        pressure = min(now.pressure - then.pressure, seconds)
+        return seconds + max(pressure, now.stolen - then.stolen, now.missed - then.missed)
+
+    def stood_still(self, moment: float = 0.0) -> float:
+        """For how long all did since that moment, or since this was opened."""
+        return self.allows(0, moment)
+
+    def _look_at(self, moment: float) -> Look:
+        looks = list(self._looks)
+        return max((each for each in looks if each.at <= moment), default=looks[0])
 
     def _look_on(self) -> None:
         while not self._over.wait(LOOK_EVERY):
@@ -89,21 +108,17 @@ class Watch:
     def _look(self) -> Look:
         at, before = time.time(), self._looks[-1]
         late = at - before.at - LOOK_EVERY
-        return Look(at, _counted(), before.missed + (late if late > STOOD_STILL else 0))
+        missed = before.missed + (late if late > STOOD_STILL else 0)
+        return Look(at, _pressure("cpu") + _pressure("io"), _stolen(), missed)
 
     def __enter__(self) -> Self:
-        self._looks.append(Look(time.time(), _counted(), 0.0))
+        self._looks.append(Look(time.time(), _pressure("cpu") + _pressure("io"), _stolen(), 0.0))
         self._looking.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
         self._over.set()
         self._looking.join()
-
-
-def _counted() -> float:
-    """By the kernel, since it was started."""
-    return _pressure("cpu") + _pressure("io") + _stolen()
 
 
 def _pressure(what: str) -> float:

@@ -8,8 +8,6 @@ import socket
 RANGE = 20_000, 32_000
 # Not from the common source: two test processes may have seeded that alike.
 chance = random.SystemRandom()
-
-
 # To each process of a run its own, and none twice: a server that is stopped finds its port as it left it.
 WORKER, WORKERS = (
     int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]),

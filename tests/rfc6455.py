@@ -5,14 +5,14 @@ told, so every message is an answer too; ``WORDLESS`` are the cases without any,
 the servers (``test_rfc6455.py``, ``test_frames.py``).
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import chain
 from typing import NamedTuple
 
+from tests.machine import within
 from tests.serving import Wire, client_frame
 
-AT_ONCE = 4.0  # seconds, for one answer, and from the last of them to the end of the connection: sooner than any limit
+AT_ONCE = 1.0  # seconds, for one answer, and from the last of them to the end of the connection
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 FINAL = 0x80
@@ -262,7 +262,7 @@ async def play(case: Case, line: Wire, say: Callable[[Wire, bytes], Awaitable[No
     """Have the whole conversation on a line that is past its handshake; then it must end."""
     for sent, answers in case.steps:
         await say(line, sent)
-        async with asyncio.timeout(AT_ONCE):
+        async with within(AT_ONCE):
             assert [await line.frame() for _ in answers] == answers
-    async with asyncio.timeout(AT_ONCE):
+    async with within(AT_ONCE):
         assert await line.reader.read() == b""

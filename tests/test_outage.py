@@ -1,7 +1,7 @@
 """PostgreSQL away: a clear no within two seconds, nothing acknowledged that is not there, and well again by itself."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from microblog_rt.storage import limits, postgres
 from tests.clients import DEADLINE, Client, signed_in
 from tests.conftest import KEY
 from tests.interleaving import WHO_WAIT
-from tests.machine import TRIES, quickest
+from tests.machine import within
 from tests.services import PostgreSQL
 
 NO_LATER_THAN = 2.0  # seconds
@@ -54,14 +54,11 @@ def away(request: pytest.FixtureRequest, postgresql: PostgreSQL) -> Any:
     return away
 
 
-async def refused(ask: Callable[[], Awaitable[object]]) -> None:
-    """Each time, and in time."""
-
-    async def asked() -> None:
+async def refused(work: Awaitable[object]) -> None:
+    """In time."""
+    async with within(NO_LATER_THAN):
         with pytest.raises(Unavailable):
-            await ask()
-
-    assert await quickest(asked, NO_LATER_THAN) < NO_LATER_THAN
+            await work
 
 
 async def there_again(parts: Parts) -> None:
@@ -86,10 +83,10 @@ async def test_while_it_is_away_every_verb_says_so_and_afterwards_it_is_as_befor
     reader = await signed_in(parts, susan)
     await parts.messages.send_message(susan.id, susan.id, "before")
     async with away():
-        await refused(lambda: parts.messages.send_message(susan.id, susan.id, "meanwhile"))
-        await refused(lambda: parts.feed.page(reader, 0))
-        await refused(lambda: parts.accounts.find("susan"))
-        await refused(parts.storage.check)
+        await refused(parts.messages.send_message(susan.id, susan.id, "meanwhile"))
+        await refused(parts.feed.page(reader, 0))
+        await refused(parts.accounts.find("susan"))
+        await refused(parts.storage.check())
     await there_again(parts)
     for number in range(10):
         await parts.messages.send_message(susan.id, susan.id, f"after {number}")
@@ -109,10 +106,8 @@ async def test_to_close_does_not_wait_for_it(postgresql_emptied: str, away: Any)
         async with parts.storage.transaction() as tx:
             await tx.execute(select(1))
 
-    several = iter([await opened() for _ in range(TRIES)])
-    async with away():
-        assert await quickest(lambda: next(several).close(), NO_LATER_THAN) < NO_LATER_THAN
-    for parts in several:
+    parts = await opened()
+    async with away(), within(NO_LATER_THAN):
         await parts.close()
 
 
@@ -123,7 +118,7 @@ async def test_many_at_once_are_all_refused_in_time(
     await parts.messages.send_message(susan.id, susan.id, "before")
 
     def send(number: int) -> Awaitable[None]:
-        return refused(lambda: parts.messages.send_message(susan.id, susan.id, f"{number}"))
+        return refused(parts.messages.send_message(susan.id, susan.id, f"{number}"))
 
     async with away():
         await asyncio.gather(*map(send, range(40)))
@@ -182,17 +177,13 @@ async def test_a_connection_that_is_cut_while_it_is_readied_is_trouble_like_any_
 async def test_a_row_that_somebody_holds_delays_its_user_alone(parts: Parts, susan: User, john: User) -> None:
     async with raw(parts) as operator, operator.transaction():
         await operator.execute("SELECT * FROM mailbox WHERE user_id = $1 FOR UPDATE", susan.id)
-        held = []
-
-        async def send() -> None:
-            held.append(asyncio.create_task(refused(lambda: parts.messages.send_message(john.id, susan.id, "held up"))))
+        held = asyncio.create_task(refused(parts.messages.send_message(john.id, susan.id, "held up")))
+        async with within(SOONER):
             for number in range(3):
                 await parts.messages.send_message(susan.id, john.id, f"{number}")
-
-        assert await quickest(send, SOONER) < SOONER
-        await asyncio.gather(*held)
+        await held
         await parts.storage.check()  # it is not taken for away
-    assert await texts(parts) == ["0", "1", "2"] * len(held)
+    assert await texts(parts) == ["0", "1", "2"]
 
 
 async def test_a_commit_that_hangs_is_given_up_though_others_are_answered(
@@ -207,9 +198,7 @@ async def test_a_commit_that_hangs_is_given_up_though_others_are_answered(
             await commits_hang(parts, operator)
             # Each to somebody else: the row of the one before is held as long as its commit hangs.
             recipients = iter([susan, john])
-            sending = asyncio.create_task(
-                refused(lambda: parts.messages.send_message(susan.id, next(recipients).id, "hello"))
-            )
+            sending = asyncio.create_task(refused(parts.messages.send_message(susan.id, next(recipients).id, "hello")))
             while not sending.done():
                 await parts.feed.page(reader, 0)
             await sending
@@ -236,7 +225,7 @@ async def test_a_database_that_takes_no_connections_is_away(parts: Parts, susan:
     name = parts.storage._writer.url.database
     postgresql.execute(postgresql.url, f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
     try:
-        await refused(assemble(Settings(database_url=str(parts.storage._writer.url), secret_key=KEY)).storage.check)
+        await refused(assemble(Settings(database_url=str(parts.storage._writer.url), secret_key=KEY)).storage.check())
     finally:
         postgresql.execute(postgresql.url, f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
 

@@ -102,6 +102,17 @@ async def test_a_process_that_stood_still_has_not_seen_a_queue_stand_still(waite
     await last
 
 
+async def test_an_answer_as_a_process_goes_on_again_does_not_lie_ahead(waited: Patience) -> None:
+    loop = asyncio.get_running_loop()
+    queued = asyncio.create_task(never(waited))
+    await asyncio.sleep(0.03)
+    time.sleep(2)  # noqa: ASYNC251 # everything
+    waited.answered()
+    began = loop.time()
+    await queued
+    assert loop.time() - began < 2
+
+
 async def test_who_is_cancelled_is_cancelled(waited: Patience) -> None:
     waiting = asyncio.create_task(never(waited))
     await asyncio.sleep(0)

@@ -14,6 +14,8 @@ import pytest
 from hypercorn.protocol.events import Data, Event
 
 from microblog_rt.server import websocket
+from tests.living import DEADLINE
+from tests.machine import within
 from tests.rfc6455 import AT_ONCE, CASES, MANY, TOO_MANY, Case, play
 from tests.serving import HANDSHAKE, Wire, complaints, served, wire
 
@@ -69,7 +71,7 @@ async def byte_by_byte(line: Wire, data: bytes) -> None:
         Stream.newest.changed.clear()
         await line.send(bytes([byte]))
         if not Stream.newest.closed:
-            async with asyncio.timeout(AT_ONCE):
+            async with asyncio.timeout(DEADLINE):
                 await Stream.newest.changed.wait()
 
 
@@ -214,6 +216,6 @@ async def test_a_bad_handshake_is_refused_and_over(request_: bytes, say: Any) ->
             head = (await line.head()).lower()
             assert head.startswith(b"http/1.1 400 ")
             assert b"\r\nsec-websocket-version: 13\r\n" in head
-            async with asyncio.timeout(AT_ONCE):
+            async with within(AT_ONCE):
                 assert await line.reader.read() == b""
         await nothing_left_but(baseline)

@@ -108,13 +108,14 @@ def _check_address(text: str) -> None:
     wanted = f"wants {POSTGRESQL}USER:PASSWORD@HOST:PORT/NAME, what is special in a password percent-encoded"
     try:
         parts = urlsplit(text)
-        hosts = [parts.hostname or "", *parse_qs(parts.query).get("host", [])]
-        whole = parts.hostname and parts.path.strip("/") and parts.netloc.count("@") < 2 and (parts.port or True)
+        several = "," in parts.netloc.rpartition("@")[2] or "host" in parse_qs(parts.query)
+        one = parts.hostname and parts.path.strip("/") and parts.netloc.count("@") < 2
+        whole = several or (one and (parts.port or True))
     except ValueError:
         whole = False
     if not whole:
         raise ValueError(wanted)
-    if len(hosts) > 2 or any("," in each for each in hosts):
+    if several:
         raise ValueError("wants one HOST; where there is a standby, an address that moves with the primary")
     if "sslmode=" in parts.query:
         raise ValueError("wants ?ssl=require or the like; sslmode is what other drivers call it")

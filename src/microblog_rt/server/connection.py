@@ -140,25 +140,38 @@ class Connection(TCPServer):
 class Turn(EventWrapper):
     """In the place of the event that the next request of a client waits for, while another is held.
 
-    Nothing is read meanwhile, so the client's end would not be noticed: it is this one's turn too.
+    Nothing is read meanwhile, so the client's end would not be noticed: it is this one's turn too. (Behind more than
+    asyncio buffers, 128 KiB, it is not.)
     """
 
     def __init__(self, reader: asyncio.StreamReader, depart: Callable[[], None]) -> None:
         super().__init__()
         self._reader = reader
         self._depart = depart
-        self._ended: asyncio.Event | None = None
+        self._watches = self._ended = False
 
     async def wait(self) -> None:
-        ended = self._ended = self._ended or _end(self._reader)
-        waiting = {asyncio.create_task(self._event.wait()), asyncio.create_task(ended.wait())}
-        try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for each in waiting:
-                each.cancel()
-        if ended.is_set():
+        self._watch()
+        if not self._ended:
+            await super().wait()
+        if self._ended:
             self._depart()
+
+    def _watch(self) -> None:
+        if self._watches:
+            return
+        self._watches = True
+        self._ended = bool(self._reader._eof or self._reader.exception())  # type: ignore[attr-defined]
+        for name in ("feed_eof", "set_exception"):
+            setattr(self._reader, name, self._noticing(getattr(self._reader, name)))
+
+    def _noticing(self, method: Callable[..., None]) -> Callable[..., None]:
+        def noticed(*args: Any) -> None:
+            method(*args)
+            self._ended = True
+            self._event.set()
+
+        return noticed
 
 
 class Ended(H11WSConnection):
@@ -169,24 +182,6 @@ class Ended(H11WSConnection):
 
     def send(self, _: object) -> bytes:
         return b""
-
-
-def _end(reader: asyncio.StreamReader) -> asyncio.Event:
-    """Set once the peer has ended, whatever of it is still to be read."""
-    ended = asyncio.Event()
-    if reader._eof or reader.exception():  # type: ignore[attr-defined]
-        ended.set()
-    for name in ("feed_eof", "set_exception"):
-        setattr(reader, name, _and_then(getattr(reader, name), ended.set))
-    return ended
-
-
-def _and_then(method: Callable[..., None], do: Callable[[], None]) -> Callable[..., None]:
-    def both(*args: Any) -> None:
-        method(*args)
-        do()
-
-    return both
 
 
 def install() -> None:

@@ -30,13 +30,13 @@ OURS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 class Supervisor:
     """Keeps ``count`` workers running until it is told to stop; ``patience``: seconds for them to come to an end.
 
-    ``last_started`` is called once none is started any more.
+    ``no_more_starts`` is called once it is told to stop: no worker is started after that.
     """
 
-    def __init__(self, work: Work, count: int, patience: float, last_started: Callable[[], None]) -> None:
+    def __init__(self, work: Work, count: int, patience: float, no_more_starts: Callable[[], None]) -> None:
         self._work = work
         self._patience = patience
-        self._last_started = last_started
+        self._no_more_starts = no_more_starts
         self._started: dict[int, float] = {}  # by process id
         self._places: dict[int, int] = {}  # where each counts
         self._free = list(range(1, count + 1))
@@ -120,7 +120,7 @@ class Supervisor:
     def _stop(self) -> None:
         """Pass the word on; the second time it means now."""
         self._due = []
-        self._last_started()
+        self._no_more_starts()
         self._tell(signal.SIGTERM if self._stopping is None else HURRY)
         self._stopping = self._stopping or time.monotonic() + self._patience
 

@@ -92,10 +92,11 @@ class Storage:
         """Await ``work``, which goes on to its end even where the caller is cancelled (a tab closed mid-request)."""
         task = self.begin(work)
         try:
-            return await asyncio.shield(task)
+            await asyncio.wait({task})  # shield() would forget its task, and what became of that
         except asyncio.CancelledError:
             task.add_done_callback(_hear_of)
             raise
+        return task.result()
 
     async def close(self) -> None:
         """Wait for what is still being written, then let go of every connection."""

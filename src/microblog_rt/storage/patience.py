@@ -72,9 +72,10 @@ class Patience:
         self._look = None
         late = loop.time() - due
         if late > STOOD_STILL:
-            self._answered += late
+            # What came as it began to go again is not to lie ahead.
+            self._answered = min(self._answered + late, loop.time())
             for each in self._waiting:
-                each.since += late
+                each.since = min(each.since + late, loop.time())
         for each in self._waiting:
             heard = each.since if each.has_turn else max(each.since, self._answered)
             if heard + SILENCE <= loop.time() and each.limit.when() is None:

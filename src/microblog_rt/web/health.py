@@ -19,7 +19,7 @@ blueprint = Blueprint("health", __name__)
 
 PATHS = {"/healthz", "/readyz"}
 DATABASE_SECONDS = 2.0
-# Who may send clients to another host had better.
+# Whoever can send clients elsewhere should.
 NOT_READY = {"away": "no database", "read-only": "database is read-only"}
 
 
