@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 from urllib.parse import urlencode
 
-from tests.living import Server
+from tests.server_process import Server
 
 from benchmarks.world import Person
 

@@ -8,13 +8,13 @@ import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tests.living import Server
+from tests.server_process import Server
 
 from benchmarks import meter, tabs
 from benchmarks.browser import Sender, sender
 from benchmarks.meter import NOTHING, Used
 from benchmarks.table import Figure
-from benchmarks.tabs import Audience
+from benchmarks.tabs import SubscriptionObserver
 from benchmarks.world import Person, World
 
 TARGET = 35.0  # microseconds
@@ -60,20 +60,20 @@ def _run(world: World, plan: Plan) -> list[Figure]:
 
 
 async def _measured(server: Server, pid: int, plan: Plan, world: World) -> list[Figure]:
-    listeners, absent = world.listeners[: plan.users], world.absent[: plan.users]
-    cookies = [person.cookie for person in listeners for _ in range(plan.tabs_each)]
+    subscribers, absent = world.subscribers[: plan.users], world.absent[: plan.users]
+    cookies = [person.cookie for person in subscribers for _ in range(plan.tabs_each)]
     async with sender(server, world.senders[0]) as someone:
         await _sent(someone, pid, absent, WARM_UP // plan.users)
         async with tabs.tabs(server, cookies) as audience:
             told = alone = NOTHING
             for _ in range(ROUNDS):
-                told += await _sent(someone, pid, listeners, plan.each_round, audience)
+                told += await _sent(someone, pid, subscribers, plan.each_round, audience)
                 alone += await _sent(someone, pid, absent, plan.each_round)
             return _figures(plan, alone, told, audience)
 
 
 async def _sent(
-    someone: Sender, pid: int, people: Sequence[Person], each: int, audience: Audience | None = None
+    someone: Sender, pid: int, people: Sequence[Person], each: int, audience: SubscriptionObserver | None = None
 ) -> Used:
     watch = meter.Stopwatch(pid)
     for _ in range(each):
@@ -85,9 +85,9 @@ async def _sent(
     return watch.used()
 
 
-def _figures(plan: Plan, alone: Used, told: Used, audience: Audience) -> list[Figure]:
+def _figures(plan: Plan, alone: Used, told: Used, audience: SubscriptionObserver) -> list[Figure]:
     each = 1e6 / audience.told
-    note = f"delivered {audience.notices():,} of {plan.expected:,} in {audience.told:,} frames"
+    note = f"delivered {audience.notifications():,} of {plan.expected:,} in {audience.told:,} frames"
     return [
         Figure(
             f"CPU to deliver an event to a tab, {plan}; the sends' own taken off",

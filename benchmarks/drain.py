@@ -4,8 +4,8 @@ import asyncio
 import time
 from collections import Counter
 
-from tests.living import Server
-from tests.returning import Returner, all_there, most_at_once, returners
+from tests.reconnecting_clients import Returner, all_there, most_at_once, returners
+from tests.server_process import Server
 
 from benchmarks.table import Figure
 from benchmarks.world import World
@@ -19,7 +19,7 @@ DESCRIPTORS = 4000
 def run(world: World) -> list[Figure]:
     """Stop the server, start it again, and wait until every tab is back."""
     with world.serving(MICROBLOG_DRAIN=str(DRAIN)) as (server, _):
-        cookies = [person.cookie for person in world.listeners for _ in range(TABS_EACH)]
+        cookies = [person.cookie for person in world.subscribers for _ in range(TABS_EACH)]
         return asyncio.run(_measured(server, cookies))
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tests.living import Server
+from tests.server_process import Server
 
 from benchmarks import meter, tabs
 from benchmarks.meter import Memory, Used
@@ -22,7 +22,7 @@ WHAT = f"idle tab, {TABS:,} tabs of {USERS} users"
 
 def run(world: World) -> list[Figure]:
     """Open the tabs, wait until things are quiet, and once more until each has acknowledged a heartbeat."""
-    cookies = [person.cookie for person in world.listeners[:USERS] for _ in range(TABS_EACH)]
+    cookies = [person.cookie for person in world.subscribers[:USERS] for _ in range(TABS_EACH)]
     with world.serving() as (server, pid):
         return asyncio.run(_measured(server, pid, cookies))
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 
-from tests.living import Server
+from tests.server_process import Server
 
 from benchmarks import meter
 from benchmarks.browser import Connection, connected, sender
@@ -22,7 +22,7 @@ def run(world: World) -> list[Figure]:
 
 
 async def _measured(server: Server, pid: int, world: World) -> list[Figure]:
-    person = world.listeners[0]
+    person = world.subscribers[0]
     async with sender(server, world.senders[0]) as someone, connected(server) as connection:
         await someone.send(person.name)
         cursor = await _cursor(connection, person)

@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import AsyncExitStack
 
-from tests.living import Server
+from tests.server_process import Server
 
 from benchmarks import meter
 from benchmarks.browser import Sender, sender
@@ -28,9 +28,9 @@ def _run(world: World, senders: int) -> list[Figure]:
 async def _measured(server: Server, pid: int, world: World, senders: int) -> list[Figure]:
     async with AsyncExitStack() as stack:
         crowd = [await stack.enter_async_context(sender(server, each)) for each in world.senders[:senders]]
-        await _send(crowd, world.listeners, WARM_UP)
+        await _send(crowd, world.subscribers, WARM_UP)
         watch = meter.Stopwatch(pid)
-        sent = await _send(crowd, world.listeners, SENDS)
+        sent = await _send(crowd, world.subscribers, SENDS)
         used = watch.used()
     each = 1e3 / sent
     who = "one at a time" if senders == 1 else f"{senders} at once"

@@ -14,13 +14,13 @@ from contextlib import AsyncExitStack, ExitStack, contextmanager
 from statistics import quantiles
 from typing import NamedTuple
 
-from tests.living import DEADLINE, Server
-from tests.proc import Memory, connections, descriptors
+from tests.process_stats import Memory, connections, descriptors
+from tests.server_process import DEADLINE, Server
 
 from benchmarks import tabs
 from benchmarks.browser import Sender, sender
 from benchmarks.table import Figure
-from benchmarks.tabs import HANDSHAKE, Audience
+from benchmarks.tabs import HANDSHAKE, SubscriptionObserver
 from benchmarks.world import Person, World
 
 SENDERS = 4  # one of them to the others
@@ -67,7 +67,7 @@ def run(world: World) -> list[Figure]:
 
 async def measured(server: Server, world: World, plan: Plan) -> Outcome:
     """Updates without, then with those who stall."""
-    theirs, *others = world.listeners[: plan.users + 1]
+    theirs, *others = world.subscribers[: plan.users + 1]
     cookies = [person.cookie for person in others for _ in range(plan.tabs_each)]
     async with AsyncExitStack() as stack:
         crowd = [await stack.enter_async_context(sender(server, each)) for each in world.senders[:SENDERS]]
@@ -85,7 +85,7 @@ async def measured(server: Server, world: World, plan: Plan) -> Outcome:
             return Outcome(memory.peak(), end - start, quiet, beside, len(audience.delays))
 
 
-class Timed(Audience):
+class Timed(SubscriptionObserver):
     """Notes when each frame came, and how long it took."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import cast
 
-from tests.living import Server
+from tests.server_process import Server
 
 from benchmarks.browser import HEADERS
 
@@ -31,7 +31,7 @@ HANDSHAKE = (
 )
 
 
-class Audience:
+class SubscriptionObserver:
     """All tabs of one run: what they have been told since their first frames."""
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Audience:
             async with asyncio.timeout(PATIENCE):
                 await self._reached.wait()
 
-    def notices(self) -> int:
+    def notifications(self) -> int:
         """How many notifications the frames held: as many as frames, where no two were conflated."""
         return sum(len(json.loads(payload)) * count for payload, count in self.frames.items())
 
@@ -74,7 +74,7 @@ class Tab(asyncio.Protocol):
 
     __slots__ = ("_audience", "_buffer", "_handshake", "_open", "ended", "first", "transport")
 
-    def __init__(self, audience: Audience, handshake: bytes, first: "asyncio.Future[None]") -> None:
+    def __init__(self, audience: SubscriptionObserver, handshake: bytes, first: "asyncio.Future[None]") -> None:
         self._audience = audience
         self._handshake = handshake
         self._buffer = b""
@@ -116,9 +116,11 @@ class Tab(asyncio.Protocol):
 
 
 @asynccontextmanager
-async def tabs(server: Server, cookies: Iterable[str], audience: Audience | None = None) -> AsyncIterator[Audience]:
+async def tabs(
+    server: Server, cookies: Iterable[str], audience: SubscriptionObserver | None = None
+) -> AsyncIterator[SubscriptionObserver]:
     """A tab for each of ``cookies``, all open and past their first frames; gone when the block is left."""
-    audience = audience or Audience()
+    audience = audience or SubscriptionObserver()
     places = asyncio.Semaphore(AT_ONCE)
     try:
         async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
@@ -131,7 +133,7 @@ async def tabs(server: Server, cookies: Iterable[str], audience: Audience | None
             tab.transport.abort()
 
 
-async def _open(audience: Audience, port: int, cookie: str, places: asyncio.Semaphore) -> None:
+async def _open(audience: SubscriptionObserver, port: int, cookie: str, places: asyncio.Semaphore) -> None:
     loop = asyncio.get_running_loop()
     handshake = HANDSHAKE.format(host=f"127.0.0.1:{port}", cookie=cookie).encode()
     first: asyncio.Future[None] = loop.create_future()

@@ -1,6 +1,6 @@
 """A database with people who are signed in, made once; every run has a server of its own on a copy of it.
 
-Made by the product's own verbs, not through the pages: signing in a hundred people is not what is measured.
+Made by the product's own services, not through the pages: signing in a hundred people is not what is measured.
 """
 
 import asyncio
@@ -12,12 +12,13 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from quart import Quart
-from tests.living import Server
+from tests.server_process import Server
 
-from microblog_rt.app import Parts, create_app
+from microblog_rt.app import create_app
+from microblog_rt.services import Services
 from microblog_rt.settings import Settings
 from microblog_rt.storage import migrations
-from microblog_rt.web.visitors import Visitors
+from microblog_rt.web.authentication import Authentication
 
 LISTENERS = 100
 ABSENT = 100
@@ -42,7 +43,7 @@ class World(NamedTuple):
     """The folder with the database, and who is in it; the ``absent`` never have a tab open."""
 
     folder: Path
-    listeners: list[Person]
+    subscribers: list[Person]
     absent: list[Person]
     senders: list[Person]
 
@@ -68,20 +69,20 @@ async def _peopled(folder: Path) -> World:
     url = f"sqlite+aiosqlite:///{folder}/microblog.db"
     migrations.upgrade(url)
     app = create_app(Settings(database_url=url))
-    parts: Parts = app.extensions["parts"]
+    services: Services = app.extensions["services"]
     try:
-        groups = [("listener", LISTENERS), ("absent", ABSENT), ("sender", SENDERS)]
-        return World(folder, *[await _group(app, parts, role, count) for role, count in groups])
+        groups = [("subscriber", LISTENERS), ("absent", ABSENT), ("sender", SENDERS)]
+        return World(folder, *[await _group(app, services, role, count) for role, count in groups])
     finally:
-        await parts.storage.close()
+        await services.storage.close()
 
 
-async def _group(app: Quart, parts: Parts, role: str, count: int) -> list[Person]:
-    return await asyncio.gather(*[_signed_in(app, parts, f"{role}{n}") for n in range(count)])
+async def _group(app: Quart, services: Services, role: str, count: int) -> list[Person]:
+    return await asyncio.gather(*[_signed_in(app, services, f"{role}{n}") for n in range(count)])
 
 
-async def _signed_in(app: Quart, parts: Parts, name: str) -> Person:
-    visitors: Visitors = app.extensions["visitors"]
-    user = await parts.accounts.register(name, "a password for benchmarks")
-    token = await parts.accounts.start_session(user, remembered=True)
-    return Person(name, f"{visitors.cookie_name}={visitors.dump_token(f'{user.id}.{token}', app)}")
+async def _signed_in(app: Quart, services: Services, name: str) -> Person:
+    authentication: Authentication = app.extensions["authentication"]
+    user = await services.accounts.register(name, "a password for benchmarks")
+    token = await services.accounts.start_session(user, remembered=True)
+    return Person(name, f"{authentication.cookie_name}={authentication.dump_token(f'{user.id}.{token}', app)}")

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis as RawClient
 
-from microblog_rt.bus import Bus, Changed, Gap, Word, connect
-from microblog_rt.protocol import Notice, Wake
+from microblog_rt.bus import Bus, BusEvent, Changed, Gap, connect
+from microblog_rt.protocol import Notification, Signal
 from tests.clients import DEADLINE
 
 AT_ONCE = 0.09  # seconds
@@ -32,7 +32,7 @@ NONE_OF_OURS = [
     b'["x","1",2,3,null]',
     b'["x",1,2.5,3,null]',
     b'["x",1,null,3,null]',
-    b'["x",1,2,3,"notice"]',
+    b'["x",1,2,3,"notification"]',
     b'["x",1,2,3,["n",{"a":1},2]]',
     b'["x",1,2,3,["n","no json",2]]',
     b'["x",1,2,3,["n","1","2"]]',
@@ -76,12 +76,12 @@ class Process:
     async def hears(self, *words: Any) -> None:
         await self.heard.until(lambda heard: all(word in heard for word in words))
 
-    async def publish(self, *wakes: Wake) -> None:
-        """As a sender does, who must not notice: not even other tasks have their turn meanwhile."""
-        for wake in wakes:
+    async def publish(self, *signals: Signal) -> None:
+        """As a sender does, who must not notification: not even other tasks have their turn meanwhile."""
+        for signal in signals:
             begun, used, waits = time.monotonic(), time.thread_time(), _waits()
             with pytest.raises(StopIteration):
-                self.bus.publish(wake).__await__().send(None)
+                self.bus.publish(signal).__await__().send(None)
             # A machine that gives a process no turn is waited for by nobody.
             assert time.monotonic() - begun < AT_ONCE or _waits() == waits
             assert time.thread_time() - used < AT_ONCE
@@ -109,7 +109,7 @@ class Said(logging.Handler):
         await self.lines.until(lambda _: self.times(text) > 0)
 
 
-def plain(word: Word) -> Any:
+def plain(word: BusEvent) -> Any:
     """A word as something that can be compared."""
     match word:
         case Gap(user_id=None):
@@ -118,11 +118,11 @@ def plain(word: Word) -> Any:
             return GAP, word.user_id
         case Changed():
             return CHANGED
-    return word.user_id, word.clock, word.follows, repr(word.notice)
+    return word.user_id, word.clock, word.follows, repr(word.notification)
 
 
-def wake(user_id: int, clock: int = 10, payload: str | None = None) -> Wake:
-    return Wake(user_id, clock, clock - 1, None if payload is None else Notice("n", payload, clock))
+def signal(user_id: int, clock: int = 10, payload: str | None = None) -> Signal:
+    return Signal(user_id, clock, clock - 1, None if payload is None else Notification("n", payload, clock))
 
 
 @contextmanager
@@ -148,7 +148,7 @@ async def silent(url: str, database_url: str = "") -> AsyncIterator[Process]:
 
 @asynccontextmanager
 async def listening(url: str, database_url: str = "", users: Iterable[int] = USERS) -> AsyncIterator[Process]:
-    """A process that listens, once it does, and has listeners for ``users``."""
+    """A process that listens, once it does, and has subscribers for ``users``."""
     async with silent(url, database_url) as process:
         for user_id in users:
             process.bus.join(user_id)

@@ -5,43 +5,43 @@ from contextlib import aclosing
 from typing import Any
 
 from microblog_rt.accounts import Reader, token_hash
-from microblog_rt.app import Parts
 from microblog_rt.errors import Refused
 from microblog_rt.models import User
-from microblog_rt.protocol import Notice
+from microblog_rt.protocol import Notification
+from microblog_rt.services import Services
 
 DEADLINE = 30.0  # seconds; what has not come by then does not come
 
 
-async def signed_in(parts: Parts, user: User) -> Reader:
+async def signed_in(services: Services, user: User) -> Reader:
     """A session of that user, as a feed knows it."""
-    token = await parts.accounts.start_session(user, remembered=True)
+    token = await services.accounts.start_session(user, remembered=True)
     return Reader(user.id, token_hash(token))
 
 
 class Client:
     """Keeps the state and the cursor; ``follow`` streams into it, as a tab does."""
 
-    def __init__(self, parts: Parts, reader: Reader, since: int = 0) -> None:
-        self.parts = parts
+    def __init__(self, services: Services, reader: Reader, since: int = 0) -> None:
+        self.services = services
         self.reader = reader
         self.since = since
         self.state: dict[str, Any] = {}
-        self.pages: list[list[Notice]] = []
+        self.pages: list[list[Notification]] = []
         self.refusal: Refused | None = None
         self._changed = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
 
-    def apply(self, notices: list[Notice]) -> None:
-        for each in notices:
-            assert each.timestamp > self.since, "a notice at or behind the cursor"
+    def apply(self, notifications: list[Notification]) -> None:
+        for each in notifications:
+            assert each.timestamp > self.since, "a notification at or behind the cursor"
             self.state[each.name] = each.data
             self.since = each.timestamp
-        self.pages.append(notices)
+        self.pages.append(notifications)
         self._changed.set()
 
     async def poll(self) -> None:
-        self.apply(await self.parts.feed.page(self.reader, self.since))
+        self.apply(await self.services.feed.page(self.reader, self.since))
 
     async def connect(self, heartbeat: float = 3600) -> None:
         """Follow from the cursor on; returns once the first answer is there."""
@@ -73,11 +73,11 @@ class Client:
         return self.refusal
 
     async def _follow(self, heartbeat: float) -> None:
-        pages = self.parts.feed.follow(self.reader, self.since, heartbeat=heartbeat)
+        pages = self.services.feed.follow(self.reader, self.since, heartbeat=heartbeat)
         try:
             async with aclosing(pages):
-                async for notices in pages:
-                    self.apply(notices)
+                async for notifications in pages:
+                    self.apply(notifications)
         except Refused as error:
             self.refusal = error
             self._changed.set()

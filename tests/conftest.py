@@ -1,4 +1,4 @@
-"""Fixtures that several test modules share. Real parts: a real file, a real server process, real sockets."""
+"""Fixtures that several test modules share. Real services: a real file, a real server process, real sockets."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -7,13 +7,13 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from microblog_rt.app import Parts, assemble
 from microblog_rt.models import Base, User
+from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
-from microblog_rt.storage import migrations, patience, postgres, sqlite
-from tests.living import DEADLINE, Server
-from tests.machine import Watch
+from microblog_rt.storage import migrations, postgres, silence, sqlite
+from tests.server_process import DEADLINE, Server
 from tests.services import PostgreSQL
+from tests.timing import LoadMonitor
 
 # Else pytest-asyncio asks for a loop where there is none, which Python 3.11 makes, and nobody closes.
 asyncio.set_event_loop(None)
@@ -79,28 +79,28 @@ def settings(database: str, patient: None) -> Settings:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The database of this process is waited for as long as it takes; who is about giving up has another of these."""
-    monkeypatch.setattr(patience, "SILENCE", DEADLINE)
+    monkeypatch.setattr(silence, "SILENCE", DEADLINE)
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", DEADLINE)
     monkeypatch.setattr(postgres, "CONNECT_TIMEOUT", DEADLINE)
     monkeypatch.setattr(postgres, "LOCK_TIMEOUT", round(DEADLINE * 1000))
 
 
 @pytest.fixture
-async def parts(settings: Settings) -> AsyncIterator[Parts]:
+async def services(settings: Settings) -> AsyncIterator[Services]:
     """Everything below the web, on a database of its own."""
-    parts = assemble(settings)
-    yield parts
-    await parts.storage.close()
+    services = assemble(settings)
+    yield services
+    await services.storage.close()
 
 
 @pytest.fixture
-async def susan(parts: Parts) -> User:
-    return await parts.accounts.register("susan", PASSWORD)
+async def susan(services: Services) -> User:
+    return await services.accounts.register("susan", PASSWORD)
 
 
 @pytest.fixture
-async def john(parts: Parts) -> User:
-    return await parts.accounts.register("john", PASSWORD)
+async def john(services: Services) -> User:
+    return await services.accounts.register("john", PASSWORD)
 
 
 @pytest.fixture(scope="session")
@@ -111,9 +111,9 @@ def postgresql() -> Iterator[PostgreSQL]:
 
 
 @pytest.fixture
-def machine() -> Iterator[Watch]:
+def machine() -> Iterator[LoadMonitor]:
     """What is kept in mind where something may not take long."""
-    with Watch() as machine:
+    with LoadMonitor() as machine:
         yield machine
 
 

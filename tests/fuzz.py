@@ -20,9 +20,9 @@ from typing import NamedTuple
 import httpx
 
 from tests import mutations
-from tests.living import DEADLINE, Server
-from tests.proc import descriptors
-from tests.serving import Wire, wire
+from tests.asgi_server import Wire, wire
+from tests.process_stats import descriptors
+from tests.server_process import DEADLINE, Server
 
 AT_ONCE = 16
 LONGEST_DRIP = 700  # bytes that are sent one by one; what is longer goes whole

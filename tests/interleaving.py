@@ -18,12 +18,12 @@ import asyncpg
 from sqlalchemy import event
 from sqlalchemy.util import await_only
 
-from microblog_rt.app import Parts, assemble
 from microblog_rt.models import Base
+from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
 from tests.conftest import KEY
 
-Script = Callable[[Parts], Awaitable[Any]]
+Script = Callable[[Services], Awaitable[Any]]
 
 BEGIN, STATEMENT, COMMIT, DONE = "begin", "statement", "commit", "done"
 
@@ -119,7 +119,7 @@ class Actor:
     """One script, run up to the next gate at a time."""
 
     def __init__(self, url: str, script: Script) -> None:
-        self.parts = assemble(Settings(database_url=url, secret_key=KEY))
+        self.services = assemble(Settings(database_url=url, secret_key=KEY))
         self._script = script
         self.arrived = asyncio.Event()
         self._open = asyncio.Event()
@@ -145,11 +145,11 @@ class Actor:
         self._gated = False
         if last is not None:
             await last()
-        await self.parts.storage.close()
+        await self.services.storage.close()
 
     async def _run(self) -> Any:
         try:
-            return await self._script(self.parts)
+            return await self._script(self.services)
         finally:
             self.next = DONE
             self.writing = False
@@ -167,7 +167,7 @@ class Actor:
         await self._open.wait()
 
     def _hook(self) -> None:
-        reader, writer = self.parts.storage._reader.sync_engine, self.parts.storage._writer.sync_engine
+        reader, writer = self.services.storage._reader.sync_engine, self.services.storage._writer.sync_engine
         for engine in (reader, writer):
             event.listen(engine, "before_cursor_execute", self._before_statement)
         for end in ("commit", "rollback"):
@@ -178,7 +178,7 @@ class Actor:
 
 
 async def every_interleaving(
-    ground: Ground, scripts: Callable[[], list[Script]], check: Callable[[Parts], Awaitable[None]]
+    ground: Ground, scripts: Callable[[], list[Script]], check: Callable[[Services], Awaitable[None]]
 ) -> int:
     """Run all schedules of freshly made ``scripts``, or ``ground.at_most`` of them, ``check`` after each; how many."""
     schedules: list[list[int]] = [[]]
@@ -194,7 +194,7 @@ async def every_interleaving(
 
 
 async def _run(
-    ground: Ground, url: str, scripts: list[Script], prefix: list[int], check: Callable[[Parts], Awaitable[None]]
+    ground: Ground, url: str, scripts: list[Script], prefix: list[int], check: Callable[[Services], Awaitable[None]]
 ) -> list[list[int]]:
     """One schedule that begins with ``prefix``; the schedules that it passed by."""
     actors = [Actor(url, script) for script in scripts]
@@ -223,11 +223,11 @@ def _is_ready(ground: Ground, actor: Actor, actors: list[Actor]) -> bool:
     return actor.arrived.is_set() and actor.next is not DONE and ground.can_go_on(actor, actors)
 
 
-async def _check(url: str, check: Callable[[Parts], Awaitable[None]], taken: list[int]) -> None:
-    parts = assemble(Settings(database_url=url, secret_key=KEY))
+async def _check(url: str, check: Callable[[Services], Awaitable[None]], taken: list[int]) -> None:
+    services = assemble(Settings(database_url=url, secret_key=KEY))
     try:
-        await check(parts)
+        await check(services)
     except AssertionError as error:
         raise AssertionError(f"in the order {taken}: {error}") from error
     finally:
-        await parts.storage.close()
+        await services.storage.close()

@@ -6,7 +6,7 @@ The same ``Random`` gives the same bytes. Not here: sending them (``fuzz.py``).
 from collections.abc import Callable
 from random import Random
 
-from tests.serving import client_frame
+from tests.asgi_server import client_frame
 
 Header = tuple[bytes, bytes]
 
@@ -115,10 +115,10 @@ TEXTS = [b"1", b"1.5", b"[]", b"", b"NaN", "κόσμε".encode(), b"\xe2\x82", b
 
 def frames(random: Random) -> bytes:
     """Some frames: mostly those of a client that acknowledges, mostly bent."""
-    parts = [random.choice(KINDS)(random) for _ in range(random.randint(1, 6))]
+    services = [random.choice(KINDS)(random) for _ in range(random.randint(1, 6))]
     for bend in random.choices([_shuffled, _repeated, _repeated, _bent], k=random.randint(0, 2)):
-        parts = bend(random, parts)
-    sent = b"".join(parts)
+        services = bend(random, services)
+    sent = b"".join(services)
     return _damaged(random, sent) if random.random() < 0.25 else sent
 
 
@@ -159,26 +159,26 @@ KINDS: list[Callable[[Random], bytes]] = [
 ]
 
 
-def _shuffled(random: Random, parts: list[bytes]) -> list[bytes]:
-    return random.sample(parts, len(parts))
+def _shuffled(random: Random, services: list[bytes]) -> list[bytes]:
+    return random.sample(services, len(services))
 
 
-def _repeated(random: Random, parts: list[bytes]) -> list[bytes]:
-    return parts + [random.choice(parts)] * random.choice([1, 30])
+def _repeated(random: Random, services: list[bytes]) -> list[bytes]:
+    return services + [random.choice(services)] * random.choice([1, 30])
 
 
-def _bent(random: Random, parts: list[bytes]) -> list[bytes]:
+def _bent(random: Random, services: list[bytes]) -> list[bytes]:
     """One frame has another head: unmasked, reserved bits, a length that is not its own."""
-    place = random.randrange(len(parts))
+    place = random.randrange(len(services))
     head = random.choice(
         [
-            bytes([parts[place][0] | random.randrange(1, 8) << 4, parts[place][1]]),
-            bytes([parts[place][0], parts[place][1] & 0x7F]),
-            bytes([parts[place][0], random.randrange(256)]),
-            bytes([parts[place][0], 0xFF]) + random.choice([2**62, 2**63, 2**16, 5]).to_bytes(8, "big"),
+            bytes([services[place][0] | random.randrange(1, 8) << 4, services[place][1]]),
+            bytes([services[place][0], services[place][1] & 0x7F]),
+            bytes([services[place][0], random.randrange(256)]),
+            bytes([services[place][0], 0xFF]) + random.choice([2**62, 2**63, 2**16, 5]).to_bytes(8, "big"),
         ]
     )
-    return [*parts[:place], head + parts[place][2:], *parts[place + 1 :]]
+    return [*services[:place], head + services[place][2:], *services[place + 1 :]]
 
 
 def _damaged(random: Random, data: bytes) -> bytes:

@@ -16,8 +16,8 @@ import httpx
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.living import DEADLINE, Person, Server
-from tests.machine import awake
+from tests.server_process import DEADLINE, Person, Server
+from tests.timing import awake
 
 UNLIMITED = {f"MICROBLOG_{name}": "" for name in ("SIGN_IN_LIMIT", "SIGN_IN_GLOBAL_LIMIT", "TABS_PER_USER")}
 SESSION = "microblog_session"

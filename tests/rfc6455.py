@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from itertools import chain
 from typing import NamedTuple
 
-from tests.machine import within
-from tests.serving import Wire, client_frame
+from tests.asgi_server import Wire, client_frame
+from tests.timing import within
 
 AT_ONCE = 1.0  # seconds, for one answer, and from the last of them to the end of the connection
 
@@ -60,9 +60,11 @@ def fails(what: str, code: int, sent: bytes, *answers: Frame) -> Case:
 
 def pieces(payload: bytes, size: int, opcode: int = TEXT) -> list[bytes]:
     """A message in fragments of ``size`` bytes."""
-    parts = [payload[start : start + size] for start in range(0, len(payload), size)]
-    last = len(parts) - 1
-    return [frame(CONTINUATION if number else opcode, part, final=number == last) for number, part in enumerate(parts)]
+    services = [payload[start : start + size] for start in range(0, len(payload), size)]
+    last = len(services) - 1
+    return [
+        frame(CONTINUATION if number else opcode, part, final=number == last) for number, part in enumerate(services)
+    ]
 
 
 def framing() -> Iterator[Case]:
@@ -149,9 +151,9 @@ def sizes() -> Iterator[Case]:
         yield fails(f"one frame too long, opcode {opcode}", TOO_BIG, head + b"\xfe" + b"\x10\x01" + b"mask" + b"12345")
         yield fails(f"one of 65536, opcode {opcode}", TOO_BIG, head + b"\xff" + (2**16).to_bytes(8, "big") + b"mask")
         yield fails(f"one of 2^62, opcode {opcode}", TOO_BIG, head + b"\xff" + (2**62).to_bytes(8, "big") + b"mask")
-        parts = pieces(b"*" * (LARGEST + 1), 1024, opcode)
-        yield fails(f"fragments too long, opcode {opcode}", TOO_BIG, b"".join(parts))
-        yield fails(f"endless fragments, opcode {opcode}", TOO_BIG, b"".join([parts[0], *parts[1:2] * 4]))
+        services = pieces(b"*" * (LARGEST + 1), 1024, opcode)
+        yield fails(f"fragments too long, opcode {opcode}", TOO_BIG, b"".join(services))
+        yield fails(f"endless fragments, opcode {opcode}", TOO_BIG, b"".join([services[0], *services[1:2] * 4]))
     wide = "€".encode() * (LARGEST // 3)
     yield goes_well("a large message of wide characters", frame(TEXT, wide), said(TEXT, wide))
     yield fails("fragments of wide characters too long", TOO_BIG, b"".join(pieces("€".encode() * 1366, 300)))

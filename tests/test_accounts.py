@@ -4,32 +4,32 @@ import pytest
 from sqlalchemy import select
 
 from microblog_rt.accounts import Reader, token_hash
-from microblog_rt.app import Parts
 from microblog_rt.errors import Invalid, NotFound
 from microblog_rt.models import Mailbox, Session, User
-from microblog_rt.storage import moments
+from microblog_rt.services import Services
+from microblog_rt.storage import sql_time
 from tests.clients import signed_in
 from tests.conftest import PASSWORD
 
 
 @pytest.mark.parametrize("name", ["ab", "a.b", "A-_9", "x" * 64])
-async def test_a_name_is_accepted(parts: Parts, name: str) -> None:
-    user = await parts.accounts.register(name, PASSWORD, " a@example.org ")
+async def test_a_name_is_accepted(services: Services, name: str) -> None:
+    user = await services.accounts.register(name, PASSWORD, " a@example.org ")
     assert (user.username, user.email) == (name, "a@example.org")
 
 
 @pytest.mark.parametrize("name", ["", "a", "x" * 65, "a b", "a/b", "ñandú", "a\n", "..", "...."])
-async def test_a_bad_name_is_refused(parts: Parts, name: str) -> None:
+async def test_a_bad_name_is_refused(services: Services, name: str) -> None:
     with pytest.raises(Invalid) as refused:
-        await parts.accounts.register(name, PASSWORD)
+        await services.accounts.register(name, PASSWORD)
     assert refused.value.field == "username"
 
 
-async def test_a_name_is_taken_whatever_its_case(parts: Parts, susan: User) -> None:
+async def test_a_name_is_taken_whatever_its_case(services: Services, susan: User) -> None:
     with pytest.raises(Invalid) as refused:
-        await parts.accounts.register("SuSaN", PASSWORD)
+        await services.accounts.register("SuSaN", PASSWORD)
     assert refused.value.field == "username"
-    assert (await parts.accounts.find("SUSAN")) is not None
+    assert (await services.accounts.find("SUSAN")) is not None
 
 
 @pytest.mark.parametrize(
@@ -41,9 +41,9 @@ async def test_a_name_is_taken_whatever_its_case(parts: Parts, susan: User) -> N
         ("email", "a@b." + "c" * 260, PASSWORD),
     ],
 )
-async def test_a_bad_field_is_named(parts: Parts, field: str, email: str, password: str) -> None:
+async def test_a_bad_field_is_named(services: Services, field: str, email: str, password: str) -> None:
     with pytest.raises(Invalid) as refused:
-        await parts.accounts.register("susan", password, email)
+        await services.accounts.register("susan", password, email)
     assert refused.value.field == field
 
 
@@ -52,103 +52,103 @@ COMMON = ["password1", "ILoveYou", "trustno1", "12345678"]
 
 @pytest.mark.parametrize("password", [*COMMON, "Susan.Smith", "susan.smith"])
 async def test_a_password_that_others_would_try_first_is_refused_wherever_one_is_set(
-    parts: Parts, password: str
+    services: Services, password: str
 ) -> None:
     with pytest.raises(Invalid, match="first passwords that others would try"):
-        await parts.accounts.register("Susan.Smith", password)
-    user = await parts.accounts.register("susan.smith", PASSWORD)
-    visit = await parts.accounts.visit(await signed_in(parts, user))
+        await services.accounts.register("Susan.Smith", password)
+    user = await services.accounts.register("susan.smith", PASSWORD)
+    visit = await services.accounts.visit(await signed_in(services, user))
     assert visit is not None
     for setting in (
-        parts.accounts.set_password("SUSAN.SMITH", password),
-        parts.accounts.change_password(visit, PASSWORD, password),
+        services.accounts.set_password("SUSAN.SMITH", password),
+        services.accounts.change_password(visit, PASSWORD, password),
     ):
         with pytest.raises(Invalid) as refused:
             await setting
         assert refused.value.field == "password"
-    assert await parts.accounts.opens("susan.smith", PASSWORD)
+    assert await services.accounts.opens("susan.smith", PASSWORD)
 
 
 @pytest.mark.parametrize("password", ["password1!x", "susan.smith1", "x" * 1024, "  12345678"])
-async def test_a_password_is_only_compared_as_a_whole(parts: Parts, password: str) -> None:
-    await parts.accounts.register("susan.smith", password)
-    assert await parts.accounts.opens("susan.smith", password)
+async def test_a_password_is_only_compared_as_a_whole(services: Services, password: str) -> None:
+    await services.accounts.register("susan.smith", password)
+    assert await services.accounts.opens("susan.smith", password)
 
 
-async def test_a_user_is_born_with_a_mailbox(parts: Parts, susan: User) -> None:
-    async with parts.storage.reading() as reading:
+async def test_a_user_is_born_with_a_mailbox(services: Services, susan: User) -> None:
+    async with services.storage.reading() as reading:
         mailbox = (await reading.execute(select(Mailbox))).scalar_one()
     assert (mailbox.user_id, mailbox.unread_message_count) == (susan.id, 0)
     assert mailbox.clock > 0
 
 
-async def test_the_right_password_opens(parts: Parts, susan: User) -> None:
-    assert (await parts.accounts.check_password("Susan", PASSWORD)).id == susan.id
+async def test_the_right_password_opens(services: Services, susan: User) -> None:
+    assert (await services.accounts.check_password("Susan", PASSWORD)).id == susan.id
 
 
 @pytest.mark.parametrize(("name", "word"), [("susan", "wrong password"), ("nobody", PASSWORD), ("susan", "")])
 async def test_a_wrong_name_and_a_wrong_password_are_told_alike(
-    parts: Parts, susan: User, name: str, word: str
+    services: Services, susan: User, name: str, word: str
 ) -> None:
     with pytest.raises(Invalid, match="Wrong username or password"):
-        await parts.accounts.check_password(name, word)
+        await services.accounts.check_password(name, word)
 
 
-async def test_a_password_and_a_token_are_kept_as_hashes_alone(parts: Parts, susan: User) -> None:
-    token = await parts.accounts.start_session(susan, remembered=False)
-    async with parts.storage.reading() as reading:
+async def test_a_password_and_a_token_are_kept_as_hashes_alone(services: Services, susan: User) -> None:
+    token = await services.accounts.start_session(susan, remembered=False)
+    async with services.storage.reading() as reading:
         session = (await reading.execute(select(Session))).scalar_one()
     assert session.token_hash == token_hash(token) != token
     assert susan.password_hash.startswith("$argon2id$")
 
 
-async def test_a_session_ends_and_others_stay(parts: Parts, susan: User) -> None:
-    one, two = await signed_in(parts, susan), await signed_in(parts, susan)
-    await parts.accounts.end_session(one)
-    assert await parts.accounts.visit(one) is None
-    assert await parts.accounts.visit(two) is not None
+async def test_a_session_ends_and_others_stay(services: Services, susan: User) -> None:
+    one, two = await signed_in(services, susan), await signed_in(services, susan)
+    await services.accounts.end_session(one)
+    assert await services.accounts.visit(one) is None
+    assert await services.accounts.visit(two) is not None
 
 
 @pytest.mark.sqlite
 async def test_a_session_that_has_run_out_is_no_session(
-    parts: Parts, susan: User, monkeypatch: pytest.MonkeyPatch
+    services: Services, susan: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reader = Reader(susan.id, token_hash(await parts.accounts.start_session(susan, remembered=False)))
-    assert await parts.accounts.visit(reader) is not None
-    later = moments.now() + 13 * 3_600_000_000
-    monkeypatch.setattr(moments, "now", lambda: later)
-    assert await parts.accounts.visit(reader) is None
+    reader = Reader(susan.id, token_hash(await services.accounts.start_session(susan, remembered=False)))
+    assert await services.accounts.visit(reader) is not None
+    later = sql_time.now() + 13 * 3_600_000_000
+    monkeypatch.setattr(sql_time, "now", lambda: later)
+    assert await services.accounts.visit(reader) is None
 
 
 @pytest.mark.sqlite
 async def test_a_new_session_sweeps_out_those_that_have_run_out(
-    parts: Parts, susan: User, monkeypatch: pytest.MonkeyPatch
+    services: Services, susan: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await parts.accounts.start_session(susan, remembered=False)
-    later = moments.now() + 13 * 3_600_000_000
-    monkeypatch.setattr(moments, "now", lambda: later)
-    await parts.accounts.start_session(susan, remembered=False)
-    async with parts.storage.reading() as reading:
+    await services.accounts.start_session(susan, remembered=False)
+    later = sql_time.now() + 13 * 3_600_000_000
+    monkeypatch.setattr(sql_time, "now", lambda: later)
+    await services.accounts.start_session(susan, remembered=False)
+    async with services.storage.reading() as reading:
         assert len((await reading.execute(select(Session))).all()) == 1
 
 
-async def test_a_sign_in_that_overlaps_a_new_password_does_not_survive_it(parts: Parts, susan: User) -> None:
+async def test_a_sign_in_that_overlaps_a_new_password_does_not_survive_it(services: Services, susan: User) -> None:
     """The old password was right when it was checked; the session would have begun after all others had ended."""
-    checked = await parts.accounts.check_password("susan", PASSWORD)
-    await parts.accounts.set_password("susan", "another password")
+    checked = await services.accounts.check_password("susan", PASSWORD)
+    await services.accounts.set_password("susan", "another password")
     with pytest.raises(Invalid):
-        await parts.accounts.start_session(checked, remembered=True)
+        await services.accounts.start_session(checked, remembered=True)
 
 
-async def test_a_new_password_replaces_the_old_and_ends_sessions(parts: Parts, susan: User) -> None:
-    reader = await signed_in(parts, susan)
-    await parts.accounts.set_password("susan", "another password")
-    assert await parts.accounts.visit(reader) is None
-    await parts.accounts.check_password("susan", "another password")
+async def test_a_new_password_replaces_the_old_and_ends_sessions(services: Services, susan: User) -> None:
+    reader = await signed_in(services, susan)
+    await services.accounts.set_password("susan", "another password")
+    assert await services.accounts.visit(reader) is None
+    await services.accounts.check_password("susan", "another password")
     with pytest.raises(Invalid):
-        await parts.accounts.check_password("susan", PASSWORD)
+        await services.accounts.check_password("susan", PASSWORD)
 
 
-async def test_nobody_has_no_password(parts: Parts) -> None:
+async def test_nobody_has_no_password(services: Services) -> None:
     with pytest.raises(NotFound):
-        await parts.accounts.set_password("nobody", PASSWORD)
+        await services.accounts.set_password("nobody", PASSWORD)

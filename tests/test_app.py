@@ -6,8 +6,9 @@ import pytest
 from sqlalchemy import func, select
 
 from microblog_rt import app
-from microblog_rt.app import Parts, create_app
+from microblog_rt.app import create_app
 from microblog_rt.models import Attempt
+from microblog_rt.services import Services
 from microblog_rt.settings import Limit, Settings
 from microblog_rt.storage import limits
 from tests.clients import DEADLINE
@@ -16,13 +17,13 @@ from tests.clients import DEADLINE
 async def test_what_has_expired_is_forgotten_while_it_runs(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app, "TIDIED_EVERY", 0.01)
     application = create_app(settings)
-    parts: Parts = application.extensions["parts"]
-    async with parts.storage.transaction() as tx:
+    services: Services = application.extensions["services"]
+    async with services.storage.transaction() as tx:
         await limits.take(tx, "long ago", Limit(5, -1))
         await limits.take(tx, "just now", Limit(5, 60))
 
     async def attempts() -> int:
-        async with parts.storage.reading() as reading:
+        async with services.storage.reading() as reading:
             return (await reading.execute(select(func.count()).select_from(Attempt))).scalar_one()
 
     assert await attempts() == 2

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from microblog_rt.storage import migrations
-from tests.living import COMMAND, DEADLINE, Server
 from tests.ports import free_port
+from tests.server_process import COMMAND, DEADLINE, Server
 
 
 class Folder:

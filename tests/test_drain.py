@@ -15,11 +15,11 @@ from websockets.asyncio.client import ClientConnection
 
 from microblog_rt.hub import Hub
 from microblog_rt.server.drain import drain
-from tests.living import DEADLINE, Person, Server
-from tests.machine import Watch
-from tests.returning import all_there, most_at_once, returners
+from tests.reconnecting_clients import all_there, most_at_once, returners
+from tests.server_process import DEADLINE, Person, Server
 from tests.test_supervisor import until
 from tests.test_transports import closed, code, cursor, frame, refused, socket_to
+from tests.timing import LoadMonitor
 
 SECONDS = 2.0
 
@@ -48,7 +48,7 @@ async def tabs(person: Person, number: int) -> AsyncIterator[list[ClientConnecti
 
 
 async def test_tabs_are_closed_one_after_the_other_each_told_when_to_come_back(
-    server: Server, bob: Person, machine: Watch
+    server: Server, bob: Person, machine: LoadMonitor
 ) -> None:
     async with tabs(bob, 20) as opened:
         ending = asyncio.create_task(asyncio.to_thread(server.stop))
@@ -61,10 +61,10 @@ async def test_tabs_are_closed_one_after_the_other_each_told_when_to_come_back(
 
         ends = sorted(await asyncio.gather(*map(end_of, opened)))
         assert {code for _, code, _ in ends} == {1012}
-        moments = [moment for moment, _, _ in ends]
+        sql_time = [moment for moment, _, _ in ends]
         waited = machine.stood_still()
-        assert moments[10] - moments[0] > 0.3 * SECONDS - waited
-        assert moments[19] - moments[0] > 0.8 * SECONDS - waited
+        assert sql_time[10] - sql_time[0] > 0.3 * SECONDS - waited
+        assert sql_time[19] - sql_time[0] > 0.8 * SECONDS - waited
         returns = [moment + back / 1000 for moment, _, back in ends]
         assert min(back for _, _, back in ends) >= 1000 * SECONDS * 19 / 20, "not before the last has left"
         assert max(returns) - min(returns) > 0.5 * SECONDS
@@ -104,7 +104,7 @@ def test_a_held_question_is_answered(server: Server, bob: Person) -> None:
         assert (held.result(DEADLINE).status_code, held.result().json()) == (200, [])
 
 
-def test_a_request_that_never_comes_to_an_end_delays_a_stop_by_little(server: Server, machine: Watch) -> None:
+def test_a_request_that_never_comes_to_an_end_delays_a_stop_by_little(server: Server, machine: LoadMonitor) -> None:
     with socket.create_connection(("127.0.0.1", server.port)) as slow:
         slow.sendall(b"POST /auth/login HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99\r\n\r\nx")
         httpx.get(f"{server.url}/healthz", timeout=DEADLINE)
@@ -113,7 +113,7 @@ def test_a_request_that_never_comes_to_an_end_delays_a_stop_by_little(server: Se
         assert time.time() - start < machine.allows(5, start)
 
 
-async def test_a_second_signal_ends_it_now(server: Server, bob: Person, machine: Watch) -> None:
+async def test_a_second_signal_ends_it_now(server: Server, bob: Person, machine: LoadMonitor) -> None:
     server.stop()
     server.environ["MICROBLOG_DRAIN"] = "600"
     server.start()
@@ -133,7 +133,7 @@ async def test_a_hub_without_listeners_is_drained_at_once() -> None:
         await drain(Hub(), 600, asyncio.Event())
 
 
-async def test_tabs_come_back_as_spread_as_they_left(server: Server, bob: Person, machine: Watch) -> None:
+async def test_tabs_come_back_as_spread_as_they_left(server: Server, bob: Person, machine: LoadMonitor) -> None:
     """Plain clients that wait as they are told; the full form, with a thousand of them, is ``benchmarks drain``."""
     async with returners(server.url, [bob.cookie()] * 60) as tabs:
         start = time.time()

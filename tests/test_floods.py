@@ -1,4 +1,4 @@
-"""Much more than anybody may send: it ends at once, takes up no memory (I6), and nobody else notices.
+"""Much more than anybody may send: it ends at once, takes up no memory (I6), and nobody else notifications.
 
 Against a real server process, whose memory the kernel tells; at the peak, too. Not here: bytes that are wrong
 (``test_fuzz.py``), and clients that take nothing (``test_stalled.py``).
@@ -15,10 +15,10 @@ from typing import NamedTuple
 import httpx
 import pytest
 
-from tests.living import DEADLINE, Person, Server
-from tests.machine import Watch
-from tests.proc import Memory
-from tests.serving import HANDSHAKE, Wire, client_frame, wire
+from tests.asgi_server import HANDSHAKE, Wire, client_frame, wire
+from tests.process_stats import Memory
+from tests.server_process import DEADLINE, Person, Server
+from tests.timing import LoadMonitor
 
 MIB = 2**20
 AT_ONCE = 1.0  # seconds
@@ -73,22 +73,22 @@ async def slowest_poll(person: Person, over: asyncio.Event) -> float:
     return slowest
 
 
-async def drowned(person: Person, line: Wire, flood: Flood, machine: Watch) -> None:
-    """Have the flood; the server ends it, and nobody notices. Who goes on after that is cut."""
+async def drowned(person: Person, line: Wire, flood: Flood, machine: LoadMonitor) -> None:
+    """Have the flood; the server ends it, and nobody notifications. Who goes on after that is cut."""
     asyncio.get_running_loop().set_debug(False)  # what is measured is the server
     memory, over, began = Memory(person.server), asyncio.Event(), time.time()
     polling = asyncio.create_task(slowest_poll(person, over))
     pouring = asyncio.create_task(poured(line, flood))
-    moments = [time.monotonic()]
+    sql_time = [time.monotonic()]
     async with asyncio.timeout(DEADLINE):
         said = await last_words(line)
-        moments.append(time.monotonic())
+        sql_time.append(time.monotonic())
         await pouring
-        moments.append(time.monotonic())
+        sql_time.append(time.monotonic())
     over.set()
     assert any(answer in said for answer in flood.answers)
     slowest = await polling
-    assert max(after - before for before, after in pairwise(moments)) < machine.allows(AT_ONCE, began)
+    assert max(after - before for before, after in pairwise(sql_time)) < machine.allows(AT_ONCE, began)
     assert slowest < machine.allows(PROMPTLY, began)
     assert memory.peak() < flood.mib
 
@@ -117,7 +117,7 @@ INTO_A_SOCKET = [
 
 
 @pytest.mark.parametrize("flood", INTO_A_SOCKET, ids=lambda flood: flood.what)
-async def test_a_flood_into_a_socket(bob: Person, flood: Flood, machine: Watch) -> None:
+async def test_a_flood_into_a_socket(bob: Person, flood: Flood, machine: LoadMonitor) -> None:
     async with wire(bob.server.port) as line:
         await line.send(HANDSHAKE + OFFER + credentials(bob))
         assert (await line.head()).startswith(b"HTTP/1.1 101 ")
@@ -150,17 +150,17 @@ INTO_A_REQUEST = [
 
 
 @pytest.mark.parametrize("flood", INTO_A_REQUEST, ids=lambda flood: flood.what)
-async def test_a_flood_into_a_request(bob: Person, flood: Flood, machine: Watch) -> None:
+async def test_a_flood_into_a_request(bob: Person, flood: Flood, machine: LoadMonitor) -> None:
     async with wire(bob.server.port) as line:
         await drowned(bob, line, flood._replace(begun=flood.begun + credentials(bob)), machine)
 
 
-async def test_a_flood_into_a_head_without_end(bob: Person, machine: Watch) -> None:
+async def test_a_flood_into_a_head_without_end(bob: Person, machine: LoadMonitor) -> None:
     async with wire(bob.server.port) as line:
         await drowned(bob, line, Flood("", GET + b"X: ", [CHUNK] * 480, (b" 431 ",)), machine)
 
 
-async def test_a_flood_before_the_handshake_was_answered(bob: Person, machine: Watch) -> None:
+async def test_a_flood_before_the_handshake_was_answered(bob: Person, machine: LoadMonitor) -> None:
     """It may be answered just in time, and then these are too many frames."""
     async with wire(bob.server.port) as line:
         answers = b" 400 ", close(1008)

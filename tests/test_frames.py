@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.living import Person, Server
+from tests.asgi_server import HANDSHAKE, Wire, wire
 from tests.rfc6455 import (
     BINARY,
     CONTINUATION,
@@ -26,7 +26,7 @@ from tests.rfc6455 import (
     play,
     said,
 )
-from tests.serving import HANDSHAKE, Wire, wire
+from tests.server_process import Person, Server
 
 UNSUPPORTED = 1003
 

@@ -20,9 +20,9 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import delete, func, select
 
-from microblog_rt.app import Parts, assemble
 from microblog_rt.models import Base, Mailbox, Message, User
 from microblog_rt.protocol import UNREAD_MESSAGE_COUNT, cursor_of
+from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
 from microblog_rt.storage import accounts as rows
 from tests.clients import Client, signed_in
@@ -45,21 +45,21 @@ class Histories(RuleBasedStateMachine):
 
     @initialize()
     def open_the_house(self) -> None:
-        async def opened() -> Parts:
-            parts = assemble(Settings(database_url=self.url, secret_key=KEY, send_limit=None))
-            async with parts.storage.transaction() as tx:
+        async def opened() -> Services:
+            services = assemble(Settings(database_url=self.url, secret_key=KEY, send_limit=None))
+            async with services.storage.transaction() as tx:
                 for table in reversed(Base.metadata.sorted_tables):
                     await tx.execute(delete(table))
-            return parts
+            return services
 
-        self.parts = self.run(opened())
+        self.services = self.run(opened())
         for _ in range(2):
             self.register()
 
     def teardown(self) -> None:
         for tab in self.tabs:
             self.run(tab.disconnect())
-        self.run(self.parts.storage.close())
+        self.run(self.services.storage.close())
         self.runner.close()
 
     def run(self, work: Any) -> Any:
@@ -75,7 +75,7 @@ class Histories(RuleBasedStateMachine):
         user = User(username=name, username_key=name, password_hash="")
 
         async def added() -> None:
-            async with self.parts.storage.transaction() as tx:
+            async with self.services.storage.transaction() as tx:
                 await rows.add(tx, user)
 
         self.run(added())
@@ -83,46 +83,48 @@ class Histories(RuleBasedStateMachine):
         self.tabs.append(self.run(self._tab(user)))
 
     async def _tab(self, user: User) -> Client:
-        tab = Client(self.parts, await signed_in(self.parts, user))
+        tab = Client(self.services, await signed_in(self.services, user))
         await tab.connect()
         return tab
 
     @rule(sender=PEOPLE, recipient=PEOPLE, text=st.text("ab ", min_size=1).filter(str.strip))
     def send(self, sender: int, recipient: int, text: str) -> None:
         """To oneself, too."""
-        work = self.parts.messages.send_message(self.person(sender).id, self.person(recipient).id, text[:140])
+        work = self.services.messages.send_message(self.person(sender).id, self.person(recipient).id, text[:140])
         assert self.run(work)
 
     @rule(sender=PEOPLE, recipient=PEOPLE, nonce=st.sampled_from(["x", "y"]))
     def send_once(self, sender: int, recipient: int, nonce: str) -> None:
         self.run(
-            self.parts.messages.send_message(self.person(sender).id, self.person(recipient).id, "the same text", nonce)
+            self.services.messages.send_message(
+                self.person(sender).id, self.person(recipient).id, "the same text", nonce
+            )
         )
 
     @rule(who=PEOPLE, page=st.integers(1, 3))
     def open_and_read(self, who: int, page: int) -> None:
         user = self.person(who)
-        posts, _ = self.run(self.parts.messages.inbox(user.id, page, 2))
+        posts, _ = self.run(self.services.messages.inbox(user.id, page, 2))
         if posts:
-            self.run(self.parts.messages.mark_read(user.id, cursor_of(posts[0].timestamp)))
+            self.run(self.services.messages.mark_read(user.id, cursor_of(posts[0].timestamp)))
 
     @rule(who=PEOPLE)
     def read_all(self, who: int) -> None:
-        notice = self.run(self.parts.messages.mark_read(self.person(who).id))
-        assert notice.data == 0
+        notification = self.run(self.services.messages.mark_read(self.person(who).id))
+        assert notification.data == 0
 
     @rule(who=PEOPLE, up_to=st.integers(0, 2**62))
     def read_up_to_anything(self, who: int, up_to: int) -> None:
-        self.run(self.parts.messages.mark_read(self.person(who).id, up_to))
+        self.run(self.services.messages.mark_read(self.person(who).id, up_to))
 
     @rule(who=PEOPLE, name=st.sampled_from(["a", "b", UNREAD_MESSAGE_COUNT + "x"]), data=st.none() | st.floats(0, 1))
     def add_notification(self, who: int, name: str, data: Any) -> None:
-        self.run(self.parts.notifications.add_notification(self.person(who).id, name, data))
+        self.run(self.services.notifications.add_notification(self.person(who).id, name, data))
 
     @rule(who=PEOPLE)
     def keep_a_cursor(self, who: int) -> None:
         tab = self.tabs[who % len(self.tabs)]
-        old = Client(self.parts, tab.reader, tab.since)
+        old = Client(self.services, tab.reader, tab.since)
         old.state = dict(tab.state)
         self.old.append(old)
 
@@ -145,19 +147,19 @@ class Histories(RuleBasedStateMachine):
 
     @rule()
     def every_wake_up_is_distrusted(self) -> None:
-        self.parts.hub.wake_all()
+        self.services.hub.wake_all()
 
     def fresh(self, client: Client) -> dict[str, Any]:
-        notices = self.run(self.parts.feed.page(client.reader, 0))
-        return {each.name: each.data for each in notices}
+        notifications = self.run(self.services.feed.page(client.reader, 0))
+        return {each.name: each.data for each in notifications}
 
     @invariant()
     def every_tab_equals_a_fresh_read(self) -> None:
         for tab in self.tabs:
-            notices = self.run(self.parts.feed.page(tab.reader, 0))
-            newest = notices[-1].timestamp if notices else 0
+            notifications = self.run(self.services.feed.page(tab.reader, 0))
+            newest = notifications[-1].timestamp if notifications else 0
             self.run(tab.until(lambda tab=tab, newest=newest: tab.since >= newest))
-            assert tab.state == {each.name: each.data for each in notices}
+            assert tab.state == {each.name: each.data for each in notifications}
 
     @invariant()
     def every_counter_equals_the_count(self) -> None:
@@ -173,7 +175,7 @@ class Histories(RuleBasedStateMachine):
             .scalar_subquery()
         )
         statement = select(Mailbox.user_id, Mailbox.unread_message_count, counted)
-        async with self.parts.storage.reading() as reading:
+        async with self.services.storage.reading() as reading:
             found = await reading.execute(statement.where(Mailbox.unread_message_count != counted))
             return list(found)
 

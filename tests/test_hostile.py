@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.living import DEADLINE, Person, Server
+from tests.server_process import DEADLINE, Person, Server
 
 
 @pytest.fixture(scope="module")

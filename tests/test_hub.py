@@ -7,109 +7,109 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microblog_rt.hub import NAMES_KEPT, Hub, Listener
-from microblog_rt.protocol import Notice, Wake
+from microblog_rt.hub import NAMES_KEPT, Hub, Subscriber
+from microblog_rt.protocol import Notification, Signal
 from tests.clients import DEADLINE
 
 SUSAN = 1
 
 
-def wake(clock: int, follows: int | None = None, name: str = "n") -> Wake:
-    return Wake(SUSAN, clock, follows, None if follows is None else Notice(name, str(clock), clock))
+def signal(clock: int, follows: int | None = None, name: str = "n") -> Signal:
+    return Signal(SUSAN, clock, follows, None if follows is None else Notification(name, str(clock), clock))
 
 
-def at(clock: int) -> Listener:
-    """A listener that has read up to ``clock``."""
-    listener = Listener(SUSAN)
-    listener.reading()
-    listener.has_read(clock)
-    return listener
+def at(clock: int) -> Subscriber:
+    """A subscriber that has read up to ``clock``."""
+    subscriber = Subscriber(SUSAN)
+    subscriber.reading()
+    subscriber.has_read(clock)
+    return subscriber
 
 
-def told(listener: Listener) -> list[int]:
-    return [each.timestamp for each in listener.take()]
+def told(subscriber: Subscriber) -> list[int]:
+    return [each.timestamp for each in subscriber.take()]
 
 
 def test_a_new_listener_must_read_first() -> None:
-    assert Listener(SUSAN).must_read
+    assert Subscriber(SUSAN).must_read
 
 
 def test_a_notice_that_follows_is_handed_on_without_a_read() -> None:
-    listener = at(10)
-    listener.wake(wake(11, follows=10))
-    assert not listener.must_read
-    assert told(listener) == [11]
-    assert listener.position == 11
+    subscriber = at(10)
+    subscriber.deliver(signal(11, follows=10))
+    assert not subscriber.must_read
+    assert told(subscriber) == [11]
+    assert subscriber.position == 11
 
 
 def test_a_notice_that_follows_something_unknown_needs_a_read() -> None:
-    listener = at(10)
-    listener.wake(wake(13, follows=12))
-    assert listener.must_read
-    assert told(listener) == []
+    subscriber = at(10)
+    subscriber.deliver(signal(13, follows=12))
+    assert subscriber.must_read
+    assert told(subscriber) == []
 
 
 def test_a_wake_up_without_a_notice_needs_a_read() -> None:
-    listener = at(10)
-    listener.wake(wake(11))
-    assert listener.must_read
+    subscriber = at(10)
+    subscriber.deliver(signal(11))
+    assert subscriber.must_read
 
 
 def test_a_wake_up_at_or_behind_the_position_is_dropped() -> None:
-    listener = at(10)
-    listener.wake(wake(10, follows=9))
-    listener.wake(wake(9))
-    assert not listener.must_read
-    assert told(listener) == []
+    subscriber = at(10)
+    subscriber.deliver(signal(10, follows=9))
+    subscriber.deliver(signal(9))
+    assert not subscriber.must_read
+    assert told(subscriber) == []
 
 
 def test_of_several_notices_of_a_name_a_slow_reader_gets_the_newest() -> None:
-    listener = at(10)
-    listener.wake(wake(11, follows=10, name="a"))
-    listener.wake(wake(12, follows=11, name="b"))
-    listener.wake(wake(13, follows=12, name="a"))
-    assert told(listener) == [12, 13]
+    subscriber = at(10)
+    subscriber.deliver(signal(11, follows=10, name="a"))
+    subscriber.deliver(signal(12, follows=11, name="b"))
+    subscriber.deliver(signal(13, follows=12, name="a"))
+    assert told(subscriber) == [12, 13]
 
 
 def test_what_a_slow_reader_holds_is_bounded() -> None:
-    listener = at(0)
+    subscriber = at(0)
     for clock in range(1, 10 * NAMES_KEPT):
-        listener.wake(wake(clock, follows=clock - 1, name=f"n{clock}"))
-    assert listener.must_read
-    assert told(listener) == []
+        subscriber.deliver(signal(clock, follows=clock - 1, name=f"n{clock}"))
+    assert subscriber.must_read
+    assert told(subscriber) == []
 
 
 def test_a_wake_up_during_a_read_that_the_read_covers_needs_no_other() -> None:
-    listener = at(10)
-    listener.reading()
-    listener.wake(wake(12))
-    listener.has_read(12)
-    assert not listener.must_read
+    subscriber = at(10)
+    subscriber.reading()
+    subscriber.deliver(signal(12))
+    subscriber.has_read(12)
+    assert not subscriber.must_read
 
 
 def test_a_notice_during_a_read_that_the_read_does_not_cover_is_kept() -> None:
-    listener = at(10)
-    listener.reading()
-    listener.wake(wake(11, follows=10, name="a"))
-    listener.wake(wake(12, follows=11, name="b"))
-    listener.has_read(11)
-    assert not listener.must_read
-    assert told(listener) == [12]
+    subscriber = at(10)
+    subscriber.reading()
+    subscriber.deliver(signal(11, follows=10, name="a"))
+    subscriber.deliver(signal(12, follows=11, name="b"))
+    subscriber.has_read(11)
+    assert not subscriber.must_read
+    assert told(subscriber) == [12]
 
 
 def test_a_gap_during_a_read_needs_another_read() -> None:
-    listener = at(10)
-    listener.reading()
-    listener.distrust()
-    listener.has_read(99)
-    assert listener.must_read
+    subscriber = at(10)
+    subscriber.reading()
+    subscriber.distrust()
+    subscriber.has_read(99)
+    assert subscriber.must_read
 
 
 def test_a_session_end_breaks_the_chain_so_that_the_next_notice_needs_a_read() -> None:
-    """The tick of a logout wakes nobody by itself if its word is lost; the next notice does not follow on."""
-    listener = at(10)
-    listener.wake(wake(12, follows=11))
-    assert listener.must_read
+    """The tick of a logout signals nobody by itself if its word is lost; the next notification does not follow on."""
+    subscriber = at(10)
+    subscriber.deliver(signal(12, follows=11))
+    assert subscriber.must_read
 
 
 HISTORIES = st.lists(
@@ -122,98 +122,98 @@ HISTORIES = st.lists(
 def test_a_listener_ends_up_with_everything_whatever_becomes_of_the_wake_ups(
     history: list[tuple[str, int]], data: Any
 ) -> None:
-    """A model of the database (newest per name) against what a listener is told, with reads that overlap wakes."""
+    """A model of the database (newest per name) against what a subscriber is told, with reads that overlap signals."""
     rows: dict[str, int] = {}
     known: dict[str, int] = {}
-    listener, clock = Listener(SUSAN), 0
-    late: list[Wake] = []
+    subscriber, clock = Subscriber(SUSAN), 0
+    late: list[Signal] = []
     for fate, number in history:
         before = dict(rows)
         name, clock = f"n{number}", clock + 1
         rows[name] = clock
         if fate == "gap":
-            listener.distrust()
+            subscriber.distrust()
         elif fate == "during a read":
-            read(listener, before, known, clock - 1, meanwhile=wake(clock, clock - 1, name))
+            read(subscriber, before, known, clock - 1, meanwhile=signal(clock, clock - 1, name))
         elif fate == "late":
-            late.append(wake(clock, clock - 1, name))
+            late.append(signal(clock, clock - 1, name))
         elif fate != "lost":
-            listener.wake(wake(clock, clock - 1 if fate == "carried" else None, name))
+            subscriber.deliver(signal(clock, clock - 1 if fate == "carried" else None, name))
         if late and data.draw(st.booleans()):
-            listener.wake(late.pop(0))
+            subscriber.deliver(late.pop(0))
         if data.draw(st.booleans()):
-            look(listener, rows, known, clock)
-    listener.wake(Wake(SUSAN, clock))  # the sweep
-    look(listener, rows, known, clock)
+            look(subscriber, rows, known, clock)
+    subscriber.deliver(Signal(SUSAN, clock))  # the sweep
+    look(subscriber, rows, known, clock)
     assert known == rows
-    assert listener.position == clock
+    assert subscriber.position == clock
 
 
-def look(listener: Listener, rows: dict[str, int], known: dict[str, int], clock: int) -> None:
+def look(subscriber: Subscriber, rows: dict[str, int], known: dict[str, int], clock: int) -> None:
     """What the feed does once it is woken."""
-    if listener.must_read:
-        read(listener, rows, known, clock)
+    if subscriber.must_read:
+        read(subscriber, rows, known, clock)
     else:
-        for notice in listener.take():
-            assert notice.timestamp > max(known.values(), default=0)
-            known[notice.name] = notice.timestamp
+        for notification in subscriber.take():
+            assert notification.timestamp > max(known.values(), default=0)
+            known[notification.name] = notification.timestamp
 
 
 def read(
-    listener: Listener, rows: dict[str, int], known: dict[str, int], clock: int, meanwhile: Wake | None = None
+    subscriber: Subscriber, rows: dict[str, int], known: dict[str, int], clock: int, meanwhile: Signal | None = None
 ) -> None:
-    """A read that sees ``rows`` at ``clock``, while a wake-up may come."""
-    listener.reading()
+    """A read that sees ``rows`` at ``clock``, while a signal-up may come."""
+    subscriber.reading()
     if meanwhile:
-        listener.wake(meanwhile)
+        subscriber.deliver(meanwhile)
     known.update({name: stamp for name, stamp in rows.items() if stamp > max(known.values(), default=0)})
-    listener.has_read(clock)
+    subscriber.has_read(clock)
 
 
 async def test_waiting_ends_with_a_wake_up() -> None:
-    with (hub := Hub()).listen(SUSAN) as listener:
-        listener.reading()
-        listener.has_read(10)
-        waiting = asyncio.create_task(listener.wait(asyncio.get_running_loop().time() + 60))
+    with (hub := Hub()).subscribe(SUSAN) as subscriber:
+        subscriber.reading()
+        subscriber.has_read(10)
+        waiting = asyncio.create_task(subscriber.wait(asyncio.get_running_loop().time() + 60))
         await asyncio.sleep(0)
         assert not waiting.done()
-        hub.wake(wake(11, follows=10))
+        hub.deliver(signal(11, follows=10))
         await waiting
-        assert told(listener) == [11]
+        assert told(subscriber) == [11]
 
 
 async def test_waiting_ends_at_the_deadline_with_nothing() -> None:
-    listener = at(10)
-    await listener.wait(asyncio.get_running_loop().time())
-    assert not listener.must_read
-    assert told(listener) == []
+    subscriber = at(10)
+    await subscriber.wait(asyncio.get_running_loop().time())
+    assert not subscriber.must_read
+    assert told(subscriber) == []
 
 
 async def test_the_alarm_of_a_deadline_serves_for_every_wait_until_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    listener = at(10)
+    subscriber = at(10)
     loop = asyncio.get_running_loop()
     real, stands = loop.time, loop.time()
     monkeypatch.setattr(loop, "time", lambda: stands)  # however long this takes, it is not the deadline yet
     deadline = stands + 0.05
     for clock in (11, 12):
-        loop.call_soon(listener.wake, wake(clock, follows=clock - 1))
-        await listener.wait(deadline)
-        assert told(listener) == [clock]
+        loop.call_soon(subscriber.deliver, signal(clock, follows=clock - 1))
+        await subscriber.wait(deadline)
+        assert told(subscriber) == [clock]
     monkeypatch.setattr(loop, "time", real)
     async with asyncio.timeout(DEADLINE):
-        await listener.wait(deadline)
+        await subscriber.wait(deadline)
         assert loop.time() >= deadline
-        await listener.wait(deadline + 0.01)
-    listener.leave()
+        await subscriber.wait(deadline + 0.01)
+    subscriber.leave()
 
 
 def test_a_wake_up_reaches_its_user_alone() -> None:
     hub = Hub()
-    with hub.listen(1) as one, hub.listen(2) as two:
-        for listener in (one, two):
-            listener.reading()
-            listener.has_read(10)
-        hub.wake(Wake(1, 11))
+    with hub.subscribe(1) as one, hub.subscribe(2) as two:
+        for subscriber in (one, two):
+            subscriber.reading()
+            subscriber.has_read(10)
+        hub.deliver(Signal(1, 11))
         assert one.must_read
         assert not two.must_read
         hub.wake_all()
@@ -222,7 +222,7 @@ def test_a_wake_up_reaches_its_user_alone() -> None:
 
 def test_who_has_left_is_forgotten() -> None:
     hub = Hub()
-    with hub.listen(1), hub.listen(1) as second:
+    with hub.subscribe(1), hub.subscribe(1) as second:
         second.reading()
         second.has_read(5)
         assert hub.positions() == {1: -1}
@@ -240,8 +240,8 @@ def test_who_wants_to_know_is_told_of_the_first_and_the_last_listener_of_a_user(
             told.append(("leave", user_id))
 
     hub = Hub(Noting())
-    with hub.listen(1):
-        with hub.listen(1), hub.listen(2):
+    with hub.subscribe(1):
+        with hub.subscribe(1), hub.subscribe(2):
             assert told == [("join", 1), ("join", 2)]
         assert told[2:] == [("leave", 2)]
     assert told[3:] == [("leave", 1)]
@@ -249,10 +249,10 @@ def test_who_wants_to_know_is_told_of_the_first_and_the_last_listener_of_a_user(
 
 def test_distrust_of_word_of_one_user_makes_theirs_alone_read() -> None:
     hub = Hub()
-    with hub.listen(1) as one, hub.listen(1) as other, hub.listen(2) as two:
-        for listener in (one, other, two):
-            listener.reading()
-            listener.has_read(10)
+    with hub.subscribe(1) as one, hub.subscribe(1) as other, hub.subscribe(2) as two:
+        for subscriber in (one, other, two):
+            subscriber.reading()
+            subscriber.has_read(10)
         hub.distrust(1)
         hub.distrust(3)
         assert (one.must_read, other.must_read, two.must_read) == (True, True, False)
@@ -260,11 +260,11 @@ def test_distrust_of_word_of_one_user_makes_theirs_alone_read() -> None:
 
 def test_a_closing_hub_tells_those_who_listen_and_those_who_come() -> None:
     hub = Hub()
-    with hub.listen(1) as before:
+    with hub.subscribe(1) as before:
         hub.refuse_newcomers(lambda: 3.0)
         before.close(2)
         assert before.closing
         assert not hub.emptied.is_set()
-        with hub.listen(2) as after:
+        with hub.subscribe(2) as after:
             assert after.closing
     assert hub.emptied.is_set()

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
+from microblog_rt import models
 from microblog_rt.accounts import Reader, token_hash
-from microblog_rt.app import Parts, assemble
 from microblog_rt.errors import KeyReused, SignedOut
-from microblog_rt.models import Mailbox, Message, Notification, Session
-from microblog_rt.protocol import MICROSECONDS, UNREAD_MESSAGE_COUNT, Notice, cursor_of
+from microblog_rt.models import Mailbox, Message, Session
+from microblog_rt.protocol import MICROSECONDS, UNREAD_MESSAGE_COUNT, Notification, cursor_of
+from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
 from microblog_rt.storage import accounts as rows
 from tests.conftest import PASSWORD
@@ -28,14 +29,14 @@ SOME = 60
 async def ground(settings: Settings, request: pytest.FixtureRequest) -> AsyncIterator[Ground]:
     """A database with two people; susan has one unread message, and is signed in."""
     at_most = None if request.config.getoption("--proof") else SOME
-    parts = assemble(settings)
+    services = assemble(settings)
     for name in ("susan", "john"):
-        await parts.accounts.register(name, PASSWORD)
-    await parts.messages.send_message(JOHN, SUSAN, "the first")
-    async with parts.storage.transaction() as tx:
+        await services.accounts.register(name, PASSWORD)
+    await services.messages.send_message(JOHN, SUSAN, "the first")
+    async with services.storage.transaction() as tx:
         await rows.add_session(tx, SUSAN, READER.token_hash, True, 3600 * MICROSECONDS)
         await tx.execute(update(Session).values(last_used=Session.expires))  # no poll notes that it is used
-    await parts.storage.close()
+    await services.storage.close()
     if settings.sqlite_file is None:
         async with Tables.opened(settings.database_url, at_most) as tables:
             yield tables
@@ -56,46 +57,46 @@ class Poller:
         self.state: dict[str, int] = {}
         self.stamps: list[int] = []
 
-    def apply(self, notices: list[Notice]) -> None:
-        for each in notices:
+    def apply(self, notifications: list[Notification]) -> None:
+        for each in notifications:
             self.state[each.name] = each.data
             self.stamps.append(each.timestamp)
             self.since = each.timestamp
 
     def polls(self, times: int) -> Script:
-        async def script(parts: Parts) -> None:
+        async def script(services: Services) -> None:
             for _ in range(times):
-                self.apply(await parts.feed.page(READER, self.since))
+                self.apply(await services.feed.page(READER, self.since))
 
         return script
 
 
 def send(text: str) -> Script:
-    async def script(parts: Parts) -> None:
-        await parts.messages.send_message(JOHN, SUSAN, text)
+    async def script(services: Services) -> None:
+        await services.messages.send_message(JOHN, SUSAN, text)
 
     return script
 
 
-async def truth(parts: Parts) -> tuple[int, int, list[Message]]:
+async def truth(services: Services) -> tuple[int, int, list[Message]]:
     """What the database says: the counter, the count of rows after the mark, all messages."""
-    async with parts.storage.reading() as reading:
+    async with services.storage.reading() as reading:
         mailbox = (await reading.execute(select(Mailbox).where(Mailbox.user_id == SUSAN))).scalar_one()
         after_mark = Message.timestamp > mailbox.last_message_read_time
         counted = await reading.scalar(
             select(func.count()).select_from(Message).where(Message.recipient_id == SUSAN, after_mark)
         )
         messages = (await reading.execute(select(Message).order_by(Message.timestamp))).scalars().all()
-        told = (await reading.execute(select(Notification))).scalars().all()
+        told = (await reading.execute(select(models.Notification))).scalars().all()
     assert [each.get_data() for each in told if each.user_id == SUSAN] == [mailbox.unread_message_count]
     return mailbox.unread_message_count, counted or 0, list(messages)
 
 
-def check_with(poller: Poller, unread: Callable[[list[Message]], int]) -> Callable[[Parts], Awaitable[None]]:
-    async def check(parts: Parts) -> None:
-        counter, counted, messages = await truth(parts)
+def check_with(poller: Poller, unread: Callable[[list[Message]], int]) -> Callable[[Services], Awaitable[None]]:
+    async def check(services: Services) -> None:
+        counter, counted, messages = await truth(services)
         assert counter == counted == unread(messages)
-        poller.apply(await parts.feed.page(READER, poller.since))
+        poller.apply(await services.feed.page(READER, poller.since))
         assert poller.state == {UNREAD_MESSAGE_COUNT: counter}
         assert poller.stamps == sorted(set(poller.stamps))
 
@@ -136,14 +137,14 @@ async def test_a_poller_misses_nothing_of_two_sends(ground: Ground) -> None:
 
 
 def send_under_a_key(recipient: int, text: str, ended: list[str]) -> Script:
-    async def script(parts: Parts) -> None:
+    async def script(services: Services) -> None:
         try:
-            new = await parts.messages.send_message(JOHN, recipient, text, program_key="k")
+            new = await services.messages.send_message(JOHN, recipient, text, program_key="k")
         except KeyReused:
             ended.append("reused")
         else:
             ended.append("sent" if new else "sent before")
-            posts, _ = await parts.messages.inbox(recipient, 1, 1)
+            posts, _ = await services.messages.inbox(recipient, 1, 1)
             assert [post.body for post in posts] == [text], "told so before the commit"
 
     return script
@@ -160,9 +161,9 @@ async def test_who_comes_with_a_key_that_is_being_written_waits_for_its_end(
         ended.clear()
         return [send_under_a_key(SUSAN, "a", ended), send_under_a_key(recipient, "a", ended)]
 
-    async def check(parts: Parts) -> None:
+    async def check(services: Services) -> None:
         assert sorted(ended) == sorted(["sent", other])
-        async with parts.storage.reading() as reading:
+        async with services.storage.reading() as reading:
             keys = (await reading.execute(select(Message.idempotency_key))).scalars()
             assert len([key for key in keys if key]) == 1
 
@@ -184,9 +185,9 @@ async def test_who_comes_with_a_key_that_is_being_written_waits_for_its_end(
                 actor.step()
                 await ground.settled(actors)
             await actor.end()
-        parts = assemble(replace(settings, database_url=url))
-        await check(parts)
-        await parts.storage.close()
+        services = assemble(replace(settings, database_url=url))
+        await check(services)
+        await services.storage.close()
     if ground.at_most is None:
         assert await every_interleaving(ground, scripts, check) >= 2
 
@@ -200,22 +201,22 @@ async def test_a_send_that_waited_for_another_is_newer_than_it(ground: Ground, s
             actor.begin()
             await ground.settled([actor])
         assert waiting.next is other.next is BEGIN
-        poller, parts = Poller(), assemble(replace(settings, database_url=url))
+        poller, services = Poller(), assemble(replace(settings, database_url=url))
         for unread, actor in enumerate((other, waiting), UNREAD_AT_FIRST + 1):
             while actor.next is not DONE:
                 actor.step()
                 await ground.settled([actor])
             await actor.end()
-            poller.apply(await parts.feed.page(READER, poller.since))
+            poller.apply(await services.feed.page(READER, poller.since))
             assert poller.state == {UNREAD_MESSAGE_COUNT: unread}
-        await parts.storage.close()
+        await services.storage.close()
 
 
 def read_what_is_shown(shown: list[str]) -> Script:
-    async def script(parts: Parts) -> None:
-        posts, _ = await parts.messages.inbox(SUSAN, 1, 25)
+    async def script(services: Services) -> None:
+        posts, _ = await services.messages.inbox(SUSAN, 1, 25)
         shown[:] = [post.body for post in posts]
-        await parts.messages.mark_read(SUSAN, cursor_of(posts[0].timestamp))
+        await services.messages.mark_read(SUSAN, cursor_of(posts[0].timestamp))
 
     return script
 
@@ -233,27 +234,27 @@ async def test_a_reader_never_hides_a_message_that_came_after(ground: Ground) ->
 
 async def test_a_connection_does_not_outlive_a_logout(ground: Ground) -> None:
     """logout‖connect: a stream either never begins, or ends, and what was sent after the logout it never tells."""
-    told: list[Notice] = []
+    told: list[Notification] = []
 
-    async def connect(parts: Parts) -> Any:
-        stream = parts.feed.follow(READER, 0, heartbeat=60)
+    async def connect(services: Services) -> Any:
+        stream = services.feed.follow(READER, 0, heartbeat=60)
         try:
             told.extend(await anext(stream))
         except SignedOut:
             return None
 
         async def last() -> None:
-            await parts.feed.sweep_once()  # there is no bus between the actors
+            await services.feed.sweep_once()  # there is no bus between the actors
             with pytest.raises(SignedOut):
                 told.extend(await anext(stream))
 
         return last
 
-    async def logout(parts: Parts) -> None:
-        await parts.accounts.end_session(READER)
-        await parts.messages.send_message(JOHN, SUSAN, "after")
+    async def logout(services: Services) -> None:
+        await services.accounts.end_session(READER)
+        await services.messages.send_message(JOHN, SUSAN, "after")
 
-    async def check(_: Parts) -> None:
+    async def check(_: Services) -> None:
         assert [each.data for each in told] in ([], [UNREAD_AT_FIRST])
 
     def scripts() -> list[Script]:
@@ -276,17 +277,17 @@ async def test_two_tabs_that_mark_commute(ground: Ground) -> None:
 
 
 def send_then(script: Script) -> Script:
-    async def both(parts: Parts) -> None:
-        await parts.messages.send_message(JOHN, SUSAN, "between")
-        await script(parts)
+    async def both(services: Services) -> None:
+        await services.messages.send_message(JOHN, SUSAN, "between")
+        await script(services)
 
     return both
 
 
 @pytest.mark.sqlite
-async def test_the_write_lock_that_the_schedules_assume_is_real(parts: Parts, settings: Settings) -> None:
+async def test_the_write_lock_that_the_schedules_assume_is_real(services: Services, settings: Settings) -> None:
     """While one transaction is open, even before its first change, another cannot begin."""
-    async with parts.storage.transaction() as tx:
+    async with services.storage.transaction() as tx:
         assert tx.in_transaction()
         other = sqlite3.connect(str(settings.sqlite_file), timeout=0, isolation_level=None)
         with pytest.raises(sqlite3.OperationalError, match="locked"):

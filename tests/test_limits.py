@@ -17,25 +17,25 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 
 from microblog_rt.accounts.passwords import NOBODYS_HASH, Passwords
-from microblog_rt.app import Parts, assemble
 from microblog_rt.errors import Invalid, NotFound, TooMany
 from microblog_rt.models import Attempt, Message, User
 from microblog_rt.protocol import MICROSECONDS
+from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Limit, Settings
-from microblog_rt.storage import Storage, limits, moments
+from microblog_rt.storage import Storage, limits, sql_time
 from tests.clients import signed_in
 from tests.conftest import PASSWORD
 
-Wired = Callable[..., Parts]
+Wired = Callable[..., Services]
 HOUR = 3600
 
 
 @pytest.fixture
 async def wired(settings: Settings) -> AsyncIterator[Wired]:
     """A function: another process on the same database, as far as that can tell; with some settings changed."""
-    everything: list[Parts] = []
+    everything: list[Services] = []
 
-    def wired(**changes: Any) -> Parts:
+    def wired(**changes: Any) -> Services:
         everything.append(assemble(replace(settings, **changes)))
         return everything[-1]
 
@@ -62,7 +62,7 @@ class Time:
     """What the clock shows."""
 
     def __init__(self) -> None:
-        self.began = self.now = moments.now()
+        self.began = self.now = sql_time.now()
 
     def at(self, seconds: float) -> None:
         self.now = self.began + round(seconds * MICROSECONDS)
@@ -71,7 +71,7 @@ class Time:
 @pytest.fixture
 def time(monkeypatch: pytest.MonkeyPatch) -> Time:
     time = Time()
-    monkeypatch.setattr(moments, "now", lambda: time.now)
+    monkeypatch.setattr(sql_time, "now", lambda: time.now)
     return time
 
 
@@ -83,16 +83,16 @@ async def outcomes(work: Sequence[Awaitable[Any]]) -> tuple[int, int]:
     return len(results) - len(refused), len(refused)
 
 
-async def counted(parts: Parts) -> int:
-    async with parts.storage.reading() as reading:
+async def counted(services: Services) -> int:
+    async with services.storage.reading() as reading:
         return (await reading.execute(select(func.count()).select_from(Attempt))).scalar_one()
 
 
 async def test_of_parallel_sign_ins_at_one_account_ten_reach_the_hash(
     wired: Wired, susan: User, checks: list[str]
 ) -> None:
-    parts = wired()
-    assert await outcomes([parts.accounts.check_password("susan", PASSWORD) for _ in range(200)]) == (10, 190)
+    services = wired()
+    assert await outcomes([services.accounts.check_password("susan", PASSWORD) for _ in range(200)]) == (10, 190)
     assert len(checks) == 10
 
 
@@ -104,17 +104,17 @@ async def test_two_processes_count_together(wired: Wired, susan: User, checks: l
 
 
 async def test_a_name_there_is_none_of_is_limited_like_any_other(wired: Wired, checks: list[str]) -> None:
-    parts = wired(sign_in_limit=Limit(2, 300))
+    services = wired(sign_in_limit=Limit(2, 300))
     for _ in range(2):
         with pytest.raises(Invalid, match="Wrong username or password"):
-            await parts.accounts.check_password("Nobody", PASSWORD)
+            await services.accounts.check_password("Nobody", PASSWORD)
     with pytest.raises(TooMany):
-        await parts.accounts.check_password("nobody", PASSWORD)
+        await services.accounts.check_password("nobody", PASSWORD)
     assert checks == [NOBODYS_HASH] * 2
 
 
 async def test_a_name_there_is_none_of_costs_as_much_as_a_wrong_password(
-    parts: Parts, susan: User, monkeypatch: pytest.MonkeyPatch
+    services: Services, susan: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One comparison each, of the same cost; nothing is made for it first."""
     assert extract_parameters(NOBODYS_HASH) == extract_parameters(susan.password_hash)
@@ -129,38 +129,38 @@ async def test_a_name_there_is_none_of_costs_as_much_as_a_wrong_password(
         monkeypatch.setattr(PasswordHasher, deed, spy)
     for name in ("nobody", "susan"):
         with pytest.raises(Invalid):
-            await parts.accounts.check_password(name, "not the password")
+            await services.accounts.check_password(name, "not the password")
         assert done == ["verify"], name
         done.clear()
 
 
 async def test_the_right_password_is_refused_as_well(wired: Wired, susan: User) -> None:
-    parts = wired(sign_in_limit=Limit(1, 300))
+    services = wired(sign_in_limit=Limit(1, 300))
     with pytest.raises(Invalid):
-        await parts.accounts.check_password("susan", "not the password")
+        await services.accounts.check_password("susan", "not the password")
     with pytest.raises(TooMany) as refused:
-        await parts.accounts.check_password("susan", PASSWORD)
+        await services.accounts.check_password("susan", PASSWORD)
     assert 290 <= (refused.value.retry_after or 0) <= 300
 
 
 async def test_an_address_is_limited_whatever_names_it_tries(wired: Wired, susan: User) -> None:
-    parts = wired(sign_in_limit=Limit(2, 300))
+    services = wired(sign_in_limit=Limit(2, 300))
     for name in ("a1", "a2"):
         with pytest.raises(Invalid):
-            await parts.accounts.check_password(name, PASSWORD, "192.0.2.1")
+            await services.accounts.check_password(name, PASSWORD, "192.0.2.1")
     with pytest.raises(TooMany):
-        await parts.accounts.check_password("susan", PASSWORD, "192.0.2.1")
-    await parts.accounts.check_password("susan", PASSWORD, "192.0.2.2")
-    await parts.accounts.check_password("susan", PASSWORD)  # from where is not known
+        await services.accounts.check_password("susan", PASSWORD, "192.0.2.1")
+    await services.accounts.check_password("susan", PASSWORD, "192.0.2.2")
+    await services.accounts.check_password("susan", PASSWORD)  # from where is not known
 
 
 async def test_everybody_together_is_limited(wired: Wired, susan: User) -> None:
-    parts = wired(sign_in_global_limit=Limit(3, 300))
+    services = wired(sign_in_global_limit=Limit(3, 300))
     for number in range(3):
         with pytest.raises(Invalid):
-            await parts.accounts.check_password(f"name{number}", PASSWORD, f"192.0.2.{number}")
+            await services.accounts.check_password(f"name{number}", PASSWORD, f"192.0.2.{number}")
     with pytest.raises(TooMany):
-        await parts.accounts.check_password("susan", PASSWORD, "192.0.2.9")
+        await services.accounts.check_password("susan", PASSWORD, "192.0.2.9")
 
 
 @pytest.mark.parametrize(
@@ -168,28 +168,28 @@ async def test_everybody_together_is_limited(wired: Wired, susan: User) -> None:
 )
 async def test_what_is_refused_counts_for_nobody(wired: Wired, susan: User, change: dict[str, Any]) -> None:
     """Else whoever is over a limit could keep somebody else out."""
-    parts = wired(**change)
+    services = wired(**change)
     with pytest.raises(Invalid):
-        await parts.accounts.check_password("a1", PASSWORD, "192.0.2.1")
-    before = await counted(parts)
+        await services.accounts.check_password("a1", PASSWORD, "192.0.2.1")
+    before = await counted(services)
     other = wired(**change)  # which remembers no refusal
-    for each in (parts, other, other):
+    for each in (services, other, other):
         with pytest.raises(TooMany):
             await each.accounts.check_password("susan", PASSWORD, "192.0.2.1")
-    assert await counted(parts) == before
+    assert await counted(services) == before
 
 
 async def test_without_limits_nothing_is_counted(wired: Wired, susan: User) -> None:
-    parts = wired(sign_in_limit=None, sign_in_global_limit=None)
-    await parts.accounts.check_password("susan", PASSWORD, "192.0.2.1")
-    assert await counted(parts) == 0
+    services = wired(sign_in_limit=None, sign_in_global_limit=None)
+    await services.accounts.check_password("susan", PASSWORD, "192.0.2.1")
+    assert await counted(services) == 0
 
 
 async def test_a_flood_costs_no_database(wired: Wired, susan: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = wired(sign_in_limit=Limit(1, 300))
-    await parts.accounts.check_password("susan", PASSWORD)
+    services = wired(sign_in_limit=Limit(1, 300))
+    await services.accounts.check_password("susan", PASSWORD)
     with pytest.raises(TooMany):
-        await parts.accounts.check_password("susan", PASSWORD)
+        await services.accounts.check_password("susan", PASSWORD)
 
     def no_database(_: Storage) -> None:
         raise AssertionError("what is known to be refused needs no database")
@@ -197,19 +197,19 @@ async def test_a_flood_costs_no_database(wired: Wired, susan: User, monkeypatch:
     monkeypatch.setattr(Storage, "transaction", no_database)
     monkeypatch.setattr(Storage, "reading", no_database)
     with pytest.raises(TooMany):
-        await parts.accounts.check_password("susan", PASSWORD)
+        await services.accounts.check_password("susan", PASSWORD)
 
 
 @pytest.mark.sqlite
 async def test_the_window_slides_with_each_attempt(wired: Wired, susan: User, time: Time) -> None:
     """A window that began anew at some full minute would let three through at 10 s, and six within a moment."""
-    parts = wired(sign_in_limit=Limit(3, 10))
+    services = wired(sign_in_limit=Limit(3, 10))
 
     done: list[float] = []
     for seconds in (0, 4, 8, 8, 9.9, 10, 10, 13.9, 14, 14, 17.9, 18, 18):
         time.at(seconds)
         with contextlib.suppress(TooMany):
-            await parts.accounts.check_password("susan", PASSWORD)
+            await services.accounts.check_password("susan", PASSWORD)
             done.append(seconds)
     assert done == [0, 4, 8, 10, 14, 18]
 
@@ -219,38 +219,38 @@ async def test_an_attempt_that_had_to_wait_is_counted_from_when_it_was_let_throu
     wired: Wired, susan: User, time: Time
 ) -> None:
     """Else those who had queued for the database could be followed by as many more too soon."""
-    parts = wired()
-    async with parts.storage.transaction():
+    services = wired()
+    async with services.storage.transaction():
         waiting = [
-            asyncio.create_task(parts.accounts.check_password("susan", PASSWORD)),
-            asyncio.create_task(parts.messages.send_message(susan.id, susan.id, "hello")),
+            asyncio.create_task(services.accounts.check_password("susan", PASSWORD)),
+            asyncio.create_task(services.messages.send_message(susan.id, susan.id, "hello")),
         ]
-        while len(parts.storage._running) < len(waiting):
+        while len(services.storage._running) < len(waiting):
             await asyncio.sleep(0)
         await asyncio.sleep(0)
         time.at(100)
     await asyncio.gather(*waiting)
-    async with parts.storage.reading() as reading:
+    async with services.storage.reading() as reading:
         expires = (await reading.execute(select(Attempt.expires))).scalars().all()
     assert sorted((each - time.began) // MICROSECONDS for each in expires) == [160, 400, 400]
 
 
 @pytest.mark.sqlite
 async def test_a_refusal_says_when_it_will_do(wired: Wired, susan: User, time: Time) -> None:
-    parts = wired(sign_in_limit=Limit(1, 300))
-    await parts.accounts.check_password("susan", PASSWORD)
+    services = wired(sign_in_limit=Limit(1, 300))
+    await services.accounts.check_password("susan", PASSWORD)
     time.at(100.5)
     with pytest.raises(TooMany) as refused:
-        await parts.accounts.check_password("susan", PASSWORD)
+        await services.accounts.check_password("susan", PASSWORD)
     assert refused.value.retry_after == 200
     time.at(100.5 + 200)
-    await parts.accounts.check_password("susan", PASSWORD)
+    await services.accounts.check_password("susan", PASSWORD)
 
 
-async def test_the_database_learns_neither_names_nor_addresses(parts: Parts) -> None:
+async def test_the_database_learns_neither_names_nor_addresses(services: Services) -> None:
     with pytest.raises(Invalid):
-        await parts.accounts.check_password("my password by mistake" * 20, PASSWORD, "192.0.2.1")
-    async with parts.storage.reading() as reading:
+        await services.accounts.check_password("my password by mistake" * 20, PASSWORD, "192.0.2.1")
+    async with services.storage.reading() as reading:
         subjects = (await reading.execute(select(Attempt.subject))).scalars().all()
     assert len(subjects) == 3
     for each in subjects:
@@ -258,11 +258,11 @@ async def test_the_database_learns_neither_names_nor_addresses(parts: Parts) -> 
 
 
 async def test_an_operators_own_look_at_a_password_is_not_counted(wired: Wired, susan: User) -> None:
-    parts = wired(sign_in_limit=Limit(1, 300))
+    services = wired(sign_in_limit=Limit(1, 300))
     for _ in range(3):
-        assert await parts.accounts.opens("susan", PASSWORD)
-        assert not await parts.accounts.opens("susan", "not the password")
-    assert await counted(parts) == 0
+        assert await services.accounts.opens("susan", PASSWORD)
+        assert not await services.accounts.opens("susan", "not the password")
+    assert await counted(services) == 0
 
 
 NUMBERS = count()
@@ -277,16 +277,16 @@ TIMES = st.integers(0, 4 * WINDOW * MICROSECONDS) | st.integers(0, 8).map(lambda
 )
 @given(times=st.lists(TIMES, max_size=30), in_order=st.booleans(), most=st.integers(1, 5))
 async def test_no_interval_ever_holds_more_than_the_limit(
-    parts: Parts, times: list[int], in_order: bool, most: int
+    services: Services, times: list[int], in_order: bool, most: int
 ) -> None:
     """Whenever attempts come, even where the clock goes back: as many as a list of them would let through."""
     subject, limit, width = f"test:{next(NUMBERS)}", Limit(most, WINDOW), WINDOW * MICROSECONDS
     through: list[int] = []
-    async with parts.storage.transaction() as tx:
+    async with services.storage.transaction() as tx:
         for now in sorted(times) if in_order else times:
             standing = sorted(each + width for each in through if each + width > now)
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(moments, "now", lambda now=now: now)
+                patch.setattr(sql_time, "now", lambda now=now: now)
                 wait = await seconds_to_wait(limits.take(tx, subject, limit))
             if len(standing) < most:
                 assert wait is None
@@ -306,17 +306,17 @@ async def seconds_to_wait(work: Awaitable[None]) -> int | None:
 
 
 async def test_registrations_from_one_address_are_limited(wired: Wired) -> None:
-    parts = wired(register_limit=Limit(3, HOUR))
-    racing = [parts.accounts.register(f"name{each}", PASSWORD, None, "192.0.2.1") for each in range(6)]
+    services = wired(register_limit=Limit(3, HOUR))
+    racing = [services.accounts.register(f"name{each}", PASSWORD, None, "192.0.2.1") for each in range(6)]
     assert await outcomes(racing) == (3, 3)
-    await parts.accounts.register("another", PASSWORD, None, "192.0.2.2")
-    await parts.accounts.register("operator", PASSWORD)
+    await services.accounts.register("another", PASSWORD, None, "192.0.2.2")
+    await services.accounts.register("operator", PASSWORD)
 
 
 async def test_a_registration_that_cannot_be_is_not_counted_and_not_hashed(
     wired: Wired, susan: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parts = wired(register_limit=Limit(1, HOUR))
+    services = wired(register_limit=Limit(1, HOUR))
 
     async def no_hash(*_: object) -> str:
         raise AssertionError("what is refused anyway is not hashed")
@@ -325,67 +325,67 @@ async def test_a_registration_that_cannot_be_is_not_counted_and_not_hashed(
         idle.setattr(Passwords, "hash", no_hash)
         for name, password in (("Susan", PASSWORD), ("x", PASSWORD), ("john", "short"), ("john", "password1")):
             with pytest.raises(Invalid):
-                await parts.accounts.register(name, password, None, "192.0.2.1")
-    await parts.accounts.register("john", PASSWORD, None, "192.0.2.1")
+                await services.accounts.register(name, password, None, "192.0.2.1")
+    await services.accounts.register("john", PASSWORD, None, "192.0.2.1")
     with monkeypatch.context() as idle:
         idle.setattr(Passwords, "hash", no_hash)
         with pytest.raises(TooMany):
-            await parts.accounts.register("third", PASSWORD, None, "192.0.2.1")
+            await services.accounts.register("third", PASSWORD, None, "192.0.2.1")
 
 
-async def stored(parts: Parts, recipient: User) -> int:
-    async with parts.storage.reading() as reading:
+async def stored(services: Services, recipient: User) -> int:
+    async with services.storage.reading() as reading:
         statement = select(func.count()).select_from(Message).where(Message.recipient_id == recipient.id)
         return (await reading.execute(statement)).scalar_one()
 
 
-async def unread(parts: Parts, user: User) -> int:
-    visit = await parts.accounts.visit(await signed_in(parts, user))
+async def unread(services: Services, user: User) -> int:
+    visit = await services.accounts.visit(await signed_in(services, user))
     assert visit is not None
     return visit.unread_message_count
 
 
 async def test_of_200_sends_at_a_limit_of_20_exactly_20_are_stored(wired: Wired, susan: User, john: User) -> None:
-    parts, other = wired(send_limit=Limit(20, 60)), wired(send_limit=Limit(20, 60))
+    services, other = wired(send_limit=Limit(20, 60)), wired(send_limit=Limit(20, 60))
     racing = [
-        (parts, other)[each % 2].messages.send_message(john.id, susan.id, f"message {each}", str(each))
+        (services, other)[each % 2].messages.send_message(john.id, susan.id, f"message {each}", str(each))
         for each in range(200)
     ]
     assert await outcomes(racing) == (20, 180)
-    assert await stored(parts, susan) == await unread(parts, susan) == 20
+    assert await stored(services, susan) == await unread(services, susan) == 20
     with pytest.raises(TooMany):
-        await parts.messages.send_message(john.id, john.id, "whoever is to receive it")
-    await parts.messages.send_message(susan.id, susan.id, "each for themselves")
+        await services.messages.send_message(john.id, john.id, "whoever is to receive it")
+    await services.messages.send_message(susan.id, susan.id, "each for themselves")
 
 
 async def test_a_retry_of_what_was_sent_succeeds_over_the_limit(wired: Wired, susan: User, john: User) -> None:
-    parts = wired(send_limit=Limit(1, 60))
-    assert await parts.messages.send_message(john.id, susan.id, "hello", "n")
+    services = wired(send_limit=Limit(1, 60))
+    assert await services.messages.send_message(john.id, susan.id, "hello", "n")
     with pytest.raises(TooMany):
-        await parts.messages.send_message(john.id, susan.id, "another", "n")
-    assert not await parts.messages.send_message(john.id, susan.id, "hello", "n")
-    assert await stored(parts, susan) == 1
+        await services.messages.send_message(john.id, susan.id, "another", "n")
+    assert not await services.messages.send_message(john.id, susan.id, "hello", "n")
+    assert await stored(services, susan) == 1
 
 
 async def test_what_is_not_sent_is_not_counted(wired: Wired, susan: User, john: User) -> None:
-    parts = wired(send_limit=Limit(1, 60))
+    services = wired(send_limit=Limit(1, 60))
     with pytest.raises(NotFound):
-        await parts.messages.send_message(john.id, 999, "hello")
+        await services.messages.send_message(john.id, 999, "hello")
     with pytest.raises(Invalid):
-        await parts.messages.send_message(john.id, susan.id, "")
-    assert await parts.messages.send_message(john.id, susan.id, "hello", "n")
-    assert not await parts.messages.send_message(john.id, susan.id, "hello", "n")
-    assert await counted(parts) == 1
+        await services.messages.send_message(john.id, susan.id, "")
+    assert await services.messages.send_message(john.id, susan.id, "hello", "n")
+    assert not await services.messages.send_message(john.id, susan.id, "hello", "n")
+    assert await counted(services) == 1
 
 
 async def test_a_refused_send_tells_nobody(wired: Wired, susan: User, john: User) -> None:
-    parts = wired(send_limit=Limit(1, 60))
-    await parts.messages.send_message(john.id, susan.id, "hello")
-    reader = await signed_in(parts, susan)
-    before = await parts.accounts.visit(reader)
+    services = wired(send_limit=Limit(1, 60))
+    await services.messages.send_message(john.id, susan.id, "hello")
+    reader = await signed_in(services, susan)
+    before = await services.accounts.visit(reader)
     with pytest.raises(TooMany):
-        await parts.messages.send_message(john.id, susan.id, "hello again")
-    after = await parts.accounts.visit(reader)
+        await services.messages.send_message(john.id, susan.id, "hello again")
+    after = await services.accounts.visit(reader)
     assert before is not None
     assert after is not None
     assert (before.cursor, before.unread_message_count) == (after.cursor, after.unread_message_count)
@@ -396,26 +396,26 @@ async def test_what_has_left_its_window_is_forgotten(
     wired: Wired, susan: User, time: Time, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "AT_ONCE", 1)
-    parts = wired(send_limit=Limit(5, 60))
+    services = wired(send_limit=Limit(5, 60))
     for text in ("one", "at the same time"):
-        await parts.messages.send_message(susan.id, susan.id, text)
+        await services.messages.send_message(susan.id, susan.id, text)
     time.at(30)
-    await parts.messages.send_message(susan.id, susan.id, "two")
+    await services.messages.send_message(susan.id, susan.id, "two")
     time.at(60)
-    await parts.accounts.forget_expired()
-    assert await counted(parts) == 1
+    await services.accounts.forget_expired()
+    assert await counted(services) == 1
 
 
 @pytest.mark.sqlite
 async def test_a_window_that_ends_while_a_refusal_is_worked_out_is_no_error(
-    parts: Parts, monkeypatch: pytest.MonkeyPatch
+    services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    began = moments.now()
-    async with parts.storage.transaction() as tx:
+    began = sql_time.now()
+    async with services.storage.transaction() as tx:
         await limits.take(tx, "subject", Limit(1, 60))
     readings = iter([began + 59_000_000, began + 61_000_000])
-    monkeypatch.setattr(moments, "now", lambda: next(readings, began + 61_000_000))
+    monkeypatch.setattr(sql_time, "now", lambda: next(readings, began + 61_000_000))
     with pytest.raises(TooMany) as refused:
-        async with parts.storage.transaction() as tx:
+        async with services.storage.transaction() as tx:
             await limits.take(tx, "subject", Limit(1, 60))
     assert refused.value.retry_after == 1

@@ -13,7 +13,7 @@ import pytest
 
 from microblog_rt.errors import Misconfigured
 from microblog_rt.server import listening
-from tests.living import COMMAND, DEADLINE
+from tests.server_process import COMMAND, DEADLINE
 from tests.services import Redis
 
 # As systemd starts a service: the socket is descriptor 3, and the process is told that this is meant for it.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from microblog_rt.logs import JsonLines
-from tests.living import Server
+from tests.server_process import Server
 from tests.services import Redis
 from tests.test_supervisor import until
 

@@ -1,4 +1,4 @@
-"""The verbs: sending, marking, telling; what is refused."""
+"""The services: sending, marking, telling; what is refused."""
 
 import asyncio
 import sqlite3
@@ -7,108 +7,108 @@ from dataclasses import replace
 
 import pytest
 
-from microblog_rt.app import Parts, assemble
 from microblog_rt.errors import BadRequest, Invalid, KeyReused, NotFound, TooMany
 from microblog_rt.hub import Hub
 from microblog_rt.models import User
-from microblog_rt.protocol import UNREAD_MESSAGE_COUNT, Wake, cursor_of
+from microblog_rt.protocol import UNREAD_MESSAGE_COUNT, Signal, cursor_of
+from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Limit, Settings
 from tests.clients import signed_in
 from tests.conftest import PASSWORD
 
 
-async def unread(parts: Parts, user: User) -> int:
-    visit = await parts.accounts.visit(await signed_in(parts, user))
+async def unread(services: Services, user: User) -> int:
+    visit = await services.accounts.visit(await signed_in(services, user))
     assert visit is not None
     return visit.unread_message_count
 
 
-async def bodies(parts: Parts, user: User) -> list[str]:
-    posts, _ = await parts.messages.inbox(user.id, 1, 100)
+async def bodies(services: Services, user: User) -> list[str]:
+    posts, _ = await services.messages.inbox(user.id, 1, 100)
     return [post.body for post in posts]
 
 
-async def test_a_message_arrives_stripped_and_unread(parts: Parts, susan: User, john: User) -> None:
-    assert await parts.messages.send_message(john.id, susan.id, "  hello\r\nthere \n")
-    posts, more = await parts.messages.inbox(susan.id, 1, 10)
+async def test_a_message_arrives_stripped_and_unread(services: Services, susan: User, john: User) -> None:
+    assert await services.messages.send_message(john.id, susan.id, "  hello\r\nthere \n")
+    posts, more = await services.messages.inbox(susan.id, 1, 10)
     assert [(post.author.username, post.body, post.unread) for post in posts] == [("john", "hello\nthere", True)]
     assert not more
-    assert await unread(parts, susan) == 1
-    assert await unread(parts, john) == 0
+    assert await unread(services, susan) == 1
+    assert await unread(services, john) == 0
 
 
 @pytest.mark.parametrize("body", ["", " \n\t ", "x" * 141])
-async def test_a_body_that_is_no_message_is_refused(parts: Parts, susan: User, body: str) -> None:
+async def test_a_body_that_is_no_message_is_refused(services: Services, susan: User, body: str) -> None:
     with pytest.raises(Invalid) as refused:
-        await parts.messages.send_message(susan.id, susan.id, body)
+        await services.messages.send_message(susan.id, susan.id, body)
     assert refused.value.field == "message"
-    assert await bodies(parts, susan) == []
+    assert await bodies(services, susan) == []
 
 
-async def test_140_characters_are_accepted_whatever_their_script(parts: Parts, susan: User) -> None:
-    await parts.messages.send_message(susan.id, susan.id, "\N{GRINNING FACE}" * 140)
-    assert await unread(parts, susan) == 1
+async def test_140_characters_are_accepted_whatever_their_script(services: Services, susan: User) -> None:
+    await services.messages.send_message(susan.id, susan.id, "\N{GRINNING FACE}" * 140)
+    assert await unread(services, susan) == 1
 
 
-async def test_nobody_receives_nothing(parts: Parts, susan: User) -> None:
+async def test_nobody_receives_nothing(services: Services, susan: User) -> None:
     with pytest.raises(NotFound):
-        await parts.messages.send_message(susan.id, 999, "hello")
+        await services.messages.send_message(susan.id, 999, "hello")
 
 
-async def test_the_same_nonce_and_text_is_sent_once(parts: Parts, susan: User, john: User) -> None:
-    sent = [await parts.messages.send_message(john.id, susan.id, "hello", "n") for _ in range(3)]
+async def test_the_same_nonce_and_text_is_sent_once(services: Services, susan: User, john: User) -> None:
+    sent = [await services.messages.send_message(john.id, susan.id, "hello", "n") for _ in range(3)]
     assert sent == [True, False, False]
-    assert await unread(parts, susan) == 1
+    assert await unread(services, susan) == 1
 
 
-async def test_a_double_submit_that_races_is_sent_once(parts: Parts, susan: User, john: User) -> None:
-    racing = [parts.messages.send_message(john.id, susan.id, "hello", "n") for _ in range(8)]
+async def test_a_double_submit_that_races_is_sent_once(services: Services, susan: User, john: User) -> None:
+    racing = [services.messages.send_message(john.id, susan.id, "hello", "n") for _ in range(8)]
     assert sorted(await asyncio.gather(*racing)) == [False] * 7 + [True]
-    assert await unread(parts, susan) == 1
+    assert await unread(services, susan) == 1
 
 
 async def test_another_text_sender_or_recipient_under_the_same_nonce_is_a_new_message(
-    parts: Parts, susan: User, john: User
+    services: Services, susan: User, john: User
 ) -> None:
-    assert await parts.messages.send_message(john.id, susan.id, "hello", "n")
-    assert await parts.messages.send_message(john.id, susan.id, "goodbye", "n")
-    assert await parts.messages.send_message(susan.id, susan.id, "hello", "n")
-    assert await parts.messages.send_message(john.id, john.id, "hello", "n")
-    assert await unread(parts, susan) == 3
+    assert await services.messages.send_message(john.id, susan.id, "hello", "n")
+    assert await services.messages.send_message(john.id, susan.id, "goodbye", "n")
+    assert await services.messages.send_message(susan.id, susan.id, "hello", "n")
+    assert await services.messages.send_message(john.id, john.id, "hello", "n")
+    assert await unread(services, susan) == 3
 
 
-async def test_without_a_nonce_nothing_is_compared(parts: Parts, susan: User) -> None:
-    assert [await parts.messages.send_message(susan.id, susan.id, "hello") for _ in range(2)] == [True, True]
+async def test_without_a_nonce_nothing_is_compared(services: Services, susan: User) -> None:
+    assert [await services.messages.send_message(susan.id, susan.id, "hello") for _ in range(2)] == [True, True]
 
 
-async def test_a_key_of_a_program_sends_one_message_and_tells_of_it_once(parts: Parts, susan: User) -> None:
-    reader = await signed_in(parts, susan)
-    assert await parts.messages.send_message(susan.id, susan.id, "hello", "one", "k")
-    (first,) = await parts.feed.page(reader, 0)
+async def test_a_key_of_a_program_sends_one_message_and_tells_of_it_once(services: Services, susan: User) -> None:
+    reader = await signed_in(services, susan)
+    assert await services.messages.send_message(susan.id, susan.id, "hello", "one", "k")
+    (first,) = await services.feed.page(reader, 0)
     for body, nonce in (("hello", "one"), ("hello", ""), (" hello\r\n", "two")):
-        assert not await parts.messages.send_message(susan.id, susan.id, body, nonce, "k")
-    assert await bodies(parts, susan) == ["hello"]
-    (told,) = await parts.feed.page(reader, 0)
+        assert not await services.messages.send_message(susan.id, susan.id, body, nonce, "k")
+    assert await bodies(services, susan) == ["hello"]
+    (told,) = await services.feed.page(reader, 0)
     assert (told.data, told.timestamp) == (1, first.timestamp)
-    assert await parts.messages.send_message(susan.id, susan.id, "hello", "one", '"k"')
+    assert await services.messages.send_message(susan.id, susan.id, "hello", "one", '"k"')
 
 
 async def test_a_key_of_a_program_stands_for_one_recipient_and_one_text_of_one_sender(
-    parts: Parts, susan: User, john: User
+    services: Services, susan: User, john: User
 ) -> None:
-    assert await parts.messages.send_message(john.id, susan.id, "hello", program_key="k")
+    assert await services.messages.send_message(john.id, susan.id, "hello", program_key="k")
     for recipient, body in ((susan, "hello!"), (john, "hello")):
         with pytest.raises(KeyReused):
-            await parts.messages.send_message(john.id, recipient.id, body, program_key="k")
-    assert await parts.messages.send_message(susan.id, susan.id, "hello", program_key="k")
-    assert await parts.messages.send_message(john.id, susan.id, "hello", nonce="k")
-    assert await bodies(parts, susan) == ["hello"] * 3
-    assert await unread(parts, susan) == 3
-    assert await bodies(parts, john) == []
+            await services.messages.send_message(john.id, recipient.id, body, program_key="k")
+    assert await services.messages.send_message(susan.id, susan.id, "hello", program_key="k")
+    assert await services.messages.send_message(john.id, susan.id, "hello", nonce="k")
+    assert await bodies(services, susan) == ["hello"] * 3
+    assert await unread(services, susan) == 3
+    assert await bodies(services, john) == []
 
 
 async def test_a_refused_message_leaves_no_key_and_a_retry_is_not_counted(
-    parts: Parts, settings: Settings, susan: User
+    services: Services, settings: Settings, susan: User
 ) -> None:
     strict = assemble(replace(settings, send_limit=Limit(1, 60)))
     assert await strict.messages.send_message(susan.id, susan.id, "first", program_key="k")
@@ -116,130 +116,130 @@ async def test_a_refused_message_leaves_no_key_and_a_retry_is_not_counted(
         await strict.messages.send_message(susan.id, susan.id, "refused", program_key="refused")
     assert not await strict.messages.send_message(susan.id, susan.id, "first", program_key="k")
     await strict.storage.close()
-    assert await parts.messages.send_message(susan.id, susan.id, "something else", program_key="refused")
+    assert await services.messages.send_message(susan.id, susan.id, "something else", program_key="refused")
 
 
-async def test_a_mark_hides_nothing_newer_than_what_was_shown(parts: Parts, susan: User) -> None:
-    await parts.messages.send_message(susan.id, susan.id, "shown")
-    posts, _ = await parts.messages.inbox(susan.id, 1, 10)
-    await parts.messages.send_message(susan.id, susan.id, "came after")
-    notice = await parts.messages.mark_read(susan.id, cursor_of(posts[0].timestamp))
-    assert (notice.name, notice.data) == (UNREAD_MESSAGE_COUNT, 1)
-    posts, _ = await parts.messages.inbox(susan.id, 1, 10)
+async def test_a_mark_hides_nothing_newer_than_what_was_shown(services: Services, susan: User) -> None:
+    await services.messages.send_message(susan.id, susan.id, "shown")
+    posts, _ = await services.messages.inbox(susan.id, 1, 10)
+    await services.messages.send_message(susan.id, susan.id, "came after")
+    notification = await services.messages.mark_read(susan.id, cursor_of(posts[0].timestamp))
+    assert (notification.name, notification.data) == (UNREAD_MESSAGE_COUNT, 1)
+    posts, _ = await services.messages.inbox(susan.id, 1, 10)
     assert [post.unread for post in posts] == [True, False]
 
 
-async def test_a_mark_from_the_future_is_clamped_to_what_is_there(parts: Parts, susan: User) -> None:
-    await parts.messages.send_message(susan.id, susan.id, "one")
-    assert (await parts.messages.mark_read(susan.id, 2**62)).data == 0
-    await parts.messages.send_message(susan.id, susan.id, "two")
-    assert await unread(parts, susan) == 1
+async def test_a_mark_from_the_future_is_clamped_to_what_is_there(services: Services, susan: User) -> None:
+    await services.messages.send_message(susan.id, susan.id, "one")
+    assert (await services.messages.mark_read(susan.id, 2**62)).data == 0
+    await services.messages.send_message(susan.id, susan.id, "two")
+    assert await unread(services, susan) == 1
 
 
-async def test_an_older_mark_changes_nothing_and_tells_nobody(parts: Parts, susan: User) -> None:
-    await parts.messages.send_message(susan.id, susan.id, "one")
-    first = await parts.messages.mark_read(susan.id)
-    reader = await signed_in(parts, susan)
-    before = await parts.accounts.visit(reader)
-    again = await parts.messages.mark_read(susan.id, 1)
-    after = await parts.accounts.visit(reader)
+async def test_an_older_mark_changes_nothing_and_tells_nobody(services: Services, susan: User) -> None:
+    await services.messages.send_message(susan.id, susan.id, "one")
+    first = await services.messages.mark_read(susan.id)
+    reader = await signed_in(services, susan)
+    before = await services.accounts.visit(reader)
+    again = await services.messages.mark_read(susan.id, 1)
+    after = await services.accounts.visit(reader)
     assert (again.data, again.timestamp) == (0, first.timestamp)
     assert before is not None
     assert after is not None
     assert before.cursor == after.cursor
 
 
-async def test_a_mark_where_nothing_was_ever_told_answers_the_count(parts: Parts, susan: User) -> None:
-    notice = await parts.messages.mark_read(susan.id, 0)
-    assert (notice.name, notice.data) == (UNREAD_MESSAGE_COUNT, 0)
-    assert notice.timestamp > 0
+async def test_a_mark_where_nothing_was_ever_told_answers_the_count(services: Services, susan: User) -> None:
+    notification = await services.messages.mark_read(susan.id, 0)
+    assert (notification.name, notification.data) == (UNREAD_MESSAGE_COUNT, 0)
+    assert notification.timestamp > 0
 
 
-async def test_pages_are_newest_first_and_know_of_older_ones(parts: Parts, susan: User) -> None:
+async def test_pages_are_newest_first_and_know_of_older_ones(services: Services, susan: User) -> None:
     for number in range(5):
-        await parts.messages.send_message(susan.id, susan.id, str(number))
-    first, more = await parts.messages.inbox(susan.id, 1, 2)
-    last, no_more = await parts.messages.inbox(susan.id, 3, 2)
+        await services.messages.send_message(susan.id, susan.id, str(number))
+    first, more = await services.messages.inbox(susan.id, 1, 2)
+    last, no_more = await services.messages.inbox(susan.id, 3, 2)
     assert ([post.body for post in first], more) == (["4", "3"], True)
     assert ([post.body for post in last], no_more) == (["0"], False)
 
 
-async def test_a_cancelled_request_sends_its_message_all_the_same(parts: Parts, susan: User) -> None:
+async def test_a_cancelled_request_sends_its_message_all_the_same(services: Services, susan: User) -> None:
     """A tab that is closed right after the click: the transaction ends, and is told of."""
-    sending = asyncio.create_task(parts.messages.send_message(susan.id, susan.id, "hello"))
+    sending = asyncio.create_task(services.messages.send_message(susan.id, susan.id, "hello"))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     sending.cancel()
     with pytest.raises(asyncio.CancelledError):
         await sending
-    await asyncio.gather(*parts.storage._running)
-    assert await bodies(parts, susan) == ["hello"]
+    await asyncio.gather(*services.storage._running)
+    assert await bodies(services, susan) == ["hello"]
 
 
 @pytest.mark.sqlite
 async def test_nobody_is_told_before_the_commit(
-    parts: Parts, settings: Settings, susan: User, monkeypatch: pytest.MonkeyPatch
+    services: Services, settings: Settings, susan: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When the wake-up goes out, another connection sees what it is about, for every verb."""
+    """When the signal-up goes out, another connection sees what it is about, for every verb."""
     seen: list[int] = []
 
-    def look(_: Hub, wake: Wake) -> None:
+    def look(_: Hub, signal: Signal) -> None:
         with closing(sqlite3.connect(str(settings.sqlite_file))) as other:
-            (clock,) = other.execute("SELECT clock FROM mailbox WHERE user_id = ?", (wake.user_id,)).fetchone()
-        seen.append(clock - wake.clock)
+            (clock,) = other.execute("SELECT clock FROM mailbox WHERE user_id = ?", (signal.user_id,)).fetchone()
+        seen.append(clock - signal.clock)
 
-    monkeypatch.setattr(Hub, "wake", look)
-    await parts.messages.send_message(susan.id, susan.id, "hello")
-    await parts.messages.mark_read(susan.id)
-    await parts.notifications.add_notification(susan.id, "x", 1)
-    reader = await signed_in(parts, susan)
-    visit = await parts.accounts.visit(reader)
+    monkeypatch.setattr(Hub, "deliver", look)
+    await services.messages.send_message(susan.id, susan.id, "hello")
+    await services.messages.mark_read(susan.id)
+    await services.notifications.add_notification(susan.id, "x", 1)
+    reader = await signed_in(services, susan)
+    visit = await services.accounts.visit(reader)
     assert visit is not None
-    await parts.accounts.change_password(visit, PASSWORD, "another password")
-    await parts.accounts.end_session(reader)
-    await parts.accounts.end_session_named(susan.id, "")
-    await parts.accounts.end_sessions(susan.id)
-    await parts.accounts.set_password("susan", "yet another password")
-    await parts.accounts.disable("susan")
+    await services.accounts.change_password(visit, PASSWORD, "another password")
+    await services.accounts.end_session(reader)
+    await services.accounts.end_session_named(susan.id, "")
+    await services.accounts.end_sessions(susan.id)
+    await services.accounts.set_password("susan", "yet another password")
+    await services.accounts.disable("susan")
     assert seen == [0] * 9
 
 
 @pytest.mark.sqlite
-async def test_what_is_acknowledged_is_committed(parts: Parts, settings: Settings, susan: User) -> None:
+async def test_what_is_acknowledged_is_committed(services: Services, settings: Settings, susan: User) -> None:
     """The moment a verb returns, another connection sees what it did: its tick, and all that goes with it."""
 
     def ticked() -> int:
         with closing(sqlite3.connect(str(settings.sqlite_file))) as other:
             return int(other.execute("SELECT clock FROM mailbox WHERE user_id = ?", (susan.id,)).fetchone()[0])
 
-    reader = await signed_in(parts, susan)
+    reader = await signed_in(services, susan)
     readings = [ticked()]
     for verb in (
-        parts.messages.send_message(susan.id, susan.id, "hello"),
-        parts.messages.mark_read(susan.id),
-        parts.notifications.add_notification(susan.id, "x", 1),
-        parts.accounts.end_session(reader),
-        parts.accounts.set_password("susan", "another password"),
+        services.messages.send_message(susan.id, susan.id, "hello"),
+        services.messages.mark_read(susan.id),
+        services.notifications.add_notification(susan.id, "x", 1),
+        services.accounts.end_session(reader),
+        services.accounts.set_password("susan", "another password"),
     ):
         await verb
         readings.append(ticked())
     assert readings == sorted(set(readings))
 
 
-async def test_a_notification_replaces_the_older_of_its_name(parts: Parts, susan: User) -> None:
-    reader = await signed_in(parts, susan)
+async def test_a_notification_replaces_the_older_of_its_name(services: Services, susan: User) -> None:
+    reader = await signed_in(services, susan)
     for data in (1, {"a": [None, 2.5]}):
-        await parts.notifications.add_notification(susan.id, "task", data)
-    (notice,) = await parts.feed.page(reader, 0)
-    assert (notice.name, notice.data) == ("task", {"a": [None, 2.5]})
+        await services.notifications.add_notification(susan.id, "task", data)
+    (notification,) = await services.feed.page(reader, 0)
+    assert (notification.name, notification.data) == ("task", {"a": [None, 2.5]})
 
 
 @pytest.mark.parametrize(("name", "data"), [("", 1), ("x" * 129, 1), ("x", float("nan")), ("x", object())])
-async def test_what_is_no_notification_is_refused(parts: Parts, susan: User, name: str, data: object) -> None:
+async def test_what_is_no_notification_is_refused(services: Services, susan: User, name: str, data: object) -> None:
     with pytest.raises(BadRequest):
-        await parts.notifications.add_notification(susan.id, name, data)
+        await services.notifications.add_notification(susan.id, name, data)
 
 
-async def test_nobody_is_told_nothing(parts: Parts) -> None:
+async def test_nobody_is_told_nothing(services: Services) -> None:
     with pytest.raises(NotFound):
-        await parts.notifications.add_notification(999, "x", 1)
+        await services.notifications.add_notification(999, "x", 1)

@@ -14,14 +14,15 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from microblog_rt import files, metrics, protocol
-from microblog_rt.app import Parts, create_app
-from microblog_rt.hub import Listener
+from microblog_rt.app import create_app
+from microblog_rt.hub import Subscriber
 from microblog_rt.models import User
-from microblog_rt.protocol import Notice, Wake
+from microblog_rt.protocol import Notification, Signal
+from microblog_rt.services import Services
 from microblog_rt.settings import Settings
 from tests.clients import Client, signed_in
 from tests.conftest import KEY
-from tests.living import DEADLINE, Person, Server
+from tests.server_process import DEADLINE, Person, Server
 from tests.services import Redis
 from tests.test_supervisor import until
 from tests.test_transports import change, closed, frame, socket_to
@@ -186,30 +187,30 @@ async def test_polls_and_their_news_are_counted(server: Server) -> None:
     bob.close()
 
 
-async def test_a_sweep_counts_what_no_wake_up_told(parts: Parts, susan: User) -> None:
-    tab = Client(parts, await signed_in(parts, susan))
+async def test_a_sweep_counts_what_no_wake_up_told(services: Services, susan: User) -> None:
+    tab = Client(services, await signed_in(services, susan))
     await tab.connect()
     grown = Grown()
-    await parts.feed.sweep_once()
-    await parts.messages.send_message(susan.id, susan.id, "told")
-    await parts.feed.sweep_once()
+    await services.feed.sweep_once()
+    await services.messages.send_message(susan.id, susan.id, "told")
+    await services.feed.sweep_once()
     assert grown["microblog_sweep_finds_total"] == 0
-    parts.hub.wake = lambda wake: None  # type: ignore[method-assign]
-    await parts.messages.send_message(susan.id, susan.id, "not told")
-    del parts.hub.wake
-    await parts.feed.sweep_once()
-    await parts.feed.sweep_once()
+    services.hub.deliver = lambda signal: None  # type: ignore[method-assign]
+    await services.messages.send_message(susan.id, susan.id, "not told")
+    del services.hub.deliver
+    await services.feed.sweep_once()
+    await services.feed.sweep_once()
     assert grown["microblog_sweep_finds_total"] == 1
     await tab.disconnect()
 
 
 def test_a_state_that_a_newer_one_replaces_is_counted() -> None:
-    listener = Listener(1)
-    listener.reading()
-    listener.has_read(10)
+    subscriber = Subscriber(1)
+    subscriber.reading()
+    subscriber.has_read(10)
     grown = Grown()
     for clock in (11, 12, 13):
-        listener.wake(Wake(1, clock, clock - 1, Notice("n", "1", clock)))
+        subscriber.deliver(Signal(1, clock, clock - 1, Notification("n", "1", clock)))
     assert grown["microblog_conflated_total"] == 2
 
 
@@ -236,7 +237,7 @@ async def test_an_acknowledgement_of_something_else_is_not_measured(server: Serv
 
 def test_clocks_that_disagree_make_nothing_negative() -> None:
     before = here()["microblog_commit_to_send_seconds_sum"]
-    metrics.SENT_AFTER.observe(protocol.age(Notice("n", "1", 2**52)))
+    metrics.SENT_AFTER.observe(protocol.age(Notification("n", "1", 2**52)))
     assert here()["microblog_commit_to_send_seconds_sum"] == before
 
 
@@ -278,7 +279,7 @@ async def test_the_numbers_are_the_operators_alone(
     transport = httpx.ASGITransport(app=app, client=(client, 5))  # type: ignore[arg-type]
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as asking:
         answer = await asking.get("/metrics", headers=headers)
-    await app.extensions["parts"].close()
+    await app.extensions["services"].close()
     assert answer.status_code == status
     assert (b"microblog_tabs" in answer.content) == (status == 200)
 

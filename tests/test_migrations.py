@@ -15,7 +15,7 @@ from microblog_rt.errors import Misconfigured
 from microblog_rt.models import Base
 from microblog_rt.storage import migrations
 from tests.conftest import POSTGRESQL, SQLITE
-from tests.living import COMMAND, DEADLINE
+from tests.server_process import COMMAND, DEADLINE
 from tests.services import PostgreSQL
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from microblog_rt import files, protocol
 from microblog_rt.settings import Settings
-from tests.living import DEADLINE, Person, Server
+from tests.server_process import DEADLINE, Person, Server
 from tests.services import BOUND, Redis
 from tests.test_supervisor import ready, until
 from tests.test_transports import change, closed, code, frame, socket_to

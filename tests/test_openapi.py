@@ -1,7 +1,7 @@
 """``docs/openapi.yaml`` against a real server, with schemathesis: whatever is asked, the answer is as documented.
 
 ``OPENAPI_CASES=500 python -m pytest -s tests/test_openapi.py`` is the full form: so many cases of each operation by
-each of four visitors, beside the edge cases that schemathesis finds in the document itself; it prints what was
+each of four authentication, beside the edge cases that schemathesis finds in the document itself; it prints what was
 answered how often. Not here: each documented answer, once (``web/test_documented.py``).
 """
 
@@ -24,7 +24,7 @@ from microblog_rt import files
 from microblog_rt.app import create_app
 from microblog_rt.settings import Settings
 from microblog_rt.web.notifications import PATH
-from tests.living import Person, Server
+from tests.server_process import Person, Server
 
 SHORT = 10
 CASES = int(os.environ.get("OPENAPI_CASES", SHORT))
@@ -57,7 +57,7 @@ def with_anything(document: dict[str, Any]) -> dict[str, Any]:
 schema = schemathesis.openapi.from_dict(with_anything(documented.raw_schema))
 
 
-class Visitor:
+class CurrentUser:
     """How far a request gets: what is added to it, in place of what was generated."""
 
     def __init__(self, server: Server, kind: str) -> None:
@@ -128,8 +128,8 @@ def alice(shared: Server) -> Iterator[Person]:
 
 
 @pytest.fixture(scope="module", params=["a passer-by", "a stranger", "a program", "a browser"])
-def visitor(shared: Server, request: pytest.FixtureRequest) -> Iterator[Visitor]:
-    visitor = Visitor(shared, request.param)
+def visitor(shared: Server, request: pytest.FixtureRequest) -> Iterator[CurrentUser]:
+    visitor = CurrentUser(shared, request.param)
     yield visitor
     visitor.leave()
     for label, answers in visitor.answers.items():
@@ -145,12 +145,12 @@ def visitor(shared: Server, request: pytest.FixtureRequest) -> Iterator[Visitor]
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
-def test_every_answer_is_as_documented(case: Case, visitor: Visitor) -> None:
+def test_every_answer_is_as_documented(case: Case, visitor: CurrentUser) -> None:
     unfit = [cast(CheckFunction, CHECKS.get_one(name)) for name in not_promised(case, visitor)]
     case.validate_response(visitor.call(case), excluded_checks=unfit)
 
 
-def not_promised(case: Case, visitor: Visitor) -> Iterator[str]:
+def not_promised(case: Case, visitor: CurrentUser) -> Iterator[str]:
     """Schemathesis's checks that ask for something else than the document promises."""
     # What a visitor adds may have mended what was generated to be wrong.
     yield "negative_data_rejection"

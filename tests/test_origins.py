@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.living import DEADLINE, Person, Server
+from tests.server_process import DEADLINE, Person, Server
 
 HANDSHAKE = (
     "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"

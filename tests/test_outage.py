@@ -10,16 +10,16 @@ import asyncpg
 import pytest
 from sqlalchemy import event, func, select
 
-from microblog_rt.app import Parts, assemble
 from microblog_rt.errors import TooMany, Unavailable
 from microblog_rt.models import User
+from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Limit, Settings
 from microblog_rt.storage import limits, postgres
 from tests.clients import DEADLINE, Client, signed_in
 from tests.conftest import KEY
 from tests.interleaving import WHO_WAIT
-from tests.machine import within
 from tests.services import PostgreSQL
+from tests.timing import within
 
 NO_LATER_THAN = 2.0  # seconds
 BACK_WITHIN = 5.0  # seconds
@@ -27,12 +27,12 @@ SOONER = 0.7  # seconds; than one who waits for somebody's row is refused
 
 
 @pytest.fixture
-async def parts(postgresql_emptied: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Parts]:
+async def services(postgresql_emptied: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Services]:
     # Of a machine that stands still for longer the driver knows nothing; patience does, and is what is tried here.
     monkeypatch.setattr(postgres, "CONNECT_TIMEOUT", DEADLINE)
-    parts = assemble(Settings(database_url=postgresql_emptied, secret_key=KEY, send_limit=None))
-    yield parts
-    await parts.close()
+    services = assemble(Settings(database_url=postgresql_emptied, secret_key=KEY, send_limit=None))
+    yield services
+    await services.close()
 
 
 @pytest.fixture(params=["stopped", "paused"])
@@ -61,146 +61,148 @@ async def refused(work: Awaitable[object]) -> None:
             await work
 
 
-async def there_again(parts: Parts) -> None:
+async def there_again(services: Services) -> None:
     """As a load balancer asks."""
     async with asyncio.timeout(BACK_WITHIN):
         while True:
             try:
-                await parts.storage.check()
+                await services.storage.check()
                 return
             except Unavailable:
                 await asyncio.sleep(0.05)
 
 
-async def texts(parts: Parts) -> list[str]:
-    async with raw(parts) as operator:
+async def texts(services: Services) -> list[str]:
+    async with raw(services) as operator:
         return [row["body"] for row in await operator.fetch("SELECT body FROM message ORDER BY id")]
 
 
 async def test_while_it_is_away_every_verb_says_so_and_afterwards_it_is_as_before(
-    parts: Parts, susan: User, away: Any
+    services: Services, susan: User, away: Any
 ) -> None:
-    reader = await signed_in(parts, susan)
-    await parts.messages.send_message(susan.id, susan.id, "before")
+    reader = await signed_in(services, susan)
+    await services.messages.send_message(susan.id, susan.id, "before")
     async with away():
-        await refused(parts.messages.send_message(susan.id, susan.id, "meanwhile"))
-        await refused(parts.feed.page(reader, 0))
-        await refused(parts.accounts.find("susan"))
-        await refused(parts.storage.check())
-    await there_again(parts)
+        await refused(services.messages.send_message(susan.id, susan.id, "meanwhile"))
+        await refused(services.feed.page(reader, 0))
+        await refused(services.accounts.find("susan"))
+        await refused(services.storage.check())
+    await there_again(services)
     for number in range(10):
-        await parts.messages.send_message(susan.id, susan.id, f"after {number}")
-        assert [each.data for each in await parts.feed.page(reader, 0)] == [2 + number]
-    assert await texts(parts) == ["before", *(f"after {number}" for number in range(10))]
+        await services.messages.send_message(susan.id, susan.id, f"after {number}")
+        assert [each.data for each in await services.feed.page(reader, 0)] == [2 + number]
+    assert await texts(services) == ["before", *(f"after {number}" for number in range(10))]
 
 
 async def test_to_close_does_not_wait_for_it(postgresql_emptied: str, away: Any) -> None:
     """However many connections there are."""
 
-    async def opened() -> Parts:
-        parts = assemble(Settings(database_url=postgresql_emptied, secret_key=KEY))
-        await asyncio.gather(*(parts.accounts.find("susan") for _ in range(5)), *(write(parts) for _ in range(5)))
-        return parts
+    async def opened() -> Services:
+        services = assemble(Settings(database_url=postgresql_emptied, secret_key=KEY))
+        await asyncio.gather(*(services.accounts.find("susan") for _ in range(5)), *(write(services) for _ in range(5)))
+        return services
 
-    async def write(parts: Parts) -> None:
-        async with parts.storage.transaction() as tx:
+    async def write(services: Services) -> None:
+        async with services.storage.transaction() as tx:
             await tx.execute(select(1))
 
-    parts = await opened()
+    services = await opened()
     async with away(), within(NO_LATER_THAN):
-        await parts.close()
+        await services.close()
 
 
 async def test_many_at_once_are_all_refused_in_time(
-    parts: Parts, susan: User, away: Any, caplog: pytest.LogCaptureFixture
+    services: Services, susan: User, away: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """More than there are connections."""
-    await parts.messages.send_message(susan.id, susan.id, "before")
+    await services.messages.send_message(susan.id, susan.id, "before")
 
     def send(number: int) -> Awaitable[None]:
-        return refused(parts.messages.send_message(susan.id, susan.id, f"{number}"))
+        return refused(services.messages.send_message(susan.id, susan.id, f"{number}"))
 
     async with away():
         await asyncio.gather(*map(send, range(40)))
     assert [each.levelname for each in caplog.records if each.name.startswith("microblog_rt")] == ["WARNING"], "once"
-    await there_again(parts)
-    await parts.messages.send_message(susan.id, susan.id, "after")
-    assert await texts(parts) == ["before", "after"]
+    await there_again(services)
+    await services.messages.send_message(susan.id, susan.id, "after")
+    assert await texts(services) == ["before", "after"]
 
 
-async def test_tabs_stay_open_and_are_told_afterwards(parts: Parts, susan: User, away: Any) -> None:
-    tab = Client(parts, await signed_in(parts, susan))
+async def test_tabs_stay_open_and_are_told_afterwards(services: Services, susan: User, away: Any) -> None:
+    tab = Client(services, await signed_in(services, susan))
     await tab.connect(heartbeat=0.1)
     async with away():
-        parts.hub.wake_all()  # so that it has to read
+        services.hub.wake_all()  # so that it has to read
         beats = len(tab.pages)
         await tab.until(lambda: len(tab.pages) > beats)
-    await there_again(parts)
-    await parts.messages.send_message(susan.id, susan.id, "after")
+    await there_again(services)
+    await services.messages.send_message(susan.id, susan.id, "after")
     async with asyncio.timeout(BACK_WITHIN):
         await tab.until(lambda: tab.state == {"unread_message_count": 1})
     await tab.disconnect()
 
 
-async def test_connections_that_were_cut_cost_nobody_an_attempt(parts: Parts, susan: User) -> None:
+async def test_connections_that_were_cut_cost_nobody_an_attempt(services: Services, susan: User) -> None:
     """As after a failover: those that lie in the pools are known to be dead."""
-    reader = await signed_in(parts, susan)
+    reader = await signed_in(services, susan)
     await asyncio.gather(
-        *(parts.messages.send_message(susan.id, susan.id, f"{number}") for number in range(5)),
-        *(parts.feed.page(reader, 0) for _ in range(5)),
+        *(services.messages.send_message(susan.id, susan.id, f"{number}") for number in range(5)),
+        *(services.feed.page(reader, 0) for _ in range(5)),
     )
-    async with raw(parts) as operator:
+    async with raw(services) as operator:
         for cut in [each["pid"] for each in await operator.fetch(OTHERS_CUT)]:
             while lives(cut):  # it does not count there any more, before it has closed the connection
                 await operator.fetchval("SELECT 1")
     for number in range(10):
-        await parts.messages.send_message(susan.id, susan.id, f"after {number}")
-        await parts.feed.page(reader, 0)
+        await services.messages.send_message(susan.id, susan.id, f"after {number}")
+        await services.feed.page(reader, 0)
 
 
 def lives(pid: int) -> bool:
     return Path(f"/proc/{pid}/exe").exists()  # one that has ended has closed everything, if it is still listed
 
 
-async def test_a_connection_that_is_cut_while_it_is_readied_is_trouble_like_any_other(parts: Parts) -> None:
+async def test_a_connection_that_is_cut_while_it_is_readied_is_trouble_like_any_other(services: Services) -> None:
     """SQLAlchemy would let asyncpg's own error through, which nobody foresees."""
 
     def cut(connection: Any, _: Any) -> None:
         connection.driver_connection.terminate()
 
-    event.listen(parts.storage._reader.sync_engine, "first_connect", cut, insert=True)
-    event.listen(parts.storage._reader.sync_engine, "connect", cut, insert=True)
+    event.listen(services.storage._reader.sync_engine, "first_connect", cut, insert=True)
+    event.listen(services.storage._reader.sync_engine, "connect", cut, insert=True)
     with pytest.raises(Unavailable):
-        await parts.storage.check()
+        await services.storage.check()
 
 
-async def test_a_row_that_somebody_holds_delays_its_user_alone(parts: Parts, susan: User, john: User) -> None:
-    async with raw(parts) as operator, operator.transaction():
+async def test_a_row_that_somebody_holds_delays_its_user_alone(services: Services, susan: User, john: User) -> None:
+    async with raw(services) as operator, operator.transaction():
         await operator.execute("SELECT * FROM mailbox WHERE user_id = $1 FOR UPDATE", susan.id)
-        held = asyncio.create_task(refused(parts.messages.send_message(john.id, susan.id, "held up")))
+        held = asyncio.create_task(refused(services.messages.send_message(john.id, susan.id, "held up")))
         async with within(SOONER):
             for number in range(3):
-                await parts.messages.send_message(susan.id, john.id, f"{number}")
+                await services.messages.send_message(susan.id, john.id, f"{number}")
         await held
-        await parts.storage.check()  # it is not taken for away
-    assert await texts(parts) == ["0", "1", "2"]
+        await services.storage.check()  # it is not taken for away
+    assert await texts(services) == ["0", "1", "2"]
 
 
 async def test_a_commit_that_hangs_is_given_up_though_others_are_answered(
-    parts: Parts, susan: User, john: User
+    services: Services, susan: User, john: User
 ) -> None:
     """As where a standby is waited for that is not there, or a disk that does not write."""
-    reader = await signed_in(parts, susan)
-    async with raw(parts) as operator:
+    reader = await signed_in(services, susan)
+    async with raw(services) as operator:
         await operator.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
         await operator.execute("SELECT pg_reload_conf()")
         try:
-            await commits_hang(parts, operator)
+            await commits_hang(services, operator)
             # Each to somebody else: the row of the one before is held as long as its commit hangs.
             recipients = iter([susan, john])
-            sending = asyncio.create_task(refused(parts.messages.send_message(susan.id, next(recipients).id, "hello")))
+            sending = asyncio.create_task(
+                refused(services.messages.send_message(susan.id, next(recipients).id, "hello"))
+            )
             while not sending.done():
-                await parts.feed.page(reader, 0)
+                await services.feed.page(reader, 0)
             await sending
         finally:
             await operator.execute("ALTER SYSTEM RESET synchronous_standby_names")
@@ -208,9 +210,9 @@ async def test_a_commit_that_hangs_is_given_up_though_others_are_answered(
             await operator.execute(WRITE)  # it is as before, once this does not hang
 
 
-async def commits_hang(parts: Parts, operator: "asyncpg.Connection") -> None:
+async def commits_hang(services: Services, operator: "asyncpg.Connection") -> None:
     """Return once they do: the process that says so to all others may be the last to have heard of it."""
-    async with raw(parts) as other:
+    async with raw(services) as other:
         while True:
             writing = asyncio.create_task(other.execute(WRITE))
             while not writing.done():
@@ -221,17 +223,21 @@ async def commits_hang(parts: Parts, operator: "asyncpg.Connection") -> None:
             await writing
 
 
-async def test_a_database_that_takes_no_connections_is_away(parts: Parts, susan: User, postgresql: PostgreSQL) -> None:
-    name = parts.storage._writer.url.database
+async def test_a_database_that_takes_no_connections_is_away(
+    services: Services, susan: User, postgresql: PostgreSQL
+) -> None:
+    name = services.storage._writer.url.database
     postgresql.execute(postgresql.url, f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
     try:
-        await refused(assemble(Settings(database_url=str(parts.storage._writer.url), secret_key=KEY)).storage.check())
+        await refused(
+            assemble(Settings(database_url=str(services.storage._writer.url), secret_key=KEY)).storage.check()
+        )
     finally:
         postgresql.execute(postgresql.url, f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
 
 
 async def test_a_commit_whose_answer_is_lost_is_not_acknowledged_and_a_retry_finds_it(
-    parts: Parts, susan: User
+    services: Services, susan: User
 ) -> None:
     """The one case where what was refused is there: the nonce makes the retry return the first result."""
     lost = iter([True])
@@ -241,27 +247,27 @@ async def test_a_commit_whose_answer_is_lost_is_not_acknowledged_and_a_retry_fin
             connection.connection.commit()
             raise ConnectionResetError("the answer to COMMIT was lost")
 
-    event.listen(parts.storage._writer.sync_engine, "commit", lose_the_answer)
+    event.listen(services.storage._writer.sync_engine, "commit", lose_the_answer)
     with pytest.raises(Unavailable):
-        await parts.messages.send_message(susan.id, susan.id, "once", "nonce")
-    await there_again(parts)
-    assert not await parts.messages.send_message(susan.id, susan.id, "once", "nonce")
-    assert await texts(parts) == ["once"]
+        await services.messages.send_message(susan.id, susan.id, "once", "nonce")
+    await there_again(services)
+    assert not await services.messages.send_message(susan.id, susan.id, "once", "nonce")
+    assert await texts(services) == ["once"]
 
 
 async def test_of_two_processes_that_count_one_waits_for_the_other(
-    postgresql_emptied: str, parts: Parts, monkeypatch: pytest.MonkeyPatch
+    postgresql_emptied: str, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or else each would see room for one more, that the other takes as well."""
     monkeypatch.setattr(postgres, "LOCK_TIMEOUT", round(DEADLINE * 1000))
     other = assemble(Settings(database_url=postgresql_emptied, secret_key=KEY))
 
-    async def take(there: Parts) -> None:
+    async def take(there: Services) -> None:
         async with there.storage.transaction() as tx:
             await limits.take(tx, "subject", Limit(1, 60))
 
-    async with raw(parts) as operator:
-        async with parts.storage.transaction() as tx:
+    async with raw(services) as operator:
+        async with services.storage.transaction() as tx:
             await limits.take(tx, "subject", Limit(1, 60))
             late = asyncio.create_task(take(other))
             while not late.done() and not await operator.fetchval(WHO_WAIT):
@@ -272,8 +278,8 @@ async def test_of_two_processes_that_count_one_waits_for_the_other(
 
 
 @asynccontextmanager
-async def raw(parts: Parts) -> AsyncIterator["asyncpg.Connection"]:
-    url = parts.storage._writer.url.set(drivername="postgresql").render_as_string(hide_password=False)
+async def raw(services: Services) -> AsyncIterator["asyncpg.Connection"]:
+    url = services.storage._writer.url.set(drivername="postgresql").render_as_string(hide_password=False)
     connection = await asyncpg.connect(url)
     try:
         yield connection
@@ -286,10 +292,10 @@ OTHERS_CUT = """SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid()"""
 
 
-async def test_a_statement_that_is_given_up_is_no_trouble(parts: Parts, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_statement_that_is_given_up_is_no_trouble(services: Services, caplog: pytest.LogCaptureFixture) -> None:
     """As when a client goes away while its question is being answered."""
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.2), parts.storage.statement() as connection:
+        async with asyncio.timeout(0.2), services.storage.statement() as connection:
             await connection.execute(select(func.pg_sleep(30)))
-    await parts.storage.check()
+    await services.storage.check()
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []

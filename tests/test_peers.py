@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from microblog_rt.server import connection, websocket
-from tests.living import DEADLINE
-from tests.machine import awake, within
-from tests.serving import HANDSHAKE, Wire, client_frame, live, served, wire
+from tests.asgi_server import HANDSHAKE, Wire, client_frame, live, served, wire
+from tests.server_process import DEADLINE
+from tests.timing import awake, within
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]

@@ -14,22 +14,23 @@ import pytest
 from redis.asyncio import Redis as RawClient
 
 from microblog_rt import app, bus, cli, feed, shell
-from microblog_rt.app import Parts, assemble, create_app
-from microblog_rt.bus import MemoryBus, Word, outbox
+from microblog_rt.app import create_app
+from microblog_rt.bus import BusEvent, MemoryBus, publish_queue
 from microblog_rt.bus import redis as backend
 from microblog_rt.errors import SignedOut
 from microblog_rt.hub import Hub
 from microblog_rt.models import User
 from microblog_rt.protocol import UNREAD_MESSAGE_COUNT
+from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
-from tests import living
-from tests.buses import Said, noting, others, running, wake
+from tests import server_process
+from tests.buses import Said, noting, others, running, signal
 from tests.clients import DEADLINE, Client, signed_in
 from tests.services import Redis
 
 PASSWORD = "correct horse"
 
-Start = Callable[[], Awaitable[Parts]]
+Start = Callable[[], Awaitable[Services]]
 
 
 def count(number: int) -> dict[str, int]:
@@ -59,34 +60,34 @@ async def start(shared: Settings) -> AsyncIterator[Start]:
     """Start a process: everything below the web, and no sweep."""
     async with AsyncExitStack() as stack:
 
-        async def start() -> Parts:
-            parts = assemble(shared)
-            stack.push_async_callback(parts.close)
-            await stack.enter_async_context(running(parts.feed.relay(parts.bus)))
+        async def start() -> Services:
+            services = assemble(shared)
+            stack.push_async_callback(services.close)
+            await stack.enter_async_context(running(services.feed.relay(services.bus)))
             async with asyncio.timeout(DEADLINE):
-                await parts.bus.listening.wait()
-            return parts
+                await services.bus.listening.wait()
+            return services
 
         yield start
 
 
 @pytest.fixture
-async def here(start: Start) -> Parts:
+async def here(start: Start) -> Services:
     return await start()
 
 
 @pytest.fixture
-async def there(start: Start) -> Parts:
+async def there(start: Start) -> Services:
     return await start()
 
 
 @pytest.fixture
-async def susan(here: Parts) -> User:
+async def susan(here: Services) -> User:
     return await here.accounts.register("susan", PASSWORD)
 
 
 @pytest.fixture
-async def tab(there: Parts, susan: User) -> AsyncIterator[Client]:
+async def tab(there: Services, susan: User) -> AsyncIterator[Client]:
     """A tab of Susan's in the other process."""
     tab = Client(there, await signed_in(there, susan))
     await tab.connect()
@@ -95,7 +96,7 @@ async def tab(there: Parts, susan: User) -> AsyncIterator[Client]:
 
 
 async def test_a_gap_makes_everybody_read_what_was_missed(
-    here: Parts, susan: User, tab: Client, redis: Redis, said: Said
+    here: Services, susan: User, tab: Client, redis: Redis, said: Said
 ) -> None:
     redis.stop()
     await said.until("not heard")
@@ -106,7 +107,7 @@ async def test_a_gap_makes_everybody_read_what_was_missed(
 
 
 async def test_a_message_is_sent_without_redis_as_fast_as_with_it(
-    here: Parts, susan: User, redis: Redis, said: Said, monkeypatch: pytest.MonkeyPatch
+    here: Services, susan: User, redis: Redis, said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backend, "PATIENCE", DEADLINE)
     redis.pause()
@@ -119,7 +120,7 @@ async def test_a_message_is_sent_without_redis_as_fast_as_with_it(
 async def test_what_is_still_being_written_at_the_end_is_told_as_well(
     start: Start, susan: User, tab: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "LAST_WORDS", DEADLINE)
+    monkeypatch.setattr(publish_queue, "LAST_WORDS", DEADLINE)
     ending = await start()
     sending = asyncio.create_task(ending.messages.send_message(susan.id, susan.id, "hello"))
     while not ending.storage._running:
@@ -142,23 +143,23 @@ async def test_a_bus_that_fails_is_closed_and_begun_again_and_everybody_reads(
             raise RuntimeError("a bug")
 
     class Bus(MemoryBus):
-        async def listen(self) -> AsyncGenerator[Word]:
+        async def listen(self) -> AsyncGenerator[BusEvent]:
             try:
-                yield wake(1)
+                yield signal(1)
                 fail("bus")
             finally:
                 happened.append("closed")
 
     monkeypatch.setattr(feed, "BUS_PAUSE", 0.001)
-    monkeypatch.setattr(Hub, "wake", lambda *_: fail("hub"))
+    monkeypatch.setattr(Hub, "deliver", lambda *_: fail("hub"))
     monkeypatch.setattr(Hub, "wake_all", lambda _: happened.append("everybody"))
-    parts = assemble(settings)
+    services = assemble(settings)
     async with asyncio.timeout(DEADLINE):
-        await parts.feed.relay(Bus())
+        await services.feed.relay(Bus())
     failed = ["hub"] if failing == "hub" else ["hub", "bus"]
     assert happened == [*failed, "closed", "everybody", "hub", "bus", "closed"]
     assert said.times("RuntimeError: a bug") == 1
-    await parts.close()
+    await services.close()
 
 
 async def test_a_server_listens_before_it_serves_and_leaves_no_connection(
@@ -166,11 +167,11 @@ async def test_a_server_listens_before_it_serves_and_leaves_no_connection(
 ) -> None:
     monkeypatch.setattr(app, "FIRST_WORD", DEADLINE)
     application = create_app(shared)
-    parts: Parts = application.extensions["parts"]
+    services: Services = application.extensions["services"]
     async with RawClient.from_url(shared.bus_url) as raw:
         async with application.test_app():
-            assert parts.bus.listening.is_set()
-            await parts.bus.publish(wake(1))
+            assert services.bus.listening.is_set()
+            await services.bus.publish(signal(1))
         assert await others(raw) == []
 
 
@@ -188,7 +189,7 @@ def test_a_command_closes_its_bus(command: str, settings: Settings, monkeypatch:
         monkeypatch.setattr("sys.stdin", io.StringIO())
         shell.interact(assemble(settings))
     else:
-        cli._with_parts(lambda parts: parts.accounts.register("susan", PASSWORD))
+        cli._with_parts(lambda services: services.accounts.register("susan", PASSWORD))
     assert closed == [True]
 
 
@@ -208,12 +209,12 @@ async def test_a_new_password_on_the_command_line_ends_a_stream_in_a_server(
     environ = {"MICROBLOG_DATABASE_URL": shared.database_url, "MICROBLOG_BUS_URL": shared.bus_url}
     ended = await asyncio.to_thread(
         subprocess.run,
-        [*living.COMMAND, "user", "password", "susan"],
+        [*server_process.COMMAND, "user", "password", "susan"],
         input="another password\n",
         env={**os.environ, **environ},
         capture_output=True,
         text=True,
-        timeout=living.DEADLINE,
+        timeout=server_process.DEADLINE,
     )
     assert (ended.returncode, ended.stderr) == (0, "")
     assert isinstance(await tab.refused(), SignedOut)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from microblog_rt import protocol
-from microblog_rt.protocol import Notice
+from microblog_rt.protocol import Notification
 
 YEAR_2106 = int(datetime(2106, 1, 1, tzinfo=UTC).timestamp()) * protocol.MICROSECONDS
 
@@ -46,8 +46,11 @@ def test_what_is_no_number_of_seconds_is_refused(text: str) -> None:
 
 
 def test_a_frame_is_the_json_array_of_its_notices() -> None:
-    notices = [Notice('na"me', '{"a": [1, null]}', 1_500_000), Notice("unread_message_count", "2", 2_000_001)]
-    assert json.loads(protocol.frame(notices)) == [
+    notifications = [
+        Notification('na"me', '{"a": [1, null]}', 1_500_000),
+        Notification("unread_message_count", "2", 2_000_001),
+    ]
+    assert json.loads(protocol.frame(notifications)) == [
         {"name": 'na"me', "data": {"a": [1, None]}, "timestamp": 1.5},
         {"name": "unread_message_count", "data": 2, "timestamp": 2.000001},
     ]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests import replays
-from tests.living import Server
+from tests.server_process import Server
 
 
 @pytest.fixture

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from sqlalchemy import Table, delete, insert, select, text
 
-from microblog_rt.app import Parts, assemble
 from microblog_rt.models import Base, User
 from microblog_rt.protocol import MICROSECONDS, UNREAD_MESSAGE_COUNT
+from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
 from microblog_rt.storage import Transaction
 from microblog_rt.storage import restored as restoring
 from microblog_rt.storage.restored import restored
 from tests.clients import Client, signed_in
-from tests.living import Server
+from tests.server_process import Server
 from tests.test_cli import Folder
 
 AHEAD = 60.0
@@ -26,8 +26,8 @@ AHEAD = 60.0
 class Backup:
     """Everything there is, to be put back."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, services: Services) -> None:
+        self._parts = services
         self._rows: list[tuple[Table, list[dict[str, Any]]]] = []
 
     async def make(self) -> "Backup":
@@ -47,17 +47,17 @@ class Backup:
 
 
 @asynccontextmanager
-async def opened(settings: Settings) -> AsyncIterator[Parts]:
-    parts = assemble(settings)
+async def opened(settings: Settings) -> AsyncIterator[Services]:
+    services = assemble(settings)
     try:
-        yield parts
+        yield services
     finally:
-        await parts.close()
+        await services.close()
 
 
-async def unread(parts: Parts, user_id: int) -> tuple[int, int]:
+async def unread(services: Services, user_id: int) -> tuple[int, int]:
     """The count that is kept, and the count of what is there."""
-    async with parts.storage.reading() as reading:
+    async with services.storage.reading() as reading:
         mailbox = f"FROM mailbox WHERE user_id = {user_id}"
         kept = (await reading.execute(text(f"SELECT unread_message_count {mailbox}"))).scalar_one()
         mark = f"(SELECT last_message_read_time {mailbox})"
@@ -65,14 +65,14 @@ async def unread(parts: Parts, user_id: int) -> tuple[int, int]:
         return kept, (await reading.execute(text(there))).scalar_one()
 
 
-async def stamps(parts: Parts) -> dict[tuple[int, str], int]:
-    async with parts.storage.reading() as reading:
+async def stamps(services: Services) -> dict[tuple[int, str], int]:
+    async with services.storage.reading() as reading:
         rows = await reading.execute(text("SELECT user_id, name, timestamp FROM notification ORDER BY timestamp"))
         return {(row.user_id, row.name): row.timestamp for row in rows}
 
 
-async def clocks(parts: Parts) -> list[int]:
-    async with parts.storage.reading() as reading:
+async def clocks(services: Services) -> list[int]:
+    async with services.storage.reading() as reading:
         return list((await reading.execute(text("SELECT clock FROM mailbox ORDER BY user_id"))).scalars())
 
 
@@ -83,24 +83,24 @@ class Before:
         self.client = client
         self.john = john
 
-    def at(self, parts: Parts) -> Client:
+    def at(self, services: Services) -> Client:
         """The same client, come back to that server."""
-        client = Client(parts, self.client.reader, self.client.since)
+        client = Client(services, self.client.reader, self.client.since)
         client.state = dict(self.client.state)
         return client
 
 
 @pytest.fixture
 async def before(settings: Settings) -> Before:
-    async with opened(settings) as parts:
-        susan = await parts.accounts.register("susan", "correct horse")
-        john = await parts.accounts.register("john", "correct horse")
-        await parts.notifications.add_notification(susan.id, "shade", "green")
-        await parts.messages.send_message(john.id, susan.id, "in the backup")
-        client = Client(parts, await signed_in(parts, susan))
-        backup = await Backup(parts).make()
-        await parts.notifications.add_notification(susan.id, "shade", "blue")
-        await parts.messages.send_message(john.id, susan.id, "after it")
+    async with opened(settings) as services:
+        susan = await services.accounts.register("susan", "correct horse")
+        john = await services.accounts.register("john", "correct horse")
+        await services.notifications.add_notification(susan.id, "shade", "green")
+        await services.messages.send_message(john.id, susan.id, "in the backup")
+        client = Client(services, await signed_in(services, susan))
+        backup = await Backup(services).make()
+        await services.notifications.add_notification(susan.id, "shade", "blue")
+        await services.messages.send_message(john.id, susan.id, "after it")
         await client.poll()
         await backup.restore()
     assert client.state == {UNREAD_MESSAGE_COUNT: 2, "shade": "blue"}
@@ -112,84 +112,84 @@ RESTORED = {UNREAD_MESSAGE_COUNT: 1, "shade": "green"}
 
 async def test_without_it_a_client_is_left_with_what_is_gone(settings: Settings, before: Before) -> None:
     """As soon as anything has ticked the clock past its cursor, nothing tells it."""
-    async with opened(settings) as parts:
-        await parts.notifications.add_notification(before.client.reader.user_id, "other", 1)
-        client = before.at(parts)
+    async with opened(settings) as services:
+        await services.notifications.add_notification(before.client.reader.user_id, "other", 1)
+        client = before.at(services)
         await client.poll()
         assert client.state == {UNREAD_MESSAGE_COUNT: 2, "shade": "blue", "other": 1}
 
 
 async def test_a_client_from_after_the_backup_is_told_the_restored_state(settings: Settings, before: Before) -> None:
-    async with opened(settings) as parts:
-        assert await restored(parts.storage, AHEAD) == 2
-        client = before.at(parts)
+    async with opened(settings) as services:
+        assert await restored(services.storage, AHEAD) == 2
+        client = before.at(services)
         await client.poll()
         assert client.state == RESTORED
-        assert await unread(parts, client.reader.user_id) == (1, 1)
-        await parts.messages.send_message(before.john.id, client.reader.user_id, "and on it goes")
+        assert await unread(services, client.reader.user_id) == (1, 1)
+        await services.messages.send_message(before.john.id, client.reader.user_id, "and on it goes")
         await client.poll()
         assert client.state[UNREAD_MESSAGE_COUNT] == 2
 
 
 async def test_so_is_one_whose_cursor_is_of_a_clock_that_was_ahead(settings: Settings, before: Before) -> None:
     """Also once the clock here has passed it: it must not be told the rest alone."""
-    async with opened(settings) as parts:
-        await restored(parts.storage, AHEAD)
-        client = before.at(parts)
+    async with opened(settings) as services:
+        await restored(services.storage, AHEAD)
+        client = before.at(services)
         client.since = time.time_ns() // 1000 + int(AHEAD / 2 * MICROSECONDS)
-        await parts.messages.send_message(before.john.id, client.reader.user_id, "the clock moves on")
+        await services.messages.send_message(before.john.id, client.reader.user_id, "the clock moves on")
         await client.poll()
         assert client.state == {UNREAD_MESSAGE_COUNT: 2, "shade": "green"}
 
 
 async def test_a_count_that_the_backup_never_told_is_told(settings: Settings) -> None:
-    async with opened(settings) as parts:
-        susan = await parts.accounts.register("susan", "correct horse")
-        reader = await signed_in(parts, susan)
-        backup = await Backup(parts).make()
-        await parts.messages.send_message(susan.id, susan.id, "after it")
-        client = Client(parts, reader)
+    async with opened(settings) as services:
+        susan = await services.accounts.register("susan", "correct horse")
+        reader = await signed_in(services, susan)
+        backup = await Backup(services).make()
+        await services.messages.send_message(susan.id, susan.id, "after it")
+        client = Client(services, reader)
         await client.poll()
         await backup.restore()
-    async with opened(settings) as parts:
-        await restored(parts.storage, AHEAD)
-        client = Client(parts, reader, client.since)
+    async with opened(settings) as services:
+        await restored(services.storage, AHEAD)
+        client = Client(services, reader, client.since)
         await client.poll()
         assert client.state == {UNREAD_MESSAGE_COUNT: 0}
 
 
 async def test_a_users_notifications_keep_their_order_and_share_no_stamp(settings: Settings, before: Before) -> None:
-    async with opened(settings) as parts:
-        was = await stamps(parts)
+    async with opened(settings) as services:
+        was = await stamps(services)
         for _ in range(2):
-            await restored(parts.storage, AHEAD)
-            now = await stamps(parts)
+            await restored(services.storage, AHEAD)
+            now = await stamps(services)
             of_susan = [key for key in now if key[0] == before.client.reader.user_id]
             assert of_susan == [key for key in was if key in of_susan]
             assert len({now[key] for key in of_susan}) == len(of_susan) == 2
-            assert max(now.values()) <= max(await clocks(parts))
+            assert max(now.values()) <= max(await clocks(services))
 
 
 async def test_a_second_run_is_harmless(settings: Settings, before: Before) -> None:
-    async with opened(settings) as parts:
-        client = before.at(parts)
+    async with opened(settings) as services:
+        client = before.at(services)
         for _ in range(2):
-            was = await clocks(parts)
-            await restored(parts.storage, AHEAD)
-            assert all(now > then for now, then in zip(await clocks(parts), was, strict=True))
+            was = await clocks(services)
+            await restored(services.storage, AHEAD)
+            assert all(now > then for now, then in zip(await clocks(services), was, strict=True))
             await client.poll()
             assert client.state == RESTORED
 
 
 async def test_a_count_that_is_wrong_is_mended(settings: Settings, before: Before) -> None:
-    async with opened(settings) as parts:
-        async with parts.storage.transaction() as tx:
+    async with opened(settings) as services:
+        async with services.storage.transaction() as tx:
             await tx.execute(text("UPDATE mailbox SET unread_message_count = 7"))
-        await restored(parts.storage, AHEAD)
-        client = before.at(parts)
+        await restored(services.storage, AHEAD)
+        client = before.at(services)
         await client.poll()
         assert client.state == RESTORED
-        assert await unread(parts, client.reader.user_id) == (1, 1)
+        assert await unread(services, client.reader.user_id) == (1, 1)
 
 
 class Killed(BaseException):
@@ -208,31 +208,31 @@ async def test_killed_half_way_and_run_again_it_is_right(
         told.append(user_id)
         await tell_again(tx, user_id, ahead)
 
-    async with opened(settings) as parts:
-        was = await stamps(parts)
+    async with opened(settings) as services:
+        was = await stamps(services)
         with monkeypatch.context() as patch:
             patch.setattr(restoring, "_tell_again", once)
             patch.setattr(restoring, "NEXT", restoring.NEXT.limit(1))
             with pytest.raises(Killed):
-                await restored(parts.storage, AHEAD)
-        half = await stamps(parts)
+                await restored(services.storage, AHEAD)
+        half = await stamps(services)
         assert [key for key in was if was[key] != half[key]], "nothing was done"
         assert (before.john.id, UNREAD_MESSAGE_COUNT) not in half, "all was done"
-        await restored(parts.storage, AHEAD)
-        whole = await stamps(parts)
+        await restored(services.storage, AHEAD)
+        whole = await stamps(services)
         assert all(whole[key] > half[key] for key in half)
-        client = before.at(parts)
+        client = before.at(services)
         await client.poll()
         assert client.state == RESTORED
 
 
 async def test_tabs_that_are_open_learn_of_it_by_the_sweep(settings: Settings, before: Before) -> None:
-    async with opened(settings) as parts, opened(settings) as elsewhere:
-        client = Client(parts, before.client.reader)
+    async with opened(settings) as services, opened(settings) as elsewhere:
+        client = Client(services, before.client.reader)
         await client.connect()
         client.state = {}
         await restored(elsewhere.storage, AHEAD)
-        await parts.feed.sweep_once()
+        await services.feed.sweep_once()
         await client.until(lambda: client.state == RESTORED)
         await client.disconnect()
 

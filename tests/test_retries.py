@@ -17,7 +17,7 @@ import pytest
 
 from microblog_rt.storage import migrations
 from tests.conftest import KEY
-from tests.living import DEADLINE, Server
+from tests.server_process import DEADLINE, Server
 from tests.services import PostgreSQL
 
 TIMES = 5
@@ -50,8 +50,8 @@ class Pair:
 
     def told(self, since: float, wait: int = 0) -> float:
         """The cursor after bob has asked what is newer."""
-        notices = self.bob.client.get("/notifications", params={"since": since, "wait": wait}).json()
-        return float(notices[-1]["timestamp"]) if notices else since
+        notifications = self.bob.client.get("/notifications", params={"since": since, "wait": wait}).json()
+        return float(notifications[-1]["timestamp"]) if notifications else since
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,10 @@ import pytest
 from hypercorn.protocol.events import Data, Event
 
 from microblog_rt.server import websocket
-from tests.living import DEADLINE
-from tests.machine import within
+from tests.asgi_server import HANDSHAKE, Wire, complaints, served, wire
 from tests.rfc6455 import AT_ONCE, CASES, MANY, TOO_MANY, Case, play
-from tests.serving import HANDSHAKE, Wire, complaints, served, wire
+from tests.server_process import DEADLINE
+from tests.timing import within
 
 PATIENCE = 5.0  # seconds, for what is left behind to go (I9)
 

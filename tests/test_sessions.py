@@ -10,52 +10,52 @@ from sqlalchemy import BigInteger, select, type_coerce, update
 
 from microblog_rt.accounts import Accounts, Reader, session_name, sessions, token_hash
 from microblog_rt.accounts.passwords import Passwords
-from microblog_rt.app import Parts, assemble
 from microblog_rt.errors import Invalid, NotFound, SignedOut, TooMany
 from microblog_rt.models import Session, User
-from microblog_rt.protocol import MICROSECONDS, Notice
+from microblog_rt.protocol import MICROSECONDS, Notification
+from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Limit, Settings
 from microblog_rt.storage import accounts as rows
-from microblog_rt.storage import moments
 from microblog_rt.storage import notifications as told
+from microblog_rt.storage import sql_time
 from tests.clients import DEADLINE, Client, signed_in
 from tests.conftest import PASSWORD
 
 NEW_PASSWORD = "a new password"
 
 
-async def change(parts: Parts, reader: Reader, old: str = PASSWORD, new: str = NEW_PASSWORD) -> Reader:
+async def change(services: Services, reader: Reader, old: str = PASSWORD, new: str = NEW_PASSWORD) -> Reader:
     """Change the reader's password; the reader of the session that begins so."""
-    visit = await parts.accounts.visit(reader)
+    visit = await services.accounts.visit(reader)
     assert visit is not None
-    return Reader(reader.user_id, token_hash(await parts.accounts.change_password(visit, old, new)))
+    return Reader(reader.user_id, token_hash(await services.accounts.change_password(visit, old, new)))
 
 
-async def end_one(parts: Parts, reader: Reader) -> None:
-    await parts.accounts.end_session(reader)
+async def end_one(services: Services, reader: Reader) -> None:
+    await services.accounts.end_session(reader)
 
 
-async def end_by_name(parts: Parts, reader: Reader) -> None:
-    await parts.accounts.end_session_named(reader.user_id, session_name(reader.token_hash))
+async def end_by_name(services: Services, reader: Reader) -> None:
+    await services.accounts.end_session_named(reader.user_id, session_name(reader.token_hash))
 
 
-async def end_all(parts: Parts, reader: Reader) -> None:
-    await parts.accounts.end_sessions(reader.user_id)
+async def end_all(services: Services, reader: Reader) -> None:
+    await services.accounts.end_sessions(reader.user_id)
 
 
-async def change_password(parts: Parts, reader: Reader) -> None:
-    await change(parts, reader)
+async def change_password(services: Services, reader: Reader) -> None:
+    await change(services, reader)
 
 
-async def set_password(parts: Parts, _: Reader) -> None:
-    await parts.accounts.set_password("susan", NEW_PASSWORD)
+async def set_password(services: Services, _: Reader) -> None:
+    await services.accounts.set_password("susan", NEW_PASSWORD)
 
 
-async def disable(parts: Parts, _: Reader) -> None:
-    await parts.accounts.disable("susan")
+async def disable(services: Services, _: Reader) -> None:
+    await services.accounts.disable("susan")
 
 
-Ending = Callable[[Parts, Reader], Awaitable[None]]
+Ending = Callable[[Services, Reader], Awaitable[None]]
 OF_ONE: list[Ending] = [end_one, end_by_name]
 OF_ALL: list[Ending] = [end_all, change_password, set_password, disable]
 
@@ -63,22 +63,22 @@ OF_ALL: list[Ending] = [end_all, change_password, set_password, disable]
 class Listeners:
     """A stream and a held question of each of some sessions, all of them listening."""
 
-    def __init__(self, parts: Parts) -> None:
-        self.parts = parts
+    def __init__(self, services: Services) -> None:
+        self.services = services
         self.streams: list[Client] = []
-        self.held: list[asyncio.Task[list[Notice]]] = []
+        self.held: list[asyncio.Task[list[Notification]]] = []
 
-    async def listen(self, reader: Reader) -> tuple[Client, "asyncio.Task[list[Notice]]"]:
-        stream = Client(self.parts, reader)
+    async def listen(self, reader: Reader) -> tuple[Client, "asyncio.Task[list[Notification]]"]:
+        stream = Client(self.services, reader)
         self.streams.append(stream)
         await stream.connect()
-        self.held.append(asyncio.create_task(self.parts.feed.hold(reader, 0, (), DEADLINE)))
+        self.held.append(asyncio.create_task(self.services.feed.hold(reader, 0, (), DEADLINE)))
         while len(self.everybody()) < 2 * len(self.streams) or any(each.position < 0 for each in self.everybody()):
             await asyncio.sleep(0)
         return stream, self.held[-1]
 
     def everybody(self) -> list[Any]:
-        return [each for some in self.parts.hub._listeners.values() for each in some]
+        return [each for some in self.services.hub._subscribers.values() for each in some]
 
     async def leave(self) -> None:
         for stream in self.streams:
@@ -89,64 +89,66 @@ class Listeners:
 
 
 @pytest.fixture
-async def listeners(parts: Parts) -> AsyncIterator[Listeners]:
-    listeners = Listeners(parts)
-    yield listeners
-    await listeners.leave()
+async def subscribers(services: Services) -> AsyncIterator[Listeners]:
+    subscribers = Listeners(services)
+    yield subscribers
+    await subscribers.leave()
 
 
 @pytest.mark.parametrize("end", OF_ONE + OF_ALL)
 async def test_every_ending_ends_what_listens(
-    parts: Parts, listeners: Listeners, susan: User, john: User, end: Ending
+    services: Services, subscribers: Listeners, susan: User, john: User, end: Ending
 ) -> None:
-    reader = await signed_in(parts, susan)
-    stream, held = await listeners.listen(reader)
-    johns = await signed_in(parts, john)
-    others, others_held = await listeners.listen(johns)
-    await end(parts, reader)
+    reader = await signed_in(services, susan)
+    stream, held = await subscribers.listen(reader)
+    johns = await signed_in(services, john)
+    others, others_held = await subscribers.listen(johns)
+    await end(services, reader)
     assert isinstance(await stream.refused(), SignedOut)
     with pytest.raises(SignedOut):
         await held
     with pytest.raises(SignedOut):
-        await parts.feed.page(reader, 0)
-    await parts.messages.send_message(john.id, john.id, "to another")
+        await services.feed.page(reader, 0)
+    await services.messages.send_message(john.id, john.id, "to another")
     await others.until(lambda: others.state)
-    assert len(await others_held) == len(await parts.feed.page(johns, 0)) == 1
+    assert len(await others_held) == len(await services.feed.page(johns, 0)) == 1
 
 
 @pytest.mark.parametrize("end", OF_ONE)
 async def test_another_session_of_the_same_user_goes_on(
-    parts: Parts, listeners: Listeners, susan: User, end: Ending
+    services: Services, subscribers: Listeners, susan: User, end: Ending
 ) -> None:
-    reader, other = await signed_in(parts, susan), await signed_in(parts, susan)
-    stream, _ = await listeners.listen(reader)
-    others, others_held = await listeners.listen(other)
-    await end(parts, reader)
+    reader, other = await signed_in(services, susan), await signed_in(services, susan)
+    stream, _ = await subscribers.listen(reader)
+    others, others_held = await subscribers.listen(other)
+    await end(services, reader)
     assert isinstance(await stream.refused(), SignedOut)
-    await parts.messages.send_message(susan.id, susan.id, "hello")
+    await services.messages.send_message(susan.id, susan.id, "hello")
     await others.until(lambda: others.state)
-    assert len(await others_held) == len(await parts.feed.page(other, 0)) == 1
+    assert len(await others_held) == len(await services.feed.page(other, 0)) == 1
     assert stream.state == {}
 
 
 @pytest.mark.parametrize("end", OF_ALL)
-async def test_every_session_of_the_user_ends(parts: Parts, listeners: Listeners, susan: User, end: Ending) -> None:
-    reader, other = await signed_in(parts, susan), await signed_in(parts, susan)
-    others, others_held = await listeners.listen(other)
-    await end(parts, reader)
+async def test_every_session_of_the_user_ends(
+    services: Services, subscribers: Listeners, susan: User, end: Ending
+) -> None:
+    reader, other = await signed_in(services, susan), await signed_in(services, susan)
+    others, others_held = await subscribers.listen(other)
+    await end(services, reader)
     assert isinstance(await others.refused(), SignedOut)
     with pytest.raises(SignedOut):
         await others_held
-    assert await parts.accounts.visit(other) is None
+    assert await services.accounts.visit(other) is None
 
 
 @pytest.mark.parametrize("read_first", [True, False])
 @pytest.mark.parametrize("end", OF_ONE + OF_ALL)
 async def test_who_begins_to_listen_while_the_session_ends_is_told_nothing_afterwards(
-    parts: Parts, susan: User, end: Ending, read_first: bool, monkeypatch: pytest.MonkeyPatch
+    services: Services, susan: User, end: Ending, read_first: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first read of a stream that listens already: before the ending, and told of after it; or after it."""
-    reader = await signed_in(parts, susan)
+    reader = await signed_in(services, susan)
     reading, ended = asyncio.Event(), asyncio.Event()
     real = told.since
 
@@ -157,14 +159,14 @@ async def test_who_begins_to_listen_while_the_session_ends_is_told_nothing_after
         return page if read_first else await real(*values)
 
     monkeypatch.setattr(told, "since", since)
-    stream = Client(parts, reader)
+    stream = Client(services, reader)
     connecting = asyncio.create_task(stream.connect())
     async with asyncio.timeout(DEADLINE):
         await reading.wait()
-    assert len(parts.hub.everybody()) == 1
+    assert len(services.hub.everybody()) == 1
     monkeypatch.setattr(told, "since", real)
-    await end(parts, reader)
-    await parts.messages.send_message(susan.id, susan.id, "not for this session any more")
+    await end(services, reader)
+    await services.messages.send_message(susan.id, susan.id, "not for this session any more")
     ended.set()
     assert isinstance(await stream.refused(), SignedOut)
     await asyncio.gather(connecting, return_exceptions=True)
@@ -179,48 +181,48 @@ def use_is_noted_first(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def short(settings: Settings) -> AsyncIterator[Parts]:
+async def short(settings: Settings) -> AsyncIterator[Services]:
     """Where a session lasts ten seconds without use, and a hundred in all."""
-    parts = assemble(replace(settings, session_idle=10, session_lifetime=100))
-    yield parts
-    await parts.close()
+    services = assemble(replace(settings, session_idle=10, session_lifetime=100))
+    yield services
+    await services.close()
 
 
-async def begun_ago(parts: Parts, user: User, seconds: float) -> Reader:
-    reader = await signed_in(parts, user)
-    await put_back(parts, reader, seconds, "created", "last_used", "expires")
+async def begun_ago(services: Services, user: User, seconds: float) -> Reader:
+    reader = await signed_in(services, user)
+    await put_back(services, reader, seconds, "created", "last_used", "expires")
     return reader
 
 
-async def put_back(parts: Parts, reader: Reader, seconds: float, *columns: str) -> None:
+async def put_back(services: Services, reader: Reader, seconds: float, *columns: str) -> None:
     """Make those times of a session earlier."""
     earlier = {
         each: type_coerce(getattr(Session, each), BigInteger) - round(seconds * MICROSECONDS) for each in columns
     }
-    async with parts.storage.transaction() as tx:
+    async with services.storage.transaction() as tx:
         await tx.execute(update(Session).where(Session.token_hash == reader.token_hash).values(earlier))
 
 
-async def row(parts: Parts, reader: Reader) -> Any:
+async def row(services: Services, reader: Reader) -> Any:
     """The session's own times, as readings of the clock."""
-    async with parts.storage.reading() as reading:
+    async with services.storage.reading() as reading:
         statement = select(Session).where(Session.token_hash == reader.token_hash)
         return (await reading.execute(statement)).scalar_one()
 
 
 async def test_a_stream_ends_where_its_session_is_not_used_for_too_long(settings: Settings, susan: User) -> None:
-    parts = assemble(replace(settings, session_idle=1000))
-    reader = await signed_in(parts, susan)
-    await put_back(parts, reader, 998, "expires")
-    stream = Client(parts, reader)
+    services = assemble(replace(settings, session_idle=1000))
+    reader = await signed_in(services, susan)
+    await put_back(services, reader, 998, "expires")
+    stream = Client(services, reader)
     await stream.connect()
     assert isinstance(await stream.refused(), SignedOut)
-    session = await row(parts, reader)
+    session = await row(services, reader)
     assert session.created == session.last_used
-    await parts.close()
+    await services.close()
 
 
-async def test_a_stream_notes_use_when_it_begins(short: Parts, susan: User) -> None:
+async def test_a_stream_notes_use_when_it_begins(short: Services, susan: User) -> None:
     """A client of long polls that are all answered early never sees a heartbeat."""
     reader = await begun_ago(short, susan, 5)
     await short.messages.send_message(susan.id, susan.id, "news")
@@ -228,12 +230,12 @@ async def test_a_stream_notes_use_when_it_begins(short: Parts, susan: User) -> N
     assert (await row(short, reader)).last_used > (await row(short, reader)).created
 
 
-async def test_a_stream_that_is_open_is_use_often_enough(short: Parts, susan: User) -> None:
+async def test_a_stream_that_is_open_is_use_often_enough(short: Services, susan: User) -> None:
     reader = await begun_ago(short, susan, 8)
-    end = moments.now() + 2_000_000
+    end = sql_time.now() + 2_000_000
     stream = Client(short, reader)
     await stream.connect(heartbeat=0.05)
-    await stream.until(lambda: moments.now() > end and len(stream.pages) > 3)
+    await stream.until(lambda: sql_time.now() > end and len(stream.pages) > 3)
     assert (await row(short, reader)).last_used > (await row(short, reader)).created
     await stream.disconnect()
 
@@ -242,16 +244,16 @@ async def test_a_stream_that_is_open_is_use_often_enough(short: Parts, susan: Us
 async def test_a_stream_ends_with_its_sessions_lifetime_however_much_it_is_used(
     settings: Settings, susan: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parts = assemble(replace(settings, session_idle=1000, session_lifetime=10))
-    reader = await begun_ago(parts, susan, 8)
-    monkeypatch.setattr(parts.accounts, "_idle", {True: 1000 * MICROSECONDS, False: 4})  # each heartbeat is noted
-    stream = Client(parts, reader)
+    services = assemble(replace(settings, session_idle=1000, session_lifetime=10))
+    reader = await begun_ago(services, susan, 8)
+    monkeypatch.setattr(services.accounts, "_idle", {True: 1000 * MICROSECONDS, False: 4})  # each heartbeat is noted
+    stream = Client(services, reader)
     await stream.connect(heartbeat=0.02)
     assert isinstance(await stream.refused(), SignedOut)
-    session = await row(parts, reader)
+    session = await row(services, reader)
     assert session.last_used > session.created
     assert (session.expires - session.created).total_seconds() == 10
-    await parts.close()
+    await services.close()
 
 
 @pytest.mark.parametrize(
@@ -267,66 +269,68 @@ async def test_a_stream_ends_with_its_sessions_lifetime_however_much_it_is_used(
 async def test_how_long_a_session_lasts_unused(
     settings: Settings, susan: User, idle: int, lifetime: int, remembered: bool, lasts: int
 ) -> None:
-    parts = assemble(replace(settings, session_idle=idle, session_lifetime=lifetime))
-    token = await parts.accounts.start_session(susan, remembered=remembered)
-    session = await row(parts, Reader(susan.id, token_hash(token)))
+    services = assemble(replace(settings, session_idle=idle, session_lifetime=lifetime))
+    token = await services.accounts.start_session(susan, remembered=remembered)
+    session = await row(services, Reader(susan.id, token_hash(token)))
     assert (session.expires - session.created).total_seconds() == lasts
-    await parts.close()
+    await services.close()
 
 
 @pytest.mark.parametrize(("seconds", "noted"), [(40, False), (50, True)])
 async def test_use_is_noted_four_times_in_the_idle_time(
     settings: Settings, susan: User, seconds: float, noted: bool
 ) -> None:
-    parts = assemble(replace(settings, session_idle=200, session_lifetime=1000))
-    reader = await begun_ago(parts, susan, seconds)
-    begun = (await row(parts, reader)).last_used
-    await parts.feed.page(reader, 0)
-    assert ((await row(parts, reader)).last_used > begun) is noted
-    await parts.close()
+    services = assemble(replace(settings, session_idle=200, session_lifetime=1000))
+    reader = await begun_ago(services, susan, seconds)
+    begun = (await row(services, reader)).last_used
+    await services.feed.page(reader, 0)
+    assert ((await row(services, reader)).last_used > begun) is noted
+    await services.close()
 
 
-async def test_a_device_is_kept_short_and_printable(parts: Parts, susan: User) -> None:
-    await parts.accounts.start_session(susan, remembered=True, device="Fire\0fox\r\n\x1b[31m/\x851.0" + "x" * 300)
-    async with parts.storage.reading() as reading:
+async def test_a_device_is_kept_short_and_printable(services: Services, susan: User) -> None:
+    await services.accounts.start_session(susan, remembered=True, device="Fire\0fox\r\n\x1b[31m/\x851.0" + "x" * 300)
+    async with services.storage.reading() as reading:
         device = (await reading.execute(select(Session.device))).scalar_one()
     assert device == ("Firefox[31m/1.0" + "x" * 300)[:200]
 
 
 @pytest.mark.sqlite
 async def test_the_present_session_is_listed_first_and_then_the_latest_used(
-    parts: Parts, susan: User, john: User, monkeypatch: pytest.MonkeyPatch
+    services: Services, susan: User, john: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    oldest, older, new = [await begun_ago(parts, susan, ago) for ago in (300, 200, 100)]
-    await begun_ago(parts, susan, 15 * 86400)  # has run out
-    await signed_in(parts, john)
-    first, more = await parts.accounts.sessions(oldest, 1, 2)
-    last, no_more = await parts.accounts.sessions(oldest, 2, 2)
+    oldest, older, new = [await begun_ago(services, susan, ago) for ago in (300, 200, 100)]
+    await begun_ago(services, susan, 15 * 86400)  # has run out
+    await signed_in(services, john)
+    first, more = await services.accounts.sessions(oldest, 1, 2)
+    last, no_more = await services.accounts.sessions(oldest, 2, 2)
     assert ([each.token_hash for each in first], more) == ([oldest.token_hash, new.token_hash], True)
     assert ([each.token_hash for each in last], no_more) == ([older.token_hash], False)
 
 
 @pytest.mark.parametrize("name", ["", "%", "_" * 16, "0" * 16, "NAME"])
-async def test_a_name_that_is_no_sessions_ends_none(parts: Parts, susan: User, john: User, name: str) -> None:
-    mine, others = await signed_in(parts, susan), await signed_in(parts, john)
-    await parts.accounts.end_session_named(susan.id, name)
-    await parts.accounts.end_session_named(susan.id, session_name(mine.token_hash)[:15])
-    await parts.accounts.end_session_named(susan.id, session_name(others.token_hash))
-    assert await parts.accounts.visit(mine) is not None
-    assert await parts.accounts.visit(others) is not None
+async def test_a_name_that_is_no_sessions_ends_none(services: Services, susan: User, john: User, name: str) -> None:
+    mine, others = await signed_in(services, susan), await signed_in(services, john)
+    await services.accounts.end_session_named(susan.id, name)
+    await services.accounts.end_session_named(susan.id, session_name(mine.token_hash)[:15])
+    await services.accounts.end_session_named(susan.id, session_name(others.token_hash))
+    assert await services.accounts.visit(mine) is not None
+    assert await services.accounts.visit(others) is not None
 
 
-async def test_a_changed_password_begins_a_session_like_the_present_and_ends_all(parts: Parts, susan: User) -> None:
-    other = await signed_in(parts, susan)
-    token = await parts.accounts.start_session(susan, remembered=False, device="Firefox")
+async def test_a_changed_password_begins_a_session_like_the_present_and_ends_all(
+    services: Services, susan: User
+) -> None:
+    other = await signed_in(services, susan)
+    token = await services.accounts.start_session(susan, remembered=False, device="Firefox")
     reader = Reader(susan.id, token_hash(token))
-    fresh = await change(parts, reader)
-    assert [await parts.accounts.visit(each) for each in (reader, other)] == [None, None]
-    session = await row(parts, fresh)
+    fresh = await change(services, reader)
+    assert [await services.accounts.visit(each) for each in (reader, other)] == [None, None]
+    session = await row(services, fresh)
     assert (session.remembered, session.device) == (False, "Firefox")
-    await parts.accounts.check_password("susan", NEW_PASSWORD)
+    await services.accounts.check_password("susan", NEW_PASSWORD)
     with pytest.raises(Invalid):
-        await parts.accounts.check_password("susan", PASSWORD)
+        await services.accounts.check_password("susan", PASSWORD)
 
 
 @pytest.mark.parametrize(
@@ -338,32 +342,34 @@ async def test_a_changed_password_begins_a_session_like_the_present_and_ends_all
     ],
 )
 async def test_a_change_that_is_refused_changes_nothing(
-    parts: Parts, susan: User, old: str, new: str, field: str
+    services: Services, susan: User, old: str, new: str, field: str
 ) -> None:
-    reader = await signed_in(parts, susan)
+    reader = await signed_in(services, susan)
     with pytest.raises(Invalid) as refused:
-        await change(parts, reader, old, new)
+        await change(services, reader, old, new)
     assert refused.value.field == field
-    assert await parts.accounts.visit(reader) is not None
-    await parts.accounts.check_password("susan", PASSWORD)
+    assert await services.accounts.visit(reader) is not None
+    await services.accounts.check_password("susan", PASSWORD)
 
 
 async def test_the_old_password_is_a_guess_like_any_other(settings: Settings, susan: User) -> None:
-    parts = assemble(replace(settings, sign_in_limit=Limit(2, 300)))
-    reader = await signed_in(parts, susan)
+    services = assemble(replace(settings, sign_in_limit=Limit(2, 300)))
+    reader = await signed_in(services, susan)
     with pytest.raises(Invalid):
-        await change(parts, reader, "not the password")
+        await change(services, reader, "not the password")
     with pytest.raises(Invalid):
-        await parts.accounts.check_password("susan", "not the password")
+        await services.accounts.check_password("susan", "not the password")
     with pytest.raises(TooMany):
-        await change(parts, reader)
-    assert await parts.accounts.visit(reader) is not None
-    await parts.close()
+        await change(services, reader)
+    assert await services.accounts.visit(reader) is not None
+    await services.close()
 
 
-async def test_of_two_changes_at_once_one_is_made(parts: Parts, susan: User, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_of_two_changes_at_once_one_is_made(
+    services: Services, susan: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Both have found the old password right before either writes."""
-    readers = [await signed_in(parts, susan) for _ in range(2)]
+    readers = [await signed_in(services, susan) for _ in range(2)]
     both, real = asyncio.Barrier(2), Passwords.hash
 
     async def hashed(self: Passwords, password: str) -> str:
@@ -371,82 +377,82 @@ async def test_of_two_changes_at_once_one_is_made(parts: Parts, susan: User, mon
         return await real(self, password)
 
     monkeypatch.setattr(Passwords, "hash", hashed)
-    racing = [change(parts, reader, PASSWORD, f"new password {each}") for each, reader in enumerate(readers)]
+    racing = [change(services, reader, PASSWORD, f"new password {each}") for each, reader in enumerate(readers)]
     async with asyncio.timeout(DEADLINE):
         results = await asyncio.gather(*racing, return_exceptions=True)
     (refused,) = [each for each in results if isinstance(each, BaseException)]
     (fresh,) = [each for each in results if isinstance(each, Reader)]
     assert isinstance(refused, Invalid)
     assert refused.field == "old_password"
-    assert await parts.accounts.visit(fresh) is not None
-    assert await parts.accounts.opens("susan", f"new password {results.index(fresh)}")
+    assert await services.accounts.visit(fresh) is not None
+    assert await services.accounts.opens("susan", f"new password {results.index(fresh)}")
 
 
 @pytest.mark.parametrize("end", [end_one, end_all, disable])
 async def test_a_session_that_ends_while_it_changes_the_password_does_not(
-    parts: Parts, susan: User, end: Ending, monkeypatch: pytest.MonkeyPatch
+    services: Services, susan: User, end: Ending, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else whoever was signed out everywhere could come back by it."""
-    reader, real = await signed_in(parts, susan), Passwords.hash
+    reader, real = await signed_in(services, susan), Passwords.hash
 
     async def hashed(self: Passwords, password: str) -> str:
-        await end(parts, reader)
+        await end(services, reader)
         return await real(self, password)
 
     monkeypatch.setattr(Passwords, "hash", hashed)
     with pytest.raises(SignedOut):
-        await change(parts, reader)
-    await parts.accounts.enable("susan")
-    assert await parts.accounts.opens("susan", PASSWORD)
-    async with parts.storage.reading() as reading:
+        await change(services, reader)
+    await services.accounts.enable("susan")
+    assert await services.accounts.opens("susan", PASSWORD)
+    async with services.storage.reading() as reading:
         assert (await reading.execute(select(Session))).all() == []
 
 
-async def test_only_who_knows_the_password_learns_that_an_account_is_disabled(parts: Parts, susan: User) -> None:
+async def test_only_who_knows_the_password_learns_that_an_account_is_disabled(services: Services, susan: User) -> None:
     for _ in range(2):  # it may be disabled again
-        await parts.accounts.disable("SUSAN")
+        await services.accounts.disable("SUSAN")
     with pytest.raises(Invalid, match="This account is disabled"):
-        await parts.accounts.check_password("susan", PASSWORD)
+        await services.accounts.check_password("susan", PASSWORD)
     with pytest.raises(Invalid, match="Wrong username or password"):
-        await parts.accounts.check_password("susan", "not the password")
-    assert not await parts.accounts.opens("susan", PASSWORD)
+        await services.accounts.check_password("susan", "not the password")
+    assert not await services.accounts.opens("susan", PASSWORD)
     for _ in range(2):
-        await parts.accounts.enable("Susan")
-    user = await parts.accounts.check_password("susan", PASSWORD)
-    assert await parts.accounts.visit(await signed_in(parts, user)) is not None
+        await services.accounts.enable("Susan")
+    user = await services.accounts.check_password("susan", PASSWORD)
+    assert await services.accounts.visit(await signed_in(services, user)) is not None
 
 
 async def test_a_sign_in_to_a_disabled_account_is_counted(settings: Settings, susan: User) -> None:
-    parts = assemble(replace(settings, sign_in_limit=Limit(1, 300)))
-    await parts.accounts.disable("susan")
+    services = assemble(replace(settings, sign_in_limit=Limit(1, 300)))
+    await services.accounts.disable("susan")
     with pytest.raises(Invalid):
-        await parts.accounts.check_password("susan", PASSWORD)
+        await services.accounts.check_password("susan", PASSWORD)
     with pytest.raises(TooMany):
-        await parts.accounts.check_password("susan", PASSWORD)
-    await parts.close()
+        await services.accounts.check_password("susan", PASSWORD)
+    await services.close()
 
 
-async def test_a_sign_in_that_overlaps_the_disabling_does_not_survive_it(parts: Parts, susan: User) -> None:
-    checked = await parts.accounts.check_password("susan", PASSWORD)
-    await parts.accounts.disable("susan")
+async def test_a_sign_in_that_overlaps_the_disabling_does_not_survive_it(services: Services, susan: User) -> None:
+    checked = await services.accounts.check_password("susan", PASSWORD)
+    await services.accounts.disable("susan")
     with pytest.raises(Invalid, match="disabled"):
-        await parts.accounts.start_session(checked, remembered=True)
+        await services.accounts.start_session(checked, remembered=True)
 
 
 @pytest.mark.parametrize("verb", [Accounts.disable, Accounts.enable])
-async def test_nobody_is_neither_disabled_nor_enabled(parts: Parts, verb: Any) -> None:
+async def test_nobody_is_neither_disabled_nor_enabled(services: Services, verb: Any) -> None:
     with pytest.raises(NotFound):
-        await verb(parts.accounts, "nobody")
+        await verb(services.accounts, "nobody")
 
 
 async def test_sessions_that_have_run_out_are_forgotten_and_no_others(
-    parts: Parts, susan: User, john: User, monkeypatch: pytest.MonkeyPatch
+    services: Services, susan: User, john: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rows, "AT_ONCE", 1)
-    async with parts.storage.transaction() as tx:
+    async with services.storage.transaction() as tx:
         for number, user in enumerate((susan, john)):
             await rows.add_session(tx, user.id, f"over{number}", True, 0)
-    live = await signed_in(parts, susan)
-    await parts.accounts.forget_expired()
-    async with parts.storage.reading() as reading:
+    live = await signed_in(services, susan)
+    await services.accounts.forget_expired()
+    async with services.storage.reading() as reading:
         assert (await reading.execute(select(Session.token_hash))).scalars().all() == [live.token_hash]

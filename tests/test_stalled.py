@@ -8,16 +8,18 @@ import pytest
 from benchmarks import stalled, tabs, world
 
 from microblog_rt.server import websocket
-from tests.machine import Watch
-from tests.serving import served
+from tests.asgi_server import served
 from tests.test_peers import Application
+from tests.timing import LoadMonitor
 
 PLAN = stalled.Plan(stalled=20, users=3, tabs_each=10, before=200, updates=1_000)
 GROWTH = 10.0  # MiB; 20 connections, and a thousand messages
 PROMPTLY = 1.0  # seconds; whoever waited for one that stalls would wait for ten
 
 
-def test_readers_that_stall_are_gone_and_the_others_are_told(monkeypatch: pytest.MonkeyPatch, machine: Watch) -> None:
+def test_readers_that_stall_are_gone_and_the_others_are_told(
+    monkeypatch: pytest.MonkeyPatch, machine: LoadMonitor
+) -> None:
     """All that the others should be told has come, and their tabs are still open, or this would not end well."""
     monkeypatch.setattr(world, "LISTENERS", 1 + PLAN.users)
     monkeypatch.setattr(world, "ABSENT", 0)
@@ -36,7 +38,7 @@ async def test_the_tabs_of_the_benchmarks_answer_pings(monkeypatch: pytest.Monke
     """Else a server would let them go, after half a minute without heartbeats."""
     monkeypatch.setattr(websocket, "SILENT_SECONDS", 5)
     monkeypatch.setattr(websocket, "PONG_SECONDS", 5)
-    audience = tabs.Audience()
+    audience = tabs.SubscriptionObserver()
     # A frame is a second: a machine that stands still is no tab that keeps silent.
     monkeypatch.setattr(websocket, "monotonic", lambda: audience.told)
     app = Application("[1]", 0.02)

@@ -16,10 +16,10 @@ import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection
 
-from tests.living import COMMAND, DEADLINE, Server
-from tests.machine import Watch, awake
+from tests.server_process import COMMAND, DEADLINE, Server
 from tests.services import Redis
 from tests.test_transports import change, closed, code, frame, socket_to
+from tests.timing import LoadMonitor, awake
 
 WORKERS = 3
 BACK_WITHIN = 3.0  # seconds
@@ -68,7 +68,7 @@ def test_a_number_of_workers_that_makes_no_sense_is_refused(tmp_path: Path, work
     assert "--workers" in result.stderr
 
 
-def test_a_killed_worker_is_replaced_while_the_others_serve(server: Server, machine: Watch) -> None:
+def test_a_killed_worker_is_replaced_while_the_others_serve(server: Server, machine: LoadMonitor) -> None:
     before = server.workers()
     assert len(before) == WORKERS
     victims = sorted(before)[:2]
@@ -80,7 +80,7 @@ def test_a_killed_worker_is_replaced_while_the_others_serve(server: Server, mach
     assert not any(map(alive, before))
 
 
-def kill_and_see_another(server: Server, victim: int, machine: Watch) -> None:
+def kill_and_see_another(server: Server, victim: int, machine: LoadMonitor) -> None:
     start = time.time()
     os.kill(victim, signal.SIGKILL)
     until(lambda: not alive(victim))  # what it took from the socket itself is lost with it
@@ -90,7 +90,7 @@ def kill_and_see_another(server: Server, victim: int, machine: Watch) -> None:
     assert time.time() - start < machine.allows(BACK_WITHIN, start)
 
 
-def test_all_workers_killed_at_once_are_all_back(server: Server, machine: Watch) -> None:
+def test_all_workers_killed_at_once_are_all_back(server: Server, machine: LoadMonitor) -> None:
     before = server.workers()
     start = time.time()
     for pid in before:
@@ -176,7 +176,7 @@ def ready(server: Server) -> bool:
         return False
 
 
-async def test_a_second_signal_reaches_the_workers_too(tmp_path: Path, redis: Redis, machine: Watch) -> None:
+async def test_a_second_signal_reaches_the_workers_too(tmp_path: Path, redis: Redis, machine: LoadMonitor) -> None:
     environ = {"MICROBLOG_BUS_URL": redis.url, "MICROBLOG_DRAIN": "600"}
     with Server(tmp_path, "--workers", "2", environ=environ) as server:
         bob = server.person("bob")

@@ -15,7 +15,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
-from tests.living import DEADLINE, Person, Server
+from tests.server_process import DEADLINE, Person, Server
 
 LIMIT = 4
 # Held for long: there is no notification of that name.

@@ -14,7 +14,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.living import DEADLINE, Person, Server
+from tests.server_process import DEADLINE, Person, Server
 
 SERVER_ENVIRONMENT = {"MICROBLOG_HEARTBEAT": "0.4", "MICROBLOG_SWEEP": "0.5"}
 
@@ -313,7 +313,7 @@ async def test_signing_out_closes_the_sockets_of_that_session_alone(shared: Serv
 
 async def test_another_process_is_heard_of_by_the_sweep(shared: Server, bob: Person) -> None:
     """A new password, set by the command line: within a sweep the socket is gone."""
-    from tests.living import COMMAND
+    from tests.server_process import COMMAND
 
     async with socket_to(bob) as tab:
         await frame(tab)

@@ -1,4 +1,4 @@
-"""The composition root: settings in, an application with all its parts out. Everything is wired here alone."""
+"""The composition root: settings in, an application with all its services out. Everything is wired here alone."""
 
 import asyncio
 import contextlib
@@ -9,20 +9,15 @@ import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from quart import Quart
 
 from microblog_rt import bus, metrics, web
 from microblog_rt.accounts import Accounts
 from microblog_rt.errors import Misconfigured, Unavailable
-from microblog_rt.feed import Feed
-from microblog_rt.hub import Hub
-from microblog_rt.messages import Messages
-from microblog_rt.notifications import Notifications
+from microblog_rt.services import assemble
 from microblog_rt.settings import SECRET_KEY_LENGTH, Settings
-from microblog_rt.storage import Storage
-from microblog_rt.web.verbs import Verbs
 
 log = logging.getLogger(__name__)
 
@@ -31,52 +26,20 @@ OBSERVED_EVERY = 1.0  # seconds
 FIRST_WORD = 2.5  # seconds; more than a bus gives its first attempt
 
 
-class Parts(NamedTuple):
-    """Everything that was wired, for the command line, the tests and the shell."""
-
-    storage: Storage
-    hub: Hub
-    bus: bus.Bus
-    notifications: Notifications
-    accounts: Accounts
-    messages: Messages
-    feed: Feed
-
-    async def close(self) -> None:
-        """End it all: what is still being written first, for it is to be told as well."""
-        try:
-            await self.storage.close()
-        finally:
-            await self.bus.close()
-
-
-def assemble(settings: Settings) -> Parts:
-    """The parts below the web; the caller closes them."""
-    storage = Storage(settings.database_url)
-    the_bus = bus.connect(settings.bus_url, settings.database_url)
-    hub = Hub(the_bus)
-    notifications = Notifications(storage, hub, the_bus)
-    accounts = Accounts(storage, notifications, settings)
-    messages = Messages(storage, notifications, settings)
-    return Parts(storage, hub, the_bus, notifications, accounts, messages, Feed(storage, hub, the_bus, accounts))
-
-
 def create_app(settings: Settings) -> Quart:
-    """The ASGI application; its database must be at the newest revision. ``extensions["parts"]`` has the parts."""
-    parts = assemble(settings)
-    verbs = Verbs(parts.accounts, parts.messages, parts.feed, parts.hub, parts.storage, parts.bus)
-    app = web.create(settings, secret_key(settings), verbs)
-    app.extensions["parts"] = parts
+    """The ASGI application; the database must be at the newest revision."""
+    services = assemble(settings)
+    app = web.create(settings, secret_key(settings), services)
 
     @app.while_serving
     async def living() -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(parts.close)
-            await stack.enter_async_context(_running(parts.feed.relay(parts.bus)))
-            await stack.enter_async_context(_running(parts.feed.sweep(settings.sweep)))
-            await stack.enter_async_context(_running(_tidied(parts.accounts)))
-            await _listening(parts.bus)
-            await stack.enter_async_context(_running(_observed(parts.bus)))
+            stack.push_async_callback(services.close)
+            await stack.enter_async_context(_running(services.feed.relay(services.bus)))
+            await stack.enter_async_context(_running(services.feed.sweep(settings.sweep)))
+            await stack.enter_async_context(_running(_tidied(services.accounts)))
+            await _listening(services.bus)
+            await stack.enter_async_context(_running(_observed(services.bus)))
             yield
 
     return app

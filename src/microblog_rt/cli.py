@@ -13,6 +13,7 @@ import click
 from microblog_rt import __version__, app, demo, logs, server, settings
 from microblog_rt.errors import Misconfigured, Refused
 from microblog_rt.server import listening
+from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
 from microblog_rt.storage import migrations
 from microblog_rt.storage import restored as restoring
@@ -60,7 +61,7 @@ def serve(bind: str, workers: int, with_demo: bool) -> None:
 
         def work(ready: server.Announce) -> None:
             application = app.create_app(chosen)
-            hub = application.extensions["parts"].hub
+            hub = application.extensions["services"].hub
             serving = server.serve(application, hub, socket, chosen.drain, ready, supervised=workers > 1)
             asyncio.run(serving)
 
@@ -103,7 +104,7 @@ def current() -> None:
 )
 def restored(ahead: float) -> None:
     """Tell every client the state of a backup that was restored, whatever it knows; may be run again."""
-    users = _with_parts(lambda parts: restoring.restored(parts.storage, ahead))
+    users = _with_parts(lambda services: restoring.restored(services.storage, ahead))
     click.echo(f"{users} users are told what the database holds now.")
 
 
@@ -118,7 +119,7 @@ def user() -> None:
 def add(name: str, email: str | None) -> None:
     """Make an account; the password is asked for, or one line on standard input."""
     word = _password()
-    _with_parts(lambda parts: parts.accounts.register(name, word, email))
+    _with_parts(lambda services: services.accounts.register(name, word, email))
     click.echo(f"{name} can sign in.")
 
 
@@ -127,7 +128,7 @@ def add(name: str, email: str | None) -> None:
 def password(name: str) -> None:
     """Set an account's password and end its sessions; asked for, or one line on standard input."""
     word = _password()
-    _with_parts(lambda parts: parts.accounts.set_password(name, word))
+    _with_parts(lambda services: services.accounts.set_password(name, word))
     click.echo(f"{name} has a new password; every session of theirs has ended.")
 
 
@@ -135,7 +136,7 @@ def password(name: str) -> None:
 @click.argument("name")
 def disable(name: str) -> None:
     """Keep an account from signing in, and end its sessions."""
-    _with_parts(lambda parts: parts.accounts.disable(name))
+    _with_parts(lambda services: services.accounts.disable(name))
     click.echo(f"{name} is disabled; every session of theirs has ended.")
 
 
@@ -143,7 +144,7 @@ def disable(name: str) -> None:
 @click.argument("name")
 def enable(name: str) -> None:
     """Let a disabled account sign in again."""
-    _with_parts(lambda parts: parts.accounts.enable(name))
+    _with_parts(lambda services: services.accounts.enable(name))
     click.echo(f"{name} can sign in.")
 
 
@@ -154,7 +155,7 @@ def shell() -> None:
 
     chosen = _settings()
     migrations.check(chosen.database_url)
-    interact(app.assemble(chosen))
+    interact(assemble(chosen))
 
 
 @main.group()
@@ -198,23 +199,23 @@ def _some_bus(chosen: Settings) -> str:
     return settings.POSTGRESQL_BUS if chosen.sqlite_file is None else settings.SQLITE_BUS
 
 
-def _with_parts(work: Callable[[app.Parts], Awaitable[T]]) -> T:
+def _with_parts(work: Callable[[Services], Awaitable[T]]) -> T:
     chosen = _settings()
     _look_at_database(chosen)
 
     async def run() -> T:
-        parts = app.assemble(chosen)
+        services = assemble(chosen)
         try:
-            return await work(parts)
+            return await work(services)
         finally:
-            await parts.close()
+            await services.close()
 
     return asyncio.run(run())
 
 
 def _demo_accounts(chosen: Settings) -> list[str]:
     key = app.secret_key(chosen)
-    names = _with_parts(lambda parts: demo.prepare(parts.accounts, key))
+    names = _with_parts(lambda services: demo.prepare(services.accounts, key))
     said = [f"Demo accounts: {' and '.join(names)}, password {demo.password(key)}"] if names else []
     others = sorted(set(demo.NAMES) - set(names))
     return said + [f"{name} is an account with a password of its own, and was left alone." for name in others]

@@ -1,7 +1,7 @@
 """What is new since a cursor, in order, without a gap: the one source that every transport drains.
 
 Listen first, read second: whatever is committed after the listening began either is seen by the read or
-wakes the listener. ``page`` is the poll, ``follow`` the stream, ``hold`` the long poll. Not here: formats
+signals the subscriber. ``page`` is the poll, ``follow`` the stream, ``hold`` the long poll. Not here: formats
 (``protocol``) and connections (``web/``).
 """
 
@@ -17,10 +17,10 @@ from microblog_rt import metrics, protocol
 from microblog_rt.accounts import Accounts, Reader
 from microblog_rt.bus import Bus, Changed
 from microblog_rt.errors import Draining, SignedOut, Unavailable
-from microblog_rt.hub import Hub, Listener
+from microblog_rt.hub import Hub, Subscriber
 from microblog_rt.models import MICROSECOND
-from microblog_rt.protocol import MICROSECONDS, Notice, Wake
-from microblog_rt.storage import Storage, clock, moments
+from microblog_rt.protocol import MICROSECONDS, Notification, Signal
+from microblog_rt.storage import Storage, clock, sql_time
 from microblog_rt.storage import notifications as rows
 
 log = logging.getLogger(__name__)
@@ -39,13 +39,13 @@ class Feed:
         self._bus = bus
         self._accounts = accounts
 
-    async def page(self, reader: Reader, since: int, names: Collection[str] = ()) -> list[Notice]:
+    async def page(self, reader: Reader, since: int, names: Collection[str] = ()) -> list[Notification]:
         """What is newer than ``since`` now, oldest first; raises SignedOut where the session has ended."""
         page = await self._read(reader, since, names)
         await self._accounts.note_use(reader, page.last_used)
-        return page.notices
+        return page.notifications
 
-    async def hold(self, reader: Reader, since: int, names: Collection[str], seconds: float) -> list[Notice]:
+    async def hold(self, reader: Reader, since: int, names: Collection[str], seconds: float) -> list[Notification]:
         """What is newer than ``since`` as soon as there is something; empty after ``seconds``. Raises SignedOut."""
         async with aclosing(self.follow(reader, since, names, heartbeat=seconds)) as pages:
             try:
@@ -55,25 +55,25 @@ class Feed:
 
     async def follow(
         self, reader: Reader, since: int, names: Collection[str] = (), *, heartbeat: float
-    ) -> AsyncGenerator[list[Notice]]:
+    ) -> AsyncGenerator[list[Notification]]:
         """Yield at once what is newer than ``since``, if only ``[]``; then each change, and ``[]`` as a heartbeat.
 
         Goes on until SignedOut (the session has ended) or Draining (this process is about to).
         """
         loop = asyncio.get_running_loop()
-        with self._hub.listen(reader.user_id) as listener:
+        with self._hub.subscribe(reader.user_id) as subscriber:
             await self._bus.subscribed(reader.user_id)
-            page = await self._catch_up(reader, since, names, listener)
+            page = await self._catch_up(reader, since, names, subscriber)
             noted = await self._accounts.note_use(reader, page.last_used, STREAM_USE_NOTED_EVERY)
-            yield page.notices
+            yield page.notifications
             since = _cursor_after(page, since)
             ends = loop.time() + _seconds_left(page)
             beats = loop.time() + heartbeat
             again = loop.time()
             while True:
-                await listener.wait(min(beats, max(ends, again)), again)
-                if listener.closing:
-                    raise Draining(listener.back_in)
+                await subscriber.wait(min(beats, max(ends, again)), again)
+                if subscriber.closing:
+                    raise Draining(subscriber.back_in)
                 if loop.time() >= beats:
                     # From now on, not from when it was due: after a pause a burst of them would look like silence.
                     beats = loop.time() + heartbeat
@@ -81,26 +81,26 @@ class Feed:
                     yield []
                 if loop.time() < again:
                     continue
-                if listener.must_read or loop.time() >= ends:
+                if subscriber.must_read or loop.time() >= ends:
                     try:
-                        page = await self._catch_up(reader, since, names, listener)
+                        page = await self._catch_up(reader, since, names, subscriber)
                     except Unavailable:
                         # No reason to send anybody away: who cannot be told now is told when the database is back.
-                        listener.distrust()
+                        subscriber.distrust()
                         again = loop.time() + random.uniform(*AGAIN_IN)  # noqa: S311
                         continue
                     since = _cursor_after(page, since)
                     ends = loop.time() + _seconds_left(page)
-                    notices = page.notices
+                    notifications = page.notifications
                 else:
-                    notices = _named(listener.take(), names)
-                if notices:
-                    since = notices[-1].timestamp
-                    metrics.SENT_AFTER.observe(protocol.age(notices[0]))
-                    yield notices
+                    notifications = _named(subscriber.take(), names)
+                if notifications:
+                    since = notifications[-1].timestamp
+                    metrics.SENT_AFTER.observe(protocol.age(notifications[0]))
+                    yield notifications
 
     async def sweep(self, every: float) -> None:
-        """For ever, once in ``every`` seconds: wake whoever's clock has moved past what they know here."""
+        """For ever, once in ``every`` seconds: signal whoever's clock has moved past what they know here."""
         while True:
             await asyncio.sleep(every)
             try:
@@ -111,7 +111,7 @@ class Feed:
                 log.exception("the sweep failed; it goes on")
 
     async def sweep_once(self) -> None:
-        """Compare each listened-to user's clock with the position of their listeners; wake those behind."""
+        """Compare each listened-to user's clock with the position of their subscribers; signal those behind."""
         positions = self._hub.positions()
         if not positions:
             return  # where nothing is asked, nothing is answered: a database that is away would be told to be back
@@ -120,10 +120,10 @@ class Feed:
         for user_id, reached in clocks.items():
             if reached > positions[user_id]:
                 metrics.SWEEP_FINDS.count(not self._hub.has_heard(user_id, reached))
-                self._hub.wake(Wake(user_id, reached))
+                self._hub.deliver(Signal(user_id, reached))
 
     async def relay(self, bus: Bus) -> None:
-        """As long as the bus tells: pass it on to the listeners here. One that fails is begun again."""
+        """As long as the bus tells: pass it on to the subscribers here. One that fails is begun again."""
         while True:
             try:
                 return await self._pass_on(bus)
@@ -135,8 +135,8 @@ class Feed:
     async def _pass_on(self, bus: Bus) -> None:
         async with aclosing(bus.listen()) as words:
             async for word in words:
-                if isinstance(word, Wake):
-                    self._hub.wake(word)
+                if isinstance(word, Signal):
+                    self._hub.deliver(word)
                 elif isinstance(word, Changed):
                     await self._look_who_is_behind()
                 elif word.user_id is None:
@@ -149,10 +149,10 @@ class Feed:
         with contextlib.suppress(Unavailable):  # storage has said so; the sweep will look again
             await self.sweep_once()
 
-    async def _catch_up(self, reader: Reader, since: int, names: Collection[str], listener: Listener) -> rows.Page:
-        listener.reading()
+    async def _catch_up(self, reader: Reader, since: int, names: Collection[str], subscriber: Subscriber) -> rows.Page:
+        subscriber.reading()
         page = await self._read(reader, since, names)
-        listener.has_read(page.clock)
+        subscriber.has_read(page.clock)
         return page
 
     async def _read(self, reader: Reader, since: int, names: Collection[str]) -> rows.Page:
@@ -162,14 +162,14 @@ class Feed:
         return page
 
 
-def _named(notices: list[Notice], names: Collection[str]) -> list[Notice]:
-    return [each for each in notices if each.name in names] if names else notices
+def _named(notifications: list[Notification], names: Collection[str]) -> list[Notification]:
+    return [each for each in notifications if each.name in names] if names else notifications
 
 
 def _cursor_after(page: rows.Page, since: int) -> int:
     """Where a client stands after ``page``; a cursor ahead of the clock comes down to it."""
-    return page.notices[-1].timestamp if page.notices else min(since, page.clock)
+    return page.notifications[-1].timestamp if page.notifications else min(since, page.clock)
 
 
 def _seconds_left(page: rows.Page) -> float:
-    return (page.expires - moments.now()) / MICROSECONDS
+    return (page.expires - sql_time.now()) / MICROSECONDS

@@ -1,6 +1,6 @@
-"""Who listens in this process: user -> listeners. The hub never awaits, so no socket can delay another.
+"""Who listens in this process: user -> subscribers. The hub never awaits, so no socket can delay another.
 
-A listener holds a position (the clock it has seen) and, until it looks, the newest notice of each name that
+A subscriber holds a position (the clock it has seen) and, until it looks, the newest notification of each name that
 followed on from it: state replaces state, so a slow reader holds a cursor and never a queue. Not here: reading
 the database (``feed.py``) and word from other processes (``bus/``).
 """
@@ -12,13 +12,13 @@ from typing import Protocol
 
 from microblog_rt import metrics
 from microblog_rt.errors import Draining
-from microblog_rt.protocol import FURTHEST, Notice, Wake
+from microblog_rt.protocol import FURTHEST, Notification, Signal
 
 UNKNOWN = -1
 NAMES_KEPT = 32
 
 
-class Listener:
+class Subscriber:
     """One tab, from the moment it listens. ``position`` is the clock up to which it knows everything."""
 
     __slots__ = (
@@ -39,7 +39,7 @@ class Listener:
         self.position = UNKNOWN
         self.closing = False
         self.back_in = 0.0
-        self._kept: dict[str, Notice] = {}
+        self._kept: dict[str, Notification] = {}
         self._reached = UNKNOWN
         self._wanted = FURTHEST
         self._sought = UNKNOWN
@@ -75,17 +75,17 @@ class Listener:
             self._alarm.cancel()
             self._alarm = None
 
-    def wake(self, wake: Wake) -> None:
-        """Keep a notice that follows on from what is known; anything else that is new needs a read."""
+    def deliver(self, signal: Signal) -> None:
+        """Keep a notification that follows on from what is known; anything else that is new needs a read."""
         known = max(self.position, self._reached)
-        if wake.clock <= known:
+        if signal.clock <= known:
             return
-        if wake.notice is None or wake.follows != known or self.must_read or len(self._kept) == NAMES_KEPT:
-            self._want(wake.clock)
+        if signal.notification is None or signal.follows != known or self.must_read or len(self._kept) == NAMES_KEPT:
+            self._want(signal.clock)
             return
-        metrics.CONFLATED.count(self._kept.pop(wake.notice.name, None) is not None)
-        self._kept[wake.notice.name] = wake.notice
-        self._reached = wake.clock
+        metrics.CONFLATED.count(self._kept.pop(signal.notification.name, None) is not None)
+        self._kept[signal.notification.name] = signal.notification
+        self._reached = signal.clock
         self._rouse()
 
     def distrust(self) -> None:
@@ -106,7 +106,7 @@ class Listener:
         self._sought = UNKNOWN
         self._kept = {name: each for name, each in self._kept.items() if each.timestamp > clock}
 
-    def take(self) -> list[Notice]:
+    def take(self) -> list[Notification]:
         """What was kept, in order; the position moves to the end of it."""
         kept = list(self._kept.values())
         self._kept = {}
@@ -134,7 +134,7 @@ class Listener:
             self._woken.set_result(None)
 
 
-class Audience(Protocol):
+class SubscriptionObserver(Protocol):
     """Who wants to know whom anybody listens to here: told once for each user, of the first and of the last."""
 
     def join(self, user_id: int) -> None:
@@ -145,42 +145,42 @@ class Audience(Protocol):
 
 
 class Hub:
-    """Every listener of this process; ``emptied`` once it is closing and the last of them has left."""
+    """Every subscriber of this process; ``emptied`` once it is closing and the last of them has left."""
 
-    def __init__(self, audience: Audience | None = None) -> None:
+    def __init__(self, audience: SubscriptionObserver | None = None) -> None:
         self._audience = audience
-        self._listeners: dict[int, set[Listener]] = {}
+        self._subscribers: dict[int, set[Subscriber]] = {}
         self.closing = False
         self._back_in: Callable[[], float] = float
         self.emptied = asyncio.Event()
 
     @contextmanager
-    def listen(self, user_id: int) -> Iterator[Listener]:
+    def subscribe(self, user_id: int) -> Iterator[Subscriber]:
         """Listen to what concerns ``user_id`` until the block is left. Listen first, read second."""
-        listener = Listener(user_id)
-        listener.closing, listener.back_in = self.closing, self._back_in()
-        self._add(listener)
+        subscriber = Subscriber(user_id)
+        subscriber.closing, subscriber.back_in = self.closing, self._back_in()
+        self._add(subscriber)
         try:
-            yield listener
+            yield subscriber
         finally:
-            listener.leave()
-            self._remove(listener)
+            subscriber.leave()
+            self._remove(subscriber)
             self._note_if_empty()
 
-    def wake(self, wake: Wake) -> None:
-        """Pass word on to the listeners of one user."""
-        for listener in self._listeners.get(wake.user_id, ()):
-            listener.wake(wake)
+    def deliver(self, signal: Signal) -> None:
+        """Pass word on to the subscribers of one user."""
+        for subscriber in self._subscribers.get(signal.user_id, ()):
+            subscriber.deliver(signal)
 
     def distrust(self, user_id: int) -> None:
-        """Word of one user may have been lost: their listeners read."""
-        for listener in self._listeners.get(user_id, ()):
-            listener.distrust()
+        """BusEvent of one user may have been lost: their subscribers read."""
+        for subscriber in self._subscribers.get(user_id, ()):
+            subscriber.distrust()
 
     def wake_all(self) -> None:
-        """Word may have been lost: everybody reads."""
-        for listener in self.everybody():
-            listener.distrust()
+        """BusEvent may have been lost: everybody reads."""
+        for subscriber in self.everybody():
+            subscriber.distrust()
 
     def refuse_newcomers(self, back_in: Callable[[], float]) -> None:
         """This process is going away: nobody may begin to listen any more; ``back_in`` says when to try again."""
@@ -193,33 +193,33 @@ class Hub:
         if self.closing:
             raise Draining(self._back_in())
 
-    def everybody(self) -> list[Listener]:
+    def everybody(self) -> list[Subscriber]:
         """All who listen now."""
-        return [listener for some in self._listeners.values() for listener in some]
+        return [subscriber for some in self._subscribers.values() for subscriber in some]
 
     def positions(self) -> dict[int, int]:
-        """For each user that is listened to, the position of the listener that is furthest behind."""
-        return {user_id: min(each.position for each in some) for user_id, some in self._listeners.items()}
+        """For each user that is listened to, the position of the subscriber that is furthest behind."""
+        return {user_id: min(each.position for each in some) for user_id, some in self._subscribers.items()}
 
     def has_heard(self, user_id: int, clock: int) -> bool:
-        """Whether every listener of that user knows that there is something up to ``clock``."""
-        return all(each.has_heard(clock) for each in self._listeners.get(user_id, ()))
+        """Whether every subscriber of that user knows that there is something up to ``clock``."""
+        return all(each.has_heard(clock) for each in self._subscribers.get(user_id, ()))
 
-    def _add(self, listener: Listener) -> None:
-        if listener.user_id not in self._listeners:
-            self._listeners[listener.user_id] = set()
+    def _add(self, subscriber: Subscriber) -> None:
+        if subscriber.user_id not in self._subscribers:
+            self._subscribers[subscriber.user_id] = set()
             if self._audience is not None:
-                self._audience.join(listener.user_id)
-        self._listeners[listener.user_id].add(listener)
+                self._audience.join(subscriber.user_id)
+        self._subscribers[subscriber.user_id].add(subscriber)
 
-    def _remove(self, listener: Listener) -> None:
-        mine = self._listeners[listener.user_id]
-        mine.remove(listener)
+    def _remove(self, subscriber: Subscriber) -> None:
+        mine = self._subscribers[subscriber.user_id]
+        mine.remove(subscriber)
         if not mine:
-            del self._listeners[listener.user_id]
+            del self._subscribers[subscriber.user_id]
             if self._audience is not None:
-                self._audience.leave(listener.user_id)
+                self._audience.leave(subscriber.user_id)
 
     def _note_if_empty(self) -> None:
-        if self.closing and not self._listeners:
+        if self.closing and not self._subscribers:
             self.emptied.set()

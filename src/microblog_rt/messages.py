@@ -11,7 +11,7 @@ from microblog_rt import metrics
 from microblog_rt.errors import N_, Invalid
 from microblog_rt.models import MESSAGE_LENGTH, User
 from microblog_rt.notifications import Notifications, follow_up, replace
-from microblog_rt.protocol import UNREAD_MESSAGE_COUNT, Notice
+from microblog_rt.protocol import UNREAD_MESSAGE_COUNT, Notification
 from microblog_rt.settings import Settings
 from microblog_rt.storage import Storage, Transaction, clock, limits
 from microblog_rt.storage import messages as rows
@@ -28,7 +28,7 @@ class Post(NamedTuple):
 
 
 class Messages:
-    """The verbs; each is one short transaction that locks the recipient's mailbox first."""
+    """The services; each is one short transaction that locks the recipient's mailbox first."""
 
     def __init__(self, storage: Storage, notifications: Notifications, settings: Settings) -> None:
         self._storage = storage
@@ -62,33 +62,33 @@ class Messages:
                 )
                 await limits.take(tx, f"send:{sender_id}", self._limit)
                 count = str(tick.unread_message_count)
-                notice = await replace(tx, recipient_id, UNREAD_MESSAGE_COUNT, count, tick.clock)
-                wake = follow_up(recipient_id, tick, notice)
-                await self._notifications.stage(tx, wake)
+                notification = await replace(tx, recipient_id, UNREAD_MESSAGE_COUNT, count, tick.clock)
+                signal = follow_up(recipient_id, tick, notification)
+                await self._notifications.stage(tx, signal)
         except rows.AlreadySent:
             return False
         metrics.SENDS.count()
-        await self._notifications.tell(wake)
+        await self._notifications.tell(signal)
         return True
 
-    async def mark_read(self, user_id: int, up_to: int | None = None) -> Notice:
-        """Mark everything received up to the cursor ``up_to`` as read (None: all there is); the count's notice.
+    async def mark_read(self, user_id: int, up_to: int | None = None) -> Notification:
+        """Mark everything received up to the cursor ``up_to`` as read (None: all there is); the count's notification.
 
         A mark that is not newer than the one that stands changes nothing and tells nobody.
         """
         return await self._storage.finish(self._mark(user_id, up_to))
 
-    async def _mark(self, user_id: int, up_to: int | None) -> Notice:
+    async def _mark(self, user_id: int, up_to: int | None) -> Notification:
         async with self._storage.transaction() as tx:
             reading = await clock.tick_to_mark(tx, user_id, up_to)
             if reading is None:
                 return await _standing_count(tx, user_id)
             count = str(await rows.recount(tx, user_id))
-            notice = await replace(tx, user_id, UNREAD_MESSAGE_COUNT, count, reading.clock)
-            wake = follow_up(user_id, reading, notice)
-            await self._notifications.stage(tx, wake)
-        await self._notifications.tell(wake)
-        return notice
+            notification = await replace(tx, user_id, UNREAD_MESSAGE_COUNT, count, reading.clock)
+            signal = follow_up(user_id, reading, notification)
+            await self._notifications.stage(tx, signal)
+        await self._notifications.tell(signal)
+        return notification
 
     async def inbox(self, user_id: int, page: int, size: int) -> tuple[list[Post], bool]:
         """The ``page``-th ``size`` received messages (from 1), newest first; and whether there are older ones."""
@@ -98,9 +98,9 @@ class Messages:
         return posts, len(found) > size
 
 
-async def _standing_count(tx: Transaction, user_id: int) -> Notice:
+async def _standing_count(tx: Transaction, user_id: int) -> Notification:
     count, reading, timestamp = await told.standing(tx, user_id, UNREAD_MESSAGE_COUNT)
-    return Notice(UNREAD_MESSAGE_COUNT, str(count), reading if timestamp is None else timestamp)
+    return Notification(UNREAD_MESSAGE_COUNT, str(count), reading if timestamp is None else timestamp)
 
 
 def _checked(body: str) -> str:

@@ -128,8 +128,8 @@ _deliveries = Family("microblog_deliveries", "Frames and answers that told news.
 DELIVERIES = {each: _deliveries.counter(each) for each in ("websocket", "long_poll", "poll")}
 
 CONFLATED = Family("microblog_conflated", "States that a newer one replaced before a tab was told.").counter()
-SWEEP_FINDS = Family("microblog_sweep_finds", "Users of whose news no wake-up had come.").counter()
-GAPS = Family("microblog_gaps", "Times that the bus may have lost wake-ups, so that everybody read.").counter()
+SWEEP_FINDS = Family("microblog_sweep_finds", "Users of whose news no signal-up had come.").counter()
+GAPS = Family("microblog_gaps", "Times that the bus may have lost signal-ups, so that everybody read.").counter()
 
 SENT_AFTER = Family("microblog_commit_to_send_seconds", "From the stamp of a change to its frame.").histogram()
 ACKNOWLEDGED_AFTER = Family(

@@ -93,7 +93,7 @@ class User(Base):
 class Mailbox(Base):
     """What a user is told: the clock that orders it, the high-water mark of reading, the unread count.
 
-    ``clock`` only grows. ``clock_before`` is what it was before its last tick, so that a wake-up can say
+    ``clock`` only grows. ``clock_before`` is what it was before its last tick, so that a signal-up can say
     what it follows. ``unread_message_count`` is always the number of messages after the mark.
     """
 

@@ -1,5 +1,5 @@
 """Telling users: ``add_notification`` keeps one row per user and name; ``stage`` before the commit and ``tell`` after
-it wake whoever listens.
+it signal whoever listens.
 
 Not here: who reads what was told (``feed.py``).
 """
@@ -11,7 +11,7 @@ from microblog_rt.bus import Bus
 from microblog_rt.errors import BadRequest
 from microblog_rt.hub import Hub
 from microblog_rt.models import NOTIFICATION_NAME_LENGTH
-from microblog_rt.protocol import Notice, Wake
+from microblog_rt.protocol import Notification, Signal
 from microblog_rt.storage import Storage, Transaction, clock
 from microblog_rt.storage import notifications as rows
 from microblog_rt.storage.clock import Tick
@@ -25,42 +25,42 @@ class Notifications:
         self._hub = hub
         self._bus = bus
 
-    async def add_notification(self, user_id: int, name: str, data: Any) -> Notice:
+    async def add_notification(self, user_id: int, name: str, data: Any) -> Notification:
         """Tell ``user_id`` that ``name`` now stands at ``data`` (anything JSON can say); the older is replaced.
 
         Raises NotFound for a user there is none of, BadRequest for a name or data that cannot be kept.
         """
         return await self._storage.finish(self._add(user_id, name, _payload(name, data)))
 
-    async def _add(self, user_id: int, name: str, payload: str) -> Notice:
+    async def _add(self, user_id: int, name: str, payload: str) -> Notification:
         async with self._storage.transaction() as tx:
             tick = await clock.tick(tx, user_id)
-            notice = await replace(tx, user_id, name, payload, tick.clock)
-            wake = follow_up(user_id, tick, notice)
-            await self.stage(tx, wake)
-        await self.tell(wake)
-        return notice
+            notification = await replace(tx, user_id, name, payload, tick.clock)
+            signal = follow_up(user_id, tick, notification)
+            await self.stage(tx, signal)
+        await self.tell(signal)
+        return notification
 
-    async def stage(self, tx: Transaction, wake: Wake) -> None:
+    async def stage(self, tx: Transaction, signal: Signal) -> None:
         """Have the other processes told at the commit of ``tx``, where the bus can; the last word in it."""
-        await self._bus.stage(tx, wake)
+        await self._bus.stage(tx, signal)
 
-    async def tell(self, wake: Wake) -> None:
-        """Wake this process's listeners, then the other processes. Only ever after the commit."""
-        self._hub.wake(wake)
-        await self._bus.publish(wake)
+    async def tell(self, signal: Signal) -> None:
+        """Signal this process's subscribers, then the other processes. Only ever after the commit."""
+        self._hub.deliver(signal)
+        await self._bus.publish(signal)
 
 
-async def replace(tx: Transaction, user_id: int, name: str, payload_json: str, timestamp: int) -> Notice:
+async def replace(tx: Transaction, user_id: int, name: str, payload_json: str, timestamp: int) -> Notification:
     """Make this the one notification of that user and name, stamped with the tick of this transaction."""
-    notice = Notice(name, payload_json, timestamp)
-    await rows.replace(tx, user_id, notice)
-    return notice
+    notification = Notification(name, payload_json, timestamp)
+    await rows.replace(tx, user_id, notification)
+    return notification
 
 
-def follow_up(user_id: int, tick: Tick, notice: Notice) -> Wake:
-    """The wake-up for a transaction that ticked once and told one thing."""
-    return Wake(user_id, tick.clock, tick.before, notice)
+def follow_up(user_id: int, tick: Tick, notification: Notification) -> Signal:
+    """The signal-up for a transaction that ticked once and told one thing."""
+    return Signal(user_id, tick.clock, tick.before, notification)
 
 
 def _payload(name: str, data: Any) -> str:

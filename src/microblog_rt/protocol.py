@@ -1,7 +1,7 @@
-"""The wire, without I/O: notices, frames, cursors, acknowledgements, and the wake-ups between processes.
+"""The wire, without I/O: notifications, frames, cursors, acknowledgements, and the signal-ups between processes.
 
 A cursor is an int here, microseconds since 1970, and float seconds on the wire; doubles carry microseconds
-exactly until 2106. Not here: where notices come from (``feed.py``) and how they travel (``web/``, ``bus/``).
+exactly until 2106. Not here: where notifications come from (``feed.py``) and how they travel (``web/``, ``bus/``).
 """
 
 import json
@@ -20,7 +20,7 @@ LONGEST_WAIT = 30.0
 FURTHEST = 2**63 - 1
 
 
-class Notice:
+class Notification:
     """One notification as a client is told it: its name, its data as JSON text, its cursor in microseconds."""
 
     def __init__(self, name: str, payload_json: str, timestamp: int) -> None:
@@ -30,7 +30,7 @@ class Notice:
 
     @cached_property
     def wire(self) -> str:
-        """The notice as a JSON object; made once, however many tabs are told."""
+        """The notification as a JSON object; made once, however many tabs are told."""
         head = f'{{"name": {json.dumps(self.name)}, "data": {self.payload_json}'
         return f'{head}, "timestamp": {seconds(self.timestamp)}}}'
 
@@ -39,27 +39,29 @@ class Notice:
         return json.loads(self.payload_json)
 
     def __repr__(self) -> str:
-        return f"Notice({self.name!r}, {self.payload_json}, {self.timestamp})"
+        return f"Notification({self.name!r}, {self.payload_json}, {self.timestamp})"
 
 
-class Wake:
-    """Word that a user's clock has reached ``clock``; may carry the one notice that followed ``follows``.
+class Signal:
+    """Word that a user's clock has reached ``clock``; may carry the one notification that followed ``follows``.
 
-    A listener that stands at ``follows`` may hand the notice on without a read; any other reads.
+    A subscriber that stands at ``follows`` may hand the notification on without a read; any other reads.
     """
 
-    __slots__ = ("clock", "follows", "notice", "user_id")
+    __slots__ = ("clock", "follows", "notification", "user_id")
 
-    def __init__(self, user_id: int, clock: int, follows: int | None = None, notice: Notice | None = None) -> None:
+    def __init__(
+        self, user_id: int, clock: int, follows: int | None = None, notification: Notification | None = None
+    ) -> None:
         self.user_id = user_id
         self.clock = clock
         self.follows = follows
-        self.notice = notice
+        self.notification = notification
 
 
-def frame(notices: Iterable[Notice]) -> str:
+def frame(notifications: Iterable[Notification]) -> str:
     """The JSON array that is both a poll's body and a WebSocket's text frame."""
-    return "[" + ", ".join([each.wire for each in notices]) + "]"
+    return "[" + ", ".join([each.wire for each in notifications]) + "]"
 
 
 def seconds(cursor: int) -> str:
@@ -72,9 +74,9 @@ def cursor_of(moment: datetime) -> int:
     return (moment - EPOCH) // timedelta(microseconds=1)
 
 
-def age(notice: Notice) -> float:
-    """How long ago ``notice`` was stamped, in seconds, as far as the clocks of its hosts agree."""
-    return time.time() - notice.timestamp / MICROSECONDS
+def age(notification: Notification) -> float:
+    """How long ago ``notification`` was stamped, in seconds, as far as the clocks of its hosts agree."""
+    return time.time() - notification.timestamp / MICROSECONDS
 
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""A Python prompt over one database, where ``await`` works. Not here: the parts it hands out (``app.py``)."""
+"""A Python prompt over one database, where ``await`` works. Not here: the services it hands out (``app.py``)."""
 
 import ast
 import asyncio
@@ -8,26 +8,26 @@ from types import CodeType, FunctionType
 from typing import Any
 
 from microblog_rt import models
-from microblog_rt.app import Parts
+from microblog_rt.services import Services
 
 BANNER = """microblog-rt: {names}
-`session` reads (await session.execute(select(User))); parts: storage, accounts, messages, notifications."""
+`session` reads (await session.execute(select(User))); services: storage, accounts, messages, notifications."""
 
 
-def interact(parts: Parts) -> None:
+def interact(services: Services) -> None:
     """Talk until the end of input."""
     import sqlalchemy
 
     nouns = {each.__name__: each for each in _nouns()}
     with asyncio.Runner() as runner:
-        opened = parts.storage.reading()
+        opened = services.storage.reading()
         session = runner.run(opened.__aenter__())
-        at_hand = {**parts._asdict(), **nouns, "session": session, "select": sqlalchemy.select}
+        at_hand = {**services._asdict(), **nouns, "session": session, "select": sqlalchemy.select}
         try:
             Console(runner, at_hand).interact(BANNER.format(names=", ".join(nouns)), exitmsg="")
         finally:
             runner.run(opened.__aexit__(None, None, None))
-            runner.run(parts.close())
+            runner.run(services.close())
 
 
 def _nouns() -> list[type]:

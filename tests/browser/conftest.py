@@ -12,7 +12,7 @@ from playwright.async_api import Browser, WebError, async_playwright
 from tests.browser.people import PATIENCE, WATCH, Human, Sender
 from tests.browser.proxy import Proxy
 from tests.browser.timings import Timings
-from tests.living import Server
+from tests.server_process import Server
 
 CHROMIUM = shutil.which("/usr/bin/chromium") or shutil.which("chromium")
 ARGUMENTS = [

@@ -7,7 +7,7 @@ from typing import Any
 
 from playwright.async_api import BrowserContext, Page, Request, Response, expect
 
-from tests.living import DEADLINE, Person
+from tests.server_process import DEADLINE, Person
 
 PATIENCE = DEADLINE * 1000  # ms; how long something took is measured by the page, and judged afterwards
 expect.set_options(timeout=PATIENCE)

@@ -3,7 +3,7 @@
 from playwright.async_api import expect
 
 from tests.browser.conftest import Arrive
-from tests.living import Server
+from tests.server_process import Server
 
 SPANISH = "es-ES"
 

@@ -9,7 +9,7 @@ from tests.browser.conftest import Arrive
 from tests.browser.people import POLL, Human, Sender
 from tests.browser.proxy import Proxy
 from tests.browser.timings import Timings
-from tests.living import Server
+from tests.server_process import Server
 
 SECOND = 1.0
 SEARCH = 4.0  # two refused sockets, with the wait between them

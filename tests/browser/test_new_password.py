@@ -5,7 +5,7 @@ from playwright.async_api import expect
 from tests.browser.conftest import Arrive
 from tests.browser.people import Sender, moment, submit
 from tests.browser.timings import Timings
-from tests.living import Server
+from tests.server_process import Server
 
 
 async def test_the_other_tabs_of_the_browser_that_changed_it_go_on(

@@ -10,12 +10,12 @@ from contextlib import asynccontextmanager
 import pytest
 from playwright.async_api import expect
 
-from microblog_rt.app import Parts, assemble
+from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
 from tests.browser.people import Human, Sender, Tab
 from tests.browser.proxy import Proxy
 from tests.browser.timings import Timings
-from tests.living import Server
+from tests.server_process import Server
 
 BACK = 7.0  # a poll that is tried every five seconds, its jitter, and a second
 
@@ -96,18 +96,18 @@ async def _says_that_it_is_old(tab: Tab) -> None:
 
 async def _send_behind_its_back(server: Server) -> float:
     """From alice to bob, out of this process; when it was committed."""
-    async with _parts(server) as parts:
-        alice, bob = await parts.accounts.find("alice"), await parts.accounts.find("bob")
+    async with _parts(server) as services:
+        alice, bob = await services.accounts.find("alice"), await services.accounts.find("bob")
         assert alice
         assert bob
-        await parts.messages.send_message(alice.id, bob.id, "not told")
+        await services.messages.send_message(alice.id, bob.id, "not told")
         return time.time()
 
 
 @asynccontextmanager
-async def _parts(server: Server) -> AsyncIterator[Parts]:
-    parts = assemble(Settings(database_url=f"sqlite+aiosqlite:///{server.folder}/microblog.db"))
+async def _parts(server: Server) -> AsyncIterator[Services]:
+    services = assemble(Settings(database_url=f"sqlite+aiosqlite:///{server.folder}/microblog.db"))
     try:
-        yield parts
+        yield services
     finally:
-        await parts.storage.close()
+        await services.storage.close()

@@ -6,7 +6,7 @@ from playwright.async_api import BrowserContext, ConsoleMessage, Request
 
 from tests.browser.conftest import Arrive
 from tests.browser.people import Human, Sender
-from tests.living import Server
+from tests.server_process import Server
 
 ANONYMOUS = ["/", "/auth/login", "/auth/register"]
 SIGNED_IN = ["/", "/user/alice", "/user/bob", "/messages", "/send_message/alice"]

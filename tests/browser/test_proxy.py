@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from tests.browser.proxy import HOST, Proxy
-from tests.living import DEADLINE, Server
+from tests.server_process import DEADLINE, Server
 
 ASKED = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 

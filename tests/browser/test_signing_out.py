@@ -7,7 +7,7 @@ from playwright.async_api import expect
 from tests.browser.conftest import Arrive
 from tests.browser.people import Sender, submit
 from tests.browser.timings import Timings
-from tests.living import Server
+from tests.server_process import Server
 
 SIGN_OUT = "form[action='/auth/logout'] button"
 

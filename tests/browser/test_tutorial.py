@@ -8,7 +8,7 @@ from playwright.async_api import Page, Request, Route, expect
 from tests.browser.conftest import Arrive
 from tests.browser.people import POLL, Sender, submit
 from tests.browser.proxy import Proxy
-from tests.living import Server
+from tests.server_process import Server
 
 PERIOD = 10_000  # ms
 

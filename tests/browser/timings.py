@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.machine import Watch
+from tests.timing import LoadMonitor
 
 
 class Timings:
@@ -10,7 +10,7 @@ class Timings:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self.watch = Watch()
+        self.watch = LoadMonitor()
 
     def check(self, what: str, begun: float, ended: float, limit: float) -> None:
         """Note how long ``what`` took, and fail where that is over ``limit`` and no fault of the machine's."""

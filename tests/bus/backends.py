@@ -19,7 +19,7 @@ from sqlalchemy.pool import NullPool
 
 from microblog_rt import bus
 from microblog_rt.bus.base import Transaction
-from microblog_rt.protocol import Wake
+from microblog_rt.protocol import Signal
 from tests.buses import CHANGED, Process, plain
 from tests.clients import DEADLINE
 from tests.services import PostgreSQL, Redis
@@ -40,14 +40,14 @@ class OnMemory:
     def __init__(self, request: pytest.FixtureRequest) -> None:
         """There is nothing."""
 
-    async def tell(self, process: Process, wake: Wake, commit: bool = True) -> None:
+    async def tell(self, process: Process, wake: Signal, commit: bool = True) -> None:
         """As a sender does: in a transaction that is committed, and afterwards."""
         async with self._transaction(commit) as tx:
             await process.bus.stage(tx, wake)
         if commit:
             await process.publish(wake)
 
-    def heard(self, wake: Wake) -> Any:
+    def heard(self, wake: Signal) -> Any:
         """What the others hear of it."""
         return plain(wake)
 
@@ -188,7 +188,7 @@ class OnSqlite(OnMemory):
             yield NoTransaction()
             connection.commit() if commit else connection.rollback()
 
-    def heard(self, wake: Wake) -> Any:
+    def heard(self, wake: Signal) -> Any:
         return CHANGED
 
 

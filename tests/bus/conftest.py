@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis as RawClient
 
-from microblog_rt.bus import base, outage, postgresql, pulse
+from microblog_rt.bus import base, heartbeat, outage, postgresql
 from microblog_rt.bus import redis as backend
 from tests.buses import Said, noting
 from tests.clients import DEADLINE
@@ -71,8 +71,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def quick_pulse(impatient: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who does not hear himself knows it sooner."""
-    monkeypatch.setattr(pulse, "BEAT", 0.1)
-    monkeypatch.setattr(pulse, "DEAF", 0.5)
+    monkeypatch.setattr(heartbeat, "BEAT", 0.1)
+    monkeypatch.setattr(heartbeat, "DEAF", 0.5)
 
 
 Suspicion = Callable[[], AbstractContextManager[None]]

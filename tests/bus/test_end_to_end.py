@@ -11,23 +11,23 @@ from dataclasses import replace
 import pytest
 from redis.asyncio import Redis as RawClient
 
-from microblog_rt.app import Parts, assemble
 from microblog_rt.bus.redis import RedisBus
 from microblog_rt.errors import SignedOut
 from microblog_rt.models import User
 from microblog_rt.protocol import UNREAD_MESSAGE_COUNT
+from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
-from tests import living
+from tests import server_process
 from tests.bus.backends import go_on, hung
 from tests.bus.test_every_bus import until_heard
 from tests.buses import AT_ONCE, Process, running
 from tests.clients import Client, signed_in
-from tests.machine import quickest
 from tests.services import Redis
+from tests.timing import quickest
 
 PASSWORD = "correct horse"
 
-Start = Callable[[], Awaitable[Parts]]
+Start = Callable[[], Awaitable[Services]]
 
 
 def count(number: int) -> dict[str, int]:
@@ -46,23 +46,23 @@ async def start(shared: Settings) -> AsyncIterator[Start]:
     """Start a process: everything below the web, and no sweep."""
     async with AsyncExitStack() as stack:
 
-        async def start() -> Parts:
-            parts = assemble(shared)
-            stack.push_async_callback(parts.close)
-            await stack.enter_async_context(running(parts.feed.relay(parts.bus)))
-            await until_heard(Process(parts.bus))
-            return parts
+        async def start() -> Services:
+            services = assemble(shared)
+            stack.push_async_callback(services.close)
+            await stack.enter_async_context(running(services.feed.relay(services.bus)))
+            await until_heard(Process(services.bus))
+            return services
 
         yield start
 
 
 @pytest.fixture
-async def here(start: Start) -> Parts:
+async def here(start: Start) -> Services:
     return await start()
 
 
 @pytest.fixture
-async def susan(here: Parts) -> User:
+async def susan(here: Services) -> User:
     return await here.accounts.register("susan", PASSWORD)
 
 
@@ -76,7 +76,7 @@ async def tab(start: Start, susan: User) -> AsyncIterator[Client]:
     await tab.disconnect()
 
 
-async def test_what_happens_in_one_process_is_seen_in_the_other(here: Parts, susan: User, tab: Client) -> None:
+async def test_what_happens_in_one_process_is_seen_in_the_other(here: Services, susan: User, tab: Client) -> None:
     for number in (1, 2, 3):
         await here.messages.send_message(susan.id, susan.id, "hello")
         await tab.until(lambda number=number: tab.state == count(number))
@@ -93,18 +93,18 @@ async def test_what_a_command_does_is_seen_in_a_server(shared: Settings, tab: Cl
     environ = {"MICROBLOG_DATABASE_URL": shared.database_url, "MICROBLOG_BUS_URL": shared.bus_url}
     ended = await asyncio.to_thread(
         subprocess.run,
-        [*living.COMMAND, "user", "password", "susan"],
+        [*server_process.COMMAND, "user", "password", "susan"],
         input="another password\n",
         env={**os.environ, **environ},
         capture_output=True,
         text=True,
-        timeout=living.DEADLINE,
+        timeout=server_process.DEADLINE,
     )
     assert (ended.returncode, ended.stderr) == (0, "")
     assert isinstance(await tab.refused(), SignedOut)
 
 
-async def test_a_bus_that_hangs_delays_no_send(here: Parts, susan: User, tab: Client, shared: Settings) -> None:
+async def test_a_bus_that_hangs_delays_no_send(here: Services, susan: User, tab: Client, shared: Settings) -> None:
     """Neither Redis nor what listens in PostgreSQL; in SQLite there is nothing that could."""
 
     sent = 0
@@ -139,7 +139,7 @@ async def hanging(shared: Settings) -> AsyncIterator[None]:
 @pytest.mark.sqlite
 @pytest.mark.parametrize("shared", ["redis"], indirect=True)
 async def test_a_tab_that_read_before_its_subscription_stood_is_told_what_came_between(
-    here: Parts, start: Start, susan: User, redis: Redis, as_it_is: None
+    here: Services, start: Start, susan: User, redis: Redis, as_it_is: None
 ) -> None:
     there = await start()
     tab = Client(there, await signed_in(there, susan))
@@ -148,7 +148,7 @@ async def test_a_tab_that_read_before_its_subscription_stood_is_told_what_came_b
     assert tab.state == {}
     assert isinstance(here.bus, RedisBus)
     here.bus._closed = True  # its word is lost
-    await here.bus._outbox.close()
+    await here.bus._publish_queue.close()
     await here.messages.send_message(susan.id, susan.id, "hello")
     redis.resume()
     await tab.until(lambda: tab.state == count(1))

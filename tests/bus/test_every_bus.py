@@ -7,15 +7,15 @@ from contextlib import AbstractAsyncContextManager
 import pytest
 
 from microblog_rt import app
-from microblog_rt.bus import Gap, base, outbox, pulse, wire
+from microblog_rt.bus import Gap, base, heartbeat, publish_queue, wire
 from microblog_rt.bus import postgresql as on_postgresql
 from microblog_rt.bus import redis as on_redis
 from tests import buses
 from tests.bus.backends import BACKENDS, WORLDS, OnMemory
 from tests.bus.conftest import Suspicion
-from tests.buses import AT_ONCE, GAP, Process, Said, plain, running, wake
+from tests.buses import AT_ONCE, GAP, Process, Said, plain, running, signal
 from tests.clients import DEADLINE
-from tests.machine import quickest
+from tests.timing import quickest
 
 NETWORKS = [each for each in BACKENDS if WORLDS[each].over_network]
 CROSSING = [each for each in BACKENDS if WORLDS[each].crosses]
@@ -49,13 +49,13 @@ over_network = pytest.mark.parametrize("world", NETWORKS, indirect=True)
 
 async def test_a_first_connection_is_no_gap_and_nobody_hears_himself(world: OnMemory) -> None:
     async with listening(world) as here:
-        await world.tell(here, wake(1))
-        await world.tell(here, wake(2))
+        await world.tell(here, signal(1))
+        await world.tell(here, signal(2))
         if world.over_network:
             async with silent(world) as there:
-                await world.tell(there, wake(3))
-                await here.hears(plain(wake(3)))
-    assert set(here.heard.all) <= {world.heard(wake(3))}
+                await world.tell(there, signal(3))
+                await here.hears(plain(signal(3)))
+    assert set(here.heard.all) <= {world.heard(signal(3))}
 
 
 async def test_a_bus_that_nobody_uses_is_closed_as_well(world: OnMemory) -> None:
@@ -65,16 +65,16 @@ async def test_a_bus_that_nobody_uses_is_closed_as_well(world: OnMemory) -> None
 
 async def test_closing_twice_does_no_harm_nor_does_publishing_afterwards(world: OnMemory) -> None:
     async with silent(world) as here:
-        await here.publish(wake(1))
+        await here.publish(signal(1))
         await here.bus.close()
-    await here.publish(wake(1))
+    await here.publish(signal(1))
 
 
 @crossing
 async def test_what_is_told_in_one_process_is_heard_in_all_others(world: OnMemory) -> None:
     async with listening(world) as here, listening(world) as there, listening(world) as third:
         for number in range(5):
-            told = wake(number, payload=f'"{number} é"')
+            told = signal(number, payload=f'"{number} é"')
             await world.tell(here, told)
             await there.hears(world.heard(told))
             await third.hears(world.heard(told))
@@ -82,21 +82,21 @@ async def test_what_is_told_in_one_process_is_heard_in_all_others(world: OnMemor
 
 @crossing
 async def test_a_process_that_does_not_listen_tells_as_well(world: OnMemory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox, "LAST_WORDS", DEADLINE)
+    monkeypatch.setattr(publish_queue, "LAST_WORDS", DEADLINE)
     async with listening(world) as here:
         async with silent(world) as command:
-            await world.tell(command, wake(1))
-        await here.hears(world.heard(wake(1)))
+            await world.tell(command, signal(1))
+        await here.hears(world.heard(signal(1)))
 
 
 @crossing
 async def test_what_is_rolled_back_is_never_told(world: OnMemory) -> None:
     async with listening(world) as here, silent(world) as there:
-        await world.tell(there, wake(1), commit=False)
+        await world.tell(there, signal(1), commit=False)
         assert here.heard.all == []
-        await world.tell(there, wake(2))
-        await here.hears(world.heard(wake(2)))
-    assert set(here.heard.all) == {world.heard(wake(2))}
+        await world.tell(there, signal(2))
+        await here.hears(world.heard(signal(2)))
+    assert set(here.heard.all) == {world.heard(signal(2))}
 
 
 @crossing
@@ -105,13 +105,13 @@ async def test_whoever_joins_hears_once_subscribed(world: OnMemory) -> None:
         for user_id in (1, 2):
             here.bus.join(user_id)
             await here.bus.subscribed(user_id)
-            await world.tell(there, wake(user_id))
-            await here.hears(world.heard(wake(user_id)))
+            await world.tell(there, signal(user_id))
+            await here.hears(world.heard(signal(user_id)))
             here.bus.leave(user_id)
             here.bus.join(user_id)
             await here.bus.subscribed(user_id)
-            await world.tell(there, wake(user_id, 20))
-            await here.hears(world.heard(wake(user_id, 20)))
+            await world.tell(there, signal(user_id, 20))
+            await here.hears(world.heard(signal(user_id, 20)))
     assert GAP not in here.heard.all
 
 
@@ -122,8 +122,8 @@ async def test_the_iteration_may_be_left_at_any_word_and_begun_again(world: OnMe
         words = here.bus.listen()
         first = asyncio.create_task(anext(words))
         await here.bus.listening.wait()
-        await world.tell(there, wake(1))
-        assert plain(await first) == world.heard(wake(1))
+        await world.tell(there, signal(1))
+        assert plain(await first) == world.heard(signal(1))
         await words.aclose()
         assert not here.bus.listening.is_set()
         assert here.bus.health().state == "away"
@@ -134,7 +134,7 @@ async def test_the_iteration_may_be_left_at_any_word_and_begun_again(world: OnMe
 
 @crossing
 async def test_health_tells_what_was_heard(world: OnMemory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pulse, "BEAT", 0.05)
+    monkeypatch.setattr(heartbeat, "BEAT", 0.05)
     async with silent(world) as here:
         health = here.bus.health()
         assert (health.state, health.heard_seconds_ago) == ("away", None)
@@ -154,7 +154,7 @@ async def until_heard(process: Process) -> None:
 async def until_heard_again(process: Process) -> None:
     """Until another heartbeat has come back than the one that may be on its way."""
     for _ in range(2):
-        process.bus.pulse._heard_at = None
+        process.bus.heartbeat._heard_at = None
         await until_heard(process)
 
 
@@ -166,9 +166,9 @@ async def test_a_connection_that_was_ended_is_one_gap_and_then_all_is_well(
         await world.cut()
         await here.hears(GAP)
         assert here.bus.listening.is_set()
-        await world.tell(there, wake(1))
-        await here.hears(plain(wake(1)))
-    assert here.heard.all == [GAP, plain(wake(1))]
+        await world.tell(there, signal(1))
+        await here.hears(plain(signal(1)))
+    assert here.heard.all == [GAP, plain(signal(1))]
     assert said.times("is away, so that other processes are not heard") == 1
     assert said.times("back (it was away") == 1
 
@@ -178,9 +178,9 @@ async def test_nothing_new_is_heard_before_the_gap(world: OnMemory, said: Said, 
     async with listening(world) as here, silent(world) as there:
         await world.cut()
         await said.until("back (it was away, so that other processes are not heard)")
-        await world.tell(there, wake(1))
-        await here.hears(plain(wake(1)))
-    assert here.heard.all == [GAP, plain(wake(1))]
+        await world.tell(there, signal(1))
+        await here.hears(plain(signal(1)))
+    assert here.heard.all == [GAP, plain(signal(1))]
 
 
 @over_network
@@ -189,21 +189,21 @@ async def test_a_broker_that_hangs_delays_nobody_and_is_a_gap_when_it_goes_on(
 ) -> None:
     async with listening(world) as here, silent(world) as there:
         await until_heard(here)
-        await world.tell(there, wake(1))
-        await here.hears(plain(wake(1)))
+        await world.tell(there, signal(1))
+        await here.hears(plain(signal(1)))
         with suspicion():
             await until_heard_again(here)
-            at_once = await quickest(lambda: world.tell(there, wake(2)), 0) + AT_ONCE  # it asks a database
+            at_once = await quickest(lambda: world.tell(there, signal(2)), 0) + AT_ONCE  # it asks a database
             await world.hang()
-            assert await quickest(lambda: world.tell(there, wake(2)), at_once) < at_once
+            assert await quickest(lambda: world.tell(there, signal(2)), at_once) < at_once
             await said.until("not heard")
             assert here.bus.health().state == "away"
-            assert await quickest(lambda: world.tell(there, wake(3)), at_once) < at_once
+            assert await quickest(lambda: world.tell(there, signal(3)), at_once) < at_once
             assert await quickest(lambda: here.bus.subscribed(1), AT_ONCE) < AT_ONCE
             await world.go_on()
             await here.hears(GAP)
-        await world.tell(there, wake(4))
-        await here.hears(plain(wake(4)))
+        await world.tell(there, signal(4))
+        await here.hears(plain(signal(4)))
 
 
 @over_network
@@ -217,17 +217,17 @@ async def test_a_process_that_does_not_hear_itself_connects_again(
         await said.until("no heartbeat has come back for 0.5 seconds")
         await here.hears(GAP)
         await until_heard(here)
-        await world.tell(there, wake(1))
-        await here.hears(plain(wake(1)))
-    assert here.heard.all == [GAP, plain(wake(1))]
+        await world.tell(there, signal(1))
+        await here.hears(plain(signal(1)))
+    assert here.heard.all == [GAP, plain(signal(1))]
 
 
 @over_network
 async def test_a_heartbeat_that_comes_back_is_no_trouble(
     world: OnMemory, said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pulse, "BEAT", 0.1)
-    monkeypatch.setattr(pulse, "DEAF", 0.5)
+    monkeypatch.setattr(heartbeat, "BEAT", 0.1)
+    monkeypatch.setattr(heartbeat, "DEAF", 0.5)
     async with listening(world) as here:
         async with asyncio.timeout(DEADLINE):
             for _ in range(12):  # of 0.1 seconds: more than twice what it takes to be deaf
@@ -236,9 +236,9 @@ async def test_a_heartbeat_that_comes_back_is_no_trouble(
 
 
 def test_nobody_is_deaf_sooner_or_later_than_ten_seconds(as_it_is: None) -> None:
-    assert pulse.DEAF == 10.0
-    assert pulse.DEAF % pulse.BEAT == 0
-    assert max(on_redis.PATIENCE, on_postgresql.PATIENCE) <= pulse.BEAT
+    assert heartbeat.DEAF == 10.0
+    assert heartbeat.DEAF % heartbeat.BEAT == 0
+    assert max(on_redis.PATIENCE, on_postgresql.PATIENCE) <= heartbeat.BEAT
     assert on_redis.PATIENCE < app.FIRST_WORD
 
 
@@ -256,7 +256,7 @@ async def test_nobody_waits_long_for_a_subscription(world: OnMemory, as_it_is: N
 @over_network
 async def test_a_large_notice_stays_at_home(world: OnMemory) -> None:
     async with listening(world) as here, silent(world) as there:
-        await world.tell(there, wake(1, payload=f'"{"x" * wire.LARGEST}"'))
-        await world.tell(there, wake(2, payload='"é"'))
-        await here.hears(plain(wake(2, payload='"é"')))
-    assert here.heard.all[0] == plain(wake(1))
+        await world.tell(there, signal(1, payload=f'"{"x" * wire.LARGEST}"'))
+        await world.tell(there, signal(2, payload='"é"'))
+        await here.hears(plain(signal(2, payload='"é"')))
+    assert here.heard.all[0] == plain(signal(1))

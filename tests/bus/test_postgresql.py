@@ -11,7 +11,7 @@ from microblog_rt.bus import MemoryBus, connect
 from microblog_rt.bus import postgresql as backend
 from microblog_rt.errors import Misconfigured
 from tests.bus.backends import OnPostgresql
-from tests.buses import GAP, NONE_OF_OURS, Said, listening, plain, running, silent, wake
+from tests.buses import GAP, NONE_OF_OURS, Said, listening, plain, running, signal, silent
 from tests.clients import DEADLINE
 
 DATABASE = "postgresql+asyncpg://ann:s3cret@db:6432/blog?ssl=require"
@@ -36,10 +36,10 @@ async def test_what_is_no_wake_up_is_ignored_and_said_once(
     async with listening(world.url, world.database_url) as here, silent(world.url, world.database_url) as there:
         for packed in NONE_OF_OURS:
             await raw.execute("SELECT pg_notify($1, $2)", backend.CHANNEL, packed.decode(errors="replace"))
-        await world.tell(there, wake(1))
-        await here.hears(plain(wake(1)))
-    assert here.heard.all == [plain(wake(1))]
-    assert said.times("no wake-up") == 1
+        await world.tell(there, signal(1))
+        await here.hears(plain(signal(1)))
+    assert here.heard.all == [plain(signal(1))]
+    assert said.times("no signal-up") == 1
 
 
 async def test_databases_of_one_server_are_different_installations(
@@ -50,11 +50,11 @@ async def test_databases_of_one_server_are_different_installations(
         listening(world.url, world.database_url) as here,
         listening(elsewhere.url, elsewhere.database_url) as there,
     ):
-        await world.tell(there, wake(1))
-        await elsewhere.tell(here, wake(2))
-        await here.hears(plain(wake(1)))
-        await there.hears(plain(wake(2)))
-    assert (here.heard.all, there.heard.all) == ([plain(wake(1))], [plain(wake(2))])
+        await world.tell(there, signal(1))
+        await elsewhere.tell(here, signal(2))
+        await here.hears(plain(signal(1)))
+        await there.hears(plain(signal(2)))
+    assert (here.heard.all, there.heard.all) == ([plain(signal(1))], [plain(signal(2))])
 
 
 async def test_closing_leaves_no_connection(world: OnPostgresql) -> None:
@@ -77,9 +77,9 @@ async def test_of_too_many_that_wait_all_are_forgotten_and_it_is_a_gap(monkeypat
     monkeypatch.setattr(backend, "MOST", 3)
     heard = backend._Heard()
     for number in range(5):
-        heard.add(wake(number))
+        heard.add(signal(number))
     words = [await heard.next(0) for _ in range(4)]
-    assert [plain(each) for each in words if each] == [GAP, plain(wake(3)), plain(wake(4))]
+    assert [plain(each) for each in words if each] == [GAP, plain(signal(3)), plain(signal(4))]
 
 
 @pytest.mark.parametrize(

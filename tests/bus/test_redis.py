@@ -8,62 +8,62 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis as RawClient
 
-from microblog_rt.bus import MemoryBus, base, connect, outbox, subscriptions
+from microblog_rt.bus import MemoryBus, base, connect, publish_queue, subscriptions
 from microblog_rt.bus import redis as backend
 from microblog_rt.errors import Misconfigured
 from tests.bus.conftest import Suspicion
 from tests.bus.test_every_bus import until_heard_again
-from tests.buses import GAP, NONE_OF_OURS, Process, Said, listening, others, plain, running, silent, wake
+from tests.buses import GAP, NONE_OF_OURS, Process, Said, listening, others, plain, running, signal, silent
 from tests.clients import DEADLINE
-from tests.machine import TRIES, quickest
 from tests.services import Redis
+from tests.timing import TRIES, quickest
 
 
 async def test_others_hear_in_order_what_was_published_and_nobody_hears_himself(redis: Redis) -> None:
     async with listening(redis.url) as here, listening(redis.url) as there, listening(redis.url) as third:
-        published = [wake(number, payload=f'"{number}"') for number in range(50)]
+        published = [signal(number, payload=f'"{number}"') for number in range(50)]
         await here.publish(*published)
         await there.hears(plain(published[-1]))
-        await there.publish(wake(99))
-        await here.hears(plain(wake(99)))
-        await third.hears(plain(wake(99)))
+        await there.publish(signal(99))
+        await here.hears(plain(signal(99)))
+        await third.hears(plain(signal(99)))
     assert there.heard.all == [plain(each) for each in published]
-    assert third.heard.all == [*there.heard.all, plain(wake(99))]
-    assert here.heard.all == [plain(wake(99))]
+    assert third.heard.all == [*there.heard.all, plain(signal(99))]
+    assert here.heard.all == [plain(signal(99))]
 
 
 async def test_what_is_no_wake_up_is_ignored_and_said_once(redis: Redis, raw: RawClient, said: Said) -> None:
     async with listening(redis.url) as here, listening(redis.url) as there:
         for packed in NONE_OF_OURS:
             assert await raw.publish("microblog-rt:0:user:1", packed) == 2
-        await there.publish(wake(1))
-        await here.hears(plain(wake(1)))
-    assert here.heard.all == [plain(wake(1))]
-    assert said.times("no wake-up") == len((here, there))
+        await there.publish(signal(1))
+        await here.hears(plain(signal(1)))
+    assert here.heard.all == [plain(signal(1))]
+    assert said.times("no signal-up") == len((here, there))
 
 
 async def test_databases_of_one_redis_are_different_installations(redis: Redis) -> None:
     elsewhere = redis.url.replace("/0", "/1")
     async with listening(redis.url) as here, listening(elsewhere) as there, listening(elsewhere) as third:
-        await here.publish(wake(1))
+        await here.publish(signal(1))
         await here.bus.close()
-        await third.publish(wake(2))
-        await there.hears(plain(wake(2)))
-    assert there.heard.all == [plain(wake(2))]
+        await third.publish(signal(2))
+        await there.hears(plain(signal(2)))
+    assert there.heard.all == [plain(signal(2))]
 
 
 async def test_a_restart_of_redis_is_one_gap_and_then_all_is_well(redis: Redis, said: Said, impatient: None) -> None:
     async with listening(redis.url) as here, listening(redis.url) as there:
-        await there.publish(wake(1))
-        await here.hears(plain(wake(1)))
+        await there.publish(signal(1))
+        await here.hears(plain(signal(1)))
         redis.stop()
         await said.until("not heard")
         redis.start()
         await here.hears(GAP)
         assert here.bus.listening.is_set()
-        await there.publish(wake(2))
-        await here.hears(plain(wake(2)))
-    assert here.heard.all == [plain(wake(1)), GAP, plain(wake(2))]
+        await there.publish(signal(2))
+        await here.hears(plain(signal(2)))
+    assert here.heard.all == [plain(signal(1)), GAP, plain(signal(2))]
     assert said.times("is away, so that other processes are not heard") == len((here, there))
 
 
@@ -83,14 +83,14 @@ async def test_a_redis_that_is_away_keeps_nobody_waiting_and_is_said_once(
     async with listening(redis.url, users=[5000]) as here, listening(redis.url) as there:
         redis.stop()
         for number in range(3):
-            await there.publish(*[wake(each, payload="1") for each in range(number, 2000, 3)])
+            await there.publish(*[signal(each, payload="1") for each in range(number, 2000, 3)])
             await said.until("not told")
             await said.lines.until(lambda _: said.times("not heard") == len((here, there)))
         assert not here.bus.listening.is_set()
         redis.start()
         await here.hears(GAP)
-        await there.publish(wake(5000))
-        await here.hears(plain(wake(5000)))
+        await there.publish(signal(5000))
+        await here.hears(plain(signal(5000)))
     assert said.times("is away, so that other processes are not told") == 1
     assert said.times("back (it was away, so that other processes are not told)") == 1
     assert here.heard.all.count(GAP) == 1
@@ -100,22 +100,22 @@ async def test_a_redis_that_hangs_keeps_nobody_waiting_and_is_a_gap(
     redis: Redis, raw: RawClient, said: Said, suspicion: Suspicion
 ) -> None:
     async with listening(redis.url) as here, listening(redis.url) as there:
-        await there.publish(wake(1))
-        await here.hears(plain(wake(1)))
+        await there.publish(signal(1))
+        await here.hears(plain(signal(1)))
         with suspicion():
             await until_heard_again(here)
             await until_heard_again(there)
             redis.pause()
-            await there.publish(wake(2), wake(3))
+            await there.publish(signal(2), signal(3))
             await said.lines.until(lambda _: said.times("not heard") == len((here, there)))
             await said.until("not told")
-            await there.publish(wake(2, 11), wake(4))
+            await there.publish(signal(2, 11), signal(4))
             redis.resume()
             await here.hears(GAP)
             await said.until("back (it was away, so that other processes are not told)")
-        await there.publish(wake(5))
-        await here.hears(plain(wake(5)))
-        assert here.heard.all[:2] == [plain(wake(1)), GAP]
+        await there.publish(signal(5))
+        await here.hears(plain(signal(5)))
+        assert here.heard.all[:2] == [plain(signal(1)), GAP]
     assert await others(raw) == []
 
 
@@ -133,22 +133,22 @@ async def test_a_redis_that_hangs_from_the_first_is_given_up_and_tried_again(
 async def test_a_redis_that_hangs_for_a_moment_loses_nothing(redis: Redis) -> None:
     async with listening(redis.url) as here, listening(redis.url) as there:
         redis.pause()
-        await there.publish(wake(1), wake(2))
+        await there.publish(signal(1), signal(2))
         redis.resume()
-        await here.hears(plain(wake(2)))
-    assert here.heard.all == [plain(wake(1)), plain(wake(2))]
+        await here.hears(plain(signal(2)))
+    assert here.heard.all == [plain(signal(1)), plain(signal(2))]
 
 
 async def test_a_connection_that_redis_closed_for_being_idle_is_no_trouble(
     redis: Redis, raw: RawClient, said: Said
 ) -> None:
     async with listening(redis.url) as here, listening(redis.url) as there:
-        await there.publish(wake(1))
-        await here.hears(plain(wake(1)))
+        await there.publish(signal(1))
+        await here.hears(plain(signal(1)))
         await raw.client_kill_filter(_type="normal", skipme=True)
         await raw.ping()
-        await there.publish(wake(2))
-        await here.hears(plain(wake(2)))
+        await there.publish(signal(2))
+        await here.hears(plain(signal(2)))
     assert said.lines.all == []
 
 
@@ -162,7 +162,7 @@ async def test_a_flood_of_words_leaves_others_their_turn(redis: Redis) -> None:
             await asyncio.sleep(0)
 
     async with listening(redis.url) as here, listening(redis.url) as there:
-        flood = [wake(number) for number in range(500)]
+        flood = [signal(number) for number in range(500)]
         await there.publish(*flood)
         await here.hears(plain(flood[0]))
         async with running(take_turns()):
@@ -172,18 +172,18 @@ async def test_a_flood_of_words_leaves_others_their_turn(redis: Redis) -> None:
 
 async def test_closing_leaves_no_connection(redis: Redis, raw: RawClient) -> None:
     async with listening(redis.url) as here, listening(redis.url) as there:
-        await there.publish(wake(1))
-        await here.hears(plain(wake(1)))
+        await there.publish(signal(1))
+        await here.hears(plain(signal(1)))
         assert len(await others(raw)) == 4
     assert await others(raw) == []
 
 
 async def test_closing_says_last_words(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox, "LAST_WORDS", DEADLINE)
+    monkeypatch.setattr(publish_queue, "LAST_WORDS", DEADLINE)
     async with listening(redis.url) as here:
         async with silent(redis.url) as command:
-            await command.publish(wake(1))
-        await here.hears(plain(wake(1)))
+            await command.publish(signal(1))
+        await here.hears(plain(signal(1)))
 
 
 @pytest.mark.parametrize("trouble", [Redis.pause, Redis.stop])
@@ -193,15 +193,15 @@ async def test_closing_waits_for_a_redis_that_does_not_listen_but_a_moment(
     commands = [Process(connect(redis.url)) for _ in range(TRIES)]
     async with listening(redis.url) as here:
         for number, command in enumerate(commands):
-            await command.publish(wake(number))
-            await here.hears(plain(wake(number)))
+            await command.publish(signal(number))
+            await here.hears(plain(signal(number)))
         trouble(redis)
         for command in commands:
-            await command.publish(wake(100))
+            await command.publish(signal(100))
         closing = iter(commands)
-        moment = outbox.LAST_WORDS + 0.5
+        moment = publish_queue.LAST_WORDS + 0.5
         assert await quickest(lambda: next(closing).bus.close(), moment) < moment
-        monkeypatch.setattr(outbox, "LAST_WORDS", 0)
+        monkeypatch.setattr(publish_queue, "LAST_WORDS", 0)
         for command in closing:
             await command.bus.close()
 
@@ -210,10 +210,10 @@ async def test_a_password_opens_redis_and_stands_in_no_log(tmp_path: Path, said:
     with Redis(tmp_path, "--requirepass", "s3cret/") as redis:
         right = redis.url.replace("//", "//:s3cret%2F@")
         async with listening(right) as here, silent(right) as there:
-            await there.publish(wake(1))
-            await here.hears(plain(wake(1)))
+            await there.publish(signal(1))
+            await here.hears(plain(signal(1)))
             async with silent(redis.url.replace("//", "//:wr0ng@")) as stranger:
-                await stranger.publish(wake(2))
+                await stranger.publish(signal(2))
                 async with running(stranger.listen()):
                     await said.until("not told")
                     await said.until("not heard")
@@ -268,17 +268,17 @@ async def test_word_comes_only_of_users_whom_somebody_listens_to_here(
     monkeypatch.setattr(subscriptions, "LINGER", 0.02)
     async with listening(redis.url, users=[1]) as here, silent(redis.url) as there:
         await until_subscribed_to(raw, {b"1"})
-        await there.publish(wake(2), wake(1))
-        await here.hears(plain(wake(1)))
+        await there.publish(signal(2), signal(1))
+        await here.hears(plain(signal(1)))
         here.bus.join(2)
         await here.bus.subscribed(2)
         here.bus.leave(1)
         await until_subscribed_to(raw, {b"2"})
         here.bus.join(1)
         await here.bus.subscribed(1)
-        await there.publish(wake(2), wake(1, 11))
-        await here.hears(plain(wake(2)), plain(wake(1, 11)))
-    assert here.heard.all == [plain(wake(1)), plain(wake(2)), plain(wake(1, 11))]
+        await there.publish(signal(2), signal(1, 11))
+        await here.hears(plain(signal(2)), plain(signal(1, 11)))
+    assert here.heard.all == [plain(signal(1)), plain(signal(2)), plain(signal(1, 11))]
 
 
 async def test_who_is_soon_back_is_not_subscribed_to_anew(redis: Redis, raw: RawClient) -> None:
@@ -323,9 +323,9 @@ async def test_a_herd_is_subscribed_to_in_few_commands(redis: Redis, raw: RawCli
         await here.hears(GAP)
         assert len(await users_subscribed_to(raw)) == len(herd)
         assert await subscribe_commands(raw) - before <= 2 + len(herd) / backend.BATCH
-        await there.publish(wake(1499))
-        await here.hears(plain(wake(1499)))
-    assert [each for each in here.heard.all if each[0] != GAP] == [GAP, plain(wake(1499))]
+        await there.publish(signal(1499))
+        await here.hears(plain(signal(1499)))
+    assert [each for each in here.heard.all if each[0] != GAP] == [GAP, plain(signal(1499))]
 
 
 async def test_who_comes_while_redis_is_away_and_leaves_again_is_not_asked_for(

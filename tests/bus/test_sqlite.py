@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from microblog_rt.bus import connect, outage, pulse, sqlite
+from microblog_rt.bus import connect, heartbeat, outage, sqlite
 from microblog_rt.errors import Misconfigured
 from tests.bus.backends import OnSqlite
-from tests.buses import CHANGED, GAP, Said, listening, silent, wake
+from tests.buses import CHANGED, GAP, Said, listening, signal, silent
 from tests.clients import DEADLINE
 
 
@@ -22,7 +22,7 @@ def world(request: pytest.FixtureRequest) -> OnSqlite:
 async def test_many_commits_between_two_looks_are_one_change(world: OnSqlite) -> None:
     async with listening(world.url, world.database_url, users=[1]) as here, silent(world.url, world.database_url) as by:
         for _ in range(3):
-            await world.tell(by, wake(1))  # which never gives way to a look
+            await world.tell(by, signal(1))  # which never gives way to a look
         await here.hears(CHANGED)
         assert here.heard.all == [CHANGED]
 
@@ -30,14 +30,14 @@ async def test_many_commits_between_two_looks_are_one_change(world: OnSqlite) ->
 async def test_it_is_looked_at_often_only_while_somebody_listens(
     world: OnSqlite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pulse, "BEAT", 3600)
+    monkeypatch.setattr(heartbeat, "BEAT", 3600)
     async with (
         listening(world.url, world.database_url, users=[]) as here,
         listening(world.url, world.database_url, users=[1]) as busy,
     ):
         for number in range(1, 5):
             busy.heard.all.clear()
-            await world.tell(busy, wake(number))
+            await world.tell(busy, signal(number))
             await busy.hears(CHANGED)
         assert here.heard.all == []
         here.bus.join(1)
@@ -74,7 +74,7 @@ async def test_its_connection_and_its_thread_end_with_the_listening(
     monkeypatch.setattr(sqlite._File, "close", close_slowly)
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", DEADLINE)
     async with listening(world.url, world.database_url, users=[1]) as here:
-        await world.tell(here, wake(1))
+        await world.tell(here, signal(1))
         await here.hears(CHANGED)
         assert threads()
         assert open_files(world)

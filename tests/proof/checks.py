@@ -9,11 +9,11 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from tests.proof.doing import Doing
 from tests.proof.host import Host
 from tests.proof.http import TROUBLE
 from tests.proof.ledger import Ledger
 from tests.proof.tabs import COUNT, MARK, Tab
+from tests.proof.workload import Doing
 
 SAID = 5  # of many that are wrong in one way
 POLLS = 200

@@ -11,8 +11,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.living import COMMAND
 from tests.ports import free_port
+from tests.server_process import COMMAND
 from tests.services import BOUND
 
 AHEAD = 300  # seconds

@@ -9,10 +9,10 @@ from quart import Quart
 from quart.sessions import SecureCookieSessionInterface
 
 from microblog_rt.accounts import token_hash
-from microblog_rt.app import Parts
 from microblog_rt.models import User
+from microblog_rt.services import Services
 from microblog_rt.storage import accounts as rows
-from microblog_rt.web.visitors import Visitors
+from microblog_rt.web.authentication import Authentication
 
 CSRF = "a-token-for-the-proof"
 LASTS = 24 * 3600 * 1_000_000
@@ -29,8 +29,8 @@ class Person(NamedTuple):
 
 async def make(app: Quart, count: int) -> list[Person]:
     """``count`` people, every fifth of whom reads what they receive."""
-    parts: Parts = app.extensions["parts"]
-    visitors: Visitors = app.extensions["visitors"]
+    services: Services = app.extensions["services"]
+    authentication: Authentication = app.extensions["authentication"]
     interface = app.session_interface
     assert isinstance(interface, SecureCookieSessionInterface)
     serializer = interface.get_signing_serializer(app)
@@ -40,9 +40,9 @@ async def make(app: Quart, count: int) -> list[Person]:
     for number in range(count):
         name, token = f"person{number}", f"token-of-person-{number}"
         user = User(username=name, username_key=name, email=None, password_hash="none")
-        async with parts.storage.transaction() as tx:
+        async with services.storage.transaction() as tx:
             await rows.add(tx, user)
             await rows.add_session(tx, user.id, token_hash(token), True, LASTS)
-        session = f"{visitors.cookie_name}={visitors.dump_token(f'{user.id}.{token}', app)}"
+        session = f"{authentication.cookie_name}={authentication.dump_token(f'{user.id}.{token}', app)}"
         people.append(Person(user.id, name, f"{session}; {form}", number % 5 == 0))
     return people

@@ -31,11 +31,11 @@ PLANTS = [
         "The recipient is told of a message while its transaction is still open.",
         "messages.py",
         """
-                await self._notifications.stage(tx, wake)
+                await self._notifications.stage(tx, signal)
         except rows.AlreadySent:
 """,
         """
-                await self._notifications.tell(wake)
+                await self._notifications.tell(signal)
         except rows.AlreadySent:
 """,
         "tests/test_messages.py::test_nobody_is_told_before_the_commit[sqlite]",
@@ -89,7 +89,7 @@ PLANTS = [
     ),
     Plant(
         "no sweep",
-        "The sweep looks, and wakes nobody.",
+        "The sweep looks, and signals nobody.",
         "feed.py",
         "if reached > positions[user_id]:",
         "if False:",
@@ -108,17 +108,17 @@ PLANTS = [
         "A tab counts as listening only once its first read is over; what came meanwhile is taken for read.",
         "feed.py",
         """
-        listener.reading()
+        subscriber.reading()
         page = await self._read(reader, since, names)
 """,
         """
         page = await self._read(reader, since, names)
-        listener.reading()
+        subscriber.reading()
 """,
         "tests/test_feed.py::test_what_is_committed_during_the_first_read_is_told[sqlite]",
     ),
     Plant(
-        "unbounded outbox",
+        "unbounded publish_queue",
         "What waits for a tab that takes nothing grows with what it is told.",
         "hub.py",
         " or len(self._kept) == NAMES_KEPT",

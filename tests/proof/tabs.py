@@ -78,14 +78,14 @@ class Tab:
         now = self._ledger.now()
         if self.there is None:
             self.there, self._failures = now, 0
-        for notice in json.loads(text):
-            timestamp = round(notice["timestamp"] * 1_000_000)
+        for notification in json.loads(text):
+            timestamp = round(notification["timestamp"] * 1_000_000)
             if timestamp <= self.since:
                 self._ledger.wrong.append(
-                    f"I1: {self.person.name} was told {notice} at or behind the cursor {self.since}"
+                    f"I1: {self.person.name} was told {notification} at or behind the cursor {self.since}"
                 )
-            self._ledger.shown.add(Shown(self.person.id, notice["name"], _plain(notice["data"]), timestamp))
-            self.state[notice["name"]] = notice["data"]
+            self._ledger.shown.add(Shown(self.person.id, notification["name"], _plain(notification["data"]), timestamp))
+            self.state[notification["name"]] = notification["data"]
             self.since = max(self.since, timestamp)
             self.changed = now
         self._count(now)

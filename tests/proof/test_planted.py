@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.proof.aside import Outcome, run
+from tests.proof.forked_tests import Outcome, run
 from tests.proof.planted import PLANTS, Plant, broken, copied
 
 pytestmark = pytest.mark.timeout(600)

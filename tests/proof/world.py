@@ -17,18 +17,19 @@ from typing import NamedTuple
 import asyncpg
 
 from microblog_rt import files
-from microblog_rt.app import Parts, create_app
+from microblog_rt.app import create_app
+from microblog_rt.services import Services
 from microblog_rt.settings import Settings
 from microblog_rt.storage import migrations
-from tests.machine import awake
 from tests.proof import checks, people
-from tests.proof.doing import Doing
 from tests.proof.host import AHEAD, Host
 from tests.proof.http import Connection
 from tests.proof.ledger import Ledger
-from tests.proof.line import Line
 from tests.proof.tabs import HEARTBEAT, MARK, LongPoll, Poll, Socket, Tab
+from tests.proof.tcp_proxy import Line
+from tests.proof.workload import Doing
 from tests.services import OPTIONS, PostgreSQL, Redis
+from tests.timing import awake
 
 KEY = "a key for the proof alone, long enough"
 DRAIN = 2.0  # seconds
@@ -165,13 +166,13 @@ async def _ahead(host: Host) -> float:
 async def _people(stack: AsyncExitStack, here: World, url: str, tabs: int) -> None:
     # What tells marks is a third host, so to speak, whose line to Redis is never broken.
     app = create_app(replace(Settings(), database_url=url, secret_key=KEY, bus_url=here.redis.url))
-    parts: Parts = app.extensions["parts"]
-    stack.push_async_callback(parts.close)
+    services: Services = app.extensions["services"]
+    stack.push_async_callback(services.close)
     everybody = await people.make(app, tabs * 2 // 5)
     for person in everybody:
-        await parts.notifications.add_notification(person.id, MARK, {"of": person.id})
+        await services.notifications.add_notification(person.id, MARK, {"of": person.id})
     here.tabs = [_tab(number, tabs, everybody, here) for number in range(tabs)]
-    here.doing = Doing(everybody, here.hosts, here.tabs, here.ledger, parts)
+    here.doing = Doing(everybody, here.hosts, here.tabs, here.ledger, services)
     stack.push_async_callback(_end, [asyncio.create_task(tab.stay()) for tab in here.tabs])
     await here.open_all()
 

@@ -9,7 +9,8 @@ import pytest
 from quart import Quart, Response
 from quart.typing import TestClientProtocol
 
-from microblog_rt.app import Parts, create_app
+from microblog_rt.app import create_app
+from microblog_rt.services import Services
 from microblog_rt.settings import Settings
 from tests.conftest import PASSWORD
 
@@ -65,9 +66,9 @@ async def app(settings: Settings) -> AsyncIterator[Quart]:
 
 
 @pytest.fixture
-def house(app: Quart) -> Parts:
-    parts: Parts = app.extensions["parts"]
-    return parts
+def house(app: Quart) -> Services:
+    services: Services = app.extensions["services"]
+    return services
 
 
 @pytest.fixture

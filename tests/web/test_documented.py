@@ -15,8 +15,8 @@ from quart import Quart
 from schemathesis.checks import CHECKS, CheckFunction, load_all_checks
 
 from microblog_rt import files
-from microblog_rt.app import Parts
 from microblog_rt.errors import TooMany, Unavailable
+from microblog_rt.services import Services
 from microblog_rt.web import problems
 from tests.conftest import PASSWORD
 from tests.web.conftest import ORIGIN, Join
@@ -131,7 +131,7 @@ ASKS = {
 class Program:
     """Asks the application in process, and with a new session each time: some of what it asks ends one."""
 
-    def __init__(self, app: Quart, house: Parts, cookies: dict[str, str], token: str) -> None:
+    def __init__(self, app: Quart, house: Services, cookies: dict[str, str], token: str) -> None:
         self._app = app
         self._house = house
         self._cookies = cookies
@@ -150,11 +150,11 @@ class Program:
         user = await self._house.accounts.find("susan")
         assert user is not None
         token = await self._house.accounts.start_session(user, remembered=True)
-        return {"microblog_session": self._app.extensions["visitors"].dump_token(f"{user.id}.{token}", self._app)}
+        return {"microblog_session": self._app.extensions["authentication"].dump_token(f"{user.id}.{token}", self._app)}
 
 
 @asynccontextmanager
-async def trouble(house: Parts, kind: type[Exception] | None) -> AsyncIterator[None]:
+async def trouble(house: Services, kind: type[Exception] | None) -> AsyncIterator[None]:
     """While the block lasts, the database answers with that."""
     with pytest.MonkeyPatch.context() as patch:
         if kind is not None:
@@ -168,7 +168,7 @@ async def trouble(house: Parts, kind: type[Exception] | None) -> AsyncIterator[N
 
 
 @pytest.fixture
-async def program(app: Quart, house: Parts, join: Join) -> Program:
+async def program(app: Quart, house: Services, join: Join) -> Program:
     browser = await join("susan")
     await house.messages.send_message(1, 1, "something to be told")
     token = await browser.token()

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from quart import Quart
 
-from microblog_rt.app import Parts
 from microblog_rt.errors import Unavailable
+from microblog_rt.services import Services
 from tests.web.conftest import ORIGIN, Browser, Join, field, text
 
 
@@ -18,7 +18,7 @@ async def bob(join: Join) -> Browser:
 
 
 @pytest.fixture(autouse=True)
-def broken(house: Parts, bob: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+def broken(house: Services, bob: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     async def breaks(*_: object, **__: object) -> None:
         raise RuntimeError("broken on purpose")
 
@@ -70,7 +70,7 @@ async def test_a_handshake_is_refused_with_it(app: Quart, bob: Browser, caplog: 
     logged_once(caplog, json.loads(body["body"])["reference"])
 
 
-async def test_health_looks_nobody_up(house: Parts, bob: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_health_looks_nobody_up(house: Services, bob: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     """Asked with a cookie too, while the database is away."""
 
     def away(*_: object) -> None:
@@ -84,7 +84,7 @@ async def test_health_looks_nobody_up(house: Parts, bob: Browser, monkeypatch: p
 
 
 async def test_a_message_that_could_not_be_taken_is_offered_to_be_sent_again_as_it_was(
-    app: Quart, house: Parts, bob: Browser, monkeypatch: pytest.MonkeyPatch
+    app: Quart, house: Services, bob: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With its nonce: whatever became of the first try, it is sent once. Also where not even its author is known."""
     form = await text(await bob.get("/send_message/bob"))
@@ -97,9 +97,9 @@ async def test_a_message_that_could_not_be_taken_is_offered_to_be_sent_again_as_
     async def away(*_: object) -> None:
         raise Unavailable
 
-    for verbs, verb in ((house.messages, "send_message"), (house.accounts, "visit")):
+    for services, verb in ((house.messages, "send_message"), (house.accounts, "visit")):
         with monkeypatch.context() as trouble:
-            trouble.setattr(verbs, verb, away)
+            trouble.setattr(services, verb, away)
             answer = await bob.post("/send_message/bob", **sent)
         page = await text(answer)
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")

@@ -12,7 +12,7 @@ from quart.typing import TestClientProtocol as Client
 
 from microblog_rt import bus
 from microblog_rt.app import create_app
-from microblog_rt.bus import outage, pulse
+from microblog_rt.bus import heartbeat, outage
 from microblog_rt.settings import Settings
 from microblog_rt.web import health
 from tests.clients import DEADLINE
@@ -29,8 +29,8 @@ def redis(tmp_path: Path) -> Iterator[Redis]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "DATABASE_SECONDS", DEADLINE)
     monkeypatch.setattr(outage, "LONGEST", 0.2)
-    monkeypatch.setattr(pulse, "BEAT", 0.1)
-    monkeypatch.setattr(pulse, "DEAF", 0.5)
+    monkeypatch.setattr(heartbeat, "BEAT", 0.1)
+    monkeypatch.setattr(heartbeat, "DEAF", 0.5)
 
 
 @asynccontextmanager
@@ -80,7 +80,7 @@ async def test_a_connection_over_which_nothing_comes_is_deaf_not_heard(
 ) -> None:
     async with serving(replace(settings, bus_url=redis.url)) as client:
         await until_bus_is("heard", client)
-        monkeypatch.setattr(pulse, "DEAF", 60.0)
+        monkeypatch.setattr(heartbeat, "DEAF", 60.0)
         monkeypatch.setattr(bus.base, "DEAF", 0.5)
         redis.pause()
         deaf = await until_bus_is("deaf", client)

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from quart import Quart
 
-from microblog_rt.app import Parts, create_app
+from microblog_rt.app import create_app
+from microblog_rt.services import Services
 from microblog_rt.settings import Settings
 from tests.conftest import PASSWORD
 from tests.web.conftest import Browser
@@ -45,18 +46,18 @@ ASKED = [
 
 @pytest.mark.sqlite
 async def test_every_answer_of_the_feed_bears_hsts_as_pages_do(
-    app: Quart, house: Parts, monkeypatch: pytest.MonkeyPatch
+    app: Quart, house: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     susan = await house.accounts.register("susan", PASSWORD)
     token = await house.accounts.start_session(susan, remembered=True)
-    visitors = app.extensions["visitors"]
-    cookie = f"{visitors.cookie_name}={visitors.dump_token(f'{susan.id}.{token}', app)}"
+    authentication = app.extensions["authentication"]
+    cookie = f"{authentication.cookie_name}={authentication.dump_token(f'{susan.id}.{token}', app)}"
     for status, kind, path, host, method in ASKED:
         headers = [(b"host", host.encode())]
         if status in (200, 403):
             headers.append((b"cookie", cookie.encode()))
         if status == 500:
-            monkeypatch.setattr(visitors, "authenticate", breaks)
+            monkeypatch.setattr(authentication, "authenticate", breaks)
         scope = {"type": kind, "method": method, "path": path, "query_string": b"", "headers": headers}
         start = await answer_to(app, scope)
         assert start["status"] == status, (kind, path, host, method)

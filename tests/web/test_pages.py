@@ -8,7 +8,7 @@ import pytest
 from quart import Quart, Response
 from werkzeug.datastructures import Headers
 
-from microblog_rt.app import Parts
+from microblog_rt.services import Services
 from microblog_rt.settings import Limit, Settings
 from tests.conftest import PASSWORD
 from tests.web.conftest import ORIGIN, Browser, Join, badge, field, text
@@ -215,7 +215,7 @@ async def test_one_may_write_to_oneself_but_is_not_asked_to(join: Join) -> None:
 
 
 @pytest.mark.parametrize("message", ["", "   \r\n ", "x" * 141])
-async def test_a_bad_message_keeps_the_form(join: Join, house: Parts, message: str) -> None:
+async def test_a_bad_message_keeps_the_form(join: Join, house: Services, message: str) -> None:
     susan = await join("susan")
     answer = await susan.post("/send_message/susan", message=message, nonce="kept")
     page = await text(answer)
@@ -225,7 +225,7 @@ async def test_a_bad_message_keeps_the_form(join: Join, house: Parts, message: s
     assert (await house.messages.inbox(1, 1, 10)) == ([], False)
 
 
-async def test_a_form_that_has_grown_old_is_kept_with_a_fresh_token(join: Join, house: Parts) -> None:
+async def test_a_form_that_has_grown_old_is_kept_with_a_fresh_token(join: Join, house: Services) -> None:
     susan = await join("susan")
     answer = await susan.post("/send_message/susan", message="my long thought", csrf_token="old")
     page = await text(answer)
@@ -237,7 +237,7 @@ async def test_a_form_that_has_grown_old_is_kept_with_a_fresh_token(join: Join, 
 
 
 async def test_what_was_written_when_the_session_had_ended_is_there_after_signing_in(
-    join: Join, house: Parts, stranger: Browser
+    join: Join, house: Services, stranger: Browser
 ) -> None:
     susan = await join("susan")
     token = await susan.token()
@@ -250,7 +250,7 @@ async def test_what_was_written_when_the_session_had_ended_is_there_after_signin
     assert "my long thought" not in await text(await susan.get(back))
 
 
-async def test_what_one_wrote_is_not_shown_to_the_next_who_signs_in(join: Join, house: Parts) -> None:
+async def test_what_one_wrote_is_not_shown_to_the_next_who_signs_in(join: Join, house: Services) -> None:
     browser = await join("susan")
     await house.accounts.register("john", PASSWORD)
     token = await browser.token()
@@ -261,7 +261,7 @@ async def test_what_one_wrote_is_not_shown_to_the_next_who_signs_in(join: Join, 
     assert "my secret thought" not in await text(await browser.get("/send_message/susan"))
 
 
-async def test_what_one_wrote_to_one_person_is_not_shown_in_a_form_to_another(join: Join, house: Parts) -> None:
+async def test_what_one_wrote_to_one_person_is_not_shown_in_a_form_to_another(join: Join, house: Services) -> None:
     susan, _ = await join("susan"), await join("john")
     token = await susan.token()
     await house.accounts.set_password("susan", PASSWORD)
@@ -271,7 +271,7 @@ async def test_what_one_wrote_to_one_person_is_not_shown_in_a_form_to_another(jo
     assert "a note to myself" in await text(await susan.get("/send_message/susan"))
 
 
-async def test_a_page_of_one_person_is_not_told_the_news_of_another(join: Join, house: Parts) -> None:
+async def test_a_page_of_one_person_is_not_told_the_news_of_another(join: Join, house: Services) -> None:
     """A tab left open while somebody else signed in on the same browser."""
     susan, john = await join("susan"), await join("john")
     await house.messages.send_message(1, 2, "for john alone")
@@ -282,7 +282,7 @@ async def test_a_page_of_one_person_is_not_told_the_news_of_another(join: Join, 
     assert (await john.get(address[1] + "&since=0&wait=5")).status_code == 401
 
 
-async def test_a_double_submit_sends_once_and_says_so_once(join: Join, house: Parts) -> None:
+async def test_a_double_submit_sends_once_and_says_so_once(join: Join, house: Services) -> None:
     susan = await join("susan")
     nonce = field(await text(await susan.get("/send_message/susan")), "nonce")
     for _ in range(2):
@@ -293,7 +293,7 @@ async def test_a_double_submit_sends_once_and_says_so_once(join: Join, house: Pa
     assert page.count("Your message has been sent.") == 1
 
 
-async def test_a_retry_under_a_key_gets_the_first_result(join: Join, house: Parts) -> None:
+async def test_a_retry_under_a_key_gets_the_first_result(join: Join, house: Services) -> None:
     susan = await join("susan")
     key = {"Idempotency-Key": '"one key"', "Accept": "application/json"}
     for path, nonce in (("/send_message/susan", "one"), ("/send_message/Susan", "two")):
@@ -308,7 +308,7 @@ async def test_a_retry_under_a_key_gets_the_first_result(join: Join, house: Part
 
 @pytest.mark.parametrize("keys", [[""], ["x" * 256], ["caf\xe9"], ["a\tb"], ["a", "a"]])
 @pytest.mark.sqlite
-async def test_a_key_that_is_none_is_refused(join: Join, house: Parts, keys: list[str]) -> None:
+async def test_a_key_that_is_none_is_refused(join: Join, house: Services, keys: list[str]) -> None:
     susan = await join("susan")
     headers = [("Origin", ORIGIN), ("Accept", "application/json"), *(("Idempotency-Key", key) for key in keys)]
     form = {"csrf_token": await susan.token(), "message": "hello"}
@@ -331,7 +331,7 @@ TOO_OFTEN = re.compile(r"try again in (about )?\d+ (seconds|minutes)")
 
 
 @pytest.mark.parametrize("changes", [{"send_limit": Limit(1, 60)}])
-async def test_a_message_over_the_limit_is_kept_in_its_form(join: Join, house: Parts) -> None:
+async def test_a_message_over_the_limit_is_kept_in_its_form(join: Join, house: Services) -> None:
     susan = await join("susan")
     assert (await susan.post("/send_message/susan", message="hello", nonce="one")).status_code == 303
     answer = await susan.post("/send_message/susan", message="my long thought", nonce="two")
@@ -402,7 +402,7 @@ async def test_a_registration_over_the_limit_is_shown_again_with_what_was_typed(
     assert PASSWORD not in page
 
 
-async def test_a_large_body_is_refused_and_nothing_is_lost(join: Join, house: Parts) -> None:
+async def test_a_large_body_is_refused_and_nothing_is_lost(join: Join, house: Services) -> None:
     susan = await join("susan")
     answer = await susan.post("/send_message/susan", message="x" * 1_000_000)
     assert answer.status_code == 413
@@ -440,7 +440,7 @@ async def test_markup_in_messages_is_shown_as_it_was_typed(join: Join) -> None:
     assert "&lt;script&gt;" in page
 
 
-async def test_a_long_inbox_has_newer_and_older_pages(join: Join, house: Parts) -> None:
+async def test_a_long_inbox_has_newer_and_older_pages(join: Join, house: Services) -> None:
     susan = await join("susan")
     for number in range(30):
         await house.messages.send_message(1, 1, f"message {number}")
@@ -454,7 +454,7 @@ async def test_a_long_inbox_has_newer_and_older_pages(join: Join, house: Parts) 
     assert "Older" not in second
 
 
-async def test_people_are_listed_in_pages(join: Join, house: Parts) -> None:
+async def test_people_are_listed_in_pages(join: Join, house: Services) -> None:
     susan = await join("susan")
     for number in range(30):
         await house.accounts.register(f"person{number:02}", PASSWORD)
@@ -464,7 +464,7 @@ async def test_people_are_listed_in_pages(join: Join, house: Parts) -> None:
     assert 'href="/?page=1"' in second
 
 
-async def test_marking_up_to_what_was_shown_answers_the_count(join: Join, house: Parts) -> None:
+async def test_marking_up_to_what_was_shown_answers_the_count(join: Join, house: Services) -> None:
     susan = await join("susan")
     await house.messages.send_message(1, 1, "shown")
     up_to = field(await text(await susan.get("/messages")), "up_to")
@@ -475,7 +475,7 @@ async def test_marking_up_to_what_was_shown_answers_the_count(join: Join, house:
     assert (told["name"], told["data"]) == ("unread_message_count", 1)
 
 
-async def test_without_javascript_marking_leads_back(join: Join, house: Parts) -> None:
+async def test_without_javascript_marking_leads_back(join: Join, house: Services) -> None:
     susan = await join("susan")
     for number in range(30):
         await house.messages.send_message(1, 1, str(number))
@@ -487,7 +487,7 @@ async def test_without_javascript_marking_leads_back(join: Join, house: Parts) -
 
 
 @pytest.mark.parametrize("up_to", ["", "nan", "inf", "-1", "yesterday", "1e309"])
-async def test_a_mark_that_is_no_timestamp_is_refused(join: Join, house: Parts, up_to: str) -> None:
+async def test_a_mark_that_is_no_timestamp_is_refused(join: Join, house: Services, up_to: str) -> None:
     susan = await join("susan")
     await house.messages.send_message(1, 1, "hello")
     answer = await susan.post("/messages/read", up_to=up_to, headers={"Accept": "application/json"})
@@ -504,7 +504,7 @@ async def test_a_stranger_marks_nothing(stranger: Browser) -> None:
 STATES = re.compile(r"^(POST|PUT|PATCH|DELETE)$")
 
 
-async def test_nothing_changes_without_our_token_from_our_page(app: Quart, join: Join, house: Parts) -> None:
+async def test_nothing_changes_without_our_token_from_our_page(app: Quart, join: Join, house: Services) -> None:
     """Every state-changing route there is: without a token, with another's, from another site."""
     susan, john = await join("susan"), await join("john")
     johns = await john.token()
@@ -531,7 +531,7 @@ async def test_the_token_may_come_in_a_header(join: Join) -> None:
     assert answer.status_code == 303
 
 
-async def test_no_get_writes_what_anybody_is_told(app: Quart, join: Join, house: Parts) -> None:
+async def test_no_get_writes_what_anybody_is_told(app: Quart, join: Join, house: Services) -> None:
     susan = await join("susan")
     await house.messages.send_message(1, 1, "hello")
     before = await text(await susan.get("/notifications"))

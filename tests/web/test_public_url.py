@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from quart import Quart
 
-from microblog_rt.app import Parts
+from microblog_rt.services import Services
 from microblog_rt.settings import Settings
 from tests.conftest import PASSWORD
 
@@ -85,12 +85,12 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-async def cookie(app: Quart, house: Parts) -> tuple[str, str]:
+async def cookie(app: Quart, house: Services) -> tuple[str, str]:
     susan = await house.accounts.register("susan", PASSWORD)
     token = await house.accounts.start_session(susan, remembered=True)
-    visitors = app.extensions["visitors"]
+    authentication = app.extensions["authentication"]
     await house.messages.send_message(1, 1, "something to be told")
-    return "Cookie", f"{visitors.cookie_name}={visitors.dump_token(f'{susan.id}.{token}', app)}"
+    return "Cookie", f"{authentication.cookie_name}={authentication.dump_token(f'{susan.id}.{token}', app)}"
 
 
 @pytest.fixture(params=TRANSPORTS)

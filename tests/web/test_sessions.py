@@ -7,8 +7,8 @@ import pytest
 from quart import Quart, Response
 
 from microblog_rt.accounts import session_name, token_hash
-from microblog_rt.app import Parts
 from microblog_rt.errors import Invalid
+from microblog_rt.services import Services
 from microblog_rt.web import devices
 from tests.conftest import PASSWORD
 from tests.web.conftest import ORIGIN, Browser, Join, text
@@ -41,7 +41,7 @@ async def answers(browser: Browser) -> int:
     return int((await browser.get("/notifications")).status_code)
 
 
-async def test_one_sees_where_one_is_signed_in(app: Quart, house: Parts) -> None:
+async def test_one_sees_where_one_is_signed_in(app: Quart, house: Services) -> None:
     await house.accounts.register("susan", PASSWORD)
     await house.accounts.register("john", PASSWORD)
     await sign_in(app, "john", "curl/8.5.0")
@@ -53,7 +53,7 @@ async def test_one_sees_where_one_is_signed_in(app: Quart, house: Parts) -> None
     assert page.index("Firefox on Linux") < page.index("This session") < page.index("Chrome on Android")
 
 
-async def test_another_session_is_ended_and_the_present_goes_on(app: Quart, house: Parts) -> None:
+async def test_another_session_is_ended_and_the_present_goes_on(app: Quart, house: Services) -> None:
     await house.accounts.register("susan", PASSWORD)
     browser, other = await sign_in(app, "susan"), await sign_in(app, "susan", PIXEL)
     _, (_, name) = await listed(browser)
@@ -65,7 +65,7 @@ async def test_another_session_is_ended_and_the_present_goes_on(app: Quart, hous
     assert len(await listed(browser)) == 1
 
 
-async def test_only_ones_own_sessions_are_ended(app: Quart, house: Parts) -> None:
+async def test_only_ones_own_sessions_are_ended(app: Quart, house: Services) -> None:
     for name in ("susan", "john"):
         await house.accounts.register(name, PASSWORD)
     susan, john = await sign_in(app, "susan"), await sign_in(app, "john")
@@ -76,7 +76,7 @@ async def test_only_ones_own_sessions_are_ended(app: Quart, house: Parts) -> Non
     assert (await answers(susan), await answers(john)) == (200, 200)
 
 
-async def test_to_end_the_present_session_is_to_sign_out(app: Quart, house: Parts) -> None:
+async def test_to_end_the_present_session_is_to_sign_out(app: Quart, house: Services) -> None:
     await house.accounts.register("susan", PASSWORD)
     browser, other = await sign_in(app, "susan"), await sign_in(app, "susan")
     (_, name), _ = await listed(browser)
@@ -86,7 +86,7 @@ async def test_to_end_the_present_session_is_to_sign_out(app: Quart, house: Part
     assert (await answers(browser), await answers(other)) == (401, 200)
 
 
-async def test_what_a_form_calls_a_session_by_signs_nobody_in(app: Quart, house: Parts) -> None:
+async def test_what_a_form_calls_a_session_by_signs_nobody_in(app: Quart, house: Services) -> None:
     user = await house.accounts.register("susan", PASSWORD)
     token = await house.accounts.start_session(user, remembered=True)
     name = session_name(token_hash(token))
@@ -94,7 +94,7 @@ async def test_what_a_form_calls_a_session_by_signs_nobody_in(app: Quart, house:
     assert name not in token
 
 
-async def test_signing_out_everywhere_ends_every_session_of_ones_own(app: Quart, house: Parts) -> None:
+async def test_signing_out_everywhere_ends_every_session_of_ones_own(app: Quart, house: Services) -> None:
     for name in ("susan", "john"):
         await house.accounts.register(name, PASSWORD)
     browser, other, john = [await sign_in(app, name) for name in ("susan", "susan", "john")]
@@ -115,7 +115,7 @@ async def changed(browser: Browser, **more: str) -> Response:
 
 
 @pytest.mark.parametrize("remembered", [True, False])
-async def test_a_new_password_signs_out_everywhere_else(app: Quart, house: Parts, remembered: bool) -> None:
+async def test_a_new_password_signs_out_everywhere_else(app: Quart, house: Services, remembered: bool) -> None:
     await house.accounts.register("susan", PASSWORD)
     browser = await sign_in(app, "susan", FIREFOX, **({"remember_me": "y"} if remembered else {}))
     other, before = await sign_in(app, "susan"), cookie(browser)
@@ -142,7 +142,7 @@ async def test_a_new_password_signs_out_everywhere_else(app: Quart, house: Parts
     ],
 )
 async def test_a_bad_change_is_told_beside_its_field_and_changes_nothing(
-    join: Join, house: Parts, change: dict[str, str], field: str, words: str
+    join: Join, house: Services, change: dict[str, str], field: str, words: str
 ) -> None:
     susan = await join("susan")
     answer = await changed(susan, **change)
@@ -168,7 +168,7 @@ async def test_the_old_password_is_guessed_no_oftener_than_at_the_way_in(join: J
     assert answer.status_code == 429
 
 
-async def test_a_change_is_a_guess_from_its_address(join: Join, house: Parts) -> None:
+async def test_a_change_is_a_guess_from_its_address(join: Join, house: Services) -> None:
     susan = await join("susan")
     for number in range(10):
         with pytest.raises(Invalid):
@@ -180,14 +180,14 @@ async def test_a_change_is_a_guess_from_its_address(join: Join, house: Parts) ->
     assert answer.status_code == 429
 
 
-async def test_a_form_that_has_grown_old_changes_no_password(join: Join, house: Parts) -> None:
+async def test_a_form_that_has_grown_old_changes_no_password(join: Join, house: Services) -> None:
     susan = await join("susan")
     assert (await changed(susan, csrf_token="old")).status_code == 403
     assert await house.accounts.opens("susan", PASSWORD)
 
 
 async def test_a_sign_in_that_is_refused_at_the_last_moment_leaves_the_present_session(
-    join: Join, house: Parts, monkeypatch: pytest.MonkeyPatch
+    join: Join, house: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     susan = await join("susan")
 
@@ -215,7 +215,7 @@ async def test_a_stranger_is_shown_the_way_in(stranger: Browser, path: str) -> N
     assert (answer.status_code, answer.content_type) == (401, "application/problem+json")
 
 
-async def test_a_disabled_account_is_told_to_who_knows_its_password(stranger: Browser, house: Parts) -> None:
+async def test_a_disabled_account_is_told_to_who_knows_its_password(stranger: Browser, house: Services) -> None:
     await house.accounts.register("susan", PASSWORD)
     await house.accounts.disable("susan")
     answer = await stranger.post("/auth/login", username="susan", password=PASSWORD)
@@ -225,7 +225,7 @@ async def test_a_disabled_account_is_told_to_who_knows_its_password(stranger: Br
     assert "disabled" not in await text(answer)
 
 
-async def test_many_sessions_have_pages(app: Quart, join: Join, house: Parts) -> None:
+async def test_many_sessions_have_pages(app: Quart, join: Join, house: Services) -> None:
     susan = await join("susan")
     user = await house.accounts.find("susan")
     assert user is not None
@@ -237,7 +237,7 @@ async def test_many_sessions_have_pages(app: Quart, join: Join, house: Parts) ->
     assert "This session" not in page
 
 
-async def test_what_a_browser_calls_itself_is_shown_as_text(app: Quart, house: Parts) -> None:
+async def test_what_a_browser_calls_itself_is_shown_as_text(app: Quart, house: Services) -> None:
     await house.accounts.register("susan", PASSWORD)
     hostile = ["<b>/1.0", "%(browser)s/1", "Register/1.0", "x" * 5000]
     susan, *_ = [await sign_in(app, "susan", each) for each in hostile]

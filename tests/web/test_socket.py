@@ -9,7 +9,7 @@ import pytest
 from microblog_rt.accounts import Reader
 from microblog_rt.errors import Draining, Forbidden, Refused, SignedOut, Unavailable
 from microblog_rt.feed import Feed
-from microblog_rt.protocol import Notice
+from microblog_rt.protocol import Notification
 from microblog_rt.web.socket import Socket
 
 
@@ -19,7 +19,7 @@ class Ending:
     def __init__(self, error: Exception) -> None:
         self.error = error
 
-    async def follow(self, *_: object, **__: object) -> AsyncGenerator[list[Notice]]:
+    async def follow(self, *_: object, **__: object) -> AsyncGenerator[list[Notification]]:
         yield []
         raise self.error
 

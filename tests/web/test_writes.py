@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 from quart import Quart, Response
 
-from microblog_rt.app import Parts
+from microblog_rt.services import Services
 from microblog_rt.settings import Settings
 from tests.conftest import PASSWORD
 from tests.web.conftest import field, text
@@ -93,13 +93,13 @@ class Browser:
         self.token = field(await text(answer), "csrf_token")
 
 
-async def signed_in(app: Quart, house: Parts, origin: str, name: str) -> Browser:
+async def signed_in(app: Quart, house: Services, origin: str, name: str) -> Browser:
     """The browser of that user, who is made where there is none."""
     accounts = house.accounts
     user = await accounts.find(name) or await accounts.register(name, PASSWORD)
-    visitors = app.extensions["visitors"]
+    authentication = app.extensions["authentication"]
     token = await accounts.start_session(user, remembered=True)
-    browser = Browser(app, origin, {visitors.cookie_name: visitors.dump_token(f"{user.id}.{token}", app)})
+    browser = Browser(app, origin, {authentication.cookie_name: authentication.dump_token(f"{user.id}.{token}", app)})
     await browser.take_token(f"/send_message/{name}")
     return browser
 
@@ -133,7 +133,9 @@ def refusals(browser: Browser, other: Browser) -> Iterator[tuple[str, Browser, d
         yield f"{site}, from nowhere", browser, {"Sec-Fetch-Site": site}, browser.token
 
 
-async def test_nothing_changes_but_by_our_own_page(app: Quart, house: Parts, settings: Settings, origin: str) -> None:
+async def test_nothing_changes_but_by_our_own_page(
+    app: Quart, house: Services, settings: Settings, origin: str
+) -> None:
     other = await signed_in(app, house, origin, "mallory")
     found = routes(app, "POST", "susan")
     assert len(found) >= 5
@@ -155,7 +157,7 @@ async def test_nothing_changes_but_by_our_own_page(app: Quart, house: Parts, set
 
 @pytest.mark.parametrize("method", ["DELETE", "PATCH", "PUT"])
 async def test_no_other_method_changes_anything(
-    app: Quart, house: Parts, settings: Settings, origin: str, method: str
+    app: Quart, house: Services, settings: Settings, origin: str, method: str
 ) -> None:
     browser = await signed_in(app, house, origin, "susan")
     before = dump(settings)
@@ -178,7 +180,7 @@ async def walk(app: Quart, browser: Browser, method: str) -> None:
 
 @pytest.mark.parametrize("method", SAFE)
 async def test_no_question_changes_anything(
-    app: Quart, house: Parts, settings: Settings, origin: str, method: str
+    app: Quart, house: Services, settings: Settings, origin: str, method: str
 ) -> None:
     browser = await signed_in(app, house, origin, "susan")
     await house.messages.send_message(1, 1, "something to be read")
@@ -189,7 +191,7 @@ async def test_no_question_changes_anything(
 
 
 async def test_a_question_notes_that_a_session_is_used_and_only_that_and_once(
-    app: Quart, house: Parts, settings: Settings, origin: str
+    app: Quart, house: Services, settings: Settings, origin: str
 ) -> None:
     browser = await signed_in(app, house, origin, "susan")
     make_it_two_minutes_ago(settings)

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from microblog_rt import files
-from tests import living
-from tests.living import Server
+from tests import server_process
+from tests.server_process import Server
 
 ROOT = files.CHECKOUT
 
@@ -59,7 +59,7 @@ def test_the_wheel_holds_all_it_needs_and_nothing_else(wheel: Path) -> None:
 def test_the_installed_command_serves_in_an_empty_folder(
     installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(living, "COMMAND", [str(installed)])
+    monkeypatch.setattr(server_process, "COMMAND", [str(installed)])
     with Server(tmp_path) as server:
         alice, bob = server.person("alice"), server.person("bob")
         alice.send("bob", "hello from a wheel")

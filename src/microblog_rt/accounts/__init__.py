@@ -31,7 +31,7 @@ SESSION_LIFETIME = Settings.session_lifetime * MICROSECONDS  # unless set otherw
 
 
 class Accounts(Sessions):
-    """The verbs: those about people, beside those about their sessions."""
+    """The services: those about people, beside those about their sessions."""
 
     def __init__(self, storage: Storage, notifications: Notifications, settings: Settings) -> None:
         super().__init__(storage, notifications, settings)

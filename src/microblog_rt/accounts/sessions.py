@@ -1,7 +1,7 @@
 """Sessions: begin, look up, use, end. A browser holds a random token; the database holds its SHA-256.
 
 Every read looks the session up again, so one that has ended is of no use anywhere. Not here: whether a password
-is right (``Accounts``), cookies (``web/visitors.py``), SQL (``storage/accounts.py``).
+is right (``Accounts``), cookies (``web/authentication.py``), SQL (``storage/accounts.py``).
 """
 
 import asyncio
@@ -16,9 +16,9 @@ from typing import NamedTuple
 from microblog_rt.errors import N_, Invalid, Unavailable
 from microblog_rt.models import DEVICE_LENGTH, MICROSECOND, Session, User
 from microblog_rt.notifications import Notifications
-from microblog_rt.protocol import MICROSECONDS, Wake
+from microblog_rt.protocol import MICROSECONDS, Signal
 from microblog_rt.settings import Settings
-from microblog_rt.storage import Storage, Transaction, clock, moments
+from microblog_rt.storage import Storage, Transaction, clock, sql_time
 from microblog_rt.storage import accounts as rows
 from microblog_rt.storage.accounts import Visit
 
@@ -41,7 +41,7 @@ class Reader(NamedTuple):
 
 
 class Sessions:
-    """The verbs about sessions."""
+    """The services about sessions."""
 
     def __init__(self, storage: Storage, notifications: Notifications, settings: Settings) -> None:
         self._storage = storage
@@ -87,7 +87,7 @@ class Sessions:
         Four times in the idle time at least. Where the database cannot take it just now, a later use will: it is
         no reason to refuse what is asked, nor to keep anybody waiting.
         """
-        moment = moments.now()
+        moment = sql_time.now()
         if moment - last_used < min(every, self._idle[False] // 4) or moment < self._note_again:
             return last_used
         noting = self._storage.begin(self._note(reader.token_hash))
@@ -128,9 +128,9 @@ class Sessions:
         async with self._storage.transaction() as tx:
             tick = await clock.tick(tx, user_id)
             await work(tx)
-            wake = Wake(user_id, tick.clock)
-            await self._notifications.stage(tx, wake)
-        await self._notifications.tell(wake)
+            signal = Signal(user_id, tick.clock)
+            await self._notifications.stage(tx, signal)
+        await self._notifications.tell(signal)
 
 
 def _forgiven(noting: asyncio.Task[None]) -> None:

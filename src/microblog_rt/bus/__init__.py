@@ -1,4 +1,4 @@
-"""Word to and from the other processes.
+"""BusEvent to and from the other processes.
 
     base.py           the contract
     memory.py         ``memory://``
@@ -6,22 +6,22 @@
     postgresql.py     ``postgresql://``
     sqlite.py         ``sqlite://``
     subscriptions.py  whom a process wants word of
-    pulse.py          whether a process hears itself
+    heartbeat.py          whether a process hears itself
     alongside.py      work that a listening has done beside it
-    wire.py           a wake-up as text
-    outbox.py         what is to be told, so that no sender waits for it
+    wire.py           a signal-up as text
+    publish_queue.py         what is to be told, so that no sender waits for it
     outage.py         a broker that is away: said once, and waited for
 
-Not here: the listeners of this process (``hub.py``), and what they read (``feed.py``).
+Not here: the subscribers of this process (``hub.py``), and what they read (``feed.py``).
 """
 
 from importlib.util import find_spec
 
-from microblog_rt.bus.base import Bus, Changed, Gap, Word
+from microblog_rt.bus.base import Bus, BusEvent, Changed, Gap
 from microblog_rt.bus.memory import MemoryBus
 from microblog_rt.errors import Misconfigured
 
-__all__ = ["Bus", "Changed", "Gap", "MemoryBus", "Word", "connect"]
+__all__ = ["Bus", "BusEvent", "Changed", "Gap", "MemoryBus", "connect"]
 
 
 def connect(url: str, database_url: str = "") -> Bus:

@@ -1,13 +1,13 @@
 """The contract of a bus.
 
-A bus crosses processes and nothing else: what a process tells reaches the listeners of every *other* process; its
-own are the hub's affair. It is a hint. A wake-up may be late, doubled, out of order, merged with a newer one of the
+A bus crosses processes and nothing else: what a process tells reaches the subscribers of every *other* process; its
+own are the hub's affair. It is a hint. A signal-up may be late, doubled, out of order, merged with a newer one of the
 same user, or lost, and never costs more than latency, since the sweep finds what was missed.
 
 ``connect`` makes a bus and touches no network, inside or outside of an event loop. Nothing wants entering: every verb
 works from then on, in one event loop, and whoever connected awaits ``close`` in that loop at the end.
 
-``stage`` is called inside the transaction, once all that is told is written, and ``publish`` with the same wake-up
+``stage`` is called inside the transaction, once all that is told is written, and ``publish`` with the same signal-up
 after the commit. What is staged is seen at the commit, and never without it; most backends stage nothing. ``stage``
 asks only the transaction, never the bus's own connection, so that it fails only where the transaction does.
 ``publish`` neither raises nor waits for anybody, whatever the broker does. What cannot be told yet is kept, in a
@@ -15,19 +15,19 @@ bounded space, and told when the broker is back. ``close`` goes on telling for a
 task and no connection behind; a ``publish`` after it does nothing.
 
 ``join`` and ``leave`` say for whom somebody listens in this process: once each, when the first comes and when the
-last has gone. They never wait. Word of other users need not arrive. ``subscribed`` returns when word of that user
+last has gone. They never wait. BusEvent of other users need not arrive. ``subscribed`` returns when word of that user
 arrives, or after ``SUBSCRIBED_WITHIN``, and at once where the bus is known to be away; who reads after it misses
 nothing: if word began to arrive only later, there is a ``Gap`` for that user then.
 
 ``listen`` goes on for ever, whatever the broker does; one listening at a time, and none when ``close`` is called.
 Closing the iteration unsubscribes. ``listening`` is set while word from the others arrives here: who waits for it
-before the first read misses nothing. Three words arrive. ``Wake`` is what somebody told. ``Changed`` says that
+before the first read misses nothing. Three words arrive. ``Signal`` is what somebody told. ``Changed`` says that
 somebody committed something: look who is behind. ``Gap`` says that some may have been lost: where a backend knows
 that, because its connection broke and stands again, or came about only at a later attempt than the first, it says so
 once, after it stands; a first connection at the first attempt is no Gap.
 
 A connection that stands is no proof that anything arrives. A backend that crosses a network sends itself a heartbeat
-and wants to hear it; deaf for ``pulse.DEAF`` seconds, it connects and subscribes again. ``health`` tells what was
+and wants to hear it; deaf for ``heartbeat.DEAF`` seconds, it connects and subscribes again. ``health`` tells what was
 heard, not what was set up.
 
 Trouble is logged once when it begins and once when it is over, and never with the URL: it may hold a password.
@@ -38,14 +38,14 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
 from typing import Any, NamedTuple, Protocol
 
-from microblog_rt.bus.pulse import DEAF, Pulse
-from microblog_rt.protocol import Wake
+from microblog_rt.bus.heartbeat import DEAF, Heartbeat
+from microblog_rt.protocol import Signal
 
 SUBSCRIBED_WITHIN = 0.1  # seconds
 
 
 class Gap:
-    """Wake-ups may have been lost before this point: those of ``user_id``, or of anybody."""
+    """Signal-ups may have been lost before this point: those of ``user_id``, or of anybody."""
 
     __slots__ = ("user_id",)
 
@@ -57,7 +57,7 @@ class Changed:
     """Somebody has committed something, perhaps this process itself."""
 
 
-Word = Wake | Gap | Changed
+BusEvent = Signal | Gap | Changed
 
 
 class Health(NamedTuple):
@@ -82,13 +82,13 @@ class Bus(ABC):
 
     def __init__(self) -> None:
         self.listening = asyncio.Event()
-        self.pulse = Pulse()
+        self.heartbeat = Heartbeat()
 
-    async def stage(self, tx: Transaction, wake: Wake) -> None:  # noqa: B027
-        """Have ``wake`` told at the commit of ``tx``, where the database itself is the bus."""
+    async def stage(self, tx: Transaction, signal: Signal) -> None:  # noqa: B027
+        """Have ``signal`` told at the commit of ``tx``, where the database itself is the bus."""
 
     @abstractmethod
-    async def publish(self, wake: Wake) -> None:
+    async def publish(self, signal: Signal) -> None:
         """Tell the other processes, after the commit."""
 
     def join(self, user_id: int) -> None:  # noqa: B027
@@ -101,12 +101,12 @@ class Bus(ABC):
         """Wait a moment for word of that user, who has joined, to arrive here."""
 
     @abstractmethod
-    def listen(self) -> AsyncGenerator[Word]:
+    def listen(self) -> AsyncGenerator[BusEvent]:
         """What the other processes tell, from now on."""
 
     def health(self) -> Health:
         """How it stands, as last heard."""
-        ago = self.pulse.ago()
+        ago = self.heartbeat.ago()
         if not self.listening.is_set():
             return Health(self.backend, "away", ago)
         return Health(self.backend, "deaf" if ago is None or ago > DEAF else "heard", ago)

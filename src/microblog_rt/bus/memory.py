@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import AsyncGenerator
 
-from microblog_rt.bus.base import Bus, Gap, Health, Word
-from microblog_rt.protocol import Wake
+from microblog_rt.bus.base import Bus, BusEvent, Gap, Health
+from microblog_rt.protocol import Signal
 
 
 class MemoryBus(Bus):
@@ -14,10 +14,10 @@ class MemoryBus(Bus):
         super().__init__()
         self.listening.set()
 
-    async def publish(self, wake: Wake) -> None:
+    async def publish(self, signal: Signal) -> None:
         """Nobody else is there."""
 
-    async def listen(self) -> AsyncGenerator[Word]:
+    async def listen(self) -> AsyncGenerator[BusEvent]:
         """Nothing, until the listening ends."""
         await asyncio.get_running_loop().create_future()
         yield Gap()

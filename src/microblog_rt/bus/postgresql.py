@@ -18,12 +18,12 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import asyncpg
 
-from microblog_rt.bus import pulse, wire
+from microblog_rt.bus import heartbeat, wire
 from microblog_rt.bus.alongside import alongside
-from microblog_rt.bus.base import Bus, Gap, Transaction, Word
+from microblog_rt.bus.base import Bus, BusEvent, Gap, Transaction
 from microblog_rt.bus.outage import Outage
 from microblog_rt.errors import Misconfigured
-from microblog_rt.protocol import Wake
+from microblog_rt.protocol import Signal
 from microblog_rt.settings import LOOPBACK
 
 log = logging.getLogger(__name__)
@@ -47,15 +47,15 @@ class PostgresqlBus(Bus):
         self._tried = False
         self._warned = False
 
-    async def stage(self, tx: Transaction, wake: Wake) -> None:
+    async def stage(self, tx: Transaction, signal: Signal) -> None:
         """NOTIFY at the commit of ``tx``."""
-        packed = wire.pack(self._name, wake).decode()
+        packed = wire.pack(self._name, signal).decode()
         await tx.exec_driver_sql("SELECT pg_notify($1, $2)", (CHANNEL, packed))
 
-    async def publish(self, wake: Wake) -> None:
+    async def publish(self, signal: Signal) -> None:
         """The commit has said it."""
 
-    async def listen(self) -> AsyncGenerator[Word]:
+    async def listen(self) -> AsyncGenerator[BusEvent]:
         """What the other processes tell; a Gap after every connection but the first attempt's."""
         while True:
             again, self._tried = self._tried, True
@@ -64,13 +64,13 @@ class PostgresqlBus(Bus):
                 async with self._connected(heard) as connection:
                     if again:
                         yield Gap()
-                    async with alongside(self.pulse.keep(lambda: self._beat(connection))) as check:
+                    async with alongside(self.heartbeat.keep(lambda: self._beat(connection))) as check:
                         while True:
-                            word = await heard.next(pulse.BEAT)
+                            word = await heard.next(heartbeat.BEAT)
                             if word is not None:
                                 yield word
                             check()
-                            self.pulse.check()
+                            self.heartbeat.check()
                             # However much there is to hear, others have their turn.
                             await asyncio.sleep(0)
             except OSError as error:
@@ -89,7 +89,7 @@ class PostgresqlBus(Bus):
                 connection.add_termination_listener(lambda _: heard.end())
                 async with asyncio.timeout(PATIENCE):
                     await connection.add_listener(CHANNEL, lambda *said: self._notice(heard, said[-1]))
-                    await connection.add_listener(self._own, lambda *_: self.pulse.heard())
+                    await connection.add_listener(self._own, lambda *_: self.heartbeat.heard())
                 self._outage.over()
                 self.listening.set()
                 yield connection
@@ -99,14 +99,14 @@ class PostgresqlBus(Bus):
 
     def _notice(self, heard: "_Heard", packed: str) -> None:
         try:
-            origin, wake = wire.unpack(packed.encode())
+            origin, signal = wire.unpack(packed.encode())
         except ValueError:
             if not self._warned:
-                log.warning("somebody notifies on %s what is no wake-up; it is ignored", CHANNEL)
+                log.warning("somebody notifies on %s what is no signal-up; it is ignored", CHANNEL)
             self._warned = True
         else:
             if origin != self._name:
-                heard.add(wake)
+                heard.add(signal)
 
     async def _beat(self, connection: Any) -> None:
         # Over the connection that listens: where it cannot even say this, it hears nothing either.
@@ -118,11 +118,11 @@ class _Heard:
     """What has arrived and waits to be passed on: a bounded queue that ends with the connection."""
 
     def __init__(self) -> None:
-        self._words: deque[Word] = deque()
+        self._words: deque[BusEvent] = deque()
         self._some = asyncio.Event()
         self._ended = False
 
-    def add(self, word: Word) -> None:
+    def add(self, word: BusEvent) -> None:
         """It waits, unless too many do already."""
         if len(self._words) >= MOST:
             self._words = deque([Gap()])
@@ -134,7 +134,7 @@ class _Heard:
         self._ended = True
         self._some.set()
 
-    async def next(self, within: float) -> Word | None:
+    async def next(self, within: float) -> BusEvent | None:
         """The next word, if one comes within so many seconds; raises OSError once the last has been passed on."""
         if not self._words:
             self._some.clear()

@@ -2,7 +2,7 @@
 
 Two bare connections, one that hears and one that tells: redis-py's own pub/sub subscribes again without a word.
 Every wait for Redis is bounded, by ``asyncio.timeout`` or by the heartbeat. Not here: the message (``wire.py``), what
-waits to be told (``outbox.py``), and who is wanted (``subscriptions.py``).
+waits to be told (``publish_queue.py``), and who is wanted (``subscriptions.py``).
 
 In a Redis Cluster this works against any one node, but a plain PUBLISH goes to every node there is, so that more nodes
 carry no more. Sharded pub/sub would: SPUBLISH and SSUBSCRIBE, each to the node that has the channel's slot, hence a
@@ -22,14 +22,14 @@ from urllib.parse import parse_qs, urlsplit
 from redis.asyncio.connection import Connection, parse_url
 from redis.exceptions import RedisError
 
-from microblog_rt.bus import base, pulse, subscriptions, wire
+from microblog_rt.bus import base, heartbeat, subscriptions, wire
 from microblog_rt.bus.alongside import alongside
-from microblog_rt.bus.base import Bus, Gap, Word
+from microblog_rt.bus.base import Bus, BusEvent, Gap
 from microblog_rt.bus.outage import Outage
-from microblog_rt.bus.outbox import Outbox
+from microblog_rt.bus.publish_queue import PublishQueue
 from microblog_rt.bus.subscriptions import Subscriptions
 from microblog_rt.errors import Misconfigured
-from microblog_rt.protocol import Wake
+from microblog_rt.protocol import Signal
 
 log = logging.getLogger(__name__)
 
@@ -50,16 +50,16 @@ class RedisBus(Bus):
         self._own = f"microblog-rt:{self._options.get('db', 0)}:process:{self._name}"
         self._speaker = self._connection()
         self._speaking = asyncio.Lock()
-        self._outbox = Outbox(self._tell, Outage("Redis", "other processes are not told"))
+        self._publish_queue = PublishQueue(self._tell, Outage("Redis", "other processes are not told"))
         self._deafness = Outage("Redis", "other processes are not heard")
         self._subscriptions = Subscriptions()
         self._tried = False
         self._warned = False
         self._closed = False
 
-    async def publish(self, wake: Wake) -> None:
+    async def publish(self, signal: Signal) -> None:
         """Tell the other processes, soon."""
-        self._outbox.put(wake)
+        self._publish_queue.put(signal)
 
     def join(self, user_id: int) -> None:
         """Subscribe to that user's channel, soon."""
@@ -73,7 +73,7 @@ class RedisBus(Bus):
         """Wait a moment for the subscription to stand; not where Redis is away."""
         await self._subscriptions.stand(user_id, 0 if self._deafness.lasts else base.SUBSCRIBED_WITHIN)
 
-    async def listen(self) -> AsyncGenerator[Word]:
+    async def listen(self) -> AsyncGenerator[BusEvent]:
         """What the other processes tell; a Gap after every connection but the first attempt's."""
         while True:
             again, self._tried = self._tried, True
@@ -81,12 +81,12 @@ class RedisBus(Bus):
                 async with self._connected() as connection:
                     for word in await self._subscribe_to_all(connection, again):
                         yield word
-                    async with alongside(self.pulse.keep(self._beat), self._keep_asking(connection)) as check:
+                    async with alongside(self.heartbeat.keep(self._beat), self._keep_asking(connection)) as check:
                         while True:
-                            if some := self._heard(await connection.read_response(timeout=pulse.BEAT)):
+                            if some := self._heard(await connection.read_response(timeout=heartbeat.BEAT)):
                                 yield some
                             check()
-                            self.pulse.check()
+                            self.heartbeat.check()
                             # However much there is to hear, others have their turn.
                             await asyncio.sleep(0)
             except OSError as error:
@@ -95,7 +95,7 @@ class RedisBus(Bus):
     async def close(self) -> None:
         """Tell what is still untold, for a moment; then let go of the connection."""
         self._closed = True
-        await self._outbox.close()
+        await self._publish_queue.close()
         await self._speaker.disconnect(nowait=True)
 
     @asynccontextmanager
@@ -109,9 +109,9 @@ class RedisBus(Bus):
             self._subscriptions.broken()
             await connection.disconnect(nowait=True)
 
-    async def _subscribe_to_all(self, connection: Connection, again: bool) -> list[Word]:
+    async def _subscribe_to_all(self, connection: Connection, again: bool) -> list[BusEvent]:
         """Subscribe to all who are wanted; what was heard meanwhile, after a Gap for everybody where one is due."""
-        heard: list[Word] = []
+        heard: list[BusEvent] = []
         for channels in _batches([self._own, *map(self._channel, self._subscriptions.unasked())]):
             async with asyncio.timeout(PATIENCE):
                 await connection.send_command("SUBSCRIBE", *channels)
@@ -141,10 +141,10 @@ class RedisBus(Bus):
     def _channel(self, user_id: int) -> str:
         return f"{self._channels}{user_id}"
 
-    def _heard(self, reply: Any) -> Word | None:
+    def _heard(self, reply: Any) -> BusEvent | None:
         match reply:
             case [b"message", channel, _] if channel == self._own.encode():
-                self.pulse.heard()
+                self.heartbeat.heard()
             case [b"message", _, bytes(packed)]:
                 return self._unpacked(packed)
             case [b"subscribe", channel, _] if channel != self._own.encode():
@@ -152,15 +152,15 @@ class RedisBus(Bus):
                 return Gap(user_id) if self._subscriptions.confirm(user_id) else None
         return None
 
-    def _unpacked(self, packed: bytes) -> Wake | None:
+    def _unpacked(self, packed: bytes) -> Signal | None:
         try:
-            origin, wake = wire.unpack(packed)
+            origin, signal = wire.unpack(packed)
         except ValueError:
             if not self._warned:
-                log.warning("somebody publishes on %s... what is no wake-up; it is ignored", self._channels)
+                log.warning("somebody publishes on %s... what is no signal-up; it is ignored", self._channels)
             self._warned = True
             return None
-        return wake if origin != self._name else None
+        return signal if origin != self._name else None
 
     async def _beat(self) -> None:
         # A Redis that is not there will not be heard either: that says enough.
@@ -169,8 +169,8 @@ class RedisBus(Bus):
         with contextlib.suppress(OSError):
             await self._speak([("PUBLISH", self._own, b"")])
 
-    async def _tell(self, wakes: list[Wake]) -> None:
-        await self._speak([("PUBLISH", self._channel(each.user_id), wire.pack(self._name, each)) for each in wakes])
+    async def _tell(self, signals: list[Signal]) -> None:
+        await self._speak([("PUBLISH", self._channel(each.user_id), wire.pack(self._name, each)) for each in signals])
 
     async def _speak(self, commands: list[tuple[str | bytes, ...]]) -> None:
         with _trouble_is_os_error():

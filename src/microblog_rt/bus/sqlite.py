@@ -16,11 +16,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from threading import Event
 
-from microblog_rt.bus import pulse
-from microblog_rt.bus.base import Bus, Changed, Gap, Word
+from microblog_rt.bus import heartbeat
+from microblog_rt.bus.base import Bus, BusEvent, Changed, Gap
 from microblog_rt.bus.outage import Outage
 from microblog_rt.errors import Misconfigured
-from microblog_rt.protocol import Wake
+from microblog_rt.protocol import Signal
 
 EVERY = 0.03  # seconds
 BUSY_TIMEOUT = 1.0  # seconds
@@ -42,7 +42,7 @@ class SqliteBus(Bus):
         self._outage = Outage("The SQLite file", "other processes are not heard")
         self._tried = False
 
-    async def publish(self, wake: Wake) -> None:
+    async def publish(self, signal: Signal) -> None:
         """The commit has said it."""
 
     def join(self, user_id: int) -> None:
@@ -56,7 +56,7 @@ class SqliteBus(Bus):
         if not self._joined:
             self._somebody.clear()
 
-    async def listen(self) -> AsyncGenerator[Word]:
+    async def listen(self) -> AsyncGenerator[BusEvent]:
         """Changed after each look that saw another version than the last."""
         while True:
             again, self._tried = self._tried, True
@@ -68,7 +68,7 @@ class SqliteBus(Bus):
                     if again:
                         yield Gap()
                     while True:
-                        self.pulse.heard()
+                        self.heartbeat.heard()
                         await self._somebody_or_a_beat()
                         version = await look(known if self._somebody.is_set() else None)
                         if version != known:
@@ -82,7 +82,7 @@ class SqliteBus(Bus):
 
     async def _somebody_or_a_beat(self) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(pulse.BEAT):
+            async with asyncio.timeout(heartbeat.BEAT):
                 await self._somebody.wait()
 
     @asynccontextmanager
@@ -116,7 +116,7 @@ class _File:
 
         Not another number for each commit: for all since the last look. Raises OSError for a file that cannot be read.
         """
-        until = time.monotonic() + pulse.BEAT
+        until = time.monotonic() + heartbeat.BEAT
         if known is None:
             return self._version()
         while not self.ended.wait(EVERY) and time.monotonic() < until:

@@ -30,7 +30,7 @@ class Subscriptions:
         self.news = asyncio.Event()
 
     def join(self, user_id: int) -> None:
-        """Word of that user is wanted."""
+        """BusEvent of that user is wanted."""
         self._left.pop(user_id, None)
         if user_id not in self._wanted:
             self._wanted[user_id] = _Subscription()
@@ -53,7 +53,7 @@ class Subscriptions:
             mine.late = True
 
     def confirm(self, user_id: int) -> bool:
-        """Word of that user arrives from now on; whether somebody waited for that in vain."""
+        """BusEvent of that user arrives from now on; whether somebody waited for that in vain."""
         mine = self._wanted.get(user_id)
         if mine is None:
             return False

@@ -1,4 +1,4 @@
-"""A stop that nobody notices much: tabs leave one after the other, and come back so too.
+"""A stop that nobody notifications much: tabs leave one after the other, and come back so too.
 
 Hypercorn would cut open WebSockets with 1011, or on Python 3.12 wait for them for ever. Not here: how a tab is
 told (``web/socket.py``), and what is left when everybody has gone (``server/__init__.py``).
@@ -18,7 +18,7 @@ PATIENCE = 5.0  # seconds, for those who were told
 
 
 async def drain(hub: Hub, seconds: float, at_once: asyncio.Event, *, together: bool = False) -> None:
-    """Close every listener, spread over ``seconds``, the last of them sooner once ``at_once`` is set.
+    """Close every subscriber, spread over ``seconds``, the last of them sooner once ``at_once`` is set.
 
     Each is told to come back after as long as the whole takes: they return as spread as they left, to whoever
     is there then. Nobody may begin to listen meanwhile; everything else is served. ``together`` with others on
@@ -32,9 +32,9 @@ async def drain(hub: Hub, seconds: float, at_once: asyncio.Event, *, together: b
     random.shuffle(leaving)
     if leaving and lasts > 1:
         log.info("%s tabs are told to go over %.0f seconds; another signal ends it now", len(leaving), lasts)
-    for number, listener in enumerate(leaving):
+    for number, subscriber in enumerate(leaving):
         await _until(start + number * pause, at_once)
-        listener.close(lasts + _scatter())
+        subscriber.close(lasts + _scatter())
     try:
         async with asyncio.timeout(PATIENCE):
             await hub.emptied.wait()

@@ -2,8 +2,8 @@
 
     sqlite.py      how SQLite is opened so that nothing acknowledged is lost
     postgres.py    how PostgreSQL is
-    patience.py    how long a database that says nothing is waited for
-    moments.py     what time it is
+    silence.py    how long a database that says nothing is waited for
+    sql_time.py     what time it is
     clock.py       the mailbox clock
     accounts.py    users and sessions
     limits.py      how often
@@ -29,7 +29,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from microblog_rt import metrics
 from microblog_rt.errors import Refused, Unavailable
 from microblog_rt.storage import postgres, sqlite
-from microblog_rt.storage.patience import Patience
+from microblog_rt.storage.silence import SilenceTimeout
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Storage:
         self._database = sqlite if url.startswith(sqlite.NAME) else postgres
         self._writer = self._database.writer(url)
         self._reader = self._database.reader(url)
-        self._patience = Patience()
+        self._patience = SilenceTimeout()
         for engine in (self._writer, self._reader):
             if self._database is postgres:  # SQLite's writers have their turn once they have the file's lock
                 event.listen(engine.sync_engine, "checkout", lambda *_: self._patience.has_turn())

@@ -7,8 +7,8 @@ from sqlalchemy import BigInteger, bindparam, case, delete, func, literal, selec
 
 from microblog_rt.errors import N_, Invalid
 from microblog_rt.models import Mailbox, Session, User
-from microblog_rt.storage import Reading, Transaction, moments
-from microblog_rt.storage.moments import NOW
+from microblog_rt.storage import Reading, Transaction, sql_time
+from microblog_rt.storage.sql_time import NOW
 from microblog_rt.storage.upsert import insert
 
 NAME_TAKEN = N_("This name is taken. Please choose another.")
@@ -73,7 +73,7 @@ async def people(reading: Reading, offset: int, count: int) -> Sequence[User]:
 async def visit(reading: Reading, token_hash: str) -> Visit | None:
     """The live session of that token with its user, count and cursor, in one statement; None if it has ended."""
     row = (await reading.execute(VISIT, {"token_hash": token_hash})).one_or_none()
-    return row and Visit(*row[:-1], moments.now() - row[-1])
+    return row and Visit(*row[:-1], sql_time.now() - row[-1])
 
 
 async def note_use(tx: Transaction, token_hash: str, idle: dict[bool, int], lifetime: int) -> None:

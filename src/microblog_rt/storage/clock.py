@@ -17,7 +17,7 @@ from microblog_rt.errors import NotFound
 from microblog_rt.models import Mailbox
 from microblog_rt.protocol import FURTHEST
 from microblog_rt.storage import Reading, Transaction
-from microblog_rt.storage.moments import NOW_AT_LAST, Later
+from microblog_rt.storage.sql_time import NOW_AT_LAST, Later
 
 BIND_VARIABLES = 2**14
 

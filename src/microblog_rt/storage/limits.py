@@ -15,8 +15,8 @@ from microblog_rt.errors import TooMany
 from microblog_rt.models import Attempt
 from microblog_rt.protocol import MICROSECONDS
 from microblog_rt.settings import Limit
-from microblog_rt.storage import Transaction, moments, postgres
-from microblog_rt.storage.moments import NOW
+from microblog_rt.storage import Transaction, postgres, sql_time
+from microblog_rt.storage.sql_time import NOW
 
 REMEMBERED = 10_000
 AT_ONCE = 5_000  # rows to forget; for so long other writers wait on SQLite
@@ -42,7 +42,7 @@ class Refusals:
 
     def check(self, subjects: Iterable[str]) -> None:
         """Raise TooMany where one of ``subjects`` is known to be over its limit still."""
-        now = moments.now()
+        now = sql_time.now()
         for subject in subjects:
             until = self._until.get(subject, 0)
             if until > now:
@@ -69,7 +69,7 @@ async def take(tx: Transaction, subject: str, limit: Limit | None, refusals: Ref
     left = (await tx.execute(FREE_IN, {"subject": subject, "others": limit.times - 1})).scalar_one_or_none() or 0
     metrics.limit_hit(subject)
     if refusals is not None:
-        refusals.note(subject, moments.now() + left)
+        refusals.note(subject, sql_time.now() + left)
     raise _too_many(left)
 
 

@@ -12,10 +12,11 @@ from sqlalchemy import and_, bindparam, or_, select, type_coerce
 from sqlalchemy.sql import Select
 from sqlalchemy.types import BigInteger
 
-from microblog_rt.models import Mailbox, Notification, Session
-from microblog_rt.protocol import Notice
-from microblog_rt.storage import Storage, Transaction, moments
-from microblog_rt.storage.moments import NOW
+from microblog_rt import models
+from microblog_rt.models import Mailbox, Session
+from microblog_rt.protocol import Notification
+from microblog_rt.storage import Storage, Transaction, sql_time
+from microblog_rt.storage.sql_time import NOW
 from microblog_rt.storage.upsert import insert
 
 
@@ -25,23 +26,25 @@ class Page(NamedTuple):
     The latter two by the clock of this machine.
     """
 
-    notices: list[Notice]
+    notifications: list[Notification]
     clock: int
     last_used: int
     expires: int
 
 
 # Built once: to build a statement costs more than to run it.
-ROW = insert(Notification).values({column.name: bindparam(column.name) for column in Notification.__table__.columns})
+ROW = insert(models.Notification).values(
+    {column.name: bindparam(column.name) for column in models.Notification.__table__.columns}
+)
 REPLACE = ROW.on_conflict_do_update(
     index_elements=["user_id", "name"],
     set_={"timestamp": ROW.excluded.timestamp, "payload_json": ROW.excluded.payload_json},
 )
 
 
-async def replace(tx: Transaction, user_id: int, notice: Notice) -> None:
-    """Keep ``notice`` as the one row of that user and name."""
-    row = {"name": notice.name, "timestamp": notice.timestamp, "payload_json": notice.payload_json}
+async def replace(tx: Transaction, user_id: int, notification: Notification) -> None:
+    """Keep ``notification`` as the one row of that user and name."""
+    row = {"name": notification.name, "timestamp": notification.timestamp, "payload_json": notification.payload_json}
     await tx.execute(REPLACE, {"user_id": user_id, **row})
 
 
@@ -58,29 +61,29 @@ async def since(storage: Storage, token_hash: str, user_id: int, cursor: int, na
         rows = (await connection.execute(statement, bound)).all()
     if not rows:
         return None
-    notices = [Notice(row.name, row.payload_json, row.timestamp) for row in rows if row.name is not None]
-    here = moments.now()
-    return Page(notices, rows[0].clock, here - rows[0].unused, here + rows[0].left)
+    notifications = [Notification(row.name, row.payload_json, row.timestamp) for row in rows if row.name is not None]
+    here = sql_time.now()
+    return Page(notifications, rows[0].clock, here - rows[0].unused, here + rows[0].left)
 
 
 def _newer_than_cursor(named: bool) -> Select[int, int, int, str, str, int]:
-    timestamp = type_coerce(Notification.timestamp, BigInteger)
+    timestamp = type_coerce(models.Notification.timestamp, BigInteger)
     cursor = bindparam("cursor", type_=BigInteger)
-    newer = and_(Notification.user_id == Mailbox.user_id, or_(timestamp > cursor, cursor > Mailbox.clock))
+    newer = and_(models.Notification.user_id == Mailbox.user_id, or_(timestamp > cursor, cursor > Mailbox.clock))
     if named:
-        newer = and_(newer, Notification.name.in_(bindparam("names", expanding=True)))
+        newer = and_(newer, models.Notification.name.in_(bindparam("names", expanding=True)))
     return (
         select(
             Mailbox.clock,
             (NOW - type_coerce(Session.last_used, BigInteger)).label("unused"),
             (type_coerce(Session.expires, BigInteger) - NOW).label("left"),
-            Notification.name,
-            Notification.payload_json,
+            models.Notification.name,
+            models.Notification.payload_json,
             timestamp.label("timestamp"),
         )
         .select_from(Session)
         .join(Mailbox, Mailbox.user_id == Session.user_id)
-        .outerjoin(Notification, newer)
+        .outerjoin(models.Notification, newer)
         .where(
             Session.token_hash == bindparam("token_hash"),
             Session.user_id == bindparam("user_id"),
@@ -96,11 +99,11 @@ NAMED = _newer_than_cursor(named=True)
 
 async def standing(tx: Transaction, user_id: int, name: str) -> tuple[int, int, int | None]:
     """The unread count, the clock, and when ``name`` was last told (None: never), of one moment."""
-    timestamp = type_coerce(Notification.timestamp, BigInteger)
-    mine = and_(Notification.user_id == Mailbox.user_id, Notification.name == name)
+    timestamp = type_coerce(models.Notification.timestamp, BigInteger)
+    mine = and_(models.Notification.user_id == Mailbox.user_id, models.Notification.name == name)
     statement = (
         select(Mailbox.unread_message_count, Mailbox.clock, timestamp)
-        .outerjoin(Notification, mine)
+        .outerjoin(models.Notification, mine)
         .where(Mailbox.user_id == user_id)
     )
     count, clock, told = (await tx.execute(statement)).one()

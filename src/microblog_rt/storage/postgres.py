@@ -16,7 +16,7 @@ from microblog_rt.errors import Misconfigured
 from microblog_rt.settings import LOOPBACK
 
 WRITERS = READERS = 5  # connections a process
-QUEUE_TIMEOUT = 30.0  # seconds; patience.py gives up long before, unless others come to their turn
+QUEUE_TIMEOUT = 30.0  # seconds; silence.py gives up long before, unless others come to their turn
 GOOD_BYE = 0.3  # seconds, for a server to take leave of a connection
 CONNECT_TIMEOUT = 1.2  # seconds
 LOCK_TIMEOUT = 800  # milliseconds, for a row that somebody else holds

@@ -11,13 +11,14 @@ from collections.abc import AsyncIterator, Sequence
 from sqlalchemy import bindparam, select, type_coerce, update
 from sqlalchemy.types import BigInteger
 
-from microblog_rt.models import Mailbox, Notification
-from microblog_rt.protocol import MICROSECONDS, UNREAD_MESSAGE_COUNT, Notice
+from microblog_rt import models
+from microblog_rt.models import Mailbox
+from microblog_rt.protocol import MICROSECONDS, UNREAD_MESSAGE_COUNT, Notification
 from microblog_rt.storage import Storage, Transaction
 from microblog_rt.storage import messages as marks
 from microblog_rt.storage import notifications as told
 from microblog_rt.storage.clock import OF_USER
-from microblog_rt.storage.moments import NOW_AT_LAST, Later
+from microblog_rt.storage.sql_time import NOW_AT_LAST, Later
 
 AT_ONCE = 100  # users; for so long other writers wait on SQLite
 
@@ -32,13 +33,13 @@ TICK_AHEAD = OF_USER.values(clock_before=Mailbox.clock, clock=Later(Mailbox.cloc
     Mailbox.clock
 )
 NAMES = (
-    select(Notification.name)
-    .where(Notification.user_id == bindparam("of_user"))
-    .order_by(type_coerce(Notification.timestamp, BigInteger))
+    select(models.Notification.name)
+    .where(models.Notification.user_id == bindparam("of_user"))
+    .order_by(type_coerce(models.Notification.timestamp, BigInteger))
 )
 STAMP = (
-    update(Notification)
-    .where(Notification.user_id == bindparam("of_user"), Notification.name == bindparam("called"))
+    update(models.Notification)
+    .where(models.Notification.user_id == bindparam("of_user"), models.Notification.name == bindparam("called"))
     .values(timestamp=bindparam("stamp", type_=BigInteger))
 )
 
@@ -77,7 +78,7 @@ async def _tell_again(tx: Transaction, user_id: int, ahead: int) -> None:
         if number:
             stamp = await _tick(tx, user_id, ahead)
         if name == UNREAD_MESSAGE_COUNT:
-            await told.replace(tx, user_id, Notice(name, str(count), stamp))
+            await told.replace(tx, user_id, Notification(name, str(count), stamp))
         else:
             await tx.execute(STAMP, {"of_user": user_id, "called": name, "stamp": stamp})
 

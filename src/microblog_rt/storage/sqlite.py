@@ -22,7 +22,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 BUSY_TIMEOUT = 1.0  # seconds, for another process to let go of the write lock
 ASKED_AGAIN = 0.2  # seconds; a wait in SQLite cannot be given up
-WRITER_TIMEOUT = 30.0  # seconds; patience.py gives up long before, unless others come to their turn
+WRITER_TIMEOUT = 30.0  # seconds; silence.py gives up long before, unless others come to their turn
 READERS = 4
 
 NAME = "sqlite"

@@ -1,7 +1,7 @@
 """Quart: pages, forms, errors, and the endpoint of every transport.
 
     gate.py           at which name, and from which address
-    visitors.py       who is asking: one ``authenticate`` for pages, polls and sockets
+    authentication.py       who is asking: one ``authenticate`` for pages, polls and sockets
     origin.py         whether a request comes from our own pages
     tabs.py           how many are open
     forms.py          WTForms with a CSRF token
@@ -12,18 +12,18 @@
     metrics.py        what is counted, for the operator
     notifications.py  ``/notifications`` as poll and long poll; socket.py: as WebSocket
 
-Not here: what the verbs do (``accounts``, ``messages``, ``feed``).
+Not here: what the services do (``accounts``, ``messages``, ``feed``).
 """
 
 from quart import Quart, Response, request
 
 from microblog_rt import files
+from microblog_rt.services import Services
 from microblog_rt.settings import Settings
 from microblog_rt.web import auth, forms, health, languages, messages, metrics, people, problems, sessions
-from microblog_rt.web.gate import Gate
+from microblog_rt.web.authentication import Authentication
+from microblog_rt.web.hosts import Hosts
 from microblog_rt.web.notifications import HSTS, Endpoint
-from microblog_rt.web.verbs import Verbs
-from microblog_rt.web.visitors import Visitors
 
 BODY_LIMIT = 64 * 1024
 ANY_NAME = {*health.PATHS, metrics.PATH}  # the operator's
@@ -39,7 +39,7 @@ HEADERS = {
 }
 
 
-def create(settings: Settings, secret_key: str, verbs: Verbs) -> Quart:
+def create(settings: Settings, secret_key: str, services: Services) -> Quart:
     """The Quart application, with ``/notifications`` in front of it."""
     app = Quart(
         "microblog_rt",
@@ -49,18 +49,18 @@ def create(settings: Settings, secret_key: str, verbs: Verbs) -> Quart:
     )
     app.secret_key = secret_key
     _configure(app, settings)
-    app.extensions["verbs"] = verbs
-    gate = Gate(settings)
+    app.extensions["services"] = services
+    gate = Hosts(settings)
     _answer_to_our_names_alone(app, gate)
     languages.init(app)
     problems.init(app)
     forms.init(app, settings.public_url)  # whence and with which token, before anybody is looked up
-    visitors = Visitors(app, verbs.accounts, secure=settings.public_url is not None)
+    authentication = Authentication(app, services.accounts, secure=settings.public_url is not None)
     # A set: the pages of sessions are among those of auth.
     for blueprint in {pages.blueprint for pages in (people, auth, sessions, messages, health, metrics)}:
         app.register_blueprint(blueprint)
     _answer_with_headers(app, settings)
-    app.asgi_app = Endpoint(app.asgi_app, app, visitors, gate, verbs, settings)  # type: ignore[method-assign]
+    app.asgi_app = Endpoint(app.asgi_app, app, authentication, gate, services, settings)  # type: ignore[method-assign]
     return app
 
 
@@ -83,7 +83,7 @@ def _configure(app: Quart, settings: Settings) -> None:
         return {"heartbeat": heartbeat}
 
 
-def _answer_to_our_names_alone(app: Quart, gate: Gate) -> None:
+def _answer_to_our_names_alone(app: Quart, gate: Hosts) -> None:
     @app.before_request
     async def check_host() -> None:
         if request.path not in ANY_NAME:

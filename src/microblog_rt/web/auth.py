@@ -1,6 +1,6 @@
 """Registering, signing in and out, changing one's password.
 
-Not here: what a session and a password are (``accounts``), cookies (``visitors.py``), the page of sessions
+Not here: what a session and a password are (``accounts``), cookies (``authentication.py``), the page of sessions
 (``sessions.py``).
 """
 
@@ -15,10 +15,10 @@ from microblog_rt import accounts
 from microblog_rt.errors import N_, Invalid, TooMany
 from microblog_rt.models import EMAIL_LENGTH, USERNAME_LENGTH, User
 from microblog_rt.web import drafts
+from microblog_rt.web.authentication import address, authentication, current_user, signed_in
+from microblog_rt.web.context import services
 from microblog_rt.web.forms import blame, filled, keeps_form, say, show, submitted
 from microblog_rt.web.languages import gettext, lazy
-from microblog_rt.web.verbs import verbs
-from microblog_rt.web.visitors import address, current_user, signed_in, visitors
 
 blueprint = Blueprint("auth", __name__, url_prefix="/auth")
 
@@ -63,7 +63,7 @@ async def login() -> ResponseReturnValue:
     if submitted(form):
         try:
             name, password = form.username.data or "", form.password.data or ""
-            user = await verbs().accounts.check_password(name, password, address())
+            user = await services().accounts.check_password(name, password, address())
             return await _welcome(user, remembered=bool(form.remember_me.data))
         except (Invalid, TooMany) as error:
             blame(form, error)
@@ -79,7 +79,7 @@ async def register() -> ResponseReturnValue:
     if submitted(form) and not await _wrong(form):
         try:
             name, password = form.username.data or "", form.password.data or ""
-            user = await verbs().accounts.register(name, password, form.email.data, address())
+            user = await services().accounts.register(name, password, form.email.data, address())
             return await _welcome(user, remembered=False)
         except (Invalid, TooMany) as error:
             blame(form, error)
@@ -88,7 +88,7 @@ async def register() -> ResponseReturnValue:
 
 @blueprint.post("/logout")
 async def logout() -> ResponseReturnValue:
-    await visitors().sign_out()
+    await authentication().sign_out()
     session.clear()
     await say(gettext("You are signed out."), "success")
     return redirect(url_for("people.index"), HTTPStatus.SEE_OTHER)
@@ -101,7 +101,7 @@ async def change_password() -> ResponseReturnValue:
     user, form = current_user().user, await filled(PasswordForm)
     if submitted(form) and not await _wrong_new(form, user):
         try:
-            await visitors().change_password(form.old_password.data or "", form.password.data or "")
+            await authentication().change_password(form.old_password.data or "", form.password.data or "")
             await say(gettext("Your password has been changed. You are signed out everywhere else."), "success")
             return redirect(url_for("people.user", username=user.username), HTTPStatus.SEE_OTHER)
         except (Invalid, TooMany) as error:
@@ -128,7 +128,7 @@ def _blamed(form: RegisterForm | PasswordForm, wrong: list[Invalid]) -> bool:
 
 
 async def _welcome(user: User, *, remembered: bool) -> ResponseReturnValue:
-    await visitors().sign_in(user, remembered=remembered)
+    await authentication().sign_in(user, remembered=remembered)
     drafts.carry_over(user.id)
     return redirect(await _next(), HTTPStatus.SEE_OTHER)
 

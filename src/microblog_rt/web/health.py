@@ -13,7 +13,7 @@ from quart import Blueprint
 from quart.typing import ResponseReturnValue
 
 from microblog_rt.errors import Unavailable
-from microblog_rt.web.verbs import verbs
+from microblog_rt.web.context import services
 
 blueprint = Blueprint("health", __name__)
 
@@ -30,7 +30,7 @@ async def alive() -> ResponseReturnValue:
 
 @blueprint.get("/readyz")
 async def ready() -> ResponseReturnValue:
-    if verbs().hub.closing:
+    if services().hub.closing:
         return _not_ready({"status": "draining"})
     database = await _database()
     found = {"database": database, "bus": _bus()}
@@ -43,7 +43,7 @@ async def _database() -> dict[str, Any]:
     asked = time.monotonic()
     try:
         async with asyncio.timeout(DATABASE_SECONDS):
-            takes_writes = await verbs().storage.check()
+            takes_writes = await services().storage.check()
     except (Unavailable, TimeoutError):
         return {"state": "away"}
     state = "heard" if takes_writes else "read-only"
@@ -51,7 +51,7 @@ async def _database() -> dict[str, Any]:
 
 
 def _bus() -> dict[str, Any]:
-    health = verbs().bus.health()
+    health = services().bus.health()
     ago = health.heard_seconds_ago
     return {
         "backend": health.backend,

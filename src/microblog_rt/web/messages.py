@@ -12,12 +12,12 @@ from wtforms import Form, HiddenField, SubmitField, TextAreaField
 from microblog_rt import protocol
 from microblog_rt.errors import N_, BadRequest, Invalid, TooMany
 from microblog_rt.web import drafts, paging
+from microblog_rt.web.authentication import current_user, signed_in, way_in
+from microblog_rt.web.context import services
 from microblog_rt.web.forms import blame, filled, form_is_old, keeps_form, say, show, submitted
 from microblog_rt.web.languages import gettext, lazy
 from microblog_rt.web.people import known
 from microblog_rt.web.problems import JSON, wants_json
-from microblog_rt.web.verbs import verbs
-from microblog_rt.web.visitors import current_user, signed_in, way_in
 
 blueprint = Blueprint("messages", __name__)
 
@@ -47,7 +47,7 @@ async def send_message(recipient: str) -> ResponseReturnValue:
         program_key = _program_key()
         try:
             text, nonce = form.message.data or "", form.nonce.data or ""
-            await verbs().messages.send_message(visitor.user.id, person.id, text, nonce, program_key)
+            await services().messages.send_message(visitor.user.id, person.id, text, nonce, program_key)
             await say(gettext("Your message has been sent."), "success")
             return redirect(url_for("people.user", username=person.username), HTTPStatus.SEE_OTHER)
         except (Invalid, TooMany) as error:
@@ -66,7 +66,7 @@ def _program_key() -> str:
 @signed_in
 async def messages() -> ResponseReturnValue:
     page = paging.number(request.args)
-    posts, more = await verbs().messages.inbox(current_user().user.id, page, PAGE_SIZE)
+    posts, more = await services().messages.inbox(current_user().user.id, page, PAGE_SIZE)
     paging.check(page, posts)
     return await render_template(
         "messages.html",
@@ -81,9 +81,9 @@ async def messages() -> ResponseReturnValue:
 @blueprint.post("/messages/read")
 @signed_in
 async def read() -> ResponseReturnValue:
-    notice = await verbs().messages.mark_read(current_user().user.id, await _up_to())
+    notification = await services().messages.mark_read(current_user().user.id, await _up_to())
     if wants_json():
-        return Response(protocol.frame([notice]), content_type=JSON)
+        return Response(protocol.frame([notification]), content_type=JSON)
     return redirect(_back(), HTTPStatus.SEE_OTHER)
 
 

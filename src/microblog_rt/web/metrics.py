@@ -12,8 +12,8 @@ from quart.typing import ResponseReturnValue
 from microblog_rt import metrics
 from microblog_rt.errors import NotFound
 from microblog_rt.settings import LOOPBACK
-from microblog_rt.web.gate import FORWARDED, name_of
-from microblog_rt.web.visitors import address
+from microblog_rt.web.authentication import address
+from microblog_rt.web.hosts import FORWARDED, name_of
 
 blueprint = Blueprint("metrics", __name__)
 

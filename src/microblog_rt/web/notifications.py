@@ -17,15 +17,15 @@ from quart import Quart
 from microblog_rt import metrics, protocol
 from microblog_rt.accounts import Reader
 from microblog_rt.errors import N_, BadRequest, NotFound, Refused, SignedOut
-from microblog_rt.protocol import Notice
+from microblog_rt.protocol import Notification
+from microblog_rt.services import Services
 from microblog_rt.settings import Settings
 from microblog_rt.web import origin
-from microblog_rt.web.gate import Gate
+from microblog_rt.web.authentication import Authentication
+from microblog_rt.web.hosts import Hosts
 from microblog_rt.web.problems import ANSWERS, JSON, PROBLEM, SENTENCES, answer_to, problem, unexpected
 from microblog_rt.web.socket import Socket
 from microblog_rt.web.tabs import Tabs
-from microblog_rt.web.verbs import Verbs
-from microblog_rt.web.visitors import Visitors
 
 Scope = Any
 Receive = Callable[[], Awaitable[Any]]
@@ -65,15 +65,21 @@ class Endpoint:
     """The ASGI application: ``/notifications`` itself, everything else passed on."""
 
     def __init__(
-        self, inner: Any, app: Quart, visitors: Visitors, gate: Gate, verbs: Verbs, settings: Settings
+        self,
+        inner: Any,
+        app: Quart,
+        authentication: Authentication,
+        gate: Hosts,
+        services: Services,
+        settings: Settings,
     ) -> None:
         self._inner = inner
         self._app = app
-        self._visitors = visitors
+        self._visitors = authentication
         self._gate = gate
         self._tabs = Tabs(settings)
-        self._feed = verbs.feed
-        self._hub = verbs.hub
+        self._feed = services.feed
+        self._hub = services.hub
         self._public_url = settings.public_url
         self._headers = [*HEADERS, (b"strict-transport-security", HSTS.encode())] if settings.public_url else HEADERS
         self._socket = Socket(self._feed, settings.heartbeat)
@@ -112,7 +118,7 @@ class Endpoint:
             await _method_not_allowed(send, self._headers)
             return
         try:
-            notices = await self._drain(scope, receive)
+            notifications = await self._drain(scope, receive)
         except Refused as error:
             await _answer(send, self._headers, error)
         except Gone:
@@ -121,7 +127,7 @@ class Endpoint:
             await _fail(send, self._headers, error)
         else:
             headers = [*self._headers, (b"content-type", JSON.encode()), (b"poll-after", POLL_AFTER)]
-            await _respond(send, HTTPStatus.OK, headers, protocol.frame(notices).encode())
+            await _respond(send, HTTPStatus.OK, headers, protocol.frame(notifications).encode())
 
     def _admitted(self, scope: Scope, *, socket: bool = False) -> tuple[Reader, Query]:
         headers = scope["headers"]
@@ -137,7 +143,7 @@ class Endpoint:
             raise SignedOut
         return reader, query
 
-    async def _drain(self, scope: Scope, receive: Receive) -> list[Notice]:
+    async def _drain(self, scope: Scope, receive: Receive) -> list[Notification]:
         reader, query = self._admitted(scope)
         if not query.wait:
             return _counted("poll", await self._feed.page(reader, query.since, query.names))
@@ -145,7 +151,7 @@ class Endpoint:
         with self._tabs.opened(reader.user_id, self._gate.address(scope), metrics.LONG_POLLS):
             return _counted("long_poll", await self._held(reader, query, query.wait, receive))
 
-    async def _held(self, reader: Reader, query: Query, wait: float, receive: Receive) -> list[Notice]:
+    async def _held(self, reader: Reader, query: Query, wait: float, receive: Receive) -> list[Notification]:
         held = asyncio.create_task(self._feed.hold(reader, query.since, query.names, wait))
         gone = asyncio.create_task(_until_gone(receive))
         try:
@@ -159,10 +165,10 @@ class Endpoint:
             await asyncio.gather(held, gone, return_exceptions=True)
 
 
-def _counted(transport: str, notices: list[Notice]) -> list[Notice]:
+def _counted(transport: str, notifications: list[Notification]) -> list[Notification]:
     metrics.POLLS[transport].count()
-    metrics.DELIVERIES[transport].count(bool(notices))
-    return notices
+    metrics.DELIVERIES[transport].count(bool(notifications))
+    return notifications
 
 
 def parse(query_string: bytes) -> Query:

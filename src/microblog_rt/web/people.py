@@ -6,8 +6,8 @@ from quart.typing import ResponseReturnValue
 from microblog_rt.errors import N_, NotFound
 from microblog_rt.models import User
 from microblog_rt.web import paging
-from microblog_rt.web.verbs import verbs
-from microblog_rt.web.visitors import current_user, signed_in
+from microblog_rt.web.authentication import current_user, signed_in
+from microblog_rt.web.context import services
 
 blueprint = Blueprint("people", __name__)
 
@@ -19,7 +19,7 @@ async def index() -> ResponseReturnValue:
     if not current_user().signed_in:
         return await render_template("index.html")
     page = paging.number(request.args)
-    people, more = await verbs().accounts.people(page, PAGE_SIZE)
+    people, more = await services().accounts.people(page, PAGE_SIZE)
     paging.check(page, people)
     return await render_template(
         "people.html",
@@ -39,7 +39,7 @@ async def user(username: str) -> ResponseReturnValue:
 
 async def known(username: str) -> User:
     """The user of that name; raises NotFound."""
-    person = await verbs().accounts.find(username)
+    person = await services().accounts.find(username)
     if person is None:
         raise NotFound(N_("There is no user called %(name)s."), name=username)
     return person

@@ -11,10 +11,10 @@ from microblog_rt.accounts import Reader, session_name
 from microblog_rt.models import Session
 from microblog_rt.web import devices, paging
 from microblog_rt.web.auth import blueprint, logout
+from microblog_rt.web.authentication import authentication, current_reader, signed_in
+from microblog_rt.web.context import services
 from microblog_rt.web.forms import say
 from microblog_rt.web.languages import gettext
-from microblog_rt.web.verbs import verbs
-from microblog_rt.web.visitors import current_reader, signed_in, visitors
 
 PAGE_SIZE = 25
 
@@ -34,7 +34,7 @@ class Shown(NamedTuple):
 async def sessions() -> ResponseReturnValue:
     reader = current_reader()
     page = paging.number(request.args)
-    found, more = await verbs().accounts.sessions(reader, page, PAGE_SIZE)
+    found, more = await services().accounts.sessions(reader, page, PAGE_SIZE)
     paging.check(page, found)
     return await render_template(
         "sessions.html",
@@ -52,7 +52,7 @@ async def end_session() -> ResponseReturnValue:
     name = (await request.form).get("session", "")
     if name == session_name(reader.token_hash):
         return await logout()
-    await verbs().accounts.end_session_named(reader.user_id, name)
+    await services().accounts.end_session_named(reader.user_id, name)
     await say(gettext("That session has ended."), "success")
     return redirect(url_for(".sessions"), HTTPStatus.SEE_OTHER)
 
@@ -60,7 +60,7 @@ async def end_session() -> ResponseReturnValue:
 @blueprint.post("/logout_everywhere")
 @signed_in
 async def logout_everywhere() -> ResponseReturnValue:
-    await visitors().sign_out_everywhere()
+    await authentication().sign_out_everywhere()
     session.clear()
     await say(gettext("You are signed out everywhere."), "success")
     return redirect(url_for("people.index"), HTTPStatus.SEE_OTHER)

@@ -14,7 +14,7 @@ from microblog_rt import metrics, protocol
 from microblog_rt.accounts import Reader
 from microblog_rt.errors import Draining, Refused, Unavailable
 from microblog_rt.feed import Feed
-from microblog_rt.protocol import Notice
+from microblog_rt.protocol import Notification
 from microblog_rt.web.problems import ANSWERS, answer_to, unexpected
 
 Receive = Callable[[], Awaitable[Any]]
@@ -61,23 +61,27 @@ class Socket:
                     await send({"type": "websocket.close", "code": closing.code, "reason": closing.reason})
 
 
-async def _talk(first: list[Notice], pages: AsyncGenerator[list[Notice]], receive: Receive, send: Send) -> None:
+async def _talk(
+    first: list[Notification], pages: AsyncGenerator[list[Notification]], receive: Receive, send: Send
+) -> None:
     client = Client()
     async with asyncio.TaskGroup() as group:
         group.create_task(_hear(client, receive))
         await _tell(first, pages, client, send)
 
 
-async def _tell(first: list[Notice], pages: AsyncGenerator[list[Notice]], client: "Client", send: Send) -> None:
+async def _tell(
+    first: list[Notification], pages: AsyncGenerator[list[Notification]], client: "Client", send: Send
+) -> None:
     try:
         await send({"type": "websocket.send", "text": protocol.frame(first)})
         DELIVERIES.count(bool(first))
-        async for notices in pages:
-            if notices:
-                client.is_told(notices[-1])
+        async for notifications in pages:
+            if notifications:
+                client.is_told(notifications[-1])
             else:
                 client.expect_acknowledgement()
-            await send({"type": "websocket.send", "text": protocol.frame(notices)})
+            await send({"type": "websocket.send", "text": protocol.frame(notifications)})
     except Unavailable as error:
         raise Closing(answer_to(error).close_code, str(_milliseconds_to_wait(error))) from None
     except Refused as error:
@@ -104,7 +108,7 @@ class Client:
     def __init__(self) -> None:
         self._acknowledges = False
         self._unanswered = 0
-        self._news: Notice | None = None
+        self._news: Notification | None = None
 
     def says(self, text: str | None) -> None:
         """Take one frame; raises Closing unless it is an acknowledgement."""
@@ -116,7 +120,7 @@ class Client:
             metrics.ACKNOWLEDGED_AFTER.observe(protocol.age(self._news))
             self._news = None
 
-    def is_told(self, newest: Notice) -> None:
+    def is_told(self, newest: Notification) -> None:
         """News is about to be sent. How long a client takes is known where it answers before the next heartbeat."""
         DELIVERIES.count()
         self._news = newest

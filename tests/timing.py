@@ -1,7 +1,7 @@
 """What may be said of time on a machine that is busy, or stands still for a second.
 
 ``quickest`` for work of this process that can be done again, ``awake`` and ``within`` for what it does or watches,
-``Watch`` for what others do. Not here: deadlines, which cost nothing where what is waited for comes.
+``LoadMonitor`` for what others do. Not here: deadlines, which cost nothing where what is waited for comes.
 """
 
 import asyncio
@@ -75,7 +75,7 @@ class Look(NamedTuple):
     missed: float  # by looking late: all stood still
 
 
-class Watch:
+class LoadMonitor:
     """How long the machine kept somebody waiting: what no promise in seconds can be held against.
 
     On a quiet machine that is next to nothing. But a server that does far too much makes others wait as well: of

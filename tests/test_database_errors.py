@@ -11,14 +11,14 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
 
-from microblog_rt.app import Parts
 from microblog_rt.errors import Unavailable
 from microblog_rt.models import User
+from microblog_rt.services import Services
 from microblog_rt.settings import Settings
-from microblog_rt.storage import moments, sqlite
+from microblog_rt.storage import sql_time, sqlite
+from tests.asgi_server import complaints
 from tests.clients import Client, signed_in
-from tests.machine import within
-from tests.serving import complaints
+from tests.timing import within
 
 pytestmark = pytest.mark.sqlite
 
@@ -44,52 +44,52 @@ def locked(settings: Settings) -> Iterator[None]:
 
 
 async def test_a_locked_database_refuses_a_send_and_takes_it_afterwards(
-    parts: Parts, settings: Settings, susan: User
+    services: Services, settings: Settings, susan: User
 ) -> None:
     with locked(settings), pytest.raises(Unavailable):
-        await parts.messages.send_message(susan.id, susan.id, "hello")
-    assert (await parts.messages.inbox(susan.id, 1, 10))[0] == []
-    assert await parts.messages.send_message(susan.id, susan.id, "hello")
+        await services.messages.send_message(susan.id, susan.id, "hello")
+    assert (await services.messages.inbox(susan.id, 1, 10))[0] == []
+    assert await services.messages.send_message(susan.id, susan.id, "hello")
 
 
 async def test_a_locked_database_is_read_all_the_same_though_no_use_can_be_noted(
-    parts: Parts, settings: Settings, susan: User, monkeypatch: pytest.MonkeyPatch
+    services: Services, settings: Settings, susan: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reader = await signed_in(parts, susan)
-    await parts.messages.send_message(susan.id, susan.id, "hello")
-    later = moments.now() + 61_000_000
-    monkeypatch.setattr(moments, "now", lambda: later)
+    reader = await signed_in(services, susan)
+    await services.messages.send_message(susan.id, susan.id, "hello")
+    later = sql_time.now() + 61_000_000
+    monkeypatch.setattr(sql_time, "now", lambda: later)
     with locked(settings):
-        assert len(await parts.feed.page(reader, 0)) == 1
+        assert len(await services.feed.page(reader, 0)) == 1
 
 
 async def test_a_locked_database_ends_no_stream(
-    parts: Parts, settings: Settings, susan: User, monkeypatch: pytest.MonkeyPatch
+    services: Services, settings: Settings, susan: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tab = Client(parts, await signed_in(parts, susan))
+    tab = Client(services, await signed_in(services, susan))
     await tab.connect(heartbeat=0.05)
-    later = moments.now() + 3_700_000_000
-    monkeypatch.setattr(moments, "now", lambda: later)
+    later = sql_time.now() + 3_700_000_000
+    monkeypatch.setattr(sql_time, "now", lambda: later)
     with locked(settings):
         told = len(tab.pages)
         await tab.until(lambda: len(tab.pages) > told + 2)
-    await parts.messages.send_message(susan.id, susan.id, "hello")
+    await services.messages.send_message(susan.id, susan.id, "hello")
     await tab.until(lambda: tab.state == {"unread_message_count": 1})
     await tab.disconnect()
 
 
-async def test_a_commit_that_fails_spoils_nothing_for_the_next(parts: Parts, susan: User) -> None:
+async def test_a_commit_that_fails_spoils_nothing_for_the_next(services: Services, susan: User) -> None:
     fails = iter([True])
 
     def fail(_: Any) -> None:
         if next(fails, False):
             raise sqlite3.OperationalError("disk I/O error")
 
-    event.listen(parts.storage._writer.sync_engine, "commit", fail)
+    event.listen(services.storage._writer.sync_engine, "commit", fail)
     with pytest.raises(sqlite3.OperationalError):
-        await parts.messages.send_message(susan.id, susan.id, "lost")
-    assert await parts.messages.send_message(susan.id, susan.id, "kept")
-    posts, _ = await parts.messages.inbox(susan.id, 1, 10)
+        await services.messages.send_message(susan.id, susan.id, "lost")
+    assert await services.messages.send_message(susan.id, susan.id, "kept")
+    posts, _ = await services.messages.inbox(susan.id, 1, 10)
     assert [post.body for post in posts] == ["kept"]
 
 
@@ -98,7 +98,7 @@ FAILED = "what somebody asked for, and did not wait for, has failed"
 
 @pytest.mark.parametrize(("error", "told"), [(Unavailable(), []), (RuntimeError("ours"), [FAILED])])
 async def test_what_becomes_of_a_write_whose_caller_has_left_is_logged_where_it_is_our_fault(
-    parts: Parts, error: Exception, told: list[str], caplog: pytest.LogCaptureFixture
+    services: Services, error: Exception, told: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """And asyncio has nothing to complain of: that nobody has heard of it."""
     begun, goes_on = asyncio.Event(), asyncio.Event()
@@ -108,79 +108,79 @@ async def test_what_becomes_of_a_write_whose_caller_has_left_is_logged_where_it_
         await goes_on.wait()
         raise error
 
-    asking = asyncio.create_task(parts.storage.finish(work()))
+    asking = asyncio.create_task(services.storage.finish(work()))
     await begun.wait()
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
     goes_on.set()
-    await parts.storage.close()
+    await services.storage.close()
     gc.collect()
     assert complaints(caplog.records) == told
 
 
-async def test_a_cancelled_read_gives_its_connection_back(parts: Parts, susan: User) -> None:
-    reader = await signed_in(parts, susan)
+async def test_a_cancelled_read_gives_its_connection_back(services: Services, susan: User) -> None:
+    reader = await signed_in(services, susan)
     for delay in range(200):
-        reading = asyncio.create_task(parts.feed.page(reader, 0))
+        reading = asyncio.create_task(services.feed.page(reader, 0))
         for _ in range(delay % 12):
             await asyncio.sleep(0)
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
-    assert await asyncio.gather(*(parts.feed.page(reader, 0) for _ in range(20))) == [[]] * 20
+    assert await asyncio.gather(*(services.feed.page(reader, 0) for _ in range(20))) == [[]] * 20
 
 
 async def test_a_locked_database_keeps_no_reader_waiting(
-    parts: Parts, settings: Settings, susan: User, monkeypatch: pytest.MonkeyPatch
+    services: Services, settings: Settings, susan: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 5.0)
-    reader = await signed_in(parts, susan)
-    await parts.messages.send_message(susan.id, susan.id, "hello")
-    later = moments.now() + 61_000_000
-    monkeypatch.setattr(moments, "now", lambda: later)
+    reader = await signed_in(services, susan)
+    await services.messages.send_message(susan.id, susan.id, "hello")
+    later = sql_time.now() + 61_000_000
+    monkeypatch.setattr(sql_time, "now", lambda: later)
     with locked(settings):
         async with within(1):
-            assert [len(await parts.feed.page(reader, 0)) for _ in range(5)] == [1] * 5
+            assert [len(await services.feed.page(reader, 0)) for _ in range(5)] == [1] * 5
 
 
 async def test_what_people_write_is_not_in_the_log_of_an_error(
-    parts: Parts, susan: User, caplog: pytest.LogCaptureFixture
+    services: Services, susan: User, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with parts.storage.transaction() as tx:
+    async with services.storage.transaction() as tx:
         await tx.exec_driver_sql(
             "CREATE TRIGGER fails BEFORE INSERT ON message BEGIN SELECT RAISE(FAIL, 'broken'); END"
         )
     with pytest.raises(IntegrityError) as failed:
-        await parts.messages.send_message(susan.id, susan.id, "between us alone")
+        await services.messages.send_message(susan.id, susan.id, "between us alone")
     assert "broken" in str(failed.value)
     assert "between us alone" not in str(failed.value)
 
 
 async def test_many_sends_into_a_locked_file_are_all_refused_within_two_seconds(
-    parts: Parts, settings: Settings, susan: User, monkeypatch: pytest.MonkeyPatch
+    services: Services, settings: Settings, susan: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those at the end of the queue as well."""
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 1.2)
     with locked(settings):
-        sends = [parts.messages.send_message(susan.id, susan.id, f"{number}") for number in range(20)]
+        sends = [services.messages.send_message(susan.id, susan.id, f"{number}") for number in range(20)]
         async with within(2):
             outcomes = await asyncio.gather(*sends, return_exceptions=True)
         assert [type(each) for each in outcomes] == [Unavailable] * 20
-    assert await parts.messages.send_message(susan.id, susan.id, "hello")
-    assert [post.body for post in (await parts.messages.inbox(susan.id, 1, 30))[0]] == ["hello"]
+    assert await services.messages.send_message(susan.id, susan.id, "hello")
+    assert [post.body for post in (await services.messages.inbox(susan.id, 1, 30))[0]] == ["hello"]
 
 
 async def test_a_sweep_for_nobody_does_not_say_that_the_database_is_back(
-    parts: Parts, caplog: pytest.LogCaptureFixture
+    services: Services, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: Any) -> None:
         raise sqlite3.OperationalError("disk I/O error")
 
     caplog.set_level("INFO", "microblog_rt")
-    event.listen(parts.storage._reader.sync_engine, "do_execute", fail)
+    event.listen(services.storage._reader.sync_engine, "do_execute", fail)
     with pytest.raises(Unavailable):
-        await parts.storage.check()
-    await parts.feed.sweep_once()
+        await services.storage.check()
+    await services.feed.sweep_once()
     assert [each.getMessage() for each in caplog.records] == ["the database cannot be read: disk I/O error"]
-    event.remove(parts.storage._reader.sync_engine, "do_execute", fail)
-    await parts.storage.check()
+    event.remove(services.storage._reader.sync_engine, "do_execute", fail)
+    await services.storage.check()
     assert caplog.messages[1:] == ["the database can be read again"]

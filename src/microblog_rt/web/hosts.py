@@ -1,6 +1,6 @@
 """Who knocks, and at which name: the client's address behind proxies, and the hosts that this server answers to.
 
-Not here: whether a request comes from our own pages (``origin.py``), and who is signed in (``visitors.py``).
+Not here: whether a request comes from our own pages (``origin.py``), and who is signed in (``authentication.py``).
 """
 
 import logging
@@ -21,7 +21,7 @@ HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([\w.-]+))(?::[0-9]{1,5})?", re.ASCII)
 HOME_PREFIX = 64  # what a provider gives to one home: counted as one address
 
 
-class Gate:
+class Hosts:
     """The same questions for every request, whatever its transport."""
 
     def __init__(self, settings: Settings) -> None:

@@ -79,7 +79,7 @@ async def all_there(tabs: Sequence[Returner], times: int) -> None:
             await asyncio.sleep(0.05)
 
 
-def most_at_once(moments: Sequence[float], window: float) -> int:
-    """The largest number of ``moments`` within any ``window`` seconds."""
-    moments = sorted(moments)
-    return max(sum(start <= each < start + window for each in moments) for start in moments)
+def most_at_once(sql_time: Sequence[float], window: float) -> int:
+    """The largest number of ``sql_time`` within any ``window`` seconds."""
+    sql_time = sorted(sql_time)
+    return max(sum(start <= each < start + window for each in sql_time) for start in sql_time)

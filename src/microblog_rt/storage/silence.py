@@ -29,7 +29,7 @@ class Waiting:
         self.has_turn = False
 
 
-class Patience:
+class SilenceTimeout:
     """Of those who wait for one database."""
 
     def __init__(self) -> None:

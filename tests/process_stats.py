@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.living import Server
+from tests.server_process import Server
 
 
 def proc(server: Server) -> Path:

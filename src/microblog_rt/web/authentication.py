@@ -30,7 +30,7 @@ LONGEST_COOKIE = 300  # characters; ours have some 180
 Headers = Iterable[tuple[bytes, bytes]]
 
 
-class Visitor(AuthUser):
+class CurrentUser(AuthUser):
     """Whoever asks for a page; signed in once ``visit`` is there."""
 
     reader: Reader | None = None
@@ -61,10 +61,10 @@ class Visitor(AuthUser):
         return protocol.seconds(self.visit.cursor) if self.visit else "0"
 
 
-class Visitors(QuartAuth):
+class Authentication(QuartAuth):
     """quart-auth with sessions that end: ``authenticate`` is the same for every transport."""
 
-    user_class = Visitor
+    user_class = CurrentUser
 
     def __init__(self, app: Quart, accounts: Accounts, *, secure: bool) -> None:
         self._app = app
@@ -80,7 +80,7 @@ class Visitors(QuartAuth):
             salt="microblog-rt session",
             singleton=False,
         )
-        app.extensions["visitors"] = self
+        app.extensions["authentication"] = self
         app.before_request(self._load)
         app.context_processor(self._current_user)
 
@@ -92,8 +92,8 @@ class Visitors(QuartAuth):
             raise SignedOut
         return reader
 
-    def resolve_user(self) -> Visitor:
-        visitor = Visitor(None)
+    def resolve_user(self) -> CurrentUser:
+        visitor = CurrentUser(None)
         cookie = request.cookies.get(cast(str, self.cookie_name), "")
         visitor.reader = self._reader(cookie)
         if cookie and visitor.reader is None:
@@ -126,8 +126,8 @@ class Visitors(QuartAuth):
         self.logout_user()
 
     @property
-    def current(self) -> Visitor:
-        return cast(Visitor, self.load_user())
+    def current(self) -> CurrentUser:
+        return cast(CurrentUser, self.load_user())
 
     def _reader(self, cookie: str) -> Reader | None:
         try:
@@ -144,7 +144,7 @@ class Visitors(QuartAuth):
 
     def _hand_out(self, user: User, token: str, *, remembered: bool) -> None:
         action = Action.WRITE_PERMANENT if remembered else Action.WRITE
-        self.login_user(Visitor(f"{user.id}.{token}", action))
+        self.login_user(CurrentUser(f"{user.id}.{token}", action))
 
     async def _end(self, reader: Reader | None) -> None:
         if reader is not None and await self._accounts.visit(reader):
@@ -164,14 +164,14 @@ class Visitors(QuartAuth):
         return {"current_user": self.current}
 
 
-def visitors() -> Visitors:
-    """The application's visitors, from inside a request."""
-    return cast(Visitors, current_app.extensions["visitors"])
+def authentication() -> Authentication:
+    """The application's authentication, from inside a request."""
+    return cast(Authentication, current_app.extensions["authentication"])
 
 
-def current_user() -> Visitor:
+def current_user() -> CurrentUser:
     """Whoever asks for the present page."""
-    return visitors().current
+    return authentication().current
 
 
 def current_reader() -> Reader:

@@ -12,7 +12,7 @@ BEAT = 2.0  # seconds from one heartbeat to the next
 DEAF = 10.0  # seconds of heartbeats that did not come back, after which the connection is given up
 
 
-class Pulse:
+class Heartbeat:
     """The heartbeats of one process on one bus."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from microblog_rt.errors import BadRequest
 from microblog_rt.settings import Settings
-from microblog_rt.web.gate import Gate
+from microblog_rt.web.hosts import Hosts
 
 PROXY = "10.0.0.1"
 
@@ -21,7 +21,7 @@ def scope(*headers: tuple[str, str], client: str | None = PROXY, server: str | N
 
 
 def address(hops: int, *forwarded: str, client: str | None = PROXY) -> str:
-    return Gate(Settings(trusted_hops=hops)).address(
+    return Hosts(Settings(trusted_hops=hops)).address(
         scope(*(("X-Forwarded-For", each) for each in forwarded), client=client)
     )
 
@@ -104,7 +104,7 @@ def test_a_home_counts_once_however_an_address_is_written(client: str | None, co
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-IP"])
 def test_a_proxy_that_is_not_believed_is_warned_of_once(caplog: pytest.LogCaptureFixture, header: str) -> None:
-    gate = Gate(Settings())
+    gate = Hosts(Settings())
     gate.address(scope())
     assert caplog.records == []
     for _ in range(3):
@@ -116,7 +116,7 @@ def test_a_proxy_that_is_not_believed_is_warned_of_once(caplog: pytest.LogCaptur
 
 
 def test_a_proxy_that_is_believed_is_not_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    Gate(Settings(trusted_hops=1)).address(scope(("X-Forwarded-For", "192.0.2.1")))
+    Hosts(Settings(trusted_hops=1)).address(scope(("X-Forwarded-For", "192.0.2.1")))
     assert caplog.records == []
 
 
@@ -125,7 +125,7 @@ def test_a_proxy_that_is_believed_is_not_warned_of(caplog: pytest.LogCaptureFixt
 
 def answers_to(host: str, *, server: str | None = "10.0.0.2", **settings: Any) -> bool:
     try:
-        Gate(Settings(**settings)).check_host(scope(("Host", host), server=server))
+        Hosts(Settings(**settings)).check_host(scope(("Host", host), server=server))
     except BadRequest:
         return False
     return True
@@ -202,4 +202,4 @@ def test_a_public_url_with_a_port_wants_it() -> None:
 @pytest.mark.parametrize("count", [0, 2])
 def test_there_is_exactly_one_name(count: int) -> None:
     with pytest.raises(BadRequest):
-        Gate(Settings()).check_host(scope(*[("Host", "localhost")] * count))
+        Hosts(Settings()).check_host(scope(*[("Host", "localhost")] * count))

@@ -1,4 +1,4 @@
-"""What the buses over a network share: a wake-up as text, what waits to be told, and a broker that is away."""
+"""What the buses over a network share: a signal-up as text, what waits to be told, and a broker that is away."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,11 +6,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from microblog_rt.bus import outage, outbox, wire
+from microblog_rt.bus import outage, publish_queue, wire
 from microblog_rt.bus.outage import Outage
-from microblog_rt.bus.outbox import Outbox
-from microblog_rt.protocol import Wake
-from tests.buses import NONE_OF_OURS, Waiting, noting, plain, wake
+from microblog_rt.bus.publish_queue import PublishQueue
+from microblog_rt.protocol import Signal
+from tests.buses import NONE_OF_OURS, Waiting, noting, plain, signal
 from tests.clients import DEADLINE
 
 
@@ -20,37 +20,39 @@ def test_what_is_no_wake_up_is_told_from_what_is(packed: bytes) -> None:
         wire.unpack(packed)
 
 
-@pytest.mark.parametrize("told", [wake(1), Wake(1, 2), wake(7, 10**15, '{"a": "é\\ud800"}'), wake(2**62, 2**62)])
-def test_a_wake_up_is_the_same_on_the_other_side(told: Wake) -> None:
+@pytest.mark.parametrize(
+    "told", [signal(1), Signal(1, 2), signal(7, 10**15, '{"a": "é\\ud800"}'), signal(2**62, 2**62)]
+)
+def test_a_wake_up_is_the_same_on_the_other_side(told: Signal) -> None:
     origin, heard = wire.unpack(wire.pack("me", told))
     assert (origin, plain(heard)) == ("me", plain(told))
 
 
 class Broker:
-    """What an outbox tells, by batches, once its ``troubles`` are over."""
+    """What an publish_queue tells, by batches, once its ``troubles`` are over."""
 
     def __init__(self, *troubles: Exception) -> None:
         self.troubles = list(troubles)
         self.told = Waiting()
         self.asked = asyncio.Event()
 
-    async def send(self, wakes: list[Wake]) -> None:
+    async def send(self, signals: list[Signal]) -> None:
         self.asked.set()
         await asyncio.sleep(0)
         if self.troubles:
             raise self.troubles.pop(0)
-        self.told.add([plain(each) for each in wakes])
+        self.told.add([plain(each) for each in signals])
 
 
 @pytest.fixture(autouse=True)
 def last_words(monkeypatch: pytest.MonkeyPatch) -> None:
     """All of them are heard out, on a machine that may be busy."""
-    monkeypatch.setattr(outbox, "LAST_WORDS", DEADLINE)
+    monkeypatch.setattr(publish_queue, "LAST_WORDS", DEADLINE)
 
 
 @asynccontextmanager
-async def outbox_to(broker: Broker) -> AsyncIterator[Outbox]:
-    box = Outbox(broker.send, Outage("The broker", "nothing is told"))
+async def outbox_to(broker: Broker) -> AsyncIterator[PublishQueue]:
+    box = PublishQueue(broker.send, Outage("The broker", "nothing is told"))
     yield box
     await box.close()
 
@@ -59,40 +61,43 @@ async def test_of_one_user_the_newest_wake_up_waits_and_carries_nothing() -> Non
     broker = Broker()
     async with outbox_to(broker) as box:
         for clock in (11, 13, 12):
-            box.put(wake(1, clock, "1"))
-        box.put(wake(2, 20, "2"))
-    assert broker.told.all == [[plain(Wake(1, 13)), plain(wake(2, 20, "2"))]]
+            box.put(signal(1, clock, "1"))
+        box.put(signal(2, 20, "2"))
+    assert broker.told.all == [[plain(Signal(1, 13)), plain(signal(2, 20, "2"))]]
 
 
 async def test_what_could_not_be_told_is_told_later_with_what_came_since(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outage, "SHORTEST", 0.001)
     broker = Broker(ConnectionError(), TimeoutError())
     async with outbox_to(broker) as box:
-        box.put(wake(1, 11, "1"))
-        box.put(wake(2, 21, "2"))
+        box.put(signal(1, 11, "1"))
+        box.put(signal(2, 21, "2"))
         await broker.asked.wait()
-        box.put(wake(1, 12, "3"))
-        box.put(wake(3, 31, "4"))
+        box.put(signal(1, 12, "3"))
+        box.put(signal(3, 31, "4"))
         await broker.told.until(bool)
-        box.put(wake(4, 41, "5"))
-    assert broker.told.all == [[plain(Wake(2, 21)), plain(Wake(1, 12)), plain(Wake(3, 31))], [plain(wake(4, 41, "5"))]]
+        box.put(signal(4, 41, "5"))
+    assert broker.told.all == [
+        [plain(Signal(2, 21)), plain(Signal(1, 12)), plain(Signal(3, 31))],
+        [plain(signal(4, 41, "5"))],
+    ]
 
 
 async def test_much_is_told_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox, "BATCH", 2)
+    monkeypatch.setattr(publish_queue, "BATCH", 2)
     broker = Broker()
     async with outbox_to(broker) as box:
         for user_id in (1, 2, 3):
-            box.put(wake(user_id))
+            box.put(signal(user_id))
     assert [[each[0] for each in batch] for batch in broker.told.all] == [[1, 2], [3]]
 
 
 async def test_of_too_many_the_longest_waiting_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox, "KEPT", 3)
+    monkeypatch.setattr(publish_queue, "KEPT", 3)
     broker = Broker()
     async with outbox_to(broker) as box:
         for user_id in (1, 2, 3, 4, 2, 5):
-            box.put(wake(user_id))
+            box.put(signal(user_id))
     assert [[each[0] for each in batch] for batch in broker.told.all] == [[4, 2, 5]]
 
 
@@ -100,10 +105,10 @@ async def test_an_error_nobody_thought_of_does_not_end_the_telling() -> None:
     broker = Broker(RuntimeError("a bug"))
     with noting() as said:
         async with outbox_to(broker) as box:
-            box.put(wake(1))
+            box.put(signal(1))
             await said.until("RuntimeError: a bug")
-            box.put(wake(2))
-    assert broker.told.all == [[plain(wake(2))]]
+            box.put(signal(2))
+    assert broker.told.all == [[plain(signal(2))]]
 
 
 async def test_an_outage_is_waited_for_longer_each_time_up_to_two_seconds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from microblog_rt.app import Parts
 from microblog_rt.errors import Unavailable
+from microblog_rt.services import Services
 from tests.proof.host import Host
 from tests.proof.http import TROUBLE, Answer, Connection
 from tests.proof.ledger import ABANDONED, ACKNOWLEDGED, Attempt, Ledger, Send
@@ -37,13 +37,13 @@ class Doing:
     """What goes on in one world; ``rate`` is how many messages are sent a second."""
 
     def __init__(
-        self, people: Sequence[Person], hosts: Sequence[Host], tabs: Sequence[Tab], ledger: Ledger, parts: Parts
+        self, people: Sequence[Person], hosts: Sequence[Host], tabs: Sequence[Tab], ledger: Ledger, services: Services
     ) -> None:
         self.rate = 0.0
         self._people = people
         self._hosts = hosts
         self._ledger = ledger
-        self._parts = parts
+        self._parts = services
         self._of = {person.id: [tab for tab in tabs if tab.person is person] for person in people}
         self._under_way: set[asyncio.Task[None]] = set()
         self._running: list[asyncio.Task[None]] = []

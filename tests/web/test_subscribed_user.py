@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from microblog_rt.app import Parts
-from microblog_rt.hub import Hub, Listener
+from microblog_rt.hub import Hub, Subscriber
+from microblog_rt.services import Services
 from tests.web.conftest import Join
 
 SUSAN, JOHN = 1, 2
@@ -19,18 +19,18 @@ QUERIES = ["user", "user=1&user", "user_id", "recipient", "channel", "name", "si
 def listened(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Whom anybody has begun to listen to."""
     users: list[int] = []
-    real = Hub.listen
+    real = Hub.subscribe
 
-    def listen(hub: Hub, user_id: int) -> AbstractContextManager[Listener]:
+    def listen(hub: Hub, user_id: int) -> AbstractContextManager[Subscriber]:
         users.append(user_id)
         return real(hub, user_id)
 
-    monkeypatch.setattr(Hub, "listen", listen)
+    monkeypatch.setattr(Hub, "subscribe", listen)
     return users
 
 
 async def test_whom_a_client_listens_to_is_said_by_its_session_alone(
-    house: Parts, join: Join, listened: list[int]
+    house: Services, join: Join, listened: list[int]
 ) -> None:
     susan, _ = await join("susan"), await join("john")
     await house.messages.send_message(SUSAN, JOHN, "not for susan")

@@ -15,12 +15,12 @@ from typing import Any, ClassVar
 import pytest
 
 from microblog_rt.server import connection
-from tests.living import DEADLINE, Server
-from tests.machine import Watch
-from tests.serving import HANDSHAKE, complaints, live, served, wire
+from tests.asgi_server import HANDSHAKE, complaints, live, served, wire
+from tests.server_process import DEADLINE, Server
 from tests.test_peers import Application as Telling
 from tests.test_peers import connections
 from tests.test_supervisor import until
+from tests.timing import LoadMonitor
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -170,7 +170,7 @@ async def test_many_requests_at_once_are_answered_one_after_the_other() -> None:
 @pytest.mark.parametrize("behind", [GET * 1000, b"nonsense\r\n\r\n"], ids=["requests", "nonsense"])
 @pytest.mark.parametrize("leaves", [False, True])
 def test_what_waits_behind_a_held_poll_keeps_no_server_from_stopping(
-    tmp_path: Path, behind: bytes, leaves: bool, machine: Watch
+    tmp_path: Path, behind: bytes, leaves: bool, machine: LoadMonitor
 ) -> None:
     with Server(tmp_path) as server:
         bob = server.person("bob")

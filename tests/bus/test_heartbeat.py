@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from microblog_rt.bus import pulse
+from microblog_rt.bus import heartbeat
 from microblog_rt.bus.alongside import alongside
-from microblog_rt.bus.pulse import Pulse
+from microblog_rt.bus.heartbeat import Heartbeat
 
 
 class Heart:
@@ -26,12 +26,12 @@ class Heart:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pulse, "BEAT", 0.01)
-    monkeypatch.setattr(pulse, "DEAF", 0.05)
+    monkeypatch.setattr(heartbeat, "BEAT", 0.01)
+    monkeypatch.setattr(heartbeat, "DEAF", 0.05)
 
 
 async def test_who_sends_in_vain_for_too_long_is_deaf() -> None:
-    mine, heart = Pulse(), Heart(6)
+    mine, heart = Heartbeat(), Heart(6)
     async with alongside(mine.keep(heart.beat)):
         mine.check()
         await heart.reached.wait()
@@ -42,7 +42,7 @@ async def test_who_sends_in_vain_for_too_long_is_deaf() -> None:
 
 
 async def test_who_was_stopped_for_long_is_not_deaf_when_he_goes_on() -> None:
-    mine, heart = Pulse(), Heart(2)
+    mine, heart = Heartbeat(), Heart(2)
     async with alongside(mine.keep(heart.beat)):
         await asyncio.sleep(0)
         time.sleep(0.2)  # noqa: ASYNC251
@@ -55,14 +55,14 @@ async def test_a_heart_that_fails_says_so_to_whoever_checks() -> None:
     async def fail() -> None:
         raise ConnectionError("away")
 
-    async with alongside(Pulse().keep(fail)) as check:
+    async with alongside(Heartbeat().keep(fail)) as check:
         await asyncio.sleep(0)
         with pytest.raises(ConnectionError, match="away"):
             check()
 
 
 def test_how_long_ago_it_was() -> None:
-    mine = Pulse()
+    mine = Heartbeat()
     assert mine.ago() is None
     begun = time.monotonic()
     mine.heard()

@@ -1,0 +1,49 @@
+"""Every time-out and pause that is not a setting, in seconds.
+
+One frozen value, created with the services and handed down; tests pass their own.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Seconds. The defaults are what operators get."""
+
+    # The database (storage/)
+    database_silence: float = 1.2  # a database that answers nobody for so long is unavailable
+    silence_check: float = 0.05  # between two looks at that
+    silence_pause: float = 0.3  # a look that is later than this: the process itself was stopped
+    sqlite_busy: float = 1.0  # for another process to release SQLite's write lock
+    postgres_connect: float = 1.2
+    postgres_lock: float = 0.8  # for another transaction to release a row
+    postgres_goodbye: float = 0.3  # for a polite close of a connection
+    refused_pause: float = 0.3  # after a refused connection, before the next attempt
+    session_use: float = 0.1  # a request waits this long for its session's last use to be stored
+
+    # The feed
+    feed_retry_min: float = 0.5  # between two attempts to read while the database is unavailable
+    feed_retry_max: float = 2.0
+    bus_restart: float = 1.0  # after an unexpected error of a bus
+
+    # The buses (bus/)
+    heartbeat_interval: float = 2.0
+    heartbeat_lost: float = 10.0  # without a heartbeat for so long, a bus connects again
+    broker_answer: float = 2.0
+    broker_retry_min: float = 0.1  # doubling up to the maximum
+    broker_retry_max: float = 2.0
+    publish_on_close: float = 0.5  # for signals that are still queued when the process ends
+    subscribe: float = 0.1  # a new subscriber waits this long for its channel
+    unsubscribe_delay: float = 5.0  # a channel is kept this long after its last subscriber
+    sqlite_poll: float = 0.03  # between two looks at SQLite's data_version
+
+    # The server (server/)
+    request_head: float = 6.0  # from a request's first byte to the end of its head
+    request_body: float = 12.0
+    send: float = 10.0  # for a client to take what it was sent
+    linger: float = 0.5  # for a client to close after we did
+    websocket_silence: float = 25.0  # before a ping is sent; longer than a heartbeat
+    websocket_pong: float = 15.0  # for the answer to that ping
+    drain_close: float = 5.0  # for tabs that were told to close
+    drain_scatter: float = 2.0  # random extra, so that tabs do not return together
+    worker_restart: float = 1.0  # between two starts of one worker
