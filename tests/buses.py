@@ -69,8 +69,8 @@ class Process:
         self.bus = bus
         self.heard = Waiting()
 
-    async def listen(self) -> None:
-        async for word in self.bus.listen():
+    async def events(self) -> None:
+        async for word in self.bus.events():
             self.heard.add(plain(word))
 
     async def hears(self, *words: Any) -> None:
@@ -151,10 +151,10 @@ async def listening(url: str, database_url: str = "", users: Iterable[int] = USE
     """A process that listens, once it does, and has subscribers for ``users``."""
     async with silent(url, database_url) as process:
         for user_id in users:
-            process.bus.join(user_id)
+            process.bus.subscribe(user_id)
         async with running(process.listen()) as task:
             async with asyncio.timeout(DEADLINE):
-                await process.bus.listening.wait()
+                await process.bus.connected.wait()
             yield process
             assert not task.done(), "it has stopped listening"
 

@@ -48,8 +48,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a migrated, empty database."""
     if request.param == POSTGRESQL:
-        emptied: str = request.getfixturevalue("postgresql_emptied")
-        return emptied
+        empty: str = request.getfixturevalue("postgresql_emptied")
+        return empty
     url = f"sqlite+aiosqlite:///{tmp_path}/test.db"
     migrations.upgrade(url)
     return url

@@ -120,7 +120,7 @@ async def test_a_gap_on_the_bus_makes_everybody_read(
         await send(services, susan)
 
     class Broken(MemoryBus):
-        async def listen(self) -> AsyncGenerator[BusEvent]:
+        async def events(self) -> AsyncGenerator[BusEvent]:
             yield Gap()
 
     await services.feed.relay(Broken())
@@ -136,7 +136,7 @@ async def test_word_from_another_process_reaches_a_tab(
         await send(services, susan)
 
     class Other(MemoryBus):
-        async def listen(self) -> AsyncGenerator[BusEvent]:
+        async def events(self) -> AsyncGenerator[BusEvent]:
             for signal in swallowed:
                 yield signal
 
@@ -383,8 +383,8 @@ async def test_a_closing_process_ends_streams_and_answers_held_questions(
     held = asyncio.create_task(services.feed.hold(reader, 0, (), 30))
     while sum(len(some) for some in services.hub._subscribers.values()) < 2:
         await asyncio.sleep(0)
-    services.hub.refuse_newcomers(lambda: 7.0)
-    for subscriber in services.hub.everybody():
+    services.hub.stop_accepting(lambda: 7.0)
+    for subscriber in services.hub.subscribers():
         subscriber.close(3.5)
     refused = await tab.refused()
     assert isinstance(refused, Draining)

@@ -21,13 +21,13 @@ def signal(clock: int, follows: int | None = None, name: str = "n") -> Signal:
 def at(clock: int) -> Subscriber:
     """A subscriber that has read up to ``clock``."""
     subscriber = Subscriber(SUSAN)
-    subscriber.reading()
-    subscriber.has_read(clock)
+    subscriber.begin_read()
+    subscriber.end_read(clock)
     return subscriber
 
 
 def told(subscriber: Subscriber) -> list[int]:
-    return [each.timestamp for each in subscriber.take()]
+    return [each.timestamp for each in subscriber.take_pending()]
 
 
 def test_a_new_listener_must_read_first() -> None:
@@ -81,27 +81,27 @@ def test_what_a_slow_reader_holds_is_bounded() -> None:
 
 def test_a_wake_up_during_a_read_that_the_read_covers_needs_no_other() -> None:
     subscriber = at(10)
-    subscriber.reading()
+    subscriber.begin_read()
     subscriber.deliver(signal(12))
-    subscriber.has_read(12)
+    subscriber.end_read(12)
     assert not subscriber.must_read
 
 
 def test_a_notice_during_a_read_that_the_read_does_not_cover_is_kept() -> None:
     subscriber = at(10)
-    subscriber.reading()
+    subscriber.begin_read()
     subscriber.deliver(signal(11, follows=10, name="a"))
     subscriber.deliver(signal(12, follows=11, name="b"))
-    subscriber.has_read(11)
+    subscriber.end_read(11)
     assert not subscriber.must_read
     assert told(subscriber) == [12]
 
 
 def test_a_gap_during_a_read_needs_another_read() -> None:
     subscriber = at(10)
-    subscriber.reading()
+    subscriber.begin_read()
     subscriber.distrust()
-    subscriber.has_read(99)
+    subscriber.end_read(99)
     assert subscriber.must_read
 
 
@@ -154,7 +154,7 @@ def look(subscriber: Subscriber, rows: dict[str, int], known: dict[str, int], cl
     if subscriber.must_read:
         read(subscriber, rows, known, clock)
     else:
-        for notification in subscriber.take():
+        for notification in subscriber.take_pending():
             assert notification.timestamp > max(known.values(), default=0)
             known[notification.name] = notification.timestamp
 
@@ -163,17 +163,17 @@ def read(
     subscriber: Subscriber, rows: dict[str, int], known: dict[str, int], clock: int, meanwhile: Signal | None = None
 ) -> None:
     """A read that sees ``rows`` at ``clock``, while a signal-up may come."""
-    subscriber.reading()
+    subscriber.begin_read()
     if meanwhile:
         subscriber.deliver(meanwhile)
     known.update({name: stamp for name, stamp in rows.items() if stamp > max(known.values(), default=0)})
-    subscriber.has_read(clock)
+    subscriber.end_read(clock)
 
 
 async def test_waiting_ends_with_a_wake_up() -> None:
     with (hub := Hub()).subscribe(SUSAN) as subscriber:
-        subscriber.reading()
-        subscriber.has_read(10)
+        subscriber.begin_read()
+        subscriber.end_read(10)
         waiting = asyncio.create_task(subscriber.wait(asyncio.get_running_loop().time() + 60))
         await asyncio.sleep(0)
         assert not waiting.done()
@@ -211,8 +211,8 @@ def test_a_wake_up_reaches_its_user_alone() -> None:
     hub = Hub()
     with hub.subscribe(1) as one, hub.subscribe(2) as two:
         for subscriber in (one, two):
-            subscriber.reading()
-            subscriber.has_read(10)
+            subscriber.begin_read()
+            subscriber.end_read(10)
         hub.deliver(Signal(1, 11))
         assert one.must_read
         assert not two.must_read
@@ -223,8 +223,8 @@ def test_a_wake_up_reaches_its_user_alone() -> None:
 def test_who_has_left_is_forgotten() -> None:
     hub = Hub()
     with hub.subscribe(1), hub.subscribe(1) as second:
-        second.reading()
-        second.has_read(5)
+        second.begin_read()
+        second.end_read(5)
         assert hub.positions() == {1: -1}
     assert hub.positions() == {}
 
@@ -233,10 +233,10 @@ def test_who_wants_to_know_is_told_of_the_first_and_the_last_listener_of_a_user(
     told: list[tuple[str, int]] = []
 
     class Noting:
-        def join(self, user_id: int) -> None:
+        def subscribe(self, user_id: int) -> None:
             told.append(("join", user_id))
 
-        def leave(self, user_id: int) -> None:
+        def unsubscribe(self, user_id: int) -> None:
             told.append(("leave", user_id))
 
     hub = Hub(Noting())
@@ -251,8 +251,8 @@ def test_distrust_of_word_of_one_user_makes_theirs_alone_read() -> None:
     hub = Hub()
     with hub.subscribe(1) as one, hub.subscribe(1) as other, hub.subscribe(2) as two:
         for subscriber in (one, other, two):
-            subscriber.reading()
-            subscriber.has_read(10)
+            subscriber.begin_read()
+            subscriber.end_read(10)
         hub.distrust(1)
         hub.distrust(3)
         assert (one.must_read, other.must_read, two.must_read) == (True, True, False)
@@ -261,10 +261,10 @@ def test_distrust_of_word_of_one_user_makes_theirs_alone_read() -> None:
 def test_a_closing_hub_tells_those_who_listen_and_those_who_come() -> None:
     hub = Hub()
     with hub.subscribe(1) as before:
-        hub.refuse_newcomers(lambda: 3.0)
+        hub.stop_accepting(lambda: 3.0)
         before.close(2)
         assert before.closing
-        assert not hub.emptied.is_set()
+        assert not hub.empty.is_set()
         with hub.subscribe(2) as after:
             assert after.closing
-    assert hub.emptied.is_set()
+    assert hub.empty.is_set()

@@ -206,8 +206,8 @@ async def test_a_sweep_counts_what_no_wake_up_told(services: Services, susan: Us
 
 def test_a_state_that_a_newer_one_replaces_is_counted() -> None:
     subscriber = Subscriber(1)
-    subscriber.reading()
-    subscriber.has_read(10)
+    subscriber.begin_read()
+    subscriber.end_read(10)
     grown = Grown()
     for clock in (11, 12, 13):
         subscriber.deliver(Signal(1, clock, clock - 1, Notification("n", "1", clock)))

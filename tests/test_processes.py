@@ -65,7 +65,7 @@ async def start(shared: Settings) -> AsyncIterator[Start]:
             stack.push_async_callback(services.close)
             await stack.enter_async_context(running(services.feed.relay(services.bus)))
             async with asyncio.timeout(DEADLINE):
-                await services.bus.listening.wait()
+                await services.bus.connected.wait()
             return services
 
         yield start
@@ -143,7 +143,7 @@ async def test_a_bus_that_fails_is_closed_and_begun_again_and_everybody_reads(
             raise RuntimeError("a bug")
 
     class Bus(MemoryBus):
-        async def listen(self) -> AsyncGenerator[BusEvent]:
+        async def events(self) -> AsyncGenerator[BusEvent]:
             try:
                 yield signal(1)
                 fail("bus")
@@ -170,7 +170,7 @@ async def test_a_server_listens_before_it_serves_and_leaves_no_connection(
     services: Services = application.extensions["services"]
     async with RawClient.from_url(shared.bus_url) as raw:
         async with application.test_app():
-            assert services.bus.listening.is_set()
+            assert services.bus.connected.is_set()
             await services.bus.publish(signal(1))
         assert await others(raw) == []
 

@@ -73,11 +73,11 @@ class Listeners:
         self.streams.append(stream)
         await stream.connect()
         self.held.append(asyncio.create_task(self.services.feed.hold(reader, 0, (), DEADLINE)))
-        while len(self.everybody()) < 2 * len(self.streams) or any(each.position < 0 for each in self.everybody()):
+        while len(self.subscribers()) < 2 * len(self.streams) or any(each.position < 0 for each in self.subscribers()):
             await asyncio.sleep(0)
         return stream, self.held[-1]
 
-    def everybody(self) -> list[Any]:
+    def subscribers(self) -> list[Any]:
         return [each for some in self.services.hub._subscribers.values() for each in some]
 
     async def leave(self) -> None:
@@ -163,7 +163,7 @@ async def test_who_begins_to_listen_while_the_session_ends_is_told_nothing_after
     connecting = asyncio.create_task(stream.connect())
     async with asyncio.timeout(DEADLINE):
         await reading.wait()
-    assert len(services.hub.everybody()) == 1
+    assert len(services.hub.subscribers()) == 1
     monkeypatch.setattr(told, "since", real)
     await end(services, reader)
     await services.messages.send_message(susan.id, susan.id, "not for this session any more")

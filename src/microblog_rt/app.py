@@ -115,4 +115,4 @@ async def _listening(the_bus: bus.Bus) -> None:
     # Who is served from here on misses nothing; without its broker a server serves all the same.
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(FIRST_WORD):
-            await the_bus.listening.wait()
+            await the_bus.connected.wait()

@@ -62,7 +62,7 @@ class Feed:
         """
         loop = asyncio.get_running_loop()
         with self._hub.subscribe(reader.user_id) as subscriber:
-            await self._bus.subscribed(reader.user_id)
+            await self._bus.wait_subscribed(reader.user_id)
             page = await self._catch_up(reader, since, names, subscriber)
             noted = await self._accounts.note_use(reader, page.last_used, STREAM_USE_NOTED_EVERY)
             yield page.notifications
@@ -93,7 +93,7 @@ class Feed:
                     ends = loop.time() + _seconds_left(page)
                     notifications = page.notifications
                 else:
-                    notifications = _named(subscriber.take(), names)
+                    notifications = _named(subscriber.take_pending(), names)
                 if notifications:
                     since = notifications[-1].timestamp
                     metrics.SENT_AFTER.observe(protocol.age(notifications[0]))
@@ -133,7 +133,7 @@ class Feed:
             await asyncio.sleep(BUS_PAUSE)
 
     async def _pass_on(self, bus: Bus) -> None:
-        async with aclosing(bus.listen()) as words:
+        async with aclosing(bus.events()) as words:
             async for word in words:
                 if isinstance(word, Signal):
                     self._hub.deliver(word)
@@ -150,9 +150,9 @@ class Feed:
             await self.sweep_once()
 
     async def _catch_up(self, reader: Reader, since: int, names: Collection[str], subscriber: Subscriber) -> rows.Page:
-        subscriber.reading()
+        subscriber.begin_read()
         page = await self._read(reader, since, names)
-        subscriber.has_read(page.clock)
+        subscriber.end_read(page.clock)
         return page
 
     async def _read(self, reader: Reader, since: int, names: Collection[str]) -> rows.Page:

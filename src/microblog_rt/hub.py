@@ -96,17 +96,17 @@ class Subscriber:
         """Whether word of everything up to ``clock`` has come, told or not."""
         return clock <= max(self.position, self._reached, self._wanted, self._sought)
 
-    def reading(self) -> None:
+    def begin_read(self) -> None:
         """A read begins; it answers every call for one up to now."""
         self._sought, self._wanted = self._wanted, UNKNOWN
 
-    def has_read(self, clock: int) -> None:
+    def end_read(self, clock: int) -> None:
         """The read saw everything up to ``clock``; what was kept and is newer stays."""
         self.position = max(self.position, clock)
         self._sought = UNKNOWN
         self._kept = {name: each for name, each in self._kept.items() if each.timestamp > clock}
 
-    def take(self) -> list[Notification]:
+    def take_pending(self) -> list[Notification]:
         """What was kept, in order; the position moves to the end of it."""
         kept = list(self._kept.values())
         self._kept = {}
@@ -137,22 +137,22 @@ class Subscriber:
 class SubscriptionObserver(Protocol):
     """Who wants to know whom anybody listens to here: told once for each user, of the first and of the last."""
 
-    def join(self, user_id: int) -> None:
+    def subscribe(self, user_id: int) -> None:
         """Somebody listens to that user."""
 
-    def leave(self, user_id: int) -> None:
+    def unsubscribe(self, user_id: int) -> None:
         """Nobody does any more."""
 
 
 class Hub:
-    """Every subscriber of this process; ``emptied`` once it is closing and the last of them has left."""
+    """Every subscriber of this process; ``empty`` once it is closing and the last of them has left."""
 
     def __init__(self, audience: SubscriptionObserver | None = None) -> None:
         self._audience = audience
         self._subscribers: dict[int, set[Subscriber]] = {}
         self.closing = False
         self._back_in: Callable[[], float] = float
-        self.emptied = asyncio.Event()
+        self.empty = asyncio.Event()
 
     @contextmanager
     def subscribe(self, user_id: int) -> Iterator[Subscriber]:
@@ -179,10 +179,10 @@ class Hub:
 
     def wake_all(self) -> None:
         """BusEvent may have been lost: everybody reads."""
-        for subscriber in self.everybody():
+        for subscriber in self.subscribers():
             subscriber.distrust()
 
-    def refuse_newcomers(self, back_in: Callable[[], float]) -> None:
+    def stop_accepting(self, back_in: Callable[[], float]) -> None:
         """This process is going away: nobody may begin to listen any more; ``back_in`` says when to try again."""
         self.closing = True
         self._back_in = back_in
@@ -193,7 +193,7 @@ class Hub:
         if self.closing:
             raise Draining(self._back_in())
 
-    def everybody(self) -> list[Subscriber]:
+    def subscribers(self) -> list[Subscriber]:
         """All who listen now."""
         return [subscriber for some in self._subscribers.values() for subscriber in some]
 
@@ -209,7 +209,7 @@ class Hub:
         if subscriber.user_id not in self._subscribers:
             self._subscribers[subscriber.user_id] = set()
             if self._audience is not None:
-                self._audience.join(subscriber.user_id)
+                self._audience.subscribe(subscriber.user_id)
         self._subscribers[subscriber.user_id].add(subscriber)
 
     def _remove(self, subscriber: Subscriber) -> None:
@@ -218,8 +218,8 @@ class Hub:
         if not mine:
             del self._subscribers[subscriber.user_id]
             if self._audience is not None:
-                self._audience.leave(subscriber.user_id)
+                self._audience.unsubscribe(subscriber.user_id)
 
     def _note_if_empty(self) -> None:
         if self.closing and not self._subscribers:
-            self.emptied.set()
+            self.empty.set()

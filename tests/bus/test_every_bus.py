@@ -36,7 +36,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[OnMemory]:
 
 
 def listening(world: OnMemory) -> AbstractAsyncContextManager[Process]:
-    return buses.listening(world.url, world.database_url)
+    return buses.connected(world.url, world.database_url)
 
 
 def silent(world: OnMemory) -> AbstractAsyncContextManager[Process]:
@@ -101,15 +101,15 @@ async def test_what_is_rolled_back_is_never_told(world: OnMemory) -> None:
 
 @crossing
 async def test_whoever_joins_hears_once_subscribed(world: OnMemory) -> None:
-    async with buses.listening(world.url, world.database_url, users=[]) as here, silent(world) as there:
+    async with buses.connected(world.url, world.database_url, users=[]) as here, silent(world) as there:
         for user_id in (1, 2):
-            here.bus.join(user_id)
-            await here.bus.subscribed(user_id)
+            here.bus.subscribe(user_id)
+            await here.bus.wait_subscribed(user_id)
             await world.tell(there, signal(user_id))
             await here.hears(world.heard(signal(user_id)))
-            here.bus.leave(user_id)
-            here.bus.join(user_id)
-            await here.bus.subscribed(user_id)
+            here.bus.unsubscribe(user_id)
+            here.bus.subscribe(user_id)
+            await here.bus.wait_subscribed(user_id)
             await world.tell(there, signal(user_id, 20))
             await here.hears(world.heard(signal(user_id, 20)))
     assert GAP not in here.heard.all
@@ -118,16 +118,16 @@ async def test_whoever_joins_hears_once_subscribed(world: OnMemory) -> None:
 @crossing
 async def test_the_iteration_may_be_left_at_any_word_and_begun_again(world: OnMemory) -> None:
     async with silent(world) as here, silent(world) as there:
-        here.bus.join(1)
-        words = here.bus.listen()
+        here.bus.subscribe(1)
+        words = here.bus.events()
         first = asyncio.create_task(anext(words))
-        await here.bus.listening.wait()
+        await here.bus.connected.wait()
         await world.tell(there, signal(1))
         assert plain(await first) == world.heard(signal(1))
         await words.aclose()
-        assert not here.bus.listening.is_set()
+        assert not here.bus.connected.is_set()
         assert here.bus.health().state == "away"
-        again = here.bus.listen()
+        again = here.bus.events()
         assert isinstance(await anext(again), Gap)
         await again.aclose()
 
@@ -165,7 +165,7 @@ async def test_a_connection_that_was_ended_is_one_gap_and_then_all_is_well(
     async with listening(world) as here, silent(world) as there:
         await world.cut()
         await here.hears(GAP)
-        assert here.bus.listening.is_set()
+        assert here.bus.connected.is_set()
         await world.tell(there, signal(1))
         await here.hears(plain(signal(1)))
     assert here.heard.all == [GAP, plain(signal(1))]
@@ -199,7 +199,7 @@ async def test_a_broker_that_hangs_delays_nobody_and_is_a_gap_when_it_goes_on(
             await said.until("not heard")
             assert here.bus.health().state == "away"
             assert await quickest(lambda: world.tell(there, signal(3)), at_once) < at_once
-            assert await quickest(lambda: here.bus.subscribed(1), AT_ONCE) < AT_ONCE
+            assert await quickest(lambda: here.bus.wait_subscribed(1), AT_ONCE) < AT_ONCE
             await world.go_on()
             await here.hears(GAP)
         await world.tell(there, signal(4))
@@ -246,10 +246,10 @@ def test_nobody_is_deaf_sooner_or_later_than_ten_seconds(as_it_is: None) -> None
 async def test_nobody_waits_long_for_a_subscription(world: OnMemory, as_it_is: None) -> None:
     async with silent(world) as here:
         await world.hang()
-        here.bus.join(1)
+        here.bus.subscribe(1)
         async with running(here.listen()):
             soon = base.SUBSCRIBED_WITHIN + 0.1
-            assert await quickest(lambda: here.bus.subscribed(1), soon) < soon
+            assert await quickest(lambda: here.bus.wait_subscribed(1), soon) < soon
             await world.go_on()
 
 

@@ -59,9 +59,9 @@ async def test_databases_of_one_server_are_different_installations(
 
 async def test_closing_leaves_no_connection(world: OnPostgresql) -> None:
     async with listening(world.url, world.database_url):
-        assert len(await world.listening()) == 1
+        assert len(await world.connected()) == 1
     async with asyncio.timeout(DEADLINE):
-        while await world.listening():
+        while await world.connected():
             await asyncio.sleep(0.01)
 
 

@@ -60,7 +60,7 @@ async def test_a_restart_of_redis_is_one_gap_and_then_all_is_well(redis: Redis, 
         await said.until("not heard")
         redis.start()
         await here.hears(GAP)
-        assert here.bus.listening.is_set()
+        assert here.bus.connected.is_set()
         await there.publish(signal(2))
         await here.hears(plain(signal(2)))
     assert here.heard.all == [plain(signal(1)), GAP, plain(signal(2))]
@@ -86,7 +86,7 @@ async def test_a_redis_that_is_away_keeps_nobody_waiting_and_is_said_once(
             await there.publish(*[signal(each, payload="1") for each in range(number, 2000, 3)])
             await said.until("not told")
             await said.lines.until(lambda _: said.times("not heard") == len((here, there)))
-        assert not here.bus.listening.is_set()
+        assert not here.bus.connected.is_set()
         redis.start()
         await here.hears(GAP)
         await there.publish(signal(5000))
@@ -270,12 +270,12 @@ async def test_word_comes_only_of_users_whom_somebody_listens_to_here(
         await until_subscribed_to(raw, {b"1"})
         await there.publish(signal(2), signal(1))
         await here.hears(plain(signal(1)))
-        here.bus.join(2)
-        await here.bus.subscribed(2)
-        here.bus.leave(1)
+        here.bus.subscribe(2)
+        await here.bus.wait_subscribed(2)
+        here.bus.unsubscribe(1)
         await until_subscribed_to(raw, {b"2"})
-        here.bus.join(1)
-        await here.bus.subscribed(1)
+        here.bus.subscribe(1)
+        await here.bus.wait_subscribed(1)
         await there.publish(signal(2), signal(1, 11))
         await here.hears(plain(signal(2)), plain(signal(1, 11)))
     assert here.heard.all == [plain(signal(1)), plain(signal(2)), plain(signal(1, 11))]
@@ -285,23 +285,23 @@ async def test_who_is_soon_back_is_not_subscribed_to_anew(redis: Redis, raw: Raw
     async with listening(redis.url, users=[1]) as here:
         before = await subscribe_commands(raw)
         for _ in range(3):
-            here.bus.leave(1)
-            here.bus.join(1)
-            await here.bus.subscribed(1)
-        here.bus.join(2)  # who is asked for after whatever came before
-        await here.bus.subscribed(2)
+            here.bus.unsubscribe(1)
+            here.bus.subscribe(1)
+            await here.bus.wait_subscribed(1)
+        here.bus.subscribe(2)  # who is asked for after whatever came before
+        await here.bus.wait_subscribed(2)
         assert await subscribe_commands(raw) == before + 1
 
 
 async def test_who_reads_before_the_subscription_stands_reads_again(redis: Redis) -> None:
     async with listening(redis.url, users=[3]) as here:
         redis.pause()
-        here.bus.join(1)
+        here.bus.subscribe(1)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(base, "SUBSCRIBED_WITHIN", 0.1)
-            await here.bus.subscribed(1)
-        here.bus.join(2)
-        waiting = asyncio.create_task(here.bus.subscribed(2))
+            await here.bus.wait_subscribed(1)
+        here.bus.subscribe(2)
+        waiting = asyncio.create_task(here.bus.wait_subscribed(2))
         await asyncio.sleep(0)
         redis.resume()
         await waiting
@@ -314,8 +314,8 @@ async def test_a_herd_is_subscribed_to_in_few_commands(redis: Redis, raw: RawCli
     async with listening(redis.url, users=[]) as here, silent(redis.url) as there:
         before = await subscribe_commands(raw)
         for user_id in herd:
-            here.bus.join(user_id)
-        await asyncio.gather(*[here.bus.subscribed(user_id) for user_id in herd])
+            here.bus.subscribe(user_id)
+        await asyncio.gather(*[here.bus.wait_subscribed(user_id) for user_id in herd])
         assert len(await users_subscribed_to(raw)) == len(herd)
         assert await subscribe_commands(raw) - before <= 2 + len(herd) / backend.BATCH
         before = await subscribe_commands(raw)
@@ -334,10 +334,10 @@ async def test_who_comes_while_redis_is_away_and_leaves_again_is_not_asked_for(
     async with listening(redis.url, users=[1, 2]) as here:
         redis.stop()
         await said.until("not heard")
-        here.bus.leave(1)
-        here.bus.join(3)
-        here.bus.join(4)
-        here.bus.leave(4)
+        here.bus.unsubscribe(1)
+        here.bus.subscribe(3)
+        here.bus.subscribe(4)
+        here.bus.unsubscribe(4)
         redis.start()
         await here.hears(GAP)
         assert {b"2", b"3"} <= await users_subscribed_to(raw)

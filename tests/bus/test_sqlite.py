@@ -40,7 +40,7 @@ async def test_it_is_looked_at_often_only_while_somebody_listens(
             await world.tell(busy, signal(number))
             await busy.hears(CHANGED)
         assert here.heard.all == []
-        here.bus.join(1)
+        here.bus.subscribe(1)
         await here.hears(CHANGED)
         assert here.heard.all == [CHANGED]
 

@@ -108,12 +108,12 @@ PLANTS = [
         "A tab counts as listening only once its first read is over; what came meanwhile is taken for read.",
         "feed.py",
         """
-        subscriber.reading()
+        subscriber.begin_read()
         page = await self._read(reader, since, names)
 """,
         """
         page = await self._read(reader, since, names)
-        subscriber.reading()
+        subscriber.begin_read()
 """,
         "tests/test_feed.py::test_what_is_committed_during_the_first_read_is_told[sqlite]",
     ),

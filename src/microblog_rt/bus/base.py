@@ -81,7 +81,7 @@ class Bus(ABC):
     backend: str
 
     def __init__(self) -> None:
-        self.listening = asyncio.Event()
+        self.connected = asyncio.Event()
         self.heartbeat = Heartbeat()
 
     async def stage(self, tx: Transaction, signal: Signal) -> None:  # noqa: B027
@@ -91,23 +91,23 @@ class Bus(ABC):
     async def publish(self, signal: Signal) -> None:
         """Tell the other processes, after the commit."""
 
-    def join(self, user_id: int) -> None:  # noqa: B027
+    def subscribe(self, user_id: int) -> None:  # noqa: B027
         """Somebody listens here to that user."""
 
-    def leave(self, user_id: int) -> None:  # noqa: B027
+    def unsubscribe(self, user_id: int) -> None:  # noqa: B027
         """Nobody does any more."""
 
-    async def subscribed(self, user_id: int) -> None:  # noqa: B027
+    async def wait_subscribed(self, user_id: int) -> None:  # noqa: B027
         """Wait a moment for word of that user, who has joined, to arrive here."""
 
     @abstractmethod
-    def listen(self) -> AsyncGenerator[BusEvent]:
+    def events(self) -> AsyncGenerator[BusEvent]:
         """What the other processes tell, from now on."""
 
     def health(self) -> Health:
         """How it stands, as last heard."""
         ago = self.heartbeat.ago()
-        if not self.listening.is_set():
+        if not self.connected.is_set():
             return Health(self.backend, "away", ago)
         return Health(self.backend, "deaf" if ago is None or ago > DEAF else "heard", ago)
 

@@ -12,12 +12,12 @@ class MemoryBus(Bus):
 
     def __init__(self) -> None:
         super().__init__()
-        self.listening.set()
+        self.connected.set()
 
     async def publish(self, signal: Signal) -> None:
         """Nobody else is there."""
 
-    async def listen(self) -> AsyncGenerator[BusEvent]:
+    async def events(self) -> AsyncGenerator[BusEvent]:
         """Nothing, until the listening ends."""
         await asyncio.get_running_loop().create_future()
         yield Gap()

@@ -55,7 +55,7 @@ class PostgresqlBus(Bus):
     async def publish(self, signal: Signal) -> None:
         """The commit has said it."""
 
-    async def listen(self) -> AsyncGenerator[BusEvent]:
+    async def events(self) -> AsyncGenerator[BusEvent]:
         """What the other processes tell; a Gap after every connection but the first attempt's."""
         while True:
             again, self._tried = self._tried, True
@@ -91,10 +91,10 @@ class PostgresqlBus(Bus):
                     await connection.add_listener(CHANNEL, lambda *said: self._notice(heard, said[-1]))
                     await connection.add_listener(self._own, lambda *_: self.heartbeat.heard())
                 self._outage.over()
-                self.listening.set()
+                self.connected.set()
                 yield connection
         finally:
-            self.listening.clear()
+            self.connected.clear()
             connection.terminate()
 
     def _notice(self, heard: "_Heard", packed: str) -> None:

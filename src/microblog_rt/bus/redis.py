@@ -61,19 +61,19 @@ class RedisBus(Bus):
         """Tell the other processes, soon."""
         self._publish_queue.put(signal)
 
-    def join(self, user_id: int) -> None:
+    def subscribe(self, user_id: int) -> None:
         """Subscribe to that user's channel, soon."""
-        self._subscriptions.join(user_id)
+        self._subscriptions.subscribe(user_id)
 
-    def leave(self, user_id: int) -> None:
+    def unsubscribe(self, user_id: int) -> None:
         """Unsubscribe from it, later."""
-        self._subscriptions.leave(user_id)
+        self._subscriptions.unsubscribe(user_id)
 
-    async def subscribed(self, user_id: int) -> None:
+    async def wait_subscribed(self, user_id: int) -> None:
         """Wait a moment for the subscription to stand; not where Redis is away."""
         await self._subscriptions.stand(user_id, 0 if self._deafness.lasts else base.SUBSCRIBED_WITHIN)
 
-    async def listen(self) -> AsyncGenerator[BusEvent]:
+    async def events(self) -> AsyncGenerator[BusEvent]:
         """What the other processes tell; a Gap after every connection but the first attempt's."""
         while True:
             again, self._tried = self._tried, True
@@ -105,7 +105,7 @@ class RedisBus(Bus):
             with _trouble_is_os_error():
                 yield connection
         finally:
-            self.listening.clear()
+            self.connected.clear()
             self._subscriptions.broken()
             await connection.disconnect(nowait=True)
 
@@ -123,7 +123,7 @@ class RedisBus(Bus):
                     if word is not None and not (again and isinstance(word, Gap)):
                         heard.append(word)
         self._deafness.over()
-        self.listening.set()
+        self.connected.set()
         return [Gap(), *heard] if again else heard
 
     async def _keep_asking(self, connection: Connection) -> None:

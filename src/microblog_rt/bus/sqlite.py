@@ -45,18 +45,18 @@ class SqliteBus(Bus):
     async def publish(self, signal: Signal) -> None:
         """The commit has said it."""
 
-    def join(self, user_id: int) -> None:
+    def subscribe(self, user_id: int) -> None:
         """Look often."""
         self._joined.add(user_id)
         self._somebody.set()
 
-    def leave(self, user_id: int) -> None:
+    def unsubscribe(self, user_id: int) -> None:
         """Look often no longer, if that was the last."""
         self._joined.discard(user_id)
         if not self._joined:
             self._somebody.clear()
 
-    async def listen(self) -> AsyncGenerator[BusEvent]:
+    async def events(self) -> AsyncGenerator[BusEvent]:
         """Changed after each look that saw another version than the last."""
         while True:
             again, self._tried = self._tried, True
@@ -64,7 +64,7 @@ class SqliteBus(Bus):
                 async with self._opened() as look:
                     known = await look(None)
                     self._outage.over()
-                    self.listening.set()
+                    self.connected.set()
                     if again:
                         yield Gap()
                     while True:
@@ -96,7 +96,7 @@ class SqliteBus(Bus):
         try:
             yield look
         finally:
-            self.listening.clear()
+            self.connected.clear()
             file.ended.set()
             # Waited for: who closes last merges the WAL into the file, and that must not be one that only reads.
             await asyncio.wait({asyncio.get_running_loop().run_in_executor(thread, file.close)}, timeout=BUSY_TIMEOUT)

@@ -29,7 +29,7 @@ class Subscriptions:
         self._left: dict[int, float] = {}  # when, the longest ago first
         self.news = asyncio.Event()
 
-    def join(self, user_id: int) -> None:
+    def subscribe(self, user_id: int) -> None:
         """BusEvent of that user is wanted."""
         self._left.pop(user_id, None)
         if user_id not in self._wanted:
@@ -37,7 +37,7 @@ class Subscriptions:
             self._unasked.append(user_id)
             self.news.set()
 
-    def leave(self, user_id: int) -> None:
+    def unsubscribe(self, user_id: int) -> None:
         """It is wanted no longer, unless that user is soon back."""
         self._left[user_id] = time.monotonic()
 

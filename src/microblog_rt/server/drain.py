@@ -25,10 +25,10 @@ async def drain(hub: Hub, seconds: float, at_once: asyncio.Event, *, together: b
     the same socket, nobody is sent back before the last of those has ended.
     """
     loop = asyncio.get_running_loop()
-    leaving, start = hub.everybody(), loop.time()
+    leaving, start = hub.subscribers(), loop.time()
     pause = seconds / max(len(leaving), 1)
     lasts = seconds if together else pause * max(len(leaving) - 1, 0)
-    hub.refuse_newcomers(lambda: max(0.0, start + lasts - loop.time()) + _scatter())
+    hub.stop_accepting(lambda: max(0.0, start + lasts - loop.time()) + _scatter())
     random.shuffle(leaving)
     if leaving and lasts > 1:
         log.info("%s tabs are told to go over %.0f seconds; another signal ends it now", len(leaving), lasts)
@@ -37,7 +37,7 @@ async def drain(hub: Hub, seconds: float, at_once: asyncio.Event, *, together: b
         subscriber.close(lasts + _scatter())
     try:
         async with asyncio.timeout(PATIENCE):
-            await hub.emptied.wait()
+            await hub.empty.wait()
     except TimeoutError:
         log.warning("some tabs did not close in time")
 
