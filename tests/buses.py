@@ -152,7 +152,7 @@ async def listening(url: str, database_url: str = "", users: Iterable[int] = USE
     async with silent(url, database_url) as process:
         for user_id in users:
             process.bus.subscribe(user_id)
-        async with running(process.listen()) as task:
+        async with running(process.events()) as task:
             async with asyncio.timeout(DEADLINE):
                 await process.bus.connected.wait()
             yield process

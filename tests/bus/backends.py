@@ -115,7 +115,7 @@ class OnPostgresql(OnMemory):
             return list((await connection.execute(text(LISTENING))).scalars())
 
     async def cut(self) -> None:
-        for pid in await self.connected():
+        for pid in await self.listening():
             async with self._engine.connect() as connection:
                 await connection.execute(text(f"SELECT pg_terminate_backend({pid})"))
 

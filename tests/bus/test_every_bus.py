@@ -36,7 +36,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[OnMemory]:
 
 
 def listening(world: OnMemory) -> AbstractAsyncContextManager[Process]:
-    return buses.connected(world.url, world.database_url)
+    return buses.listening(world.url, world.database_url)
 
 
 def silent(world: OnMemory) -> AbstractAsyncContextManager[Process]:
@@ -101,7 +101,7 @@ async def test_what_is_rolled_back_is_never_told(world: OnMemory) -> None:
 
 @crossing
 async def test_whoever_joins_hears_once_subscribed(world: OnMemory) -> None:
-    async with buses.connected(world.url, world.database_url, users=[]) as here, silent(world) as there:
+    async with buses.listening(world.url, world.database_url, users=[]) as here, silent(world) as there:
         for user_id in (1, 2):
             here.bus.subscribe(user_id)
             await here.bus.wait_subscribed(user_id)
@@ -247,7 +247,7 @@ async def test_nobody_waits_long_for_a_subscription(world: OnMemory, as_it_is: N
     async with silent(world) as here:
         await world.hang()
         here.bus.subscribe(1)
-        async with running(here.listen()):
+        async with running(here.events()):
             soon = base.SUBSCRIBED_WITHIN + 0.1
             assert await quickest(lambda: here.bus.wait_subscribed(1), soon) < soon
             await world.go_on()

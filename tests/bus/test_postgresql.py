@@ -59,15 +59,15 @@ async def test_databases_of_one_server_are_different_installations(
 
 async def test_closing_leaves_no_connection(world: OnPostgresql) -> None:
     async with listening(world.url, world.database_url):
-        assert len(await world.connected()) == 1
+        assert len(await world.listening()) == 1
     async with asyncio.timeout(DEADLINE):
-        while await world.connected():
+        while await world.listening():
             await asyncio.sleep(0.01)
 
 
 async def test_a_password_stands_in_no_log(world: OnPostgresql, said: Said) -> None:
     stranger = world.database_url.replace("postgres@", "stranger:s3cret@")
-    async with silent("postgresql://", stranger) as here, running(here.listen()):
+    async with silent("postgresql://", stranger) as here, running(here.events()):
         await said.until("not heard")
     assert said.times("stranger") == 1
     assert said.times("s3cret") == 0

@@ -71,7 +71,7 @@ async def test_a_first_subscription_that_took_a_second_attempt_is_a_gap(
     redis: Redis, said: Said, impatient: None
 ) -> None:
     redis.stop()
-    async with silent(redis.url) as here, running(here.listen()):
+    async with silent(redis.url) as here, running(here.events()):
         await said.until("not heard")
         redis.start()
         await here.hears(GAP)
@@ -124,7 +124,7 @@ async def test_a_redis_that_hangs_from_the_first_is_given_up_and_tried_again(
 ) -> None:
     redis.pause()
     with suspicion():
-        async with silent(redis.url) as here, running(here.listen()):
+        async with silent(redis.url) as here, running(here.events()):
             await said.until("not heard: no answer")
             redis.resume()
             await here.hears(GAP)
@@ -214,7 +214,7 @@ async def test_a_password_opens_redis_and_stands_in_no_log(tmp_path: Path, said:
             await here.hears(plain(signal(1)))
             async with silent(redis.url.replace("//", "//:wr0ng@")) as stranger:
                 await stranger.publish(signal(2))
-                async with running(stranger.listen()):
+                async with running(stranger.events()):
                     await said.until("not told")
                     await said.until("not heard")
     assert said.times("s3cret") == said.times("wr0ng") == 0

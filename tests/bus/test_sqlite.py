@@ -52,7 +52,7 @@ async def test_a_file_that_cannot_be_read_is_waited_for_and_is_a_gap(
     aside = world.path.with_name("aside")
     world.path.rename(aside)
     async with silent(world.url, world.database_url) as here:
-        hearing = asyncio.create_task(here.listen())
+        hearing = asyncio.create_task(here.events())
         await said.until("The SQLite file is away")
         assert not world.path.exists()
         aside.rename(world.path)
