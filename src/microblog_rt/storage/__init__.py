@@ -1,27 +1,27 @@
-"""The database: engines, transactions, and every query there is, filed under the noun it is about.
+"""The database: engines, transactions, and every query, in one module per noun.
 
-    sqlite.py      how SQLite is opened so that nothing acknowledged is lost
-    postgres.py    how PostgreSQL is
-    silence.py    how long a database that says nothing is waited for
-    sql_time.py     what time it is
-    clock.py       the mailbox clock
-    accounts.py    users and sessions
-    limits.py      how often
-    messages.py    messages and the mark of reading
-    notifications.py   what a user is told, and the one statement that answers a read
-    restored.py    what a restored backup wants
-    migrations.py  Alembic
+    sqlite.py, postgres.py   how each database is opened
+    silence.py         gives up on a database that answers nobody
+    sql_time.py        the current time, in statements and in Python
+    mailboxes.py       the mailbox clock, counters and read marks
+    counters.py        which notifications are counted
+    accounts.py        users and sessions
+    limits.py          rate limits
+    messages.py        messages
+    notifications.py   notifications, and the one statement that answers a read
+    restored.py        what a restored backup needs
+    migrations.py      Alembic
 
-Not here: what may be done and who is told of it (``accounts``, ``messages``, ``notifications`` a level up).
+See also: ``mailboxes.py`` one level up, through which every change of a mailbox goes.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import event
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
@@ -30,113 +30,129 @@ from microblog_rt import metrics
 from microblog_rt.errors import Refused, Unavailable
 from microblog_rt.storage import postgres, sqlite
 from microblog_rt.storage.silence import SilenceTimeout
+from microblog_rt.timeouts import Timeouts
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-LEFT_ALONE = 0.3  # seconds
+FEED_READS = 8  # at a time: thousands of subscribers that read at once must not keep a page waiting
 
-# Writes are few statements of Core: an ORM session about them would cost more than they do.
-Transaction = AsyncConnection
+# A write is a plain function of a synchronous connection; statements of Core, since an ORM session costs more than they do.
+Transaction = Connection
 Reading = AsyncSession
 
 
 class Storage:
-    """One database, opened; ``url`` as SQLAlchemy takes it, asynchronous driver included."""
+    """One database; ``url`` as SQLAlchemy takes it, asynchronous driver included."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, timeouts: Timeouts = Timeouts()) -> None:
         self._database = sqlite if url.startswith(sqlite.NAME) else postgres
-        self._writer = self._database.writer(url)
-        self._reader = self._database.reader(url)
-        self._patience = SilenceTimeout()
-        for engine in (self._writer, self._reader):
-            if self._database is postgres:  # SQLite's writers have their turn once they have the file's lock
-                event.listen(engine.sync_engine, "checkout", lambda *_: self._patience.has_turn())
-            event.listen(engine.sync_engine, "after_cursor_execute", lambda *_: self._patience.answered())
-        self._leave_alone_until = float("-inf")
-        self._in_trouble = {"written": False, "read": False}
-        self._running: set[asyncio.Task[Any]] = set()
+        self._timeouts = timeouts
+        self._writer = self._database.Writer(url, timeouts)
+        self._reader = self._database.reader(url, timeouts)
+        self._silence = SilenceTimeout(timeouts)
+        for engine in self.engines:
+            if self._database is postgres:  # SQLite's writer counts as connected once it has the write lock
+                event.listen(engine, "checkout", lambda *_: self._silence.connected())
+            event.listen(engine, "after_cursor_execute", lambda *_: self._silence.answered())
+        self._feed_reads = asyncio.Semaphore(FEED_READS)
+        self._refused_until = float("-inf")
+        self._failing = {"writes": False, "reads": False}
+        self._writes: set[asyncio.Task[Any]] = set()
 
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
-        """A transaction that may write: leaving the block commits, an exception rolls back."""
-        async with self._asked("written"), self._writer.begin() as connection:
-            yield connection
+    @property
+    def engines(self) -> tuple[Engine, Engine]:
+        """The synchronous engines of reads and of writes, for event listeners."""
+        return self._reader.sync_engine, self._writer.engine
 
-    @asynccontextmanager
-    async def reading(self) -> AsyncIterator[Reading]:
-        """A session for reads; each statement sees what was committed when it began."""
-        async with self._asked("read"), AsyncSession(self._reader, expire_on_commit=False, autoflush=False) as session:
-            yield session
+    async def write(self, work: Callable[[Transaction], T], after_commit: Callable[[], None] | None = None) -> T:
+        """Run ``work`` in one write transaction and return its result after the commit.
 
-    @asynccontextmanager
-    async def statement(self) -> AsyncIterator[AsyncConnection]:
-        """A bare connection for the one statement that answers a read: cheaper than a session."""
-        async with self._asked("read"), self._reader.connect() as connection:
-            yield connection
-
-    async def check(self) -> bool:
-        """Ask the database whether it takes writes; raises Unavailable where it does not answer."""
-        async with self.statement() as connection:
-            return bool(await connection.scalar(self._database.TAKES_WRITES))
-
-    def begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
-        """Begin ``work``, whose end ``close`` waits for; the caller sees to what becomes of it."""
-        task = asyncio.create_task(work)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return task
-
-    async def finish(self, work: Coroutine[Any, Any, T]) -> T:
-        """Await ``work``, which goes on to its end even where the caller is cancelled (a tab closed mid-request)."""
-        task = self.begin(work)
+        On SQLite it runs in the writer's thread, in one hop; on PostgreSQL under ``run_sync``. An exception rolls
+        back. ``after_commit`` is called on the event loop. Completes even if the caller is cancelled (a client that
+        disconnected). Raises Unavailable.
+        """
+        task = self.begin_write(work, after_commit)
         try:
-            await asyncio.wait({task})  # shield() would forget its task, and what became of that
+            await asyncio.wait({task})  # shield() would lose the exception of a task whose caller was cancelled
         except asyncio.CancelledError:
-            task.add_done_callback(_hear_of)
+            task.add_done_callback(_log_failure)
             raise
         return task.result()
 
-    async def close(self) -> None:
-        """Wait for what is still being written, then let go of every connection."""
-        while self._running:
-            await asyncio.wait(self._running)
-        # At once: a database that is away is taken leave of connection by connection.
-        await asyncio.gather(self._writer.dispose(), self._reader.dispose())
+    def begin_write(
+        self, work: Callable[[Transaction], T], after_commit: Callable[[], None] | None = None
+    ) -> "asyncio.Task[T]":
+        """Start ``work`` as ``write`` does, without waiting; the caller looks at the task's exception."""
+        task = asyncio.create_task(self._write(work, after_commit))
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
+        return task
+
+    async def _write(self, work: Callable[[Transaction], T], after_commit: Callable[[], None] | None) -> T:
+        async with self._attempt("writes"):
+            result = await self._writer.run(work)
+        if after_commit is not None:
+            after_commit()
+        return result
 
     @asynccontextmanager
-    async def _asked(self, what: str) -> AsyncIterator[None]:
-        """A database that is locked, full or away is worth another try; what was begun is rolled back."""
+    async def reading(self) -> AsyncIterator[Reading]:
+        """A session for reads; each statement sees what was committed when it began. Raises Unavailable."""
+        async with self._attempt("reads"), AsyncSession(self._reader, expire_on_commit=False, autoflush=False) as session:
+            yield session
+
+    @asynccontextmanager
+    async def feed_read(self) -> AsyncIterator[AsyncConnection]:
+        """A bare connection for the statement that answers a feed's read; at most 8 at a time. Raises Unavailable."""
+        async with self._attempt("reads"), self._feed_reads, self._reader.connect() as connection:
+            yield connection
+
+    async def takes_writes(self) -> bool:
+        """Whether the database takes writes, which a standby does not. Raises Unavailable."""
+        async with self._attempt("reads"), self._reader.connect() as connection:
+            return bool(await connection.scalar(self._database.TAKES_WRITES))
+
+    async def close(self) -> None:
+        """Wait for the writes that have begun, then close every connection."""
+        while self._writes:
+            await asyncio.wait(self._writes)
+        # Concurrently: each connection to a database that does not answer takes its time.
+        await asyncio.gather(self._writer.close(), self._reader.dispose())
+
+    @asynccontextmanager
+    async def _attempt(self, kind: str) -> AsyncIterator[None]:
+        """Turn the errors of a database that is locked, full or unreachable into Unavailable."""
         loop = asyncio.get_running_loop()
-        if loop.time() < self._leave_alone_until:
+        if loop.time() < self._refused_until:
             raise Unavailable
         try:
-            async with self._patience.waiting():
+            async with self._silence.limited():
                 yield
         except DBAPIError as error:
-            if not self._database.is_trouble(error):
+            if not self._database.is_unavailable(error):
                 raise
-            raise self._unavailable(what, error.orig or error) from error
+            raise self._unavailable(kind, error.orig or error) from error
         except (OSError, TimeoutError, PoolTimeout) as error:
             if isinstance(error, OSError) and not isinstance(error, TimeoutError):
-                # No connection is to be had. Thousands who ask whether that is still so would be the next trouble.
-                self._leave_alone_until = loop.time() + LEFT_ALONE
-            raise self._unavailable(what, error) from error
-        if self._in_trouble[what]:
-            self._in_trouble[what] = False
-            log.info("the database can be %s again", what)
+                # Connections are refused: thousands of attempts to connect would be the next problem.
+                self._refused_until = loop.time() + self._timeouts.refused_pause
+            raise self._unavailable(kind, error) from error
+        if self._failing[kind]:
+            self._failing[kind] = False
+            log.info("database available again for %s", kind)
 
-    def _unavailable(self, what: str, error: BaseException) -> Unavailable:
+    def _unavailable(self, kind: str, error: BaseException) -> Unavailable:
         metrics.DATABASE_TROUBLE.count()
-        if not self._in_trouble[what]:
-            self._in_trouble[what] = True
-            log.warning("the database cannot be %s: %s", what, str(error) or "no answer")
+        if not self._failing[kind]:
+            self._failing[kind] = True
+            log.warning("database unavailable for %s: %s", kind, str(error) or "no answer")
         return Unavailable()
 
 
-def _hear_of(task: "asyncio.Task[Any]") -> None:
-    """Take note of how it ended in the place of one who did not wait: a refusal is nobody's concern now."""
+def _log_failure(task: "asyncio.Task[Any]") -> None:
+    """Log the failure of a write whose caller is gone; a refusal concerns nobody any more."""
     error = None if task.cancelled() else task.exception()
     if error is not None and not isinstance(error, Refused):
-        log.error("what somebody asked for, and did not wait for, has failed", exc_info=error)
+        log.error("write failed after its client disconnected", exc_info=error)

@@ -7,6 +7,7 @@ upgrades at once, from two hosts, are one after the other.
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,6 +25,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from microblog_rt.errors import Misconfigured
 from microblog_rt.files import MIGRATIONS
 from microblog_rt.storage import postgres, sqlite
+from microblog_rt.timeouts import Timeouts
 
 T = TypeVar("T")
 
@@ -99,7 +101,7 @@ def _opened(url: str, work: Callable[[Connection], T]) -> T:
 
 async def _opened_there(url: str, work: Callable[[Connection], T]) -> T:
     engine = create_async_engine(
-        url, poolclass=pool.NullPool, connect_args=postgres.connection_options(url, lock_timeout=0)
+        url, poolclass=pool.NullPool, connect_args=postgres.connection_options(url, replace(Timeouts(), postgres_lock=0))
     )
     async with engine.connect() as connection:
         return await connection.run_sync(work)

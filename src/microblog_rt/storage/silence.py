@@ -1,9 +1,8 @@
-"""How long a database is waited for: hardly two seconds once it is silent.
+"""Gives up on a database that has answered nobody for some time.
 
-Whoever waits for a turn waits as long as others are answered: a fixed time for each would refuse those at the end of
-a long queue that moves. Whoever has a connection wants to be answered on that one, statement by statement. A process
-that stood still itself has not been kept waiting. Not here: what is too long for one row (``postgres.py``), for one
-lock (``sqlite.py``).
+A fixed time-out for each caller would refuse those at the end of a long queue that moves. So a caller that waits for a
+connection waits for as long as others are answered; one that has a connection must itself be answered, statement by
+statement. Time in which this process was itself stopped does not count.
 """
 
 import asyncio
@@ -11,74 +10,78 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 
-SILENCE = 1.2  # seconds
-LOOKED_AT_EVERY = 0.05  # seconds
-STOOD_STILL = 0.3  # seconds by which a look is late
+from microblog_rt.timeouts import Timeouts
 
-_mine: ContextVar["Waiting | None"] = ContextVar("_mine", default=None)
+_current: ContextVar["Waiting | None"] = ContextVar("_current", default=None)
 
 
 class Waiting:
-    """One who waits: since when nothing has come, and whether it is for a turn still."""
+    """One caller: since when it has had no answer, and whether it has a connection."""
 
-    __slots__ = ("has_turn", "limit", "since")
+    __slots__ = ("connected", "limit", "loop", "since")
 
-    def __init__(self, limit: asyncio.Timeout, since: float) -> None:
+    def __init__(self, limit: asyncio.Timeout, loop: asyncio.AbstractEventLoop) -> None:
         self.limit = limit
-        self.since = since
-        self.has_turn = False
+        self.loop = loop
+        self.since = loop.time()
+        self.connected = False
 
 
 class SilenceTimeout:
-    """Of those who wait for one database."""
+    """The time-out shared by all callers of one database.
 
-    def __init__(self) -> None:
+    ``connected`` and ``answered`` may be called from another thread, in the caller's context.
+    """
+
+    def __init__(self, timeouts: Timeouts) -> None:
+        self._timeouts = timeouts
         self._waiting: set[Waiting] = set()
         self._answered = float("-inf")
-        self._look: asyncio.TimerHandle | None = None
+        self._next_check: asyncio.TimerHandle | None = None
 
     @asynccontextmanager
-    async def waiting(self) -> AsyncIterator[None]:
-        """Raise TimeoutError in the block once the database has been silent for ``SILENCE`` seconds."""
+    async def limited(self) -> AsyncIterator[None]:
+        """Raise TimeoutError in the block once the database has been silent for ``Timeouts.database_silence``."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(None) as limit:
-            waiting = Waiting(limit, loop.time())
+            waiting = Waiting(limit, loop)
             self._waiting.add(waiting)
-            before = _mine.set(waiting)
-            if self._look is None:
-                self._look_again(loop)
+            previous = _current.set(waiting)
+            if self._next_check is None:
+                self._schedule_check(loop)
             try:
                 yield
             finally:
-                _mine.reset(before)
+                _current.reset(previous)
                 self._waiting.discard(waiting)
 
-    def has_turn(self) -> None:
-        """Whoever runs has a connection now."""
-        waiting = _mine.get()
+    def connected(self) -> None:
+        """Note that the current caller has a connection."""
+        waiting = _current.get()
         if waiting is not None:
-            waiting.since, waiting.has_turn = asyncio.get_running_loop().time(), True
+            waiting.since, waiting.connected = waiting.loop.time(), True
 
     def answered(self) -> None:
-        """Whoever runs was answered."""
-        self._answered = asyncio.get_running_loop().time()
-        self.has_turn()
+        """Note that the current caller was answered."""
+        waiting = _current.get()
+        self._answered = (waiting.loop if waiting else asyncio.get_running_loop()).time()
+        self.connected()
 
-    def _look_again(self, loop: asyncio.AbstractEventLoop) -> None:
-        due = loop.time() + LOOKED_AT_EVERY
-        self._look = loop.call_at(due, self._look_at_the_clock, loop, due)
+    def _schedule_check(self, loop: asyncio.AbstractEventLoop) -> None:
+        due = loop.time() + self._timeouts.silence_check
+        self._next_check = loop.call_at(due, self._check, loop, due)
 
-    def _look_at_the_clock(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
-        self._look = None
-        late = loop.time() - due
-        if late > STOOD_STILL:
-            # What came as it began to go again is not to lie ahead.
-            self._answered = min(self._answered + late, loop.time())
+    def _check(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
+        self._next_check = None
+        now = loop.time()
+        if now - due > self._timeouts.silence_pause:
+            # This process was stopped. An answer that arrived as it went on must not count as being in the future.
+            self._answered = min(self._answered + now - due, now)
             for each in self._waiting:
-                each.since = min(each.since + late, loop.time())
+                each.since = min(each.since + now - due, now)
         for each in self._waiting:
-            heard = each.since if each.has_turn else max(each.since, self._answered)
-            if heard + SILENCE <= loop.time() and each.limit.when() is None:
-                each.limit.reschedule(loop.time())
+            last_answer = each.since if each.connected else max(each.since, self._answered)
+            if last_answer + self._timeouts.database_silence <= now and each.limit.when() is None:
+                each.limit.reschedule(now)
         if self._waiting:
-            self._look_again(loop)
+            self._schedule_check(loop)

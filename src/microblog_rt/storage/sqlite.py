@@ -1,90 +1,109 @@
-"""How SQLite is opened: one writer at a time, snapshots for readers, and one thread hop a statement.
+"""SQLite: one writer thread per process, snapshots for readers, one thread hop per statement read.
 
-A write transaction is BEGIN IMMEDIATE on the only connection of a pool of one: writers queue here, in order,
-instead of failing with "database is locked"; other processes queue in SQLite for ``BUSY_TIMEOUT``. Reads are
-single statements in autocommit. ``synchronous=FULL``: what is acknowledged is on the disk.
+Write transactions run one after the other in one thread, each BEGIN IMMEDIATE on the same connection: they queue
+instead of failing with "database is locked". Those of other processes wait in SQLite for ``Timeouts.sqlite_busy``.
+Reads are single statements in autocommit. ``synchronous=FULL``: what is acknowledged is on the disk.
 """
 
 import asyncio
 import sqlite3
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
-from typing import Any
+from threading import Event
+from typing import Any, TypeVar
 
 import aiosqlite
-from sqlalchemy import event, make_url, select, true
-from sqlalchemy.engine import Connection
+from sqlalchemy import create_engine, event, make_url, select, true
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-BUSY_TIMEOUT = 1.0  # seconds, for another process to let go of the write lock
-ASKED_AGAIN = 0.2  # seconds; a wait in SQLite cannot be given up
-WRITER_TIMEOUT = 30.0  # seconds; silence.py gives up long before, unless others come to their turn
+from microblog_rt.timeouts import Timeouts
+
+T = TypeVar("T")
+
 READERS = 4
 
 NAME = "sqlite"
 
-TAKES_WRITES = select(true())  # no more can be known without writing
+TAKES_WRITES = select(true())  # cannot be known without writing
 
 PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
 
 
-def writer(url: str) -> AsyncEngine:
-    """An engine whose transactions hold SQLite's write lock from their first moment."""
-    engine = create_async_engine(
-        url,
-        async_creator=_creator(url, ASKED_AGAIN),
-        hide_parameters=True,  # messages and hashes are nothing for a log
-        pool_size=1,
-        max_overflow=0,
-        pool_timeout=WRITER_TIMEOUT,
-    )
-    event.listen(engine.sync_engine, "begin", _begin_immediate)
-    return _prepared(engine)
+class Writer:
+    """Runs write transactions in order, each in one hop to the writer's thread."""
+
+    def __init__(self, url: str, timeouts: Timeouts) -> None:
+        self.engine = create_engine(
+            make_url(url).set(drivername="sqlite"),
+            hide_parameters=True,  # messages and password hashes do not belong in a log
+            connect_args={"timeout": timeouts.sqlite_busy, "isolation_level": None, "check_same_thread": False},
+            pool_size=1,
+            max_overflow=0,
+        )
+        event.listen(self.engine, "begin", _begin_immediate)
+        _set_pragmas(self.engine)
+        self._thread = ThreadPoolExecutor(1, "sqlite-writer")
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """Run ``work`` in one transaction; given up (cancelled) before its commit, it is rolled back."""
+        given_up = Event()
+        future = self._thread.submit(copy_context().run, self._transact, work, given_up)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            given_up.set()
+            raise
+
+    async def close(self) -> None:
+        """Close the connection; the transaction that runs comes to its end first."""
+        self._thread.submit(self.engine.dispose)
+        await asyncio.to_thread(self._thread.shutdown)
+
+    def _transact(self, work: Callable[[Connection], T], given_up: Event) -> T:
+        with self.engine.begin() as connection:
+            result = work(connection)
+            if given_up.is_set():
+                raise TimeoutError("the transaction was given up")
+            return result
 
 
-def reader(url: str) -> AsyncEngine:
+def reader(url: str, timeouts: Timeouts) -> AsyncEngine:
     """An engine for single statements, each its own snapshot: no BEGIN, nothing to roll back."""
     engine = create_async_engine(
         url,
-        async_creator=_creator(url, BUSY_TIMEOUT),
+        async_creator=_creator(url, timeouts.sqlite_busy),
         hide_parameters=True,
         pool_size=READERS,
         max_overflow=0,
         pool_reset_on_return=None,
         isolation_level="AUTOCOMMIT",
     )
-    return _prepared(engine)
+    _set_pragmas(engine.sync_engine)
+    return engine
 
 
-def is_trouble(error: DBAPIError) -> bool:
-    """Whether ``error`` says that the file is locked, full or away, rather than that it was asked nonsense."""
+def is_unavailable(error: DBAPIError) -> bool:
+    """Whether the file is locked, full or missing, rather than the statement wrong."""
     return isinstance(error, OperationalError)
 
 
-def _prepared(engine: AsyncEngine) -> AsyncEngine:
-    @event.listens_for(engine.sync_engine, "connect")
+def _set_pragmas(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
     def set_pragmas(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
         cursor = connection.cursor()
         for pragma in PRAGMAS:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
-    return engine
-
 
 def _begin_immediate(connection: Connection) -> None:
-    until = time.monotonic() + BUSY_TIMEOUT
-    while True:
-        try:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            return
-        except OperationalError as error:
-            if "locked" not in str(error.orig) or time.monotonic() >= until:
-                raise
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _creator(url: str, busy_timeout: float) -> Any:

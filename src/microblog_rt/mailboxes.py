@@ -1,0 +1,129 @@
+"""One unit of change: every write that alters what a user sees goes through ``Mailboxes.change``.
+
+See also: ``storage/mailboxes.py``, the statements behind it.
+"""
+
+import json
+from collections.abc import Callable, Collection
+from typing import Any, TypeVar
+
+from microblog_rt.bus import Bus
+from microblog_rt.errors import BadRequest
+from microblog_rt.hub import Hub
+from microblog_rt.models import NOTIFICATION_NAME_LENGTH
+from microblog_rt.protocol import MICROSECONDS, Notification, Signal
+from microblog_rt.storage import Storage, Transaction, mailboxes, notifications
+from microblog_rt.storage.counters import Counter
+
+T = TypeVar("T")
+
+
+class Change:
+    """What one transaction changes in some mailboxes. Each tick stamps one thing, so no two share a timestamp."""
+
+    def __init__(self, tx: Transaction, user_ids: Collection[int], ahead: int = 0) -> None:
+        self._tx = tx
+        self._user_ids = sorted(set(user_ids))
+        self._ahead = ahead
+        self._locked = False
+        self.signals: list[Signal] = []
+        if len(self._user_ids) > 1:
+            self._lock()
+
+    @property
+    def tx(self) -> Transaction:
+        """The transaction, with every mailbox locked: what it reads now, no other change can alter before the commit."""
+        if not self._locked:
+            self._lock()
+        return self._tx
+
+    def tick(self, user_id: int) -> int:
+        """Move the user's clock on, so that subscribers read again and sessions are checked; the clock. NotFound."""
+        tick = self._ticked(mailboxes.tick(self._tx, user_id, self._ahead), user_id)
+        self.signals.append(Signal(user_id, tick.clock))
+        return tick.clock
+
+    def set(self, user_id: int, name: str, data: Any) -> Notification:
+        """Replace the user's notification ``name``; ``data`` is any JSON value. Raises NotFound, BadRequest."""
+        payload = _payload(name, data)
+        return self._notify(user_id, name, payload, mailboxes.tick(self._tx, user_id, self._ahead))
+
+    def count(self, user_id: int, counter: Counter, delta: int) -> Notification:
+        """Add ``delta`` to a counter and notify of its new value. Raises NotFound."""
+        return self._counted(user_id, counter, mailboxes.count(self._tx, user_id, counter, delta))
+
+    def recount(self, user_id: int, counter: Counter) -> Notification:
+        """Count anew what the counter counts, and notify of it. Raises NotFound."""
+        self._lock()
+        return self._counted(user_id, counter, mailboxes.recount(self._tx, user_id, counter, self._ahead))
+
+    def mark_read(self, user_id: int, counter: Counter, up_to: int) -> Notification | None:
+        """Move a counter's read mark up to the clock reading ``up_to`` and recount; None if the mark is there already."""
+        self._lock()
+        tick = mailboxes.mark_read(self._tx, user_id, counter, up_to)
+        return self._counted(user_id, counter, tick) if tick else None
+
+    def _lock(self) -> None:
+        if not self._locked:
+            mailboxes.lock(self._tx, self._user_ids)
+            self._locked = True
+
+    def _counted(self, user_id: int, counter: Counter, tick: mailboxes.Tick) -> Notification:
+        return self._notify(user_id, counter.name, str(tick.value), tick)
+
+    def _notify(self, user_id: int, name: str, payload_json: str, tick: mailboxes.Tick) -> Notification:
+        self._ticked(tick, user_id)
+        notification = Notification(name, payload_json, tick.clock)
+        notifications.replace(self._tx, user_id, notification)
+        self.signals.append(Signal(user_id, tick.clock, tick.before, notification))
+        return notification
+
+    def _ticked(self, tick: mailboxes.Tick, user_id: int) -> mailboxes.Tick:
+        assert user_id in self._user_ids, f"user {user_id} is not part of this change"  # noqa: S101
+        self._locked = self._locked or len(self._user_ids) == 1  # the tick itself locks the row
+        return tick
+
+
+class Mailboxes:
+    """Changes mailboxes and signals what changed."""
+
+    def __init__(self, storage: Storage, hub: Hub, bus: Bus) -> None:
+        self._storage = storage
+        self._hub = hub
+        self._bus = bus
+
+    async def change(
+        self, user_ids: int | Collection[int], work: Callable[[Change], T], *, ahead: float = 0
+    ) -> T:
+        """Run ``work`` in one transaction and return its result after the commit.
+
+        Mailboxes are locked in id order. Signals are staged with the bus before the commit, and delivered to the
+        subscribers of this process and published to the others after it. An exception of ``work`` rolls everything
+        back. Completes even if the caller is cancelled. ``ahead``: seconds added to the clock. Raises Unavailable.
+        """
+        users = [user_ids] if isinstance(user_ids, int) else user_ids
+        signals: list[Signal] = []
+
+        def run(tx: Transaction) -> T:
+            change = Change(tx, users, round(ahead * MICROSECONDS))
+            result = work(change)
+            for signal in change.signals:
+                self._bus.stage(tx, signal)
+            signals[:] = change.signals
+            return result
+
+        return await self._storage.write(run, lambda: self._send(signals))
+
+    def _send(self, signals: list[Signal]) -> None:
+        for signal in signals:
+            self._hub.deliver(signal)
+            self._bus.publish(signal)
+
+
+def _payload(name: str, data: Any) -> str:
+    if not 1 <= len(name) <= NOTIFICATION_NAME_LENGTH:
+        raise BadRequest(f"A notification's name has 1 to {NOTIFICATION_NAME_LENGTH} characters.")
+    try:
+        return json.dumps(data, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise BadRequest(f"A notification's data must be JSON: {error}") from None

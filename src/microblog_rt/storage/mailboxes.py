@@ -1,0 +1,112 @@
+"""The mailbox clock: a hybrid logical clock per user, kept in one row, whose readings order what that user sees.
+
+Every transaction that changes what a user sees locks the user's mailbox before it reads anything else, so commit order
+is clock order, and nothing is ever committed behind a cursor that a client already holds. A tick locks the row by
+itself, so it may be the first statement; it computes only from that row. Whatever counts rows of other tables needs
+``lock`` first: on PostgreSQL a statement that waited for a row still sees its old snapshot of every other table.
+(Kulkarni et al., "Logical Physical Clocks", 2014.)
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import BigInteger, any_, bindparam, case, select, update
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.sql.dml import ReturningUpdate
+
+from microblog_rt.errors import NotFound
+from microblog_rt.models import Mailbox
+from microblog_rt.protocol import FURTHEST
+from microblog_rt.storage import Reading, Transaction
+from microblog_rt.storage.counters import COUNTERS, Counter
+from microblog_rt.storage.sql_time import NOW_AT_LAST, Later
+
+BIND_VARIABLES = 2**14
+
+
+class Tick(NamedTuple):
+    """A reading of a mailbox clock and the one before it, in microseconds; ``value`` is the counter's, where one moved."""
+
+    clock: int
+    before: int
+    value: int = 0
+
+
+# Built once: building a statement costs more than running it.
+OF_USER = update(Mailbox).where(Mailbox.user_id == bindparam("of_user"))
+TICK = OF_USER.values(
+    clock_before=Mailbox.clock, clock=Later(Mailbox.clock + 1, NOW_AT_LAST + bindparam("ahead", type_=BigInteger))
+).returning(Mailbox.clock, Mailbox.clock_before)
+LOCK = (
+    select(Mailbox.user_id)
+    .where(Mailbox.user_id == any_(bindparam("user_ids", type_=ARRAY(BigInteger))))
+    .order_by(Mailbox.user_id)
+    .with_for_update()
+)
+UP_TO = bindparam("up_to", type_=BigInteger)
+MARK = case((Mailbox.clock < UP_TO, Mailbox.clock), else_=UP_TO)  # what did not exist yet has not been read
+
+
+def _counting(counter: Counter, value: Any) -> ReturningUpdate[Any]:
+    return TICK.values({counter.column: value}).returning(counter.column)
+
+
+COUNT = {each: _counting(each, each.column + bindparam("delta")) for each in COUNTERS}
+RECOUNT = {each: _counting(each, each.newer_than(each.mark.expression)) for each in COUNTERS}
+MARK_READ = {
+    each: _counting(each, each.newer_than(MARK)).values({each.mark: MARK}).where(each.mark < MARK)
+    for each in COUNTERS
+}
+
+
+def lock(tx: Transaction, user_ids: Sequence[int]) -> None:
+    """Lock the mailboxes of ``user_ids``, in id order. On SQLite the transaction holds the whole database already."""
+    if tx.dialect.name == "postgresql":
+        tx.execute(LOCK, {"user_ids": list(user_ids)})
+
+
+def tick(tx: Transaction, user_id: int, ahead: int = 0) -> Tick:
+    """Lock the mailbox and move its clock on, at least to now and ``ahead`` microseconds. Raises NotFound."""
+    return _ticked(tx, TICK, user_id, ahead=ahead)
+
+
+def count(tx: Transaction, user_id: int, counter: Counter, delta: int) -> Tick:
+    """Tick, and add ``delta`` to the counter. Raises NotFound."""
+    return _ticked(tx, COUNT[counter], user_id, ahead=0, delta=delta)
+
+
+def recount(tx: Transaction, user_id: int, counter: Counter, ahead: int = 0) -> Tick:
+    """Tick, and count anew, in a mailbox that is locked. Raises NotFound."""
+    return _ticked(tx, RECOUNT[counter], user_id, ahead=ahead)
+
+
+def mark_read(tx: Transaction, user_id: int, counter: Counter, up_to: int) -> Tick | None:
+    """Tick, move the read mark up to ``up_to`` and count anew, in a mailbox that is locked; None if it is there already."""
+    row = tx.execute(MARK_READ[counter], {"of_user": user_id, "up_to": up_to, "ahead": 0}).one_or_none()
+    return row and Tick(*row)
+
+
+def _ticked(tx: Transaction, statement: ReturningUpdate[Any], user_id: int, **values: int) -> Tick:
+    row = tx.execute(statement, {"of_user": user_id, **values}).one_or_none()
+    if row is None:
+        raise NotFound
+    return Tick(*row)
+
+
+async def clocks(reading: Reading, user_ids: Iterable[int]) -> dict[int, int]:
+    """The clocks of these users, in as few queries as bind variables allow."""
+    wanted = list(user_ids)
+    found: dict[int, int] = {}
+    for start in range(0, len(wanted), BIND_VARIABLES):
+        some = wanted[start : start + BIND_VARIABLES]
+        statement = select(Mailbox.user_id, Mailbox.clock).where(Mailbox.user_id.in_(_padded(some)))
+        found.update((row.user_id, row.clock) for row in await reading.execute(statement))
+    return found
+
+
+def _padded(some: list[int]) -> list[int]:
+    """``some``, its last repeated up to a power of two: each length is a statement that a connection prepares and keeps."""
+    return some + some[-1:] * ((1 << (len(some) - 1).bit_length()) - len(some))
+
+
+EVERYTHING = FURTHEST  # a mark up to whatever there is
