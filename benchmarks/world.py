@@ -84,5 +84,5 @@ async def _group(app: Quart, services: Services, role: str, count: int) -> list[
 async def _signed_in(app: Quart, services: Services, name: str) -> Person:
     authentication: Authentication = app.extensions["authentication"]
     user = await services.accounts.register(name, "a password for benchmarks")
-    token = await services.accounts.start_session(user, remembered=True)
+    token = await services.sessions.start_session(user, remembered=True)
     return Person(name, f"{authentication.cookie_name}={authentication.dump_token(f'{user.id}.{token}', app)}")

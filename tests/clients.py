@@ -15,7 +15,7 @@ DEADLINE = 30.0  # seconds; what has not come by then does not come
 
 async def signed_in(services: Services, user: User) -> Reader:
     """A session of that user, as a feed knows it."""
-    token = await services.accounts.start_session(user, remembered=True)
+    token = await services.sessions.start_session(user, remembered=True)
     return Reader(user.id, token_hash(token))
 
 

@@ -10,7 +10,8 @@ import pytest
 from microblog_rt.models import Base, User
 from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
-from microblog_rt.storage import migrations, postgres, silence, sqlite
+from microblog_rt.storage import migrations
+from microblog_rt.timeouts import Timeouts
 from tests.server_process import DEADLINE, Server
 from tests.services import PostgreSQL
 from tests.timing import LoadMonitor
@@ -71,24 +72,25 @@ def postgresql_emptied(postgresql: PostgreSQL, postgresql_migrated: str) -> str:
 
 
 @pytest.fixture
-def settings(database: str, patient: None) -> Settings:
+def settings(database: str) -> Settings:
     """Settings on a migrated, empty database."""
     return Settings(database_url=database, secret_key=KEY)
 
 
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The database of this process is waited for as long as it takes; who is about giving up has another of these."""
-    monkeypatch.setattr(silence, "SILENCE", DEADLINE)
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", DEADLINE)
-    monkeypatch.setattr(postgres, "CONNECT_TIMEOUT", DEADLINE)
-    monkeypatch.setattr(postgres, "LOCK_TIMEOUT", round(DEADLINE * 1000))
+# A slow machine is no outage: most tests wait for their database for as long as it takes.
+PATIENT = Timeouts(database_silence=DEADLINE, sqlite_busy=DEADLINE, postgres_connect=DEADLINE, postgres_lock=DEADLINE)
 
 
 @pytest.fixture
-async def services(settings: Settings) -> AsyncIterator[Services]:
+def timeouts() -> Timeouts:
+    """The time-outs of ``services``; a test of time-outs overrides them."""
+    return PATIENT
+
+
+@pytest.fixture
+async def services(settings: Settings, timeouts: Timeouts) -> AsyncIterator[Services]:
     """Everything below the web, on a database of its own."""
-    services = assemble(settings)
+    services = assemble(settings, timeouts)
     yield services
     await services.storage.close()
 

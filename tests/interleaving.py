@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import asyncpg
 from sqlalchemy import event
 from sqlalchemy.util import await_only
+from sqlalchemy.util.concurrency import in_greenlet
 
 from microblog_rt.models import Base
 from microblog_rt.services import Services, assemble
@@ -167,14 +168,21 @@ class Actor:
         await self._open.wait()
 
     def _hook(self) -> None:
-        reader, writer = self.services.storage._reader.sync_engine, self.services.storage._writer.sync_engine
+        self._loop = asyncio.get_running_loop()
+        reader, writer = self.services.storage.engines
         for engine in (reader, writer):
             event.listen(engine, "before_cursor_execute", self._before_statement)
         for end in ("commit", "rollback"):
-            event.listen(writer, end, lambda _: await_only(self._gate(COMMIT)))
+            event.listen(writer, end, lambda _: self._wait_at_gate(COMMIT))
 
     def _before_statement(self, _: Any, __: Any, statement: str, *___: Any) -> None:
-        await_only(self._gate(BEGIN if statement.startswith("BEGIN") else STATEMENT))
+        self._wait_at_gate(BEGIN if statement.startswith("BEGIN") else STATEMENT)
+
+    def _wait_at_gate(self, step: str) -> None:
+        if in_greenlet():
+            await_only(self._gate(step))
+        else:  # SQLite's writer has a thread of its own
+            asyncio.run_coroutine_threadsafe(self._gate(step), self._loop).result()
 
 
 async def every_interleaving(

@@ -57,7 +57,7 @@ async def test_a_password_that_others_would_try_first_is_refused_wherever_one_is
     with pytest.raises(Invalid, match="first passwords that others would try"):
         await services.accounts.register("Susan.Smith", password)
     user = await services.accounts.register("susan.smith", PASSWORD)
-    visit = await services.accounts.visit(await signed_in(services, user))
+    visit = await services.sessions.visit(await signed_in(services, user))
     assert visit is not None
     for setting in (
         services.accounts.set_password("SUSAN.SMITH", password),
@@ -95,7 +95,7 @@ async def test_a_wrong_name_and_a_wrong_password_are_told_alike(
 
 
 async def test_a_password_and_a_token_are_kept_as_hashes_alone(services: Services, susan: User) -> None:
-    token = await services.accounts.start_session(susan, remembered=False)
+    token = await services.sessions.start_session(susan, remembered=False)
     async with services.storage.reading() as reading:
         session = (await reading.execute(select(Session))).scalar_one()
     assert session.token_hash == token_hash(token) != token
@@ -104,30 +104,30 @@ async def test_a_password_and_a_token_are_kept_as_hashes_alone(services: Service
 
 async def test_a_session_ends_and_others_stay(services: Services, susan: User) -> None:
     one, two = await signed_in(services, susan), await signed_in(services, susan)
-    await services.accounts.end_session(one)
-    assert await services.accounts.visit(one) is None
-    assert await services.accounts.visit(two) is not None
+    await services.sessions.end_session(one)
+    assert await services.sessions.visit(one) is None
+    assert await services.sessions.visit(two) is not None
 
 
 @pytest.mark.sqlite
 async def test_a_session_that_has_run_out_is_no_session(
     services: Services, susan: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reader = Reader(susan.id, token_hash(await services.accounts.start_session(susan, remembered=False)))
-    assert await services.accounts.visit(reader) is not None
+    reader = Reader(susan.id, token_hash(await services.sessions.start_session(susan, remembered=False)))
+    assert await services.sessions.visit(reader) is not None
     later = sql_time.now() + 13 * 3_600_000_000
     monkeypatch.setattr(sql_time, "now", lambda: later)
-    assert await services.accounts.visit(reader) is None
+    assert await services.sessions.visit(reader) is None
 
 
 @pytest.mark.sqlite
 async def test_a_new_session_sweeps_out_those_that_have_run_out(
     services: Services, susan: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await services.accounts.start_session(susan, remembered=False)
+    await services.sessions.start_session(susan, remembered=False)
     later = sql_time.now() + 13 * 3_600_000_000
     monkeypatch.setattr(sql_time, "now", lambda: later)
-    await services.accounts.start_session(susan, remembered=False)
+    await services.sessions.start_session(susan, remembered=False)
     async with services.storage.reading() as reading:
         assert len((await reading.execute(select(Session))).all()) == 1
 
@@ -137,13 +137,13 @@ async def test_a_sign_in_that_overlaps_a_new_password_does_not_survive_it(servic
     checked = await services.accounts.check_password("susan", PASSWORD)
     await services.accounts.set_password("susan", "another password")
     with pytest.raises(Invalid):
-        await services.accounts.start_session(checked, remembered=True)
+        await services.sessions.start_session(checked, remembered=True)
 
 
 async def test_a_new_password_replaces_the_old_and_ends_sessions(services: Services, susan: User) -> None:
     reader = await signed_in(services, susan)
     await services.accounts.set_password("susan", "another password")
-    assert await services.accounts.visit(reader) is None
+    assert await services.sessions.visit(reader) is None
     await services.accounts.check_password("susan", "another password")
     with pytest.raises(Invalid):
         await services.accounts.check_password("susan", PASSWORD)

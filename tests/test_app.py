@@ -18,9 +18,8 @@ async def test_what_has_expired_is_forgotten_while_it_runs(settings: Settings, m
     monkeypatch.setattr(app, "TIDIED_EVERY", 0.01)
     application = create_app(settings)
     services: Services = application.extensions["services"]
-    async with services.storage.transaction() as tx:
-        await limits.take(tx, "long ago", Limit(5, -1))
-        await limits.take(tx, "just now", Limit(5, 60))
+    await services.storage.write(lambda tx: limits.take(tx, "long ago", Limit(5, -1)))
+    await services.storage.write(lambda tx: limits.take(tx, "just now", Limit(5, 60)))
 
     async def attempts() -> int:
         async with services.storage.reading() as reading:

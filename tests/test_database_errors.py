@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -13,25 +14,20 @@ from sqlalchemy.exc import IntegrityError
 
 from microblog_rt.errors import Unavailable
 from microblog_rt.models import User
-from microblog_rt.services import Services
+from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
-from microblog_rt.storage import sql_time, sqlite
+from microblog_rt.storage import Transaction, sql_time
+from microblog_rt.timeouts import Timeouts
 from tests.asgi_server import complaints
-from tests.clients import Client, signed_in
+from tests.clients import DEADLINE, Client, signed_in
 from tests.timing import within
 
 pytestmark = pytest.mark.sqlite
 
 
 @pytest.fixture
-def patient() -> None:
-    """Not here: it is about giving up."""
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before the first connection is made."""
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.1)
+def timeouts() -> Timeouts:
+    return Timeouts(sqlite_busy=0.1)
 
 
 @contextmanager
@@ -85,7 +81,7 @@ async def test_a_commit_that_fails_spoils_nothing_for_the_next(services: Service
         if next(fails, False):
             raise sqlite3.OperationalError("disk I/O error")
 
-    event.listen(services.storage._writer.sync_engine, "commit", fail)
+    event.listen(services.storage.engines[1], "commit", fail)
     with pytest.raises(sqlite3.OperationalError):
         await services.messages.send_message(susan.id, susan.id, "lost")
     assert await services.messages.send_message(susan.id, susan.id, "kept")
@@ -93,7 +89,7 @@ async def test_a_commit_that_fails_spoils_nothing_for_the_next(services: Service
     assert [post.body for post in posts] == ["kept"]
 
 
-FAILED = "what somebody asked for, and did not wait for, has failed"
+FAILED = "write failed after its client disconnected"
 
 
 @pytest.mark.parametrize(("error", "told"), [(Unavailable(), []), (RuntimeError("ours"), [FAILED])])
@@ -101,14 +97,16 @@ async def test_what_becomes_of_a_write_whose_caller_has_left_is_logged_where_it_
     services: Services, error: Exception, told: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """And asyncio has nothing to complain of: that nobody has heard of it."""
-    begun, goes_on = asyncio.Event(), asyncio.Event()
+    begun, goes_on = asyncio.Event(), threading.Event()
 
-    async def work() -> None:
-        begun.set()
-        await goes_on.wait()
+    loop = asyncio.get_running_loop()
+
+    def work(_: Transaction) -> None:
+        loop.call_soon_threadsafe(begun.set)
+        goes_on.wait(DEADLINE)
         raise error
 
-    asking = asyncio.create_task(services.storage.finish(work()))
+    asking = asyncio.create_task(services.storage.write(work))
     await begun.wait()
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
@@ -132,7 +130,7 @@ async def test_a_cancelled_read_gives_its_connection_back(services: Services, su
 async def test_a_locked_database_keeps_no_reader_waiting(
     services: Services, settings: Settings, susan: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 5.0)
+    services = assemble(settings, Timeouts(sqlite_busy=5.0))
     reader = await signed_in(services, susan)
     await services.messages.send_message(susan.id, susan.id, "hello")
     later = sql_time.now() + 61_000_000
@@ -140,15 +138,14 @@ async def test_a_locked_database_keeps_no_reader_waiting(
     with locked(settings):
         async with within(1):
             assert [len(await services.feed.page(reader, 0)) for _ in range(5)] == [1] * 5
+    await services.close()
 
 
 async def test_what_people_write_is_not_in_the_log_of_an_error(
     services: Services, susan: User, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with services.storage.transaction() as tx:
-        await tx.exec_driver_sql(
-            "CREATE TRIGGER fails BEFORE INSERT ON message BEGIN SELECT RAISE(FAIL, 'broken'); END"
-        )
+    trigger = "CREATE TRIGGER fails BEFORE INSERT ON message BEGIN SELECT RAISE(FAIL, 'broken'); END"
+    await services.storage.write(lambda tx: tx.exec_driver_sql(trigger))
     with pytest.raises(IntegrityError) as failed:
         await services.messages.send_message(susan.id, susan.id, "between us alone")
     assert "broken" in str(failed.value)
@@ -156,10 +153,10 @@ async def test_what_people_write_is_not_in_the_log_of_an_error(
 
 
 async def test_many_sends_into_a_locked_file_are_all_refused_within_two_seconds(
-    services: Services, settings: Settings, susan: User, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, susan: User
 ) -> None:
     """Those at the end of the queue as well."""
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 1.2)
+    services = assemble(settings, Timeouts(sqlite_busy=1.2))
     with locked(settings):
         sends = [services.messages.send_message(susan.id, susan.id, f"{number}") for number in range(20)]
         async with within(2):
@@ -167,6 +164,7 @@ async def test_many_sends_into_a_locked_file_are_all_refused_within_two_seconds(
         assert [type(each) for each in outcomes] == [Unavailable] * 20
     assert await services.messages.send_message(susan.id, susan.id, "hello")
     assert [post.body for post in (await services.messages.inbox(susan.id, 1, 30))[0]] == ["hello"]
+    await services.close()
 
 
 async def test_a_sweep_for_nobody_does_not_say_that_the_database_is_back(
@@ -176,11 +174,11 @@ async def test_a_sweep_for_nobody_does_not_say_that_the_database_is_back(
         raise sqlite3.OperationalError("disk I/O error")
 
     caplog.set_level("INFO", "microblog_rt")
-    event.listen(services.storage._reader.sync_engine, "do_execute", fail)
+    event.listen(services.storage.engines[0], "do_execute", fail)
     with pytest.raises(Unavailable):
-        await services.storage.check()
+        await services.storage.takes_writes()
     await services.feed.sweep_once()
-    assert [each.getMessage() for each in caplog.records] == ["the database cannot be read: disk I/O error"]
-    event.remove(services.storage._reader.sync_engine, "do_execute", fail)
-    await services.storage.check()
-    assert caplog.messages[1:] == ["the database can be read again"]
+    assert [each.getMessage() for each in caplog.records] == ["database unavailable for reads: disk I/O error"]
+    event.remove(services.storage.engines[0], "do_execute", fail)
+    await services.storage.takes_writes()
+    assert caplog.messages[1:] == ["database available again for reads"]

@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 from sqlalchemy import delete, func, select
 
 from microblog_rt.models import Base, Mailbox, Message, User
-from microblog_rt.protocol import UNREAD_MESSAGE_COUNT, cursor_of
+from microblog_rt.protocol import cursor_of
 from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
 from microblog_rt.storage import accounts as rows
@@ -47,10 +47,10 @@ class Histories(RuleBasedStateMachine):
     def open_the_house(self) -> None:
         async def opened() -> Services:
             services = assemble(Settings(database_url=self.url, secret_key=KEY, send_limit=None))
-            async with services.storage.transaction() as tx:
-                for table in reversed(Base.metadata.sorted_tables):
-                    await tx.execute(delete(table))
+            await services.storage.write(lambda tx: [tx.execute(delete(table)) for table in tables])
             return services
+
+        tables = list(reversed(Base.metadata.sorted_tables))
 
         self.services = self.run(opened())
         for _ in range(2):
@@ -74,11 +74,7 @@ class Histories(RuleBasedStateMachine):
         name = f"person{len(self.people)}"
         user = User(username=name, username_key=name, password_hash="")
 
-        async def added() -> None:
-            async with self.services.storage.transaction() as tx:
-                await rows.add(tx, user)
-
-        self.run(added())
+        self.run(self.services.storage.write(lambda tx: rows.add(tx, user)))
         self.people.append(user)
         self.tabs.append(self.run(self._tab(user)))
 
@@ -117,7 +113,7 @@ class Histories(RuleBasedStateMachine):
     def read_up_to_anything(self, who: int, up_to: int) -> None:
         self.run(self.services.messages.mark_read(self.person(who).id, up_to))
 
-    @rule(who=PEOPLE, name=st.sampled_from(["a", "b", UNREAD_MESSAGE_COUNT + "x"]), data=st.none() | st.floats(0, 1))
+    @rule(who=PEOPLE, name=st.sampled_from(["a", "b", "unread_message_count" + "x"]), data=st.none() | st.floats(0, 1))
     def add_notification(self, who: int, name: str, data: Any) -> None:
         self.run(self.services.notifications.add_notification(self.person(who).id, name, data))
 

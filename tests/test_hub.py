@@ -100,7 +100,7 @@ def test_a_notice_during_a_read_that_the_read_does_not_cover_is_kept() -> None:
 def test_a_gap_during_a_read_needs_another_read() -> None:
     subscriber = at(10)
     subscriber.begin_read()
-    subscriber.distrust()
+    subscriber.deliver(signal(100))
     subscriber.end_read(99)
     assert subscriber.must_read
 
@@ -132,7 +132,7 @@ def test_a_listener_ends_up_with_everything_whatever_becomes_of_the_wake_ups(
         name, clock = f"n{number}", clock + 1
         rows[name] = clock
         if fate == "gap":
-            subscriber.distrust()
+            subscriber.deliver(Signal(SUSAN, clock))  # of reconcile
         elif fate == "during a read":
             read(subscriber, before, known, clock - 1, meanwhile=signal(clock, clock - 1, name))
         elif fate == "late":
@@ -204,7 +204,7 @@ async def test_the_alarm_of_a_deadline_serves_for_every_wait_until_then(monkeypa
         await subscriber.wait(deadline)
         assert loop.time() >= deadline
         await subscriber.wait(deadline + 0.01)
-    subscriber.leave()
+    subscriber.cancel_timer()
 
 
 def test_a_wake_up_reaches_its_user_alone() -> None:
@@ -216,8 +216,8 @@ def test_a_wake_up_reaches_its_user_alone() -> None:
         hub.deliver(Signal(1, 11))
         assert one.must_read
         assert not two.must_read
-        hub.wake_all()
-        assert two.must_read
+        assert hub.positions() == {1: 10, 2: 10}
+        assert hub.positions([2, 3]) == {2: 10}
 
 
 def test_who_has_left_is_forgotten() -> None:
@@ -247,15 +247,15 @@ def test_who_wants_to_know_is_told_of_the_first_and_the_last_listener_of_a_user(
     assert told[3:] == [("leave", 1)]
 
 
-def test_distrust_of_word_of_one_user_makes_theirs_alone_read() -> None:
-    hub = Hub()
-    with hub.subscribe(1) as one, hub.subscribe(1) as other, hub.subscribe(2) as two:
-        for subscriber in (one, other, two):
-            subscriber.begin_read()
-            subscriber.end_read(10)
-        hub.distrust(1)
-        hub.distrust(3)
-        assert (one.must_read, other.must_read, two.must_read) == (True, True, False)
+def test_a_failed_read_is_repeated() -> None:
+    subscriber = at(10)
+    subscriber.deliver(signal(12))
+    subscriber.begin_read()
+    subscriber.read_failed()
+    assert subscriber.must_read
+    subscriber.begin_read()
+    subscriber.end_read(12)
+    assert not subscriber.must_read
 
 
 def test_a_closing_hub_tells_those_who_listen_and_those_who_come() -> None:

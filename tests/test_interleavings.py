@@ -13,9 +13,10 @@ from microblog_rt import models
 from microblog_rt.accounts import Reader, token_hash
 from microblog_rt.errors import KeyReused, SignedOut
 from microblog_rt.models import Mailbox, Message, Session
-from microblog_rt.protocol import MICROSECONDS, UNREAD_MESSAGE_COUNT, Notification, cursor_of
+from microblog_rt.protocol import MICROSECONDS, Notification, cursor_of
 from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
+from microblog_rt.storage import Transaction
 from microblog_rt.storage import accounts as rows
 from tests.conftest import PASSWORD
 from tests.interleaving import BEGIN, COMMIT, DONE, Actor, Files, Ground, Script, Tables, every_interleaving
@@ -33,9 +34,9 @@ async def ground(settings: Settings, request: pytest.FixtureRequest) -> AsyncIte
     for name in ("susan", "john"):
         await services.accounts.register(name, PASSWORD)
     await services.messages.send_message(JOHN, SUSAN, "the first")
-    async with services.storage.transaction() as tx:
-        await rows.add_session(tx, SUSAN, READER.token_hash, True, 3600 * MICROSECONDS)
-        await tx.execute(update(Session).values(last_used=Session.expires))  # no poll notes that it is used
+    await services.storage.write(lambda tx: rows.add_session(tx, SUSAN, READER.token_hash, True, 3600 * MICROSECONDS))
+    # No poll stores that it is used.
+    await services.storage.write(lambda tx: tx.execute(update(Session).values(last_used=Session.expires)))
     await services.storage.close()
     if settings.sqlite_file is None:
         async with Tables.opened(settings.database_url, at_most) as tables:
@@ -97,7 +98,7 @@ def check_with(poller: Poller, unread: Callable[[list[Message]], int]) -> Callab
         counter, counted, messages = await truth(services)
         assert counter == counted == unread(messages)
         poller.apply(await services.feed.page(READER, poller.since))
-        assert poller.state == {UNREAD_MESSAGE_COUNT: counter}
+        assert poller.state == {"unread_message_count": counter}
         assert poller.stamps == sorted(set(poller.stamps))
 
     return check
@@ -208,7 +209,7 @@ async def test_a_send_that_waited_for_another_is_newer_than_it(ground: Ground, s
                 await ground.settled([actor])
             await actor.end()
             poller.apply(await services.feed.page(READER, poller.since))
-            assert poller.state == {UNREAD_MESSAGE_COUNT: unread}
+            assert poller.state == {"unread_message_count": unread}
         await services.storage.close()
 
 
@@ -251,7 +252,7 @@ async def test_a_connection_does_not_outlive_a_logout(ground: Ground) -> None:
         return last
 
     async def logout(services: Services) -> None:
-        await services.accounts.end_session(READER)
+        await services.sessions.end_session(READER)
         await services.messages.send_message(JOHN, SUSAN, "after")
 
     async def check(_: Services) -> None:
@@ -287,9 +288,11 @@ def send_then(script: Script) -> Script:
 @pytest.mark.sqlite
 async def test_the_write_lock_that_the_schedules_assume_is_real(services: Services, settings: Settings) -> None:
     """While one transaction is open, even before its first change, another cannot begin."""
-    async with services.storage.transaction() as tx:
-        assert tx.in_transaction()
+
+    def work(_: Transaction) -> None:
         other = sqlite3.connect(str(settings.sqlite_file), timeout=0, isolation_level=None)
         with pytest.raises(sqlite3.OperationalError, match="locked"):
             other.execute("BEGIN IMMEDIATE")
         other.close()
+
+    await services.storage.write(work)

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import re
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from itertools import count
 from math import ceil
@@ -16,13 +18,13 @@ from hypothesis import settings as trials
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
-from microblog_rt.accounts.passwords import NOBODYS_HASH, Passwords
+from microblog_rt.accounts.passwords import UNKNOWN_USERS_HASH, Passwords
 from microblog_rt.errors import Invalid, NotFound, TooMany
 from microblog_rt.models import Attempt, Message, User
 from microblog_rt.protocol import MICROSECONDS
 from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Limit, Settings
-from microblog_rt.storage import Storage, limits, sql_time
+from microblog_rt.storage import Storage, Transaction, limits, sql_time
 from tests.clients import signed_in
 from tests.conftest import PASSWORD
 
@@ -110,14 +112,14 @@ async def test_a_name_there_is_none_of_is_limited_like_any_other(wired: Wired, c
             await services.accounts.check_password("Nobody", PASSWORD)
     with pytest.raises(TooMany):
         await services.accounts.check_password("nobody", PASSWORD)
-    assert checks == [NOBODYS_HASH] * 2
+    assert checks == [UNKNOWN_USERS_HASH] * 2
 
 
 async def test_a_name_there_is_none_of_costs_as_much_as_a_wrong_password(
     services: Services, susan: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One comparison each, of the same cost; nothing is made for it first."""
-    assert extract_parameters(NOBODYS_HASH) == extract_parameters(susan.password_hash)
+    assert extract_parameters(UNKNOWN_USERS_HASH) == extract_parameters(susan.password_hash)
     done: list[str] = []
     for deed in ("hash", "verify"):
         real = getattr(PasswordHasher, deed)
@@ -220,12 +222,12 @@ async def test_an_attempt_that_had_to_wait_is_counted_from_when_it_was_let_throu
 ) -> None:
     """Else those who had queued for the database could be followed by as many more too soon."""
     services = wired()
-    async with services.storage.transaction():
+    async with write_lock(services):
         waiting = [
             asyncio.create_task(services.accounts.check_password("susan", PASSWORD)),
             asyncio.create_task(services.messages.send_message(susan.id, susan.id, "hello")),
         ]
-        while len(services.storage._running) < len(waiting):
+        while len(services.storage._writes) < len(waiting):
             await asyncio.sleep(0)
         await asyncio.sleep(0)
         time.at(100)
@@ -282,24 +284,36 @@ async def test_no_interval_ever_holds_more_than_the_limit(
     """Whenever attempts come, even where the clock goes back: as many as a list of them would let through."""
     subject, limit, width = f"test:{next(NUMBERS)}", Limit(most, WINDOW), WINDOW * MICROSECONDS
     through: list[int] = []
-    async with services.storage.transaction() as tx:
+
+    def work(tx: Transaction) -> None:
         for now in sorted(times) if in_order else times:
             standing = sorted(each + width for each in through if each + width > now)
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(sql_time, "now", lambda now=now: now)
-                wait = await seconds_to_wait(limits.take(tx, subject, limit))
+                wait = seconds_to_wait(tx, subject, limit)
             if len(standing) < most:
                 assert wait is None
                 through.append(now)
             else:
                 assert wait == max(1, ceil((standing[-most] - now) / MICROSECONDS))
+
+    await services.storage.write(work)
     through.sort()
     assert all(last - first >= width for first, last in zip(through, through[most:], strict=False))
 
 
-async def seconds_to_wait(work: Awaitable[None]) -> int | None:
+@asynccontextmanager
+async def write_lock(services: Services) -> AsyncIterator[None]:
+    """Another process holds SQLite's write lock."""
+    with closing(sqlite3.connect(services.storage.engines[1].url.database or "", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+def seconds_to_wait(tx: Transaction, subject: str, limit: Limit) -> int | None:
     try:
-        await work
+        limits.take(tx, subject, limit)
     except TooMany as refused:
         return refused.retry_after
     return None
@@ -340,9 +354,9 @@ async def stored(services: Services, recipient: User) -> int:
 
 
 async def unread(services: Services, user: User) -> int:
-    visit = await services.accounts.visit(await signed_in(services, user))
+    visit = await services.sessions.visit(await signed_in(services, user))
     assert visit is not None
-    return visit.unread_message_count
+    return visit.counters["unread_message_count"]
 
 
 async def test_of_200_sends_at_a_limit_of_20_exactly_20_are_stored(wired: Wired, susan: User, john: User) -> None:
@@ -382,13 +396,13 @@ async def test_a_refused_send_tells_nobody(wired: Wired, susan: User, john: User
     services = wired(send_limit=Limit(1, 60))
     await services.messages.send_message(john.id, susan.id, "hello")
     reader = await signed_in(services, susan)
-    before = await services.accounts.visit(reader)
+    before = await services.sessions.visit(reader)
     with pytest.raises(TooMany):
         await services.messages.send_message(john.id, susan.id, "hello again")
-    after = await services.accounts.visit(reader)
+    after = await services.sessions.visit(reader)
     assert before is not None
     assert after is not None
-    assert (before.cursor, before.unread_message_count) == (after.cursor, after.unread_message_count)
+    assert (before.cursor, before.counters) == (after.cursor, after.counters)
 
 
 @pytest.mark.sqlite
@@ -411,11 +425,9 @@ async def test_a_window_that_ends_while_a_refusal_is_worked_out_is_no_error(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began = sql_time.now()
-    async with services.storage.transaction() as tx:
-        await limits.take(tx, "subject", Limit(1, 60))
+    await services.storage.write(lambda tx: limits.take(tx, "subject", Limit(1, 60)))
     readings = iter([began + 59_000_000, began + 61_000_000])
     monkeypatch.setattr(sql_time, "now", lambda: next(readings, began + 61_000_000))
     with pytest.raises(TooMany) as refused:
-        async with services.storage.transaction() as tx:
-            await limits.take(tx, "subject", Limit(1, 60))
+        await services.storage.write(lambda tx: limits.take(tx, "subject", Limit(1, 60)))
     assert refused.value.retry_after == 1

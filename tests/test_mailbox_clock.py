@@ -4,14 +4,15 @@ import pytest
 from sqlalchemy import event
 
 from microblog_rt.errors import NotFound
+from microblog_rt.mailboxes import Change
 from microblog_rt.models import User
 from microblog_rt.services import Services
-from microblog_rt.storage import clock, sql_time
+from microblog_rt.storage import mailboxes, sql_time
+from microblog_rt.storage.counters import UNREAD_MESSAGES
 
 
-async def tick(services: Services, user: User) -> clock.Tick:
-    async with services.storage.transaction() as tx:
-        return await clock.tick(tx, user.id)
+async def tick(services: Services, user: User) -> mailboxes.Tick:
+    return await services.storage.write(lambda tx: mailboxes.tick(tx, user.id))
 
 
 async def test_each_reading_is_later_than_the_one_before(services: Services, susan: User) -> None:
@@ -45,37 +46,36 @@ async def test_a_transaction_that_is_rolled_back_ticks_nothing(services: Service
     class Halt(Exception):
         pass
 
+    def work(change: Change) -> None:
+        change.count(susan.id, UNREAD_MESSAGES, 1)
+        raise Halt
+
     with pytest.raises(Halt):
-        async with services.storage.transaction() as tx:
-            await clock.tick(tx, susan.id, unread=1)
-            raise Halt
-    after = await tick(services, susan)
+        await services.mailboxes.change(susan.id, work)
+    after = await services.storage.write(lambda tx: mailboxes.count(tx, susan.id, UNREAD_MESSAGES, 0))
     assert after.before == before.clock
-    assert after.unread_message_count == 0
+    assert after.value == 0
 
 
 async def test_nobody_has_no_mailbox(services: Services) -> None:
-    async with services.storage.transaction() as tx:
-        with pytest.raises(NotFound):
-            await clock.tick(tx, 999)
+    with pytest.raises(NotFound):
+        await services.storage.write(lambda tx: mailboxes.tick(tx, 999))
 
 
 async def test_many_clocks_are_read_in_pieces(
     services: Services, susan: User, john: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clock, "BIND_VARIABLES", 1)
+    monkeypatch.setattr(mailboxes, "BIND_VARIABLES", 1)
     async with services.storage.reading() as reading:
-        assert set(await clock.clocks(reading, [susan.id, john.id, 999])) == {susan.id, john.id}
+        assert set(await mailboxes.clocks(reading, [susan.id, john.id, 999])) == {susan.id, john.id}
 
 
 async def test_however_many_are_asked_for_there_are_few_statements(services: Services, susan: User) -> None:
     """A connection keeps each statement that it has prepared, and so does the server."""
     texts: set[str] = set()
-    event.listen(
-        services.storage._reader.sync_engine, "before_cursor_execute", lambda _, __, text, *___: texts.add(text)
-    )
+    event.listen(services.storage.engines[0], "before_cursor_execute", lambda _, __, text, *___: texts.add(text))
     async with services.storage.reading() as reading:
         for number in range(1, 130):
-            found = await clock.clocks(reading, range(susan.id, susan.id + number))
+            found = await mailboxes.clocks(reading, range(susan.id, susan.id + number))
             assert set(found) == {susan.id}
     assert len(texts) == 9

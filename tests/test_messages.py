@@ -10,7 +10,7 @@ import pytest
 from microblog_rt.errors import BadRequest, Invalid, KeyReused, NotFound, TooMany
 from microblog_rt.hub import Hub
 from microblog_rt.models import User
-from microblog_rt.protocol import UNREAD_MESSAGE_COUNT, Signal, cursor_of
+from microblog_rt.protocol import Signal, cursor_of
 from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Limit, Settings
 from tests.clients import signed_in
@@ -18,9 +18,9 @@ from tests.conftest import PASSWORD
 
 
 async def unread(services: Services, user: User) -> int:
-    visit = await services.accounts.visit(await signed_in(services, user))
+    visit = await services.sessions.visit(await signed_in(services, user))
     assert visit is not None
-    return visit.unread_message_count
+    return visit.counters["unread_message_count"]
 
 
 async def bodies(services: Services, user: User) -> list[str]:
@@ -124,7 +124,7 @@ async def test_a_mark_hides_nothing_newer_than_what_was_shown(services: Services
     posts, _ = await services.messages.inbox(susan.id, 1, 10)
     await services.messages.send_message(susan.id, susan.id, "came after")
     notification = await services.messages.mark_read(susan.id, cursor_of(posts[0].timestamp))
-    assert (notification.name, notification.data) == (UNREAD_MESSAGE_COUNT, 1)
+    assert (notification.name, notification.data) == ("unread_message_count", 1)
     posts, _ = await services.messages.inbox(susan.id, 1, 10)
     assert [post.unread for post in posts] == [True, False]
 
@@ -140,9 +140,9 @@ async def test_an_older_mark_changes_nothing_and_tells_nobody(services: Services
     await services.messages.send_message(susan.id, susan.id, "one")
     first = await services.messages.mark_read(susan.id)
     reader = await signed_in(services, susan)
-    before = await services.accounts.visit(reader)
+    before = await services.sessions.visit(reader)
     again = await services.messages.mark_read(susan.id, 1)
-    after = await services.accounts.visit(reader)
+    after = await services.sessions.visit(reader)
     assert (again.data, again.timestamp) == (0, first.timestamp)
     assert before is not None
     assert after is not None
@@ -151,7 +151,7 @@ async def test_an_older_mark_changes_nothing_and_tells_nobody(services: Services
 
 async def test_a_mark_where_nothing_was_ever_told_answers_the_count(services: Services, susan: User) -> None:
     notification = await services.messages.mark_read(susan.id, 0)
-    assert (notification.name, notification.data) == (UNREAD_MESSAGE_COUNT, 0)
+    assert (notification.name, notification.data) == ("unread_message_count", 0)
     assert notification.timestamp > 0
 
 
@@ -172,7 +172,7 @@ async def test_a_cancelled_request_sends_its_message_all_the_same(services: Serv
     sending.cancel()
     with pytest.raises(asyncio.CancelledError):
         await sending
-    await asyncio.gather(*services.storage._running)
+    await asyncio.gather(*services.storage._writes)
     assert await bodies(services, susan) == ["hello"]
 
 
@@ -193,12 +193,12 @@ async def test_nobody_is_told_before_the_commit(
     await services.messages.mark_read(susan.id)
     await services.notifications.add_notification(susan.id, "x", 1)
     reader = await signed_in(services, susan)
-    visit = await services.accounts.visit(reader)
+    visit = await services.sessions.visit(reader)
     assert visit is not None
     await services.accounts.change_password(visit, PASSWORD, "another password")
-    await services.accounts.end_session(reader)
-    await services.accounts.end_session_named(susan.id, "")
-    await services.accounts.end_sessions(susan.id)
+    await services.sessions.end_session(reader)
+    await services.sessions.end_session_named(susan.id, "")
+    await services.sessions.end_sessions(susan.id)
     await services.accounts.set_password("susan", "yet another password")
     await services.accounts.disable("susan")
     assert seen == [0] * 9
@@ -218,7 +218,7 @@ async def test_what_is_acknowledged_is_committed(services: Services, settings: S
         services.messages.send_message(susan.id, susan.id, "hello"),
         services.messages.mark_read(susan.id),
         services.notifications.add_notification(susan.id, "x", 1),
-        services.accounts.end_session(reader),
+        services.sessions.end_session(reader),
         services.accounts.set_password("susan", "another password"),
     ):
         await verb

@@ -195,7 +195,7 @@ async def test_a_sweep_counts_what_no_wake_up_told(services: Services, susan: Us
     await services.messages.send_message(susan.id, susan.id, "told")
     await services.feed.sweep_once()
     assert grown["microblog_sweep_finds_total"] == 0
-    services.hub.deliver = lambda signal: None  # type: ignore[method-assign]
+    services.hub.deliver = lambda _, **__: None  # type: ignore[method-assign]
     await services.messages.send_message(susan.id, susan.id, "not told")
     del services.hub.deliver
     await services.feed.sweep_once()

@@ -9,12 +9,15 @@ from typing import Any
 import asyncpg
 import pytest
 from sqlalchemy import event, func, select
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from microblog_rt.errors import TooMany, Unavailable
 from microblog_rt.models import User
+from microblog_rt.protocol import FURTHEST, Signal
 from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Limit, Settings
-from microblog_rt.storage import limits, postgres
+from microblog_rt.storage import limits
+from microblog_rt.timeouts import Timeouts
 from tests.clients import DEADLINE, Client, signed_in
 from tests.conftest import KEY
 from tests.interleaving import WHO_WAIT
@@ -27,10 +30,10 @@ SOONER = 0.7  # seconds; than one who waits for somebody's row is refused
 
 
 @pytest.fixture
-async def services(postgresql_emptied: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Services]:
-    # Of a machine that stands still for longer the driver knows nothing; patience does, and is what is tried here.
-    monkeypatch.setattr(postgres, "CONNECT_TIMEOUT", DEADLINE)
-    services = assemble(Settings(database_url=postgresql_emptied, secret_key=KEY, send_limit=None))
+async def services(postgresql_emptied: str) -> AsyncIterator[Services]:
+    # The driver's time-out counts time in which the whole machine was stopped; silence.py's, tested here, does not.
+    timeouts = Timeouts(postgres_connect=DEADLINE)
+    services = assemble(Settings(database_url=postgresql_emptied, secret_key=KEY, send_limit=None), timeouts)
     yield services
     await services.close()
 
@@ -66,7 +69,7 @@ async def there_again(services: Services) -> None:
     async with asyncio.timeout(BACK_WITHIN):
         while True:
             try:
-                await services.storage.check()
+                await services.storage.takes_writes()
                 return
             except Unavailable:
                 await asyncio.sleep(0.05)
@@ -86,7 +89,7 @@ async def test_while_it_is_away_every_verb_says_so_and_afterwards_it_is_as_befor
         await refused(services.messages.send_message(susan.id, susan.id, "meanwhile"))
         await refused(services.feed.page(reader, 0))
         await refused(services.accounts.find("susan"))
-        await refused(services.storage.check())
+        await refused(services.storage.takes_writes())
     await there_again(services)
     for number in range(10):
         await services.messages.send_message(susan.id, susan.id, f"after {number}")
@@ -103,8 +106,7 @@ async def test_to_close_does_not_wait_for_it(postgresql_emptied: str, away: Any)
         return services
 
     async def write(services: Services) -> None:
-        async with services.storage.transaction() as tx:
-            await tx.execute(select(1))
+        await services.storage.write(lambda tx: tx.execute(select(1)))
 
     services = await opened()
     async with away(), within(NO_LATER_THAN):
@@ -132,7 +134,7 @@ async def test_tabs_stay_open_and_are_told_afterwards(services: Services, susan:
     tab = Client(services, await signed_in(services, susan))
     await tab.connect(heartbeat=0.1)
     async with away():
-        services.hub.wake_all()  # so that it has to read
+        services.hub.deliver(Signal(susan.id, FURTHEST))  # so that it has to read
         beats = len(tab.pages)
         await tab.until(lambda: len(tab.pages) > beats)
     await there_again(services)
@@ -168,10 +170,10 @@ async def test_a_connection_that_is_cut_while_it_is_readied_is_trouble_like_any_
     def cut(connection: Any, _: Any) -> None:
         connection.driver_connection.terminate()
 
-    event.listen(services.storage._reader.sync_engine, "first_connect", cut, insert=True)
-    event.listen(services.storage._reader.sync_engine, "connect", cut, insert=True)
+    event.listen(services.storage.engines[0], "first_connect", cut, insert=True)
+    event.listen(services.storage.engines[0], "connect", cut, insert=True)
     with pytest.raises(Unavailable):
-        await services.storage.check()
+        await services.storage.takes_writes()
 
 
 async def test_a_row_that_somebody_holds_delays_its_user_alone(services: Services, susan: User, john: User) -> None:
@@ -182,7 +184,7 @@ async def test_a_row_that_somebody_holds_delays_its_user_alone(services: Service
             for number in range(3):
                 await services.messages.send_message(susan.id, john.id, f"{number}")
         await held
-        await services.storage.check()  # it is not taken for away
+        await services.storage.takes_writes()  # it is not taken for away
     assert await texts(services) == ["0", "1", "2"]
 
 
@@ -226,11 +228,11 @@ async def commits_hang(services: Services, operator: "asyncpg.Connection") -> No
 async def test_a_database_that_takes_no_connections_is_away(
     services: Services, susan: User, postgresql: PostgreSQL
 ) -> None:
-    name = services.storage._writer.url.database
+    name = services.storage.engines[1].url.database
     postgresql.execute(postgresql.url, f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
     try:
         await refused(
-            assemble(Settings(database_url=str(services.storage._writer.url), secret_key=KEY)).storage.check()
+            assemble(Settings(database_url=str(services.storage.engines[1].url), secret_key=KEY)).storage.takes_writes()
         )
     finally:
         postgresql.execute(postgresql.url, f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
@@ -247,7 +249,7 @@ async def test_a_commit_whose_answer_is_lost_is_not_acknowledged_and_a_retry_fin
             connection.connection.commit()
             raise ConnectionResetError("the answer to COMMIT was lost")
 
-    event.listen(services.storage._writer.sync_engine, "commit", lose_the_answer)
+    event.listen(services.storage.engines[1], "commit", lose_the_answer)
     with pytest.raises(Unavailable):
         await services.messages.send_message(susan.id, susan.id, "once", "nonce")
     await there_again(services)
@@ -255,31 +257,30 @@ async def test_a_commit_whose_answer_is_lost_is_not_acknowledged_and_a_retry_fin
     assert await texts(services) == ["once"]
 
 
-async def test_of_two_processes_that_count_one_waits_for_the_other(
-    postgresql_emptied: str, services: Services, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_of_two_processes_that_count_one_waits_for_the_other(postgresql_emptied: str, services: Services) -> None:
     """Or else each would see room for one more, that the other takes as well."""
-    monkeypatch.setattr(postgres, "LOCK_TIMEOUT", round(DEADLINE * 1000))
-    other = assemble(Settings(database_url=postgresql_emptied, secret_key=KEY))
+    other = assemble(Settings(database_url=postgresql_emptied, secret_key=KEY), Timeouts(postgres_lock=DEADLINE))
+
+    engine = create_async_engine(postgresql_emptied)
 
     async def take(there: Services) -> None:
-        async with there.storage.transaction() as tx:
-            await limits.take(tx, "subject", Limit(1, 60))
+        await there.storage.write(lambda tx: limits.take(tx, "subject", Limit(1, 60)))
 
     async with raw(services) as operator:
-        async with services.storage.transaction() as tx:
-            await limits.take(tx, "subject", Limit(1, 60))
+        async with engine.begin() as tx:
+            await tx.run_sync(limits.take, "subject", Limit(1, 60))
             late = asyncio.create_task(take(other))
             while not late.done() and not await operator.fetchval(WHO_WAIT):
                 pass
         with pytest.raises(TooMany):
             await late
+    await engine.dispose()
     await other.close()
 
 
 @asynccontextmanager
 async def raw(services: Services) -> AsyncIterator["asyncpg.Connection"]:
-    url = services.storage._writer.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    url = services.storage.engines[1].url.set(drivername="postgresql").render_as_string(hide_password=False)
     connection = await asyncpg.connect(url)
     try:
         yield connection
@@ -295,7 +296,7 @@ WHERE datname = current_database() AND pid <> pg_backend_pid()"""
 async def test_a_statement_that_is_given_up_is_no_trouble(services: Services, caplog: pytest.LogCaptureFixture) -> None:
     """As when a client goes away while its question is being answered."""
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.2), services.storage.statement() as connection:
+        async with asyncio.timeout(0.2), services.storage.feed_read() as connection:
             await connection.execute(select(func.pg_sleep(30)))
-    await services.storage.check()
+    await services.storage.takes_writes()
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []

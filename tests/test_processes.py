@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis as RawClient
 
-from microblog_rt import app, bus, cli, feed, shell
+from microblog_rt import app, bus, cli, shell
 from microblog_rt.app import create_app
 from microblog_rt.bus import BusEvent, MemoryBus, publish_queue
 from microblog_rt.bus import redis as backend
 from microblog_rt.errors import SignedOut
 from microblog_rt.hub import Hub
 from microblog_rt.models import User
-from microblog_rt.protocol import UNREAD_MESSAGE_COUNT
 from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
+from microblog_rt.timeouts import Timeouts
 from tests import server_process
 from tests.buses import Said, noting, others, running, signal
 from tests.clients import DEADLINE, Client, signed_in
@@ -34,7 +34,7 @@ Start = Callable[[], Awaitable[Services]]
 
 
 def count(number: int) -> dict[str, int]:
-    return {UNREAD_MESSAGE_COUNT: number}
+    return {"unread_message_count": number}
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ async def start(shared: Settings) -> AsyncIterator[Start]:
         async def start() -> Services:
             services = assemble(shared)
             stack.push_async_callback(services.close)
-            await stack.enter_async_context(running(services.feed.relay(services.bus)))
+            await stack.enter_async_context(running(services.feed.receive(services.bus)))
             async with asyncio.timeout(DEADLINE):
                 await services.bus.connected.wait()
             return services
@@ -123,7 +123,7 @@ async def test_what_is_still_being_written_at_the_end_is_told_as_well(
     monkeypatch.setattr(publish_queue, "LAST_WORDS", DEADLINE)
     ending = await start()
     sending = asyncio.create_task(ending.messages.send_message(susan.id, susan.id, "hello"))
-    while not ending.storage._running:
+    while not ending.storage._writes:
         await asyncio.sleep(0)
     sending.cancel()
     await ending.close()
@@ -150,14 +150,18 @@ async def test_a_bus_that_fails_is_closed_and_begun_again_and_everybody_reads(
             finally:
                 happened.append("closed")
 
-    monkeypatch.setattr(feed, "BUS_PAUSE", 0.001)
     monkeypatch.setattr(Hub, "deliver", lambda *_: fail("hub"))
-    monkeypatch.setattr(Hub, "wake_all", lambda _: happened.append("everybody"))
-    services = assemble(settings)
+
+    def positions(*_: object) -> dict[int, int]:
+        happened.append("reconcile")
+        return {}
+
+    monkeypatch.setattr(Hub, "positions", positions)
+    services = assemble(settings, Timeouts(bus_restart=0.001))
     async with asyncio.timeout(DEADLINE):
-        await services.feed.relay(Bus())
+        await services.feed.receive(Bus())
     failed = ["hub"] if failing == "hub" else ["hub", "bus"]
-    assert happened == [*failed, "closed", "everybody", "hub", "bus", "closed"]
+    assert happened == [*failed, "closed", "reconcile", "hub", "bus", "closed"]
     assert said.times("RuntimeError: a bug") == 1
     await services.close()
 
@@ -171,7 +175,7 @@ async def test_a_server_listens_before_it_serves_and_leaves_no_connection(
     async with RawClient.from_url(shared.bus_url) as raw:
         async with application.test_app():
             assert services.bus.connected.is_set()
-            await services.bus.publish(signal(1))
+            services.bus.publish(signal(1))
         assert await others(raw) == []
 
 

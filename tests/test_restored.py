@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 from sqlalchemy import Table, delete, insert, select, text
 
+from microblog_rt import mailboxes
+from microblog_rt import restored as restoring
+from microblog_rt.mailboxes import Change
 from microblog_rt.models import Base, User
-from microblog_rt.protocol import MICROSECONDS, UNREAD_MESSAGE_COUNT
+from microblog_rt.protocol import MICROSECONDS
+from microblog_rt.restored import restored
 from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
 from microblog_rt.storage import Transaction
-from microblog_rt.storage import restored as restoring
-from microblog_rt.storage.restored import restored
 from tests.clients import Client, signed_in
 from tests.server_process import Server
 from tests.test_cli import Folder
@@ -38,12 +40,14 @@ class Backup:
         return self
 
     async def restore(self) -> None:
-        async with self._parts.storage.transaction() as tx:
+        def work(tx: Transaction) -> None:
             for table, _ in reversed(self._rows):
-                await tx.execute(delete(table))
+                tx.execute(delete(table))
             for table, rows in self._rows:
                 if rows:
-                    await tx.execute(insert(table), rows)
+                    tx.execute(insert(table), rows)
+
+        await self._parts.storage.write(work)
 
 
 @asynccontextmanager
@@ -103,11 +107,11 @@ async def before(settings: Settings) -> Before:
         await services.messages.send_message(john.id, susan.id, "after it")
         await client.poll()
         await backup.restore()
-    assert client.state == {UNREAD_MESSAGE_COUNT: 2, "shade": "blue"}
+    assert client.state == {"unread_message_count": 2, "shade": "blue"}
     return Before(client, john)
 
 
-RESTORED = {UNREAD_MESSAGE_COUNT: 1, "shade": "green"}
+RESTORED = {"unread_message_count": 1, "shade": "green"}
 
 
 async def test_without_it_a_client_is_left_with_what_is_gone(settings: Settings, before: Before) -> None:
@@ -116,30 +120,30 @@ async def test_without_it_a_client_is_left_with_what_is_gone(settings: Settings,
         await services.notifications.add_notification(before.client.reader.user_id, "other", 1)
         client = before.at(services)
         await client.poll()
-        assert client.state == {UNREAD_MESSAGE_COUNT: 2, "shade": "blue", "other": 1}
+        assert client.state == {"unread_message_count": 2, "shade": "blue", "other": 1}
 
 
 async def test_a_client_from_after_the_backup_is_told_the_restored_state(settings: Settings, before: Before) -> None:
     async with opened(settings) as services:
-        assert await restored(services.storage, AHEAD) == 2
+        assert await restored(services.storage, services.mailboxes, AHEAD) == 2
         client = before.at(services)
         await client.poll()
         assert client.state == RESTORED
         assert await unread(services, client.reader.user_id) == (1, 1)
         await services.messages.send_message(before.john.id, client.reader.user_id, "and on it goes")
         await client.poll()
-        assert client.state[UNREAD_MESSAGE_COUNT] == 2
+        assert client.state["unread_message_count"] == 2
 
 
 async def test_so_is_one_whose_cursor_is_of_a_clock_that_was_ahead(settings: Settings, before: Before) -> None:
     """Also once the clock here has passed it: it must not be told the rest alone."""
     async with opened(settings) as services:
-        await restored(services.storage, AHEAD)
+        await restored(services.storage, services.mailboxes, AHEAD)
         client = before.at(services)
         client.since = time.time_ns() // 1000 + int(AHEAD / 2 * MICROSECONDS)
         await services.messages.send_message(before.john.id, client.reader.user_id, "the clock moves on")
         await client.poll()
-        assert client.state == {UNREAD_MESSAGE_COUNT: 2, "shade": "green"}
+        assert client.state == {"unread_message_count": 2, "shade": "green"}
 
 
 async def test_a_count_that_the_backup_never_told_is_told(settings: Settings) -> None:
@@ -152,17 +156,17 @@ async def test_a_count_that_the_backup_never_told_is_told(settings: Settings) ->
         await client.poll()
         await backup.restore()
     async with opened(settings) as services:
-        await restored(services.storage, AHEAD)
+        await restored(services.storage, services.mailboxes, AHEAD)
         client = Client(services, reader, client.since)
         await client.poll()
-        assert client.state == {UNREAD_MESSAGE_COUNT: 0}
+        assert client.state == {"unread_message_count": 0}
 
 
 async def test_a_users_notifications_keep_their_order_and_share_no_stamp(settings: Settings, before: Before) -> None:
     async with opened(settings) as services:
         was = await stamps(services)
         for _ in range(2):
-            await restored(services.storage, AHEAD)
+            await restored(services.storage, services.mailboxes, AHEAD)
             now = await stamps(services)
             of_susan = [key for key in now if key[0] == before.client.reader.user_id]
             assert of_susan == [key for key in was if key in of_susan]
@@ -175,7 +179,7 @@ async def test_a_second_run_is_harmless(settings: Settings, before: Before) -> N
         client = before.at(services)
         for _ in range(2):
             was = await clocks(services)
-            await restored(services.storage, AHEAD)
+            await restored(services.storage, services.mailboxes, AHEAD)
             assert all(now > then for now, then in zip(await clocks(services), was, strict=True))
             await client.poll()
             assert client.state == RESTORED
@@ -183,9 +187,8 @@ async def test_a_second_run_is_harmless(settings: Settings, before: Before) -> N
 
 async def test_a_count_that_is_wrong_is_mended(settings: Settings, before: Before) -> None:
     async with opened(settings) as services:
-        async with services.storage.transaction() as tx:
-            await tx.execute(text("UPDATE mailbox SET unread_message_count = 7"))
-        await restored(services.storage, AHEAD)
+        await services.storage.write(lambda tx: tx.execute(text("UPDATE mailbox SET unread_message_count = 7")))
+        await restored(services.storage, services.mailboxes, AHEAD)
         client = before.at(services)
         await client.poll()
         assert client.state == RESTORED
@@ -199,26 +202,26 @@ class Killed(BaseException):
 async def test_killed_half_way_and_run_again_it_is_right(
     settings: Settings, before: Before, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tell_again = restoring._tell_again
-    told: list[int] = []
+    calls: list[int] = []
 
-    async def once(tx: Transaction, user_id: int, ahead: int) -> None:
-        if told:
-            raise Killed
-        told.append(user_id)
-        await tell_again(tx, user_id, ahead)
+    class Once(Change):
+        def restamp(self, user_id: int) -> None:
+            if calls:
+                raise Killed
+            calls.append(user_id)
+            super().restamp(user_id)
 
     async with opened(settings) as services:
         was = await stamps(services)
         with monkeypatch.context() as patch:
-            patch.setattr(restoring, "_tell_again", once)
-            patch.setattr(restoring, "NEXT", restoring.NEXT.limit(1))
+            patch.setattr(mailboxes, "Change", Once)
+            patch.setattr(restoring, "USERS_AT_ONCE", 1)
             with pytest.raises(Killed):
-                await restored(services.storage, AHEAD)
+                await restored(services.storage, services.mailboxes, AHEAD)
         half = await stamps(services)
-        assert [key for key in was if was[key] != half[key]], "nothing was done"
-        assert (before.john.id, UNREAD_MESSAGE_COUNT) not in half, "all was done"
-        await restored(services.storage, AHEAD)
+        changed = {user_id for user_id, name in was if was[user_id, name] != half[user_id, name]}
+        assert changed == {calls[0]}
+        await restored(services.storage, services.mailboxes, AHEAD)
         whole = await stamps(services)
         assert all(whole[key] > half[key] for key in half)
         client = before.at(services)
@@ -231,7 +234,7 @@ async def test_tabs_that_are_open_learn_of_it_by_the_sweep(settings: Settings, b
         client = Client(services, before.client.reader)
         await client.connect()
         client.state = {}
-        await restored(elsewhere.storage, AHEAD)
+        await restored(elsewhere.storage, elsewhere.mailboxes, AHEAD)
         await services.feed.sweep_once()
         await client.until(lambda: client.state == RESTORED)
         await client.disconnect()
@@ -244,5 +247,5 @@ def test_the_command_says_how_many_while_a_server_runs(tmp_path: Path) -> None:
         result = Folder(tmp_path).run("db", "restored")
         assert (result.returncode, result.stdout) == (0, "2 users are told what the database holds now.\n")
         (told,) = bob.client.get("/notifications").json()
-        assert (told["name"], told["data"]) == (UNREAD_MESSAGE_COUNT, 0)
+        assert (told["name"], told["data"]) == ("unread_message_count", 0)
         bob.close()

@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 from sqlalchemy import BigInteger, select, type_coerce, update
 
-from microblog_rt.accounts import Accounts, Reader, session_name, sessions, token_hash
+from microblog_rt.accounts import Accounts, Reader, session_name, token_hash
 from microblog_rt.accounts.passwords import Passwords
 from microblog_rt.errors import Invalid, NotFound, SignedOut, TooMany
 from microblog_rt.models import Session, User
@@ -18,6 +19,8 @@ from microblog_rt.settings import Limit, Settings
 from microblog_rt.storage import accounts as rows
 from microblog_rt.storage import notifications as told
 from microblog_rt.storage import sql_time
+from microblog_rt.timeouts import Timeouts
+from tests import conftest
 from tests.clients import DEADLINE, Client, signed_in
 from tests.conftest import PASSWORD
 
@@ -26,21 +29,21 @@ NEW_PASSWORD = "a new password"
 
 async def change(services: Services, reader: Reader, old: str = PASSWORD, new: str = NEW_PASSWORD) -> Reader:
     """Change the reader's password; the reader of the session that begins so."""
-    visit = await services.accounts.visit(reader)
+    visit = await services.sessions.visit(reader)
     assert visit is not None
     return Reader(reader.user_id, token_hash(await services.accounts.change_password(visit, old, new)))
 
 
 async def end_one(services: Services, reader: Reader) -> None:
-    await services.accounts.end_session(reader)
+    await services.sessions.end_session(reader)
 
 
 async def end_by_name(services: Services, reader: Reader) -> None:
-    await services.accounts.end_session_named(reader.user_id, session_name(reader.token_hash))
+    await services.sessions.end_session_named(reader.user_id, session_name(reader.token_hash))
 
 
 async def end_all(services: Services, reader: Reader) -> None:
-    await services.accounts.end_sessions(reader.user_id)
+    await services.sessions.end_sessions(reader.user_id)
 
 
 async def change_password(services: Services, reader: Reader) -> None:
@@ -78,7 +81,7 @@ class Listeners:
         return stream, self.held[-1]
 
     def subscribers(self) -> list[Any]:
-        return [each for some in self.services.hub._subscribers.values() for each in some]
+        return self.services.hub.subscribers()
 
     async def leave(self) -> None:
         for stream in self.streams:
@@ -139,7 +142,7 @@ async def test_every_session_of_the_user_ends(
     assert isinstance(await others.refused(), SignedOut)
     with pytest.raises(SignedOut):
         await others_held
-    assert await services.accounts.visit(other) is None
+    assert await services.sessions.visit(other) is None
 
 
 @pytest.mark.parametrize("read_first", [True, False])
@@ -174,16 +177,19 @@ async def test_who_begins_to_listen_while_the_session_ends_is_told_nothing_after
     await stream.disconnect()
 
 
-@pytest.fixture(autouse=True)
-def use_is_noted_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slow the disk is: who looks whether it was noted comes after that."""
-    monkeypatch.setattr(sessions, "NOTED_WITHIN", DEADLINE)
+# However slow the disk is, a request returns after its session's use was stored.
+PATIENT = replace(conftest.PATIENT, session_use=DEADLINE)
+
+
+@pytest.fixture
+def timeouts() -> Timeouts:
+    return PATIENT
 
 
 @pytest.fixture
 async def short(settings: Settings) -> AsyncIterator[Services]:
     """Where a session lasts ten seconds without use, and a hundred in all."""
-    services = assemble(replace(settings, session_idle=10, session_lifetime=100))
+    services = assemble(replace(settings, session_idle=10, session_lifetime=100), PATIENT)
     yield services
     await services.close()
 
@@ -199,8 +205,8 @@ async def put_back(services: Services, reader: Reader, seconds: float, *columns:
     earlier = {
         each: type_coerce(getattr(Session, each), BigInteger) - round(seconds * MICROSECONDS) for each in columns
     }
-    async with services.storage.transaction() as tx:
-        await tx.execute(update(Session).where(Session.token_hash == reader.token_hash).values(earlier))
+    change = update(Session).where(Session.token_hash == reader.token_hash).values(earlier)
+    await services.storage.write(lambda tx: tx.execute(change))
 
 
 async def row(services: Services, reader: Reader) -> Any:
@@ -211,7 +217,7 @@ async def row(services: Services, reader: Reader) -> Any:
 
 
 async def test_a_stream_ends_where_its_session_is_not_used_for_too_long(settings: Settings, susan: User) -> None:
-    services = assemble(replace(settings, session_idle=1000))
+    services = assemble(replace(settings, session_idle=1000), PATIENT)
     reader = await signed_in(services, susan)
     await put_back(services, reader, 998, "expires")
     stream = Client(services, reader)
@@ -244,7 +250,7 @@ async def test_a_stream_that_is_open_is_use_often_enough(short: Services, susan:
 async def test_a_stream_ends_with_its_sessions_lifetime_however_much_it_is_used(
     settings: Settings, susan: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    services = assemble(replace(settings, session_idle=1000, session_lifetime=10))
+    services = assemble(replace(settings, session_idle=1000, session_lifetime=10), PATIENT)
     reader = await begun_ago(services, susan, 8)
     monkeypatch.setattr(services.accounts, "_idle", {True: 1000 * MICROSECONDS, False: 4})  # each heartbeat is noted
     stream = Client(services, reader)
@@ -269,8 +275,8 @@ async def test_a_stream_ends_with_its_sessions_lifetime_however_much_it_is_used(
 async def test_how_long_a_session_lasts_unused(
     settings: Settings, susan: User, idle: int, lifetime: int, remembered: bool, lasts: int
 ) -> None:
-    services = assemble(replace(settings, session_idle=idle, session_lifetime=lifetime))
-    token = await services.accounts.start_session(susan, remembered=remembered)
+    services = assemble(replace(settings, session_idle=idle, session_lifetime=lifetime), PATIENT)
+    token = await services.sessions.start_session(susan, remembered=remembered)
     session = await row(services, Reader(susan.id, token_hash(token)))
     assert (session.expires - session.created).total_seconds() == lasts
     await services.close()
@@ -280,7 +286,7 @@ async def test_how_long_a_session_lasts_unused(
 async def test_use_is_noted_four_times_in_the_idle_time(
     settings: Settings, susan: User, seconds: float, noted: bool
 ) -> None:
-    services = assemble(replace(settings, session_idle=200, session_lifetime=1000))
+    services = assemble(replace(settings, session_idle=200, session_lifetime=1000), PATIENT)
     reader = await begun_ago(services, susan, seconds)
     begun = (await row(services, reader)).last_used
     await services.feed.page(reader, 0)
@@ -289,7 +295,7 @@ async def test_use_is_noted_four_times_in_the_idle_time(
 
 
 async def test_a_device_is_kept_short_and_printable(services: Services, susan: User) -> None:
-    await services.accounts.start_session(susan, remembered=True, device="Fire\0fox\r\n\x1b[31m/\x851.0" + "x" * 300)
+    await services.sessions.start_session(susan, remembered=True, device="Fire\0fox\r\n\x1b[31m/\x851.0" + "x" * 300)
     async with services.storage.reading() as reading:
         device = (await reading.execute(select(Session.device))).scalar_one()
     assert device == ("Firefox[31m/1.0" + "x" * 300)[:200]
@@ -302,8 +308,8 @@ async def test_the_present_session_is_listed_first_and_then_the_latest_used(
     oldest, older, new = [await begun_ago(services, susan, ago) for ago in (300, 200, 100)]
     await begun_ago(services, susan, 15 * 86400)  # has run out
     await signed_in(services, john)
-    first, more = await services.accounts.sessions(oldest, 1, 2)
-    last, no_more = await services.accounts.sessions(oldest, 2, 2)
+    first, more = await services.sessions.sessions(oldest, 1, 2)
+    last, no_more = await services.sessions.sessions(oldest, 2, 2)
     assert ([each.token_hash for each in first], more) == ([oldest.token_hash, new.token_hash], True)
     assert ([each.token_hash for each in last], no_more) == ([older.token_hash], False)
 
@@ -311,21 +317,21 @@ async def test_the_present_session_is_listed_first_and_then_the_latest_used(
 @pytest.mark.parametrize("name", ["", "%", "_" * 16, "0" * 16, "NAME"])
 async def test_a_name_that_is_no_sessions_ends_none(services: Services, susan: User, john: User, name: str) -> None:
     mine, others = await signed_in(services, susan), await signed_in(services, john)
-    await services.accounts.end_session_named(susan.id, name)
-    await services.accounts.end_session_named(susan.id, session_name(mine.token_hash)[:15])
-    await services.accounts.end_session_named(susan.id, session_name(others.token_hash))
-    assert await services.accounts.visit(mine) is not None
-    assert await services.accounts.visit(others) is not None
+    await services.sessions.end_session_named(susan.id, name)
+    await services.sessions.end_session_named(susan.id, session_name(mine.token_hash)[:15])
+    await services.sessions.end_session_named(susan.id, session_name(others.token_hash))
+    assert await services.sessions.visit(mine) is not None
+    assert await services.sessions.visit(others) is not None
 
 
 async def test_a_changed_password_begins_a_session_like_the_present_and_ends_all(
     services: Services, susan: User
 ) -> None:
     other = await signed_in(services, susan)
-    token = await services.accounts.start_session(susan, remembered=False, device="Firefox")
+    token = await services.sessions.start_session(susan, remembered=False, device="Firefox")
     reader = Reader(susan.id, token_hash(token))
     fresh = await change(services, reader)
-    assert [await services.accounts.visit(each) for each in (reader, other)] == [None, None]
+    assert [await services.sessions.visit(each) for each in (reader, other)] == [None, None]
     session = await row(services, fresh)
     assert (session.remembered, session.device) == (False, "Firefox")
     await services.accounts.check_password("susan", NEW_PASSWORD)
@@ -348,12 +354,12 @@ async def test_a_change_that_is_refused_changes_nothing(
     with pytest.raises(Invalid) as refused:
         await change(services, reader, old, new)
     assert refused.value.field == field
-    assert await services.accounts.visit(reader) is not None
+    assert await services.sessions.visit(reader) is not None
     await services.accounts.check_password("susan", PASSWORD)
 
 
 async def test_the_old_password_is_a_guess_like_any_other(settings: Settings, susan: User) -> None:
-    services = assemble(replace(settings, sign_in_limit=Limit(2, 300)))
+    services = assemble(replace(settings, sign_in_limit=Limit(2, 300)), PATIENT)
     reader = await signed_in(services, susan)
     with pytest.raises(Invalid):
         await change(services, reader, "not the password")
@@ -361,7 +367,7 @@ async def test_the_old_password_is_a_guess_like_any_other(settings: Settings, su
         await services.accounts.check_password("susan", "not the password")
     with pytest.raises(TooMany):
         await change(services, reader)
-    assert await services.accounts.visit(reader) is not None
+    assert await services.sessions.visit(reader) is not None
     await services.close()
 
 
@@ -384,7 +390,7 @@ async def test_of_two_changes_at_once_one_is_made(
     (fresh,) = [each for each in results if isinstance(each, Reader)]
     assert isinstance(refused, Invalid)
     assert refused.field == "old_password"
-    assert await services.accounts.visit(fresh) is not None
+    assert await services.sessions.visit(fresh) is not None
     assert await services.accounts.opens("susan", f"new password {results.index(fresh)}")
 
 
@@ -419,11 +425,11 @@ async def test_only_who_knows_the_password_learns_that_an_account_is_disabled(se
     for _ in range(2):
         await services.accounts.enable("Susan")
     user = await services.accounts.check_password("susan", PASSWORD)
-    assert await services.accounts.visit(await signed_in(services, user)) is not None
+    assert await services.sessions.visit(await signed_in(services, user)) is not None
 
 
 async def test_a_sign_in_to_a_disabled_account_is_counted(settings: Settings, susan: User) -> None:
-    services = assemble(replace(settings, sign_in_limit=Limit(1, 300)))
+    services = assemble(replace(settings, sign_in_limit=Limit(1, 300)), PATIENT)
     await services.accounts.disable("susan")
     with pytest.raises(Invalid):
         await services.accounts.check_password("susan", PASSWORD)
@@ -436,7 +442,7 @@ async def test_a_sign_in_that_overlaps_the_disabling_does_not_survive_it(service
     checked = await services.accounts.check_password("susan", PASSWORD)
     await services.accounts.disable("susan")
     with pytest.raises(Invalid, match="disabled"):
-        await services.accounts.start_session(checked, remembered=True)
+        await services.sessions.start_session(checked, remembered=True)
 
 
 @pytest.mark.parametrize("verb", [Accounts.disable, Accounts.enable])
@@ -449,9 +455,10 @@ async def test_sessions_that_have_run_out_are_forgotten_and_no_others(
     services: Services, susan: User, john: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rows, "AT_ONCE", 1)
-    async with services.storage.transaction() as tx:
-        for number, user in enumerate((susan, john)):
-            await rows.add_session(tx, user.id, f"over{number}", True, 0)
+    for number, user in enumerate((susan, john)):
+        await services.storage.write(
+            partial(rows.add_session, user_id=user.id, token_hash=f"over{number}", remembered=True, lasts=0)
+        )
     live = await signed_in(services, susan)
     await services.accounts.forget_expired()
     async with services.storage.reading() as reading:

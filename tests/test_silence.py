@@ -6,24 +6,18 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from microblog_rt.models import User
-from microblog_rt.services import Services
-from microblog_rt.storage import clock, silence
+from microblog_rt.services import assemble
+from microblog_rt.settings import Settings
+from microblog_rt.storage import Transaction, mailboxes
 from microblog_rt.storage.silence import SilenceTimeout
+from microblog_rt.timeouts import Timeouts
+from tests.conftest import PASSWORD
 
 
 @pytest.fixture
-def patient() -> None:
-    """Not here: it is about giving up."""
-
-
-@pytest.fixture
-async def waited(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SilenceTimeout]:
+async def waited() -> AsyncIterator[SilenceTimeout]:
     """In a hurry: four times as fast as it is."""
-    monkeypatch.setattr(silence, "SILENCE", 0.3)
-    monkeypatch.setattr(silence, "LOOKED_AT_EVERY", 0.0125)
-    monkeypatch.setattr(silence, "STOOD_STILL", 0.075)
-    yield SilenceTimeout()
+    yield SilenceTimeout(Timeouts(database_silence=0.3, silence_check=0.0125, silence_pause=0.075))
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
@@ -32,7 +26,7 @@ async def never(waited: SilenceTimeout) -> float:
     loop = asyncio.get_running_loop()
     began = loop.time()
     with pytest.raises(TimeoutError):
-        async with waited.waiting():
+        async with waited.limited():
             await loop.create_future()
     return loop.time() - began
 
@@ -68,8 +62,8 @@ async def test_whoever_has_a_connection_wants_answers_on_that_one(waited: Silenc
         loop = asyncio.get_running_loop()
         began = loop.time()
         with pytest.raises(TimeoutError):
-            async with waited.waiting():
-                waited.has_turn()
+            async with waited.limited():
+                waited.connected()
                 await loop.create_future()
         return loop.time() - began
 
@@ -81,7 +75,7 @@ async def test_whoever_has_a_connection_wants_answers_on_that_one(waited: Silenc
 
 
 async def test_a_process_that_stood_still_has_not_been_kept_waiting(waited: SilenceTimeout) -> None:
-    async with waited.waiting():
+    async with waited.limited():
         await asyncio.sleep(0.03)
         time.sleep(1)  # noqa: ASYNC251 # everything
         await asyncio.sleep(0.05)
@@ -121,14 +115,17 @@ async def test_who_is_cancelled_is_cancelled(waited: SilenceTimeout) -> None:
         await waiting
 
 
-async def test_a_long_transaction_goes_on_as_long_as_its_statements_are_answered(
-    services: Services, susan: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(silence, "SILENCE", 0.8)
-    loop = asyncio.get_running_loop()
-    until = loop.time() + 1.7
-    async with services.storage.transaction() as tx:
-        before = await clock.tick(tx, susan.id)
-        while loop.time() < until:
-            after = await clock.tick(tx, susan.id)
+async def test_a_long_transaction_lasts_while_statements_are_answered(settings: Settings) -> None:
+    services = assemble(settings, Timeouts(database_silence=0.8))
+    user = await services.accounts.register("susan", PASSWORD)
+
+    def work(tx: Transaction) -> tuple[mailboxes.Tick, mailboxes.Tick]:
+        until = time.monotonic() + 1.7
+        before = mailboxes.tick(tx, user.id)
+        while time.monotonic() < until:
+            after = mailboxes.tick(tx, user.id)
+        return before, after
+
+    before, after = await services.storage.write(work)
     assert after.clock > before.clock
+    await services.close()

@@ -35,7 +35,7 @@ def create_app(settings: Settings) -> Quart:
     async def living() -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(services.close)
-            await stack.enter_async_context(_running(services.feed.relay(services.bus)))
+            await stack.enter_async_context(_running(services.feed.receive(services.bus)))
             await stack.enter_async_context(_running(services.feed.sweep(settings.sweep)))
             await stack.enter_async_context(_running(_tidied(services.accounts)))
             await _listening(services.bus)

@@ -11,12 +11,12 @@ from typing import NoReturn, TypeVar
 import click
 
 from microblog_rt import __version__, app, demo, logs, server, settings
+from microblog_rt import restored as restoring
 from microblog_rt.errors import Misconfigured, Refused
 from microblog_rt.server import listening
 from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
 from microblog_rt.storage import migrations
-from microblog_rt.storage import restored as restoring
 
 T = TypeVar("T")
 
@@ -104,7 +104,7 @@ def current() -> None:
 )
 def restored(ahead: float) -> None:
     """Tell every client the state of a backup that was restored, whatever it knows; may be run again."""
-    users = _with_parts(lambda services: restoring.restored(services.storage, ahead))
+    users = _with_parts(lambda services: restoring.restored(services.storage, services.mailboxes, ahead))
     click.echo(f"{users} users are told what the database holds now.")
 
 

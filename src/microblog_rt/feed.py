@@ -1,52 +1,55 @@
-"""What is new since a cursor, in order, without a gap: the one source that every transport drains.
+"""What is newer than a cursor, in order and without a gap: the one source of every transport.
 
-Listen first, read second: whatever is committed after the listening began either is seen by the read or
-signals the subscriber. ``page`` is the poll, ``follow`` the stream, ``hold`` the long poll. Not here: formats
-(``protocol``) and connections (``web/``).
+Subscribe first, read second: whatever is committed after the subscription is either seen by the read or signalled.
+``page`` is the poll, ``hold`` the long poll, ``follow`` the stream.
 """
 
 import asyncio
-import contextlib
 import logging
 import random
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Iterable
 from contextlib import aclosing
 from datetime import timedelta
 
 from microblog_rt import metrics, protocol
-from microblog_rt.accounts import Accounts, Reader
+from microblog_rt.accounts import Reader, Sessions
 from microblog_rt.bus import Bus, Changed
 from microblog_rt.errors import Draining, SignedOut, Unavailable
-from microblog_rt.hub import Hub, Subscriber
+from microblog_rt.hub import Hub, Subscriber, UserSubscribers
 from microblog_rt.models import MICROSECOND
 from microblog_rt.protocol import MICROSECONDS, Notification, Signal
-from microblog_rt.storage import Storage, clock, sql_time
-from microblog_rt.storage import notifications as rows
+from microblog_rt.storage import Storage, mailboxes, notifications, sql_time
+from microblog_rt.storage.notifications import Page
+from microblog_rt.timeouts import Timeouts
 
 log = logging.getLogger(__name__)
 
-STREAM_USE_NOTED_EVERY = timedelta(hours=1) // MICROSECOND
-BUS_PAUSE = 1.0  # seconds
-AGAIN_IN = (0.5, 2.0)  # seconds, from one attempt to read to the next; each its own, lest they come as a herd
+STREAM_USE_STORED_EVERY = timedelta(hours=1) // MICROSECOND
 
 
 class Feed:
-    """The feed of every user, as seen from this process."""
+    """The feeds of all users, as seen from this process."""
 
-    def __init__(self, storage: Storage, hub: Hub, bus: Bus, accounts: Accounts) -> None:
+    def __init__(
+        self, storage: Storage, hub: Hub, bus: Bus, sessions: Sessions, timeouts: Timeouts = Timeouts()
+    ) -> None:
         self._storage = storage
         self._hub = hub
         self._bus = bus
-        self._accounts = accounts
+        self._sessions = sessions
+        self._timeouts = timeouts
+        self._to_reconcile: set[int | None] = set()  # None: every user
+        self._reconciling: asyncio.Task[None] | None = None
+        self._unsignalled: list[tuple[UserSubscribers, int]] = []
 
     async def page(self, reader: Reader, since: int, names: Collection[str] = ()) -> list[Notification]:
-        """What is newer than ``since`` now, oldest first; raises SignedOut where the session has ended."""
+        """The notifications newer than the cursor ``since``, oldest first. Raises SignedOut, Unavailable."""
         page = await self._read(reader, since, names)
-        await self._accounts.note_use(reader, page.last_used)
+        await self._sessions.note_use(reader, page.last_used)
         return page.notifications
 
     async def hold(self, reader: Reader, since: int, names: Collection[str], seconds: float) -> list[Notification]:
-        """What is newer than ``since`` as soon as there is something; empty after ``seconds``. Raises SignedOut."""
+        """The same as soon as there are any, or empty after ``seconds``. Raises SignedOut, Unavailable."""
         async with aclosing(self.follow(reader, since, names, heartbeat=seconds)) as pages:
             try:
                 return await anext(pages) or await anext(pages)
@@ -56,120 +59,154 @@ class Feed:
     async def follow(
         self, reader: Reader, since: int, names: Collection[str] = (), *, heartbeat: float
     ) -> AsyncGenerator[list[Notification]]:
-        """Yield at once what is newer than ``since``, if only ``[]``; then each change, and ``[]`` as a heartbeat.
+        """Yield what is newer than ``since`` at once, even if ``[]``; then each change, and ``[]`` as a heartbeat.
 
-        Goes on until SignedOut (the session has ended) or Draining (this process is about to).
+        Raises SignedOut when the session has ended, Draining when this process is about to end, and Unavailable
+        before the first page; after that it waits for the database to be back.
         """
         loop = asyncio.get_running_loop()
         with self._hub.subscribe(reader.user_id) as subscriber:
             await self._bus.wait_subscribed(reader.user_id)
             page = await self._catch_up(reader, since, names, subscriber)
-            noted = await self._accounts.note_use(reader, page.last_used, STREAM_USE_NOTED_EVERY)
+            stored = await self._sessions.note_use(reader, page.last_used, STREAM_USE_STORED_EVERY)
             yield page.notifications
             since = _cursor_after(page, since)
-            ends = loop.time() + _seconds_left(page)
-            beats = loop.time() + heartbeat
-            again = loop.time()
+            expires = loop.time() + _seconds_left(page)
+            next_beat = loop.time() + heartbeat
+            not_before = loop.time()
             while True:
-                await subscriber.wait(min(beats, max(ends, again)), again)
+                await subscriber.wait(min(next_beat, max(expires, not_before)), not_before)
                 if subscriber.closing:
                     raise Draining(subscriber.back_in)
-                if loop.time() >= beats:
-                    # From now on, not from when it was due: after a pause a burst of them would look like silence.
-                    beats = loop.time() + heartbeat
-                    noted = await self._accounts.note_use(reader, noted, STREAM_USE_NOTED_EVERY)
+                if loop.time() >= next_beat:
+                    # From now, not from when it was due: after a pause a burst of them would look like silence.
+                    next_beat = loop.time() + heartbeat
+                    stored = await self._sessions.note_use(reader, stored, STREAM_USE_STORED_EVERY)
                     yield []
-                if loop.time() < again:
+                if loop.time() < not_before:
                     continue
-                if subscriber.must_read or loop.time() >= ends:
+                if subscriber.must_read or loop.time() >= expires:
                     try:
                         page = await self._catch_up(reader, since, names, subscriber)
                     except Unavailable:
-                        # No reason to send anybody away: who cannot be told now is told when the database is back.
-                        subscriber.distrust()
-                        again = loop.time() + random.uniform(*AGAIN_IN)  # noqa: S311
+                        subscriber.read_failed()
+                        not_before = loop.time() + self._retry_in()
                         continue
                     since = _cursor_after(page, since)
-                    ends = loop.time() + _seconds_left(page)
-                    notifications = page.notifications
+                    expires = loop.time() + _seconds_left(page)
+                    found = page.notifications
                 else:
-                    notifications = _named(subscriber.take_pending(), names)
-                if notifications:
-                    since = notifications[-1].timestamp
-                    metrics.SENT_AFTER.observe(protocol.age(notifications[0]))
-                    yield notifications
+                    found = _named(subscriber.take_pending(), names)
+                if found:
+                    since = found[-1].timestamp
+                    metrics.SENT_AFTER.observe(protocol.age(found[0]))
+                    yield found
+
+    async def reconcile(self, user_ids: Iterable[int] | None = None) -> dict[int, int]:
+        """Signal the subscribers whose position is behind the clock in the database; the users found, by clock.
+
+        One query for all ``user_ids`` (None: every user with a subscriber here). Raises Unavailable.
+        """
+        found = await self._behind(user_ids)
+        for user_id, clock in found.items():
+            self._hub.deliver(Signal(user_id, clock))
+        return found
 
     async def sweep(self, every: float) -> None:
-        """For ever, once in ``every`` seconds: signal whoever's clock has moved past what they know here."""
+        """Reconcile every ``every`` seconds, for ever."""
         while True:
             await asyncio.sleep(every)
             try:
                 await self.sweep_once()
             except Unavailable:
-                pass  # storage has said so
+                pass  # storage has logged it
             except Exception:
-                log.exception("the sweep failed; it goes on")
+                log.exception("sweep failed")
 
     async def sweep_once(self) -> None:
-        """Compare each listened-to user's clock with the position of their subscribers; signal those behind."""
-        positions = self._hub.positions()
-        if not positions:
-            return  # where nothing is asked, nothing is answered: a database that is away would be told to be back
-        async with self._storage.reading() as reading:
-            clocks = await clock.clocks(reading, positions)
-        for user_id, reached in clocks.items():
-            if reached > positions[user_id]:
-                metrics.SWEEP_FINDS.count(not self._hub.has_heard(user_id, reached))
-                self._hub.deliver(Signal(user_id, reached))
+        """Reconcile, and count the signals that were lost.
 
-    async def relay(self, bus: Bus) -> None:
-        """As long as the bus tells: pass it on to the subscribers here. One that fails is begun again."""
-        while True:
-            try:
-                return await self._pass_on(bus)
-            except Exception:
-                log.exception("the bus failed; everybody reads, and it begins again")
-            self._hub.wake_all()
-            await asyncio.sleep(BUS_PAUSE)
+        A signal may still be on its way when a sweep finds its user behind. It is lost if it has not arrived by the
+        next sweep.
+        """
+        metrics.SWEEP_FINDS.count(sum(self._hub.is_lost(group, clock) for group, clock in self._unsignalled))
+        self._unsignalled = []
+        for user_id, clock in (await self._behind(None)).items():
+            if group := self._hub.unsignalled(user_id, clock):
+                self._unsignalled.append((group, clock))
+            self._hub.deliver(Signal(user_id, clock), by_sweep=True)
 
-    async def _pass_on(self, bus: Bus) -> None:
-        async with aclosing(bus.events()) as words:
-            async for word in words:
-                if isinstance(word, Signal):
-                    self._hub.deliver(word)
-                elif isinstance(word, Changed):
-                    await self._look_who_is_behind()
-                elif word.user_id is None:
-                    metrics.GAPS.count()
-                    self._hub.wake_all()
+    async def receive(self, bus: Bus) -> None:
+        """Deliver what the other processes signal to the subscribers here, for ever. Restarts a bus that fails."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                try:
+                    return await self._receive_from(bus, tasks)
+                except Exception:
+                    log.exception("bus failed, restarting it")
+                self._request_reconcile(None, tasks)
+                await asyncio.sleep(self._timeouts.bus_restart)
+
+    async def _receive_from(self, bus: Bus, tasks: asyncio.TaskGroup) -> None:
+        async with aclosing(bus.events()) as events:
+            async for event in events:
+                if isinstance(event, Signal):
+                    self._hub.deliver(event)
+                elif isinstance(event, Changed):
+                    self._request_reconcile(None, tasks)
                 else:
-                    self._hub.distrust(word.user_id)
+                    metrics.GAPS.count(event.user_id is None)
+                    self._request_reconcile(event.user_id, tasks)
 
-    async def _look_who_is_behind(self) -> None:
-        with contextlib.suppress(Unavailable):  # storage has said so; the sweep will look again
-            await self.sweep_once()
+    def _request_reconcile(self, user_id: int | None, tasks: asyncio.TaskGroup) -> None:
+        self._to_reconcile.add(user_id)
+        if self._reconciling is None or self._reconciling.done():
+            self._reconciling = tasks.create_task(self._reconcile_requested())
 
-    async def _catch_up(self, reader: Reader, since: int, names: Collection[str], subscriber: Subscriber) -> rows.Page:
+    async def _reconcile_requested(self) -> None:
+        # One at a time: requests that arrive meanwhile share the next query.
+        while self._to_reconcile:
+            requested, self._to_reconcile = self._to_reconcile, set()
+            try:
+                await self.reconcile(None if None in requested else [each for each in requested if each is not None])
+            except Unavailable:
+                pass  # storage has logged it, and the sweep looks again
+            except Exception:
+                log.exception("reconcile failed; the sweep looks again")
+
+    async def _behind(self, user_ids: Iterable[int] | None) -> dict[int, int]:
+        positions = self._hub.positions(user_ids)
+        if not positions:
+            return {}  # without a query: a database that is unavailable must not be logged as available again
+        async with self._storage.reading() as reading:
+            clocks = await mailboxes.clocks(reading, positions)
+        return {user_id: clock for user_id, clock in clocks.items() if clock > positions[user_id]}
+
+    async def _catch_up(self, reader: Reader, since: int, names: Collection[str], subscriber: Subscriber) -> Page:
         subscriber.begin_read()
         page = await self._read(reader, since, names)
         subscriber.end_read(page.clock)
         return page
 
-    async def _read(self, reader: Reader, since: int, names: Collection[str]) -> rows.Page:
-        page = await rows.since(self._storage, reader.token_hash, reader.user_id, since, names)
+    async def _read(self, reader: Reader, since: int, names: Collection[str]) -> Page:
+        page = await notifications.since(self._storage, reader.token_hash, reader.user_id, since, names)
         if page is None:
             raise SignedOut
         return page
 
+    def _retry_in(self) -> float:
+        # Random, so that thousands of subscribers do not retry together.
+        return random.uniform(self._timeouts.feed_retry_min, self._timeouts.feed_retry_max)  # noqa: S311
 
-def _named(notifications: list[Notification], names: Collection[str]) -> list[Notification]:
-    return [each for each in notifications if each.name in names] if names else notifications
+
+def _named(found: list[Notification], names: Collection[str]) -> list[Notification]:
+    return [each for each in found if each.name in names] if names else found
 
 
-def _cursor_after(page: rows.Page, since: int) -> int:
-    """Where a client stands after ``page``; a cursor ahead of the clock comes down to it."""
+def _cursor_after(page: Page, since: int) -> int:
+    """The client's cursor after ``page``; one that was ahead of the clock is set back to it."""
     return page.notifications[-1].timestamp if page.notifications else min(since, page.clock)
 
 
-def _seconds_left(page: rows.Page) -> float:
+def _seconds_left(page: Page) -> float:
     return (page.expires - sql_time.now()) / MICROSECONDS

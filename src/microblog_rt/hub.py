@@ -1,12 +1,11 @@
-"""Who listens in this process: user -> subscribers. The hub never awaits, so no socket can delay another.
+"""The subscribers of this process, by user. The hub never awaits, so no connection can delay another.
 
-A subscriber holds a position (the clock it has seen) and, until it looks, the newest notification of each name that
-followed on from it: state replaces state, so a slow reader holds a cursor and never a queue. Not here: reading
-the database (``feed.py``) and word from other processes (``bus/``).
+A subscriber holds a position and, until it looks, the newest notification of each name that followed on from it: a slow
+client costs a cursor, never a queue.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -19,15 +18,15 @@ NAMES_KEPT = 32
 
 
 class Subscriber:
-    """One tab, from the moment it listens. ``position`` is the clock up to which it knows everything."""
+    """One tab, stream or held poll. ``position`` is the clock up to which it is current, in microseconds."""
 
     __slots__ = (
-        "_alarm",
-        "_kept",
+        "_pending",
         "_reached",
-        "_sought",
+        "_reading",
+        "_timer",
+        "_waiter",
         "_wanted",
-        "_woken",
         "back_in",
         "closing",
         "position",
@@ -39,187 +38,194 @@ class Subscriber:
         self.position = UNKNOWN
         self.closing = False
         self.back_in = 0.0
-        self._kept: dict[str, Notification] = {}
-        self._reached = UNKNOWN
-        self._wanted = FURTHEST
-        self._sought = UNKNOWN
-        self._woken: asyncio.Future[None] | None = None
-        self._alarm: asyncio.TimerHandle | None = None
+        self._pending: dict[str, Notification] = {}  # by name
+        self._reached = UNKNOWN  # the clock after the newest of these
+        self._wanted = FURTHEST  # the clock that a read must reach
+        self._reading = UNKNOWN  # the same, of the read that is running
+        self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def must_read(self) -> bool:
-        """Whether only a read can tell what is new."""
+        """Whether only a read can bring it up to date."""
         return self._wanted > self.position
 
     async def wait(self, deadline: float, not_before: float = 0) -> None:
-        """Return once there is something to do, or at ``deadline`` (the loop's time). News can wait: ``not_before``."""
+        """Return when there is something to do, or at ``deadline`` (loop time). News waits until ``not_before``."""
         loop = asyncio.get_running_loop()
-        news = self.must_read or bool(self._kept)
+        news = self.must_read or bool(self._pending)
         if news and not_before > loop.time():
             news, deadline = False, min(deadline, not_before)
         if news or self.closing or loop.time() >= deadline:
             return
-        # The same alarm serves until the deadline moves: a new one for each change would cost more than the change.
-        if self._alarm is None or self._alarm.when() != deadline:
-            self.leave()
-            self._alarm = loop.call_at(deadline, self._ring)
-        self._woken = loop.create_future()
+        # One timer until the deadline moves: a new one for each change would cost more than the change.
+        if self._timer is None or self._timer.when() != deadline:
+            self.cancel_timer()
+            self._timer = loop.call_at(deadline, self._time_out)
+        self._waiter = loop.create_future()
         try:
-            await self._woken
+            await self._waiter
         finally:
-            self._woken = None
+            self._waiter = None
 
-    def leave(self) -> None:
-        """Nobody waits any more."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+    def cancel_timer(self) -> None:
+        """Cancel the timer of ``wait``."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def deliver(self, signal: Signal) -> None:
-        """Keep a notification that follows on from what is known; anything else that is new needs a read."""
+        """Keep a notification that follows on from what is known; read for anything else that is new."""
         known = max(self.position, self._reached)
         if signal.clock <= known:
             return
-        if signal.notification is None or signal.follows != known or self.must_read or len(self._kept) == NAMES_KEPT:
+        if signal.notification is None or signal.follows != known or self.must_read or len(self._pending) == NAMES_KEPT:
             self._want(signal.clock)
             return
-        metrics.CONFLATED.count(self._kept.pop(signal.notification.name, None) is not None)
-        self._kept[signal.notification.name] = signal.notification
+        metrics.CONFLATED.count(self._pending.pop(signal.notification.name, None) is not None)
+        self._pending[signal.notification.name] = signal.notification
         self._reached = signal.clock
-        self._rouse()
-
-    def distrust(self) -> None:
-        """Something may have been missed: only a read that begins after this will do."""
-        self._want(FURTHEST)
-
-    def has_heard(self, clock: int) -> bool:
-        """Whether word of everything up to ``clock`` has come, told or not."""
-        return clock <= max(self.position, self._reached, self._wanted, self._sought)
+        self._wake()
 
     def begin_read(self) -> None:
-        """A read begins; it answers every call for one up to now."""
-        self._sought, self._wanted = self._wanted, UNKNOWN
+        """Note that a read begins, which answers every signal delivered so far."""
+        self._reading, self._wanted = self._wanted, UNKNOWN
 
     def end_read(self, clock: int) -> None:
-        """The read saw everything up to ``clock``; what was kept and is newer stays."""
+        """Note that the read saw everything up to ``clock``; pending notifications that are newer stay."""
         self.position = max(self.position, clock)
-        self._sought = UNKNOWN
-        self._kept = {name: each for name, each in self._kept.items() if each.timestamp > clock}
+        self._reading = UNKNOWN
+        self._pending = {name: each for name, each in self._pending.items() if each.timestamp > clock}
+
+    def read_failed(self) -> None:
+        """Note that the read that was begun must be repeated."""
+        self._wanted, self._reading = max(self._wanted, self._reading), UNKNOWN
 
     def take_pending(self) -> list[Notification]:
-        """What was kept, in order; the position moves to the end of it."""
-        kept = list(self._kept.values())
-        self._kept = {}
+        """Remove and return the pending notifications, in order; the position moves to the end of them."""
+        pending = list(self._pending.values())
+        self._pending = {}
         self.position = max(self.position, self._reached)
-        return kept
+        return pending
 
     def close(self, back_in: float) -> None:
-        """The process is going away; who listens may come back in so many seconds."""
+        """End the subscription because the process is draining; the client may return after ``back_in`` seconds."""
         self.closing = True
         self.back_in = back_in
-        self._rouse()
+        self._wake()
 
     def _want(self, clock: int) -> None:
         self._wanted = max(self._wanted, clock)
-        self._kept = {}
+        self._pending = {}
         self._reached = UNKNOWN
-        self._rouse()
+        self._wake()
 
-    def _ring(self) -> None:
-        self._alarm = None
-        self._rouse()
+    def _time_out(self) -> None:
+        self._timer = None
+        self._wake()
 
-    def _rouse(self) -> None:
-        if self._woken is not None and not self._woken.done():
-            self._woken.set_result(None)
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class UserSubscribers:
+    """The subscribers of one user, and the latest clock reading of which a signal has arrived."""
+
+    __slots__ = ("signalled", "subscribers")
+
+    def __init__(self) -> None:
+        self.subscribers: set[Subscriber] = set()
+        self.signalled = UNKNOWN
 
 
 class SubscriptionObserver(Protocol):
-    """Who wants to know whom anybody listens to here: told once for each user, of the first and of the last."""
+    """Called once per user: when the first subscriber comes and when the last one leaves."""
 
     def subscribe(self, user_id: int) -> None:
-        """Somebody listens to that user."""
+        """The user has a subscriber now."""
 
     def unsubscribe(self, user_id: int) -> None:
-        """Nobody does any more."""
+        """The user has none any more."""
 
 
 class Hub:
-    """Every subscriber of this process; ``empty`` once it is closing and the last of them has left."""
+    """Every subscriber of this process; ``empty`` is set once it is closing and the last one has left."""
 
-    def __init__(self, audience: SubscriptionObserver | None = None) -> None:
-        self._audience = audience
-        self._subscribers: dict[int, set[Subscriber]] = {}
+    def __init__(self, observer: SubscriptionObserver | None = None) -> None:
+        self._observer = observer
+        self._users: dict[int, UserSubscribers] = {}
         self.closing = False
         self._back_in: Callable[[], float] = float
         self.empty = asyncio.Event()
 
     @contextmanager
     def subscribe(self, user_id: int) -> Iterator[Subscriber]:
-        """Listen to what concerns ``user_id`` until the block is left. Listen first, read second."""
+        """Subscribe to ``user_id`` until the block is left. Subscribe first, read second."""
         subscriber = Subscriber(user_id)
         subscriber.closing, subscriber.back_in = self.closing, self._back_in()
         self._add(subscriber)
         try:
             yield subscriber
         finally:
-            subscriber.leave()
+            subscriber.cancel_timer()
             self._remove(subscriber)
-            self._note_if_empty()
+            self._set_if_empty()
 
-    def deliver(self, signal: Signal) -> None:
-        """Pass word on to the subscribers of one user."""
-        for subscriber in self._subscribers.get(signal.user_id, ()):
+    def deliver(self, signal: Signal, *, by_sweep: bool = False) -> None:
+        """Deliver a signal to the subscribers of its user; ``by_sweep``: it stands for one that has not arrived."""
+        user = self._users.get(signal.user_id)
+        if user is None:
+            return
+        if not by_sweep:
+            user.signalled = max(user.signalled, signal.clock)
+        for subscriber in user.subscribers:
             subscriber.deliver(signal)
 
-    def distrust(self, user_id: int) -> None:
-        """BusEvent of one user may have been lost: their subscribers read."""
-        for subscriber in self._subscribers.get(user_id, ()):
-            subscriber.distrust()
+    def unsignalled(self, user_id: int, clock: int) -> UserSubscribers | None:
+        """The user's subscribers, if no signal up to ``clock`` has arrived for them."""
+        user = self._users.get(user_id)
+        return user if user is not None and user.signalled < clock else None
 
-    def wake_all(self) -> None:
-        """BusEvent may have been lost: everybody reads."""
-        for subscriber in self.subscribers():
-            subscriber.distrust()
+    def is_lost(self, user: UserSubscribers, clock: int) -> bool:
+        """Whether these still subscribe, and still no signal up to ``clock`` has arrived."""
+        return bool(user.subscribers) and user.signalled < clock
 
     def stop_accepting(self, back_in: Callable[[], float]) -> None:
-        """This process is going away: nobody may begin to listen any more; ``back_in`` says when to try again."""
+        """Refuse new subscribers, because the process is draining; ``back_in()`` is when to try again, in seconds."""
         self.closing = True
         self._back_in = back_in
-        self._note_if_empty()
+        self._set_if_empty()
 
     def check_open(self) -> None:
-        """Raise Draining where nobody may begin to listen any more."""
+        """Raise Draining if new subscribers are refused."""
         if self.closing:
             raise Draining(self._back_in())
 
     def subscribers(self) -> list[Subscriber]:
-        """All who listen now."""
-        return [subscriber for some in self._subscribers.values() for subscriber in some]
+        """All current subscribers."""
+        return [each for user in self._users.values() for each in user.subscribers]
 
-    def positions(self) -> dict[int, int]:
-        """For each user that is listened to, the position of the subscriber that is furthest behind."""
-        return {user_id: min(each.position for each in some) for user_id, some in self._subscribers.items()}
-
-    def has_heard(self, user_id: int, clock: int) -> bool:
-        """Whether every subscriber of that user knows that there is something up to ``clock``."""
-        return all(each.has_heard(clock) for each in self._subscribers.get(user_id, ()))
+    def positions(self, user_ids: Iterable[int] | None = None) -> dict[int, int]:
+        """For each user with a subscriber (of ``user_ids``, if given), the position of the one furthest behind."""
+        wanted = self._users if user_ids is None else [each for each in user_ids if each in self._users]
+        return {each: min(one.position for one in self._users[each].subscribers) for each in wanted}
 
     def _add(self, subscriber: Subscriber) -> None:
-        if subscriber.user_id not in self._subscribers:
-            self._subscribers[subscriber.user_id] = set()
-            if self._audience is not None:
-                self._audience.subscribe(subscriber.user_id)
-        self._subscribers[subscriber.user_id].add(subscriber)
+        if subscriber.user_id not in self._users:
+            self._users[subscriber.user_id] = UserSubscribers()
+            if self._observer is not None:
+                self._observer.subscribe(subscriber.user_id)
+        self._users[subscriber.user_id].subscribers.add(subscriber)
 
     def _remove(self, subscriber: Subscriber) -> None:
-        mine = self._subscribers[subscriber.user_id]
-        mine.remove(subscriber)
-        if not mine:
-            del self._subscribers[subscriber.user_id]
-            if self._audience is not None:
-                self._audience.unsubscribe(subscriber.user_id)
+        remaining = self._users[subscriber.user_id].subscribers
+        remaining.remove(subscriber)
+        if not remaining:
+            del self._users[subscriber.user_id]
+            if self._observer is not None:
+                self._observer.unsubscribe(subscriber.user_id)
 
-    def _note_if_empty(self) -> None:
-        if self.closing and not self._subscribers:
+    def _set_if_empty(self) -> None:
+        if self.closing and not self._users:
             self.empty.set()

@@ -32,7 +32,7 @@ class Change:
 
     @property
     def tx(self) -> Transaction:
-        """The transaction, with every mailbox locked: what it reads now, no other change can alter before the commit."""
+        """The transaction, with every mailbox of the change locked."""
         if not self._locked:
             self._lock()
         return self._tx
@@ -58,10 +58,15 @@ class Change:
         return self._counted(user_id, counter, mailboxes.recount(self._tx, user_id, counter, self._ahead))
 
     def mark_read(self, user_id: int, counter: Counter, up_to: int) -> Notification | None:
-        """Move a counter's read mark up to the clock reading ``up_to`` and recount; None if the mark is there already."""
+        """Move a counter's read mark up to the clock reading ``up_to`` and recount; None if it is there already."""
         self._lock()
         tick = mailboxes.mark_read(self._tx, user_id, counter, up_to)
         return self._counted(user_id, counter, tick) if tick else None
+
+    def restamp(self, user_id: int) -> None:
+        """Stamp every notification of the user anew, in the order they have. Raises NotFound."""
+        for name in notifications.names(self.tx, user_id):
+            notifications.stamp(self._tx, user_id, name, self.tick(user_id))
 
     def _lock(self) -> None:
         if not self._locked:
@@ -92,9 +97,7 @@ class Mailboxes:
         self._hub = hub
         self._bus = bus
 
-    async def change(
-        self, user_ids: int | Collection[int], work: Callable[[Change], T], *, ahead: float = 0
-    ) -> T:
+    async def change(self, user_ids: int | Collection[int], work: Callable[[Change], T], *, ahead: float = 0) -> T:
         """Run ``work`` in one transaction and return its result after the commit.
 
         Mailboxes are locked in id order. Signals are staged with the bus before the commit, and delivered to the

@@ -1,7 +1,4 @@
-"""Private messages: send one, mark as read what was shown, a page of the inbox.
-
-Not here: forms and pages (``web/messages.py``), SQL (``storage/messages.py``).
-"""
+"""Private messages: send one, mark as read what was shown, a page of the inbox."""
 
 import hashlib
 from datetime import datetime
@@ -9,13 +6,12 @@ from typing import NamedTuple
 
 from microblog_rt import metrics
 from microblog_rt.errors import N_, Invalid
+from microblog_rt.mailboxes import Change, Mailboxes
 from microblog_rt.models import MESSAGE_LENGTH, User
-from microblog_rt.notifications import Notifications, follow_up, replace
-from microblog_rt.protocol import UNREAD_MESSAGE_COUNT, Notification
+from microblog_rt.protocol import FURTHEST, Notification
 from microblog_rt.settings import Settings
-from microblog_rt.storage import Storage, Transaction, clock, limits
-from microblog_rt.storage import messages as rows
-from microblog_rt.storage import notifications as told
+from microblog_rt.storage import Storage, limits, messages, notifications
+from microblog_rt.storage.counters import UNREAD_MESSAGES
 
 
 class Post(NamedTuple):
@@ -28,79 +24,64 @@ class Post(NamedTuple):
 
 
 class Messages:
-    """The services; each is one short transaction that locks the recipient's mailbox first."""
+    """Sends, marks and lists messages."""
 
-    def __init__(self, storage: Storage, notifications: Notifications, settings: Settings) -> None:
+    def __init__(self, storage: Storage, mailboxes: Mailboxes, settings: Settings) -> None:
         self._storage = storage
-        self._notifications = notifications
+        self._mailboxes = mailboxes
         self._limit = settings.send_limit
 
     async def send_message(
         self, sender_id: int, recipient_id: int, body: str, nonce: str = "", program_key: str = ""
     ) -> bool:
-        """Send ``body`` (1 to 140 characters when stripped); whether it was new.
+        """Send ``body`` (1 to 140 characters when stripped) and return whether it was new.
 
         The same text to the same recipient under the same ``nonce`` of one sender is sent once. A ``program_key``
-        stands for one message of its sender for ever: raises KeyReused for any other; the nonce is then not looked
-        at. Empty ones are none. Raises Invalid for the body, NotFound for the recipient, TooMany for a new message.
+        (``Idempotency-Key``) identifies one message of its sender for ever, and then the nonce is not used; it raises
+        KeyReused for any other message. Empty ones are ignored. Raises Invalid for the body, NotFound for the
+        recipient, TooMany over the limit, Unavailable.
         """
         body = _checked(body)
         key = _idempotency_key(recipient_id, body, nonce, program_key)
-        return await self._storage.finish(self._send(sender_id, recipient_id, body, key))
 
-    async def _send(self, sender_id: int, recipient_id: int, body: str, key: str | None) -> bool:
+        def work(change: Change) -> None:
+            notification = change.count(recipient_id, UNREAD_MESSAGES, 1)
+            messages.add(
+                change.tx,
+                sender_id=sender_id,
+                recipient_id=recipient_id,
+                body=body,
+                timestamp=notification.timestamp,
+                idempotency_key=key,
+            )
+            limits.take(change.tx, f"send:{sender_id}", self._limit)
+
         try:
-            async with self._storage.transaction() as tx:
-                tick = await clock.tick(tx, recipient_id, unread=1)
-                await rows.add(
-                    tx,
-                    sender_id=sender_id,
-                    recipient_id=recipient_id,
-                    body=body,
-                    timestamp=tick.clock,
-                    idempotency_key=key,
-                )
-                await limits.take(tx, f"send:{sender_id}", self._limit)
-                count = str(tick.unread_message_count)
-                notification = await replace(tx, recipient_id, UNREAD_MESSAGE_COUNT, count, tick.clock)
-                signal = follow_up(recipient_id, tick, notification)
-                await self._notifications.stage(tx, signal)
-        except rows.AlreadySent:
+            with limits.reported():
+                await self._mailboxes.change(recipient_id, work)
+        except messages.AlreadySent:
             return False
         metrics.SENDS.count()
-        await self._notifications.tell(signal)
         return True
 
     async def mark_read(self, user_id: int, up_to: int | None = None) -> Notification:
-        """Mark everything received up to the cursor ``up_to`` as read (None: all there is); the count's notification.
+        """Mark everything received up to the cursor ``up_to`` as read (None: everything); the count's notification.
 
-        A mark that is not newer than the one that stands changes nothing and tells nobody.
+        A mark that is not newer than the current one changes nothing and signals nothing.
         """
-        return await self._storage.finish(self._mark(user_id, up_to))
 
-    async def _mark(self, user_id: int, up_to: int | None) -> Notification:
-        async with self._storage.transaction() as tx:
-            reading = await clock.tick_to_mark(tx, user_id, up_to)
-            if reading is None:
-                return await _standing_count(tx, user_id)
-            count = str(await rows.recount(tx, user_id))
-            notification = await replace(tx, user_id, UNREAD_MESSAGE_COUNT, count, reading.clock)
-            signal = follow_up(user_id, reading, notification)
-            await self._notifications.stage(tx, signal)
-        await self._notifications.tell(signal)
-        return notification
+        def work(change: Change) -> Notification:
+            marked = change.mark_read(user_id, UNREAD_MESSAGES, FURTHEST if up_to is None else up_to)
+            return marked or notifications.current_count(change.tx, user_id, UNREAD_MESSAGES)
+
+        return await self._mailboxes.change(user_id, work)
 
     async def inbox(self, user_id: int, page: int, size: int) -> tuple[list[Post], bool]:
-        """The ``page``-th ``size`` received messages (from 1), newest first; and whether there are older ones."""
+        """Page number ``page`` (from 1) of the received messages, newest first, and whether there are older ones."""
         async with self._storage.reading() as reading:
-            found = await rows.inbox(reading, user_id, (page - 1) * size, size + 1)
+            found = await messages.inbox(reading, user_id, (page - 1) * size, size + 1)
         posts = [Post(each.author, each.body, each.timestamp, unread) for each, unread in found[:size]]
         return posts, len(found) > size
-
-
-async def _standing_count(tx: Transaction, user_id: int) -> Notification:
-    count, reading, timestamp = await told.standing(tx, user_id, UNREAD_MESSAGE_COUNT)
-    return Notification(UNREAD_MESSAGE_COUNT, str(count), reading if timestamp is None else timestamp)
 
 
 def _checked(body: str) -> str:

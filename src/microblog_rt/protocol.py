@@ -13,8 +13,6 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
-UNREAD_MESSAGE_COUNT = "unread_message_count"
-
 MICROSECONDS = 1_000_000
 LONGEST_WAIT = 30.0
 FURTHEST = 2**63 - 1

@@ -6,13 +6,15 @@ See also: ``app.py``, which puts the web application in front of them.
 from typing import NamedTuple
 
 from microblog_rt import bus
-from microblog_rt.accounts import Accounts
+from microblog_rt.accounts import Accounts, Sessions
 from microblog_rt.feed import Feed
 from microblog_rt.hub import Hub
+from microblog_rt.mailboxes import Mailboxes
 from microblog_rt.messages import Messages
 from microblog_rt.notifications import Notifications
 from microblog_rt.settings import Settings
 from microblog_rt.storage import Storage
+from microblog_rt.timeouts import Timeouts
 
 
 class Services(NamedTuple):
@@ -21,7 +23,9 @@ class Services(NamedTuple):
     storage: Storage
     hub: Hub
     bus: bus.Bus
+    mailboxes: Mailboxes
     notifications: Notifications
+    sessions: Sessions
     accounts: Accounts
     messages: Messages
     feed: Feed
@@ -34,12 +38,21 @@ class Services(NamedTuple):
             await self.bus.close()
 
 
-def assemble(settings: Settings) -> Services:
+def assemble(settings: Settings, timeouts: Timeouts = Timeouts()) -> Services:
     """Create the services for ``settings``; nothing connects before it is used."""
-    storage = Storage(settings.database_url)
+    storage = Storage(settings.database_url, timeouts)
     the_bus = bus.connect(settings.bus_url, settings.database_url)
     hub = Hub(the_bus)
-    notifications = Notifications(storage, hub, the_bus)
-    accounts = Accounts(storage, notifications, settings)
-    messages = Messages(storage, notifications, settings)
-    return Services(storage, hub, the_bus, notifications, accounts, messages, Feed(storage, hub, the_bus, accounts))
+    mailboxes = Mailboxes(storage, hub, the_bus)
+    sessions = Sessions(storage, mailboxes, settings, timeouts)
+    return Services(
+        storage,
+        hub,
+        the_bus,
+        mailboxes,
+        Notifications(mailboxes),
+        sessions,
+        Accounts(storage, sessions, settings),
+        Messages(storage, mailboxes, settings),
+        Feed(storage, hub, the_bus, sessions, timeouts),
+    )

@@ -43,7 +43,7 @@ class OnMemory:
     async def tell(self, process: Process, wake: Signal, commit: bool = True) -> None:
         """As a sender does: in a transaction that is committed, and afterwards."""
         async with self._transaction(commit) as tx:
-            await process.bus.stage(tx, wake)
+            process.bus.stage(tx, wake)
         if commit:
             await process.publish(wake)
 

@@ -14,7 +14,6 @@ from redis.asyncio import Redis as RawClient
 from microblog_rt.bus.redis import RedisBus
 from microblog_rt.errors import SignedOut
 from microblog_rt.models import User
-from microblog_rt.protocol import UNREAD_MESSAGE_COUNT
 from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
 from tests import server_process
@@ -31,7 +30,7 @@ Start = Callable[[], Awaitable[Services]]
 
 
 def count(number: int) -> dict[str, int]:
-    return {UNREAD_MESSAGE_COUNT: number}
+    return {"unread_message_count": number}
 
 
 @pytest.fixture(params=["redis", "the database"])
@@ -49,7 +48,7 @@ async def start(shared: Settings) -> AsyncIterator[Start]:
         async def start() -> Services:
             services = assemble(shared)
             stack.push_async_callback(services.close)
-            await stack.enter_async_context(running(services.feed.relay(services.bus)))
+            await stack.enter_async_context(running(services.feed.receive(services.bus)))
             await until_heard(Process(services.bus))
             return services
 
@@ -84,7 +83,7 @@ async def test_what_happens_in_one_process_is_seen_in_the_other(here: Services, 
     await tab.until(lambda: tab.state == count(0))
     await here.notifications.add_notification(susan.id, "weather", "fine")
     await tab.until(lambda: tab.state == count(0) | {"weather": "fine"})
-    await here.accounts.end_session(tab.reader)
+    await here.sessions.end_session(tab.reader)
     assert isinstance(await tab.refused(), SignedOut)
 
 

@@ -3,6 +3,7 @@
 Not through the pages: to check hundreds of passwords is not what is proven.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 from quart import Quart
@@ -40,9 +41,10 @@ async def make(app: Quart, count: int) -> list[Person]:
     for number in range(count):
         name, token = f"person{number}", f"token-of-person-{number}"
         user = User(username=name, username_key=name, email=None, password_hash="none")
-        async with services.storage.transaction() as tx:
-            await rows.add(tx, user)
-            await rows.add_session(tx, user.id, token_hash(token), True, LASTS)
+        await services.storage.write(partial(rows.add, user=user))
+        await services.storage.write(
+            partial(rows.add_session, user_id=user.id, token_hash=token_hash(token), remembered=True, lasts=LASTS)
+        )
         session = f"{authentication.cookie_name}={authentication.dump_token(f'{user.id}.{token}', app)}"
         people.append(Person(user.id, name, f"{session}; {form}", number % 5 == 0))
     return people

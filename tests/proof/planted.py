@@ -64,8 +64,8 @@ PLANTS = [
                 tick = await clock.tick(tx, recipient_id, unread=1)
 """,
         """
-            async with self._storage.statement() as look:
-                before, _, _ = await told.standing(look, recipient_id, UNREAD_MESSAGE_COUNT)
+            async with self._storage.feed_read() as look:
+                before, _, _ = await told.standing(look, recipient_id)
             async with self._storage.transaction() as tx:
                 tick = (await clock.tick(tx, recipient_id, unread=1))._replace(unread_message_count=before + 1)
 """,

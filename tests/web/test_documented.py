@@ -149,7 +149,7 @@ class Program:
     async def _session(self) -> dict[str, str]:
         user = await self._house.accounts.find("susan")
         assert user is not None
-        token = await self._house.accounts.start_session(user, remembered=True)
+        token = await self._house.sessions.start_session(user, remembered=True)
         return {"microblog_session": self._app.extensions["authentication"].dump_token(f"{user.id}.{token}", self._app)}
 
 

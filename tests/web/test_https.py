@@ -49,7 +49,7 @@ async def test_every_answer_of_the_feed_bears_hsts_as_pages_do(
     app: Quart, house: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     susan = await house.accounts.register("susan", PASSWORD)
-    token = await house.accounts.start_session(susan, remembered=True)
+    token = await house.sessions.start_session(susan, remembered=True)
     authentication = app.extensions["authentication"]
     cookie = f"{authentication.cookie_name}={authentication.dump_token(f'{susan.id}.{token}', app)}"
     for status, kind, path, host, method in ASKED:

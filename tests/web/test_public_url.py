@@ -87,7 +87,7 @@ def settings(settings: Settings) -> Settings:
 @pytest.fixture
 async def cookie(app: Quart, house: Services) -> tuple[str, str]:
     susan = await house.accounts.register("susan", PASSWORD)
-    token = await house.accounts.start_session(susan, remembered=True)
+    token = await house.sessions.start_session(susan, remembered=True)
     authentication = app.extensions["authentication"]
     await house.messages.send_message(1, 1, "something to be told")
     return "Cookie", f"{authentication.cookie_name}={authentication.dump_token(f'{susan.id}.{token}', app)}"

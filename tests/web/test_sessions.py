@@ -88,7 +88,7 @@ async def test_to_end_the_present_session_is_to_sign_out(app: Quart, house: Serv
 
 async def test_what_a_form_calls_a_session_by_signs_nobody_in(app: Quart, house: Services) -> None:
     user = await house.accounts.register("susan", PASSWORD)
-    token = await house.accounts.start_session(user, remembered=True)
+    token = await house.sessions.start_session(user, remembered=True)
     name = session_name(token_hash(token))
     assert len(name) == 16
     assert name not in token
@@ -230,7 +230,7 @@ async def test_many_sessions_have_pages(app: Quart, join: Join, house: Services)
     user = await house.accounts.find("susan")
     assert user is not None
     for _ in range(30):
-        await house.accounts.start_session(user, remembered=True, device="curl/8.5.0")
+        await house.sessions.start_session(user, remembered=True, device="curl/8.5.0")
     assert len(await listed(susan)) == 25
     page = await text(await susan.get("/auth/sessions?page=2"))
     assert page.count('name="session"') == 6

@@ -98,7 +98,7 @@ async def signed_in(app: Quart, house: Services, origin: str, name: str) -> Brow
     accounts = house.accounts
     user = await accounts.find(name) or await accounts.register(name, PASSWORD)
     authentication = app.extensions["authentication"]
-    token = await accounts.start_session(user, remembered=True)
+    token = await house.sessions.start_session(user, remembered=True)
     browser = Browser(app, origin, {authentication.cookie_name: authentication.dump_token(f"{user.id}.{token}", app)})
     await browser.take_token(f"/send_message/{name}")
     return browser

@@ -1,4 +1,4 @@
-"""What a name, an e-mail address and a password must be. Not here: whether a name is taken."""
+"""What a name, an e-mail address and a password must be."""
 
 import asyncio
 import re
@@ -11,11 +11,11 @@ from microblog_rt.models import EMAIL_LENGTH, USERNAME_LENGTH
 USERNAME = re.compile(rf"[A-Za-z0-9_.-]{{2,{USERNAME_LENGTH}}}")
 EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 PASSWORD_LENGTHS = range(8, 1025)
-COMMON = N_("This is one of the first passwords that others would try. Please choose another.")
+COMMON = N_("This password is too common. Choose another.")
 
 
 async def faults(username: str, password: str, email: str | None) -> list[Invalid]:
-    """All that is wrong with a registration, but for a name that is taken."""
+    """Everything that is wrong with a registration, except a name that is taken."""
     return [*_name_faults(username), *_email_faults(email), *await password_faults(password, username)]
 
 
@@ -33,7 +33,7 @@ async def password_faults(password: str, username: str) -> list[Invalid]:
 def _name_faults(username: str) -> Iterator[Invalid]:
     if not USERNAME.fullmatch(username):
         yield Invalid("username", N_("A name has 2 to 64 letters (a to z), digits, “_”, “.” or “-”."))
-    # A browser takes /user/.. for the way up.
+    # Browsers resolve /user/.. as the parent path.
     elif not username.strip("."):
         yield Invalid("username", N_("A name needs more than dots."))
 
@@ -49,7 +49,7 @@ def _is_common(password: str) -> bool:
 
 @cache
 def _common_passwords() -> frozenset[str]:
-    # Half a tenth of a second and 14 MB: only for who sets a password, and in a thread.
+    # 50 ms and 14 MB: loaded only when a password is set, and in a thread.
     from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
     return frozenset(each for each in FREQUENCY_LISTS["passwords"] if len(each) in PASSWORD_LENGTHS)

@@ -71,7 +71,7 @@ class Health(NamedTuple):
 class Transaction(Protocol):
     """What ``stage`` wants of an open transaction: SQLAlchemy's asynchronous connection has it."""
 
-    async def exec_driver_sql(self, statement: str, parameters: Any) -> Any:
+    def exec_driver_sql(self, statement: str, parameters: Any) -> Any:
         """Execute ``statement`` as the driver takes it."""
 
 
@@ -84,11 +84,11 @@ class Bus(ABC):
         self.connected = asyncio.Event()
         self.heartbeat = Heartbeat()
 
-    async def stage(self, tx: Transaction, signal: Signal) -> None:  # noqa: B027
+    def stage(self, tx: Transaction, signal: Signal) -> None:  # noqa: B027
         """Have ``signal`` told at the commit of ``tx``, where the database itself is the bus."""
 
     @abstractmethod
-    async def publish(self, signal: Signal) -> None:
+    def publish(self, signal: Signal) -> None:
         """Tell the other processes, after the commit."""
 
     def subscribe(self, user_id: int) -> None:  # noqa: B027

@@ -14,7 +14,7 @@ class MemoryBus(Bus):
         super().__init__()
         self.connected.set()
 
-    async def publish(self, signal: Signal) -> None:
+    def publish(self, signal: Signal) -> None:
         """Nobody else is there."""
 
     async def events(self) -> AsyncGenerator[BusEvent]:

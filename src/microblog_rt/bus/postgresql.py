@@ -47,12 +47,12 @@ class PostgresqlBus(Bus):
         self._tried = False
         self._warned = False
 
-    async def stage(self, tx: Transaction, signal: Signal) -> None:
+    def stage(self, tx: Transaction, signal: Signal) -> None:
         """NOTIFY at the commit of ``tx``."""
         packed = wire.pack(self._name, signal).decode()
-        await tx.exec_driver_sql("SELECT pg_notify($1, $2)", (CHANNEL, packed))
+        tx.exec_driver_sql("SELECT pg_notify($1, $2)", (CHANNEL, packed))
 
-    async def publish(self, signal: Signal) -> None:
+    def publish(self, signal: Signal) -> None:
         """The commit has said it."""
 
     async def events(self) -> AsyncGenerator[BusEvent]:

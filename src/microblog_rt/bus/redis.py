@@ -57,7 +57,7 @@ class RedisBus(Bus):
         self._warned = False
         self._closed = False
 
-    async def publish(self, signal: Signal) -> None:
+    def publish(self, signal: Signal) -> None:
         """Tell the other processes, soon."""
         self._publish_queue.put(signal)
 

@@ -42,7 +42,7 @@ class SqliteBus(Bus):
         self._outage = Outage("The SQLite file", "other processes are not heard")
         self._tried = False
 
-    async def publish(self, signal: Signal) -> None:
+    def publish(self, signal: Signal) -> None:
         """The commit has said it."""
 
     def subscribe(self, user_id: int) -> None:

@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 FEED_READS = 8  # at a time: thousands of subscribers that read at once must not keep a page waiting
 
-# A write is a plain function of a synchronous connection; statements of Core, since an ORM session costs more than they do.
+# A write is a plain function of a synchronous connection, and uses Core: an ORM session costs more than its statements.
 Transaction = Connection
 Reading = AsyncSession
 
@@ -92,7 +92,7 @@ class Storage:
 
     async def _write(self, work: Callable[[Transaction], T], after_commit: Callable[[], None] | None) -> T:
         async with self._attempt("writes"):
-            result = await self._writer.run(work)
+            result: T = await self._writer.run(work)
         if after_commit is not None:
             after_commit()
         return result
@@ -100,7 +100,10 @@ class Storage:
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Reading]:
         """A session for reads; each statement sees what was committed when it began. Raises Unavailable."""
-        async with self._attempt("reads"), AsyncSession(self._reader, expire_on_commit=False, autoflush=False) as session:
+        async with (
+            self._attempt("reads"),
+            AsyncSession(self._reader, expire_on_commit=False, autoflush=False) as session,
+        ):
             yield session
 
     @asynccontextmanager

@@ -1,30 +1,32 @@
-"""Users and sessions in the database. Not here: passwords, tokens, rules (``accounts`` a level up)."""
+"""Users and sessions in the database."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from sqlalchemy import BigInteger, bindparam, case, delete, func, literal, select, type_coerce, update
+from sqlalchemy.dialects.postgresql import insert  # rendered for SQLite too
 
 from microblog_rt.errors import N_, Invalid
 from microblog_rt.models import Mailbox, Session, User
 from microblog_rt.storage import Reading, Transaction, sql_time
+from microblog_rt.storage.counters import COUNTERS
 from microblog_rt.storage.sql_time import NOW
-from microblog_rt.storage.upsert import insert
 
 NAME_TAKEN = N_("This name is taken. Please choose another.")
 SESSION_NAME_LENGTH = 16
-AT_ONCE = 5_000  # rows to forget; for so long other writers wait on SQLite
+AT_ONCE = 5_000  # rows to delete in one transaction, during which other writers wait on SQLite
+COUNTER_COLUMNS = {each.key for counter in COUNTERS for each in (counter.column, counter.mark)}
 
 
 class Visit(NamedTuple):
-    """Who a session belongs to, and the count and the cursor a page starts from, all of one moment.
+    """A live session with its user, and the counters and the cursor that a page starts from, in one snapshot.
 
-    ``last_used`` by the clock of this machine.
+    ``counters`` by notification name; ``last_used`` by the clock of this machine.
     """
 
     user: User
     session: Session
-    unread_message_count: int
+    counters: dict[str, int]
     cursor: int
     last_used: int
 
@@ -36,31 +38,37 @@ class Credentials(NamedTuple):
     disabled: bool
 
 
-# Every page asks these two. Built once: to build a statement costs more than to run it.
+# Every page executes these two. Built once: building a statement costs more than running it.
 BY_NAME = select(User).where(User.username_key == bindparam("key"))
 VISIT = (
-    select(User, Session, Mailbox.unread_message_count, Mailbox.clock, NOW - type_coerce(Session.last_used, BigInteger))
+    select(
+        User,
+        Session,
+        Mailbox.clock,
+        NOW - type_coerce(Session.last_used, BigInteger),
+        *[each.column for each in COUNTERS],
+    )
     .join(Session, Session.user_id == User.id)
     .join(Mailbox, Mailbox.user_id == User.id)
     .where(Session.token_hash == bindparam("token_hash"), Session.expires > NOW)
 )
 
 
-async def add(tx: Transaction, user: User) -> None:
-    """Insert a user, who is given an id, with a mailbox that starts now; raises Invalid for a taken name."""
+def add(tx: Transaction, user: User) -> None:
+    """Insert a user and an empty mailbox, and set the user's id. Raises Invalid for a name that is taken."""
     columns = ("username", "username_key", "email", "password_hash")
     row = insert(User).values({column: getattr(user, column) for column in columns} | {"member_since": NOW})
     row = row.on_conflict_do_nothing(index_elements=["username_key"])
-    added = (await tx.execute(row.returning(User.id, User.member_since))).one_or_none()
+    added = tx.execute(row.returning(User.id, User.member_since)).one_or_none()
     if added is None:
         raise Invalid("username", NAME_TAKEN)
     user.id, user.member_since = added
-    start = {"clock": NOW, "clock_before": 0, "last_message_read_time": 0, "unread_message_count": 0}
-    await tx.execute(insert(Mailbox).values(user_id=user.id, **start))
+    start = {"clock": NOW, "clock_before": 0, **dict.fromkeys(COUNTER_COLUMNS, 0)}
+    tx.execute(insert(Mailbox).values(user_id=user.id, **start))
 
 
 async def by_name(reading: Reading, username: str) -> User | None:
-    """The user of that name, whatever its case."""
+    """The user of that name, in any case."""
     return (await reading.execute(BY_NAME, {"key": username.lower()})).scalar_one_or_none()
 
 
@@ -71,13 +79,17 @@ async def people(reading: Reading, offset: int, count: int) -> Sequence[User]:
 
 
 async def visit(reading: Reading, token_hash: str) -> Visit | None:
-    """The live session of that token with its user, count and cursor, in one statement; None if it has ended."""
+    """The live session of that token, in one statement; None if it has ended."""
     row = (await reading.execute(VISIT, {"token_hash": token_hash})).one_or_none()
-    return row and Visit(*row[:-1], sql_time.now() - row[-1])
+    if row is None:
+        return None
+    user, session, clock, unused, *counts = row
+    counters = {each.name: count for each, count in zip(COUNTERS, counts, strict=True)}
+    return Visit(user, session, counters, clock, sql_time.now() - unused)
 
 
-async def note_use(tx: Transaction, token_hash: str, idle: dict[bool, int], lifetime: int) -> None:
-    """Write down that a live session was used: it lasts ``idle[remembered]`` longer, within its ``lifetime``."""
+def note_use(tx: Transaction, token_hash: str, idle: dict[bool, int], lifetime: int) -> None:
+    """Store that a live session was used: it lasts ``idle[remembered]`` microseconds from now, within ``lifetime``."""
     latest = type_coerce(Session.created, BigInteger) + lifetime
     wanted = NOW + case((Session.remembered, literal(idle[True], BigInteger)), else_=literal(idle[False], BigInteger))
     statement = (
@@ -85,7 +97,7 @@ async def note_use(tx: Transaction, token_hash: str, idle: dict[bool, int], life
         .where(Session.token_hash == token_hash, Session.expires > NOW)
         .values(last_used=NOW, expires=case((wanted < latest, wanted), else_=latest))
     )
-    await tx.execute(statement)
+    tx.execute(statement)
 
 
 async def sessions(reading: Reading, user_id: int, token_hash: str, offset: int, count: int) -> Sequence[Session]:
@@ -99,50 +111,48 @@ async def sessions(reading: Reading, user_id: int, token_hash: str, offset: int,
     return (await reading.execute(statement.offset(offset).limit(count))).scalars().all()
 
 
-async def add_session(
-    tx: Transaction, user_id: int, token_hash: str, remembered: bool, lasts: int, device: str = ""
-) -> None:
-    """Insert a session that begins now, and ``lasts`` so many microseconds if it is not used."""
+def add_session(tx: Transaction, user_id: int, token_hash: str, remembered: bool, lasts: int, device: str = "") -> None:
+    """Insert a session that starts now and expires after ``lasts`` microseconds without use."""
     row = {"token_hash": token_hash, "user_id": user_id, "remembered": remembered, "device": device}
-    await tx.execute(insert(Session).values(created=NOW, last_used=NOW, expires=NOW + lasts, **row))
+    tx.execute(insert(Session).values(created=NOW, last_used=NOW, expires=NOW + lasts, **row))
 
 
-async def credentials(tx: Transaction, user_id: int) -> Credentials:
-    """A user's, as this transaction sees them; nobody changes them before its end."""
+def credentials(tx: Transaction, user_id: int) -> Credentials:
+    """A user's credentials, locked until the end of the transaction."""
     statement = select(User.password_hash, User.disabled).where(User.id == user_id).with_for_update()
-    return Credentials(*(await tx.execute(statement)).one())
+    return Credentials(*tx.execute(statement).one())
 
 
-async def set_password(tx: Transaction, user_id: int, password_hash: str) -> None:
+def set_password(tx: Transaction, user_id: int, password_hash: str) -> None:
     """Replace a user's password hash."""
-    await tx.execute(update(User).where(User.id == user_id).values(password_hash=password_hash))
+    tx.execute(update(User).where(User.id == user_id).values(password_hash=password_hash))
 
 
-async def set_disabled(tx: Transaction, user_id: int, disabled: bool) -> None:
-    """Say whether a user is kept out."""
-    await tx.execute(update(User).where(User.id == user_id).values(disabled=disabled))
+def set_disabled(tx: Transaction, user_id: int, disabled: bool) -> None:
+    """Disable or enable a user."""
+    tx.execute(update(User).where(User.id == user_id).values(disabled=disabled))
 
 
-async def end_session(tx: Transaction, token_hash: str) -> None:
+def end_session(tx: Transaction, token_hash: str) -> None:
     """Delete one session."""
-    await tx.execute(delete(Session).where(Session.token_hash == token_hash))
+    tx.execute(delete(Session).where(Session.token_hash == token_hash))
 
 
-async def end_session_named(tx: Transaction, user_id: int, name: str) -> None:
-    """Delete the session of a user whose token hash begins with all of ``name``."""
+def end_session_named(tx: Transaction, user_id: int, name: str) -> None:
+    """Delete the session of a user whose token hash begins with ``name``."""
     beginning = func.substr(Session.token_hash, 1, SESSION_NAME_LENGTH)
-    await tx.execute(delete(Session).where(Session.user_id == user_id, beginning == name))
+    tx.execute(delete(Session).where(Session.user_id == user_id, beginning == name))
 
 
-async def end_sessions(tx: Transaction, user_id: int) -> Sequence[str]:
-    """Delete every session of a user; their token hashes."""
+def end_sessions(tx: Transaction, user_id: int) -> Sequence[str]:
+    """Delete every session of a user and return their token hashes."""
     ended = delete(Session).where(Session.user_id == user_id).returning(Session.token_hash)
-    return (await tx.execute(ended)).scalars().all()
+    return tx.execute(ended).scalars().all()
 
 
-async def forget_expired(tx: Transaction, user_id: int | None = None) -> bool:
-    """Delete some of the sessions that have run out, of one user or of all; whether there may be more."""
+def forget_expired(tx: Transaction, user_id: int | None = None) -> bool:
+    """Delete some expired sessions, of one user or of all; whether there may be more."""
     some = select(Session.token_hash).where(Session.expires <= NOW).limit(AT_ONCE)
     if user_id is not None:
         some = some.where(Session.user_id == user_id)
-    return (await tx.execute(delete(Session).where(Session.token_hash.in_(some)))).rowcount == AT_ONCE
+    return tx.execute(delete(Session).where(Session.token_hash.in_(some))).rowcount == AT_ONCE

@@ -1,11 +1,11 @@
-"""Limits, counted in the database: exact over all processes, in a window that slides with each attempt.
+"""Rate limits, counted in the database: exact over all processes, in a sliding window.
 
-Every attempt that is let through is a row until it leaves the window; one more is let through only while fewer
-than the limit are there, in one statement of a transaction that has locked the subject. What is refused leaves
-nothing behind, so nobody is kept out for longer by trying. Not here: what is limited (``accounts``, ``messages``).
+Every accepted attempt is a row until it leaves the window. Another one is accepted only while there are fewer than the
+limit, in one statement of a transaction that has locked the subject. Refused attempts are not counted.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from math import ceil
 
 from sqlalchemy import BigInteger, Integer, String, bindparam, delete, func, insert, select
@@ -19,10 +19,10 @@ from microblog_rt.storage import Transaction, postgres, sql_time
 from microblog_rt.storage.sql_time import NOW
 
 REMEMBERED = 10_000
-AT_ONCE = 5_000  # rows to forget; for so long other writers wait on SQLite
+AT_ONCE = 5_000  # rows to delete in one transaction, during which other writers wait on SQLite
 
-STANDING = (Attempt.subject == bindparam("subject"), Attempt.expires > NOW)
-SO_FAR = select(func.count()).select_from(Attempt).where(*STANDING).scalar_subquery()
+CURRENT = (Attempt.subject == bindparam("subject"), Attempt.expires > NOW)
+SO_FAR = select(func.count()).select_from(Attempt).where(*CURRENT).scalar_subquery()
 ONE_MORE = select(bindparam("subject", type_=String), NOW + bindparam("window", type_=BigInteger))
 TAKE = (
     insert(Attempt)
@@ -30,54 +30,66 @@ TAKE = (
     .returning(Attempt.id)
 )
 FREE_IN = (
-    select(Attempt.expires - NOW).where(*STANDING).order_by(Attempt.expires.desc()).offset(bindparam("others")).limit(1)
+    select(Attempt.expires - NOW).where(*CURRENT).order_by(Attempt.expires.desc()).offset(bindparam("others")).limit(1)
 )
 
 
+class OverLimit(TooMany):
+    """``subject`` is over its limit for another ``left`` microseconds."""
+
+    def __init__(self, subject: str, left: int) -> None:
+        super().__init__(max(1, ceil(left / MICROSECONDS)))
+        self.subject = subject
+        self.left = left
+
+
 class Refusals:
-    """Until when a subject is over its limit, as far as this process knows: to refuse it again needs no database."""
+    """Until when subjects are over their limits, as far as this process knows: refused again without the database."""
 
     def __init__(self) -> None:
         self._until: dict[str, int] = {}
 
     def check(self, subjects: Iterable[str]) -> None:
-        """Raise TooMany where one of ``subjects`` is known to be over its limit still."""
+        """Raise OverLimit if one of ``subjects`` is known to be over its limit."""
         now = sql_time.now()
         for subject in subjects:
             until = self._until.get(subject, 0)
             if until > now:
-                metrics.limit_hit(subject)
-                raise _too_many(until - now)
+                raise OverLimit(subject, until - now)
             self._until.pop(subject, None)
 
-    def note(self, subject: str, until: int) -> None:
+    def note(self, error: OverLimit) -> None:
+        """Remember a refusal by the database."""
         if len(self._until) >= REMEMBERED:
-            self._until.clear()  # a memory of what the database knows: it may be forgotten
-        self._until[subject] = until
+            self._until.clear()  # the database knows them all
+        self._until[error.subject] = sql_time.now() + error.left
 
 
-async def take(tx: Transaction, subject: str, limit: Limit | None, refusals: Refusals | None = None) -> None:
-    """Count one attempt of ``subject`` in a transaction that is left on TooMany, which says when it will do."""
+@contextmanager
+def reported() -> Iterator[None]:
+    """Count a refusal raised in the block, which the writer's thread must not."""
+    try:
+        yield
+    except OverLimit as error:
+        metrics.limit_hit(error.subject)
+        raise
+
+
+def take(tx: Transaction, subject: str, limit: Limit | None) -> None:
+    """Count one attempt of ``subject``. Raises OverLimit, upon which the transaction must be rolled back."""
     if limit is None:
         return
     if tx.dialect.name == postgres.NAME:
-        await postgres.lock(tx, subject)  # on SQLite the whole database is
+        postgres.lock(tx, subject)  # SQLite's write lock covers the whole database
     wanted = {"subject": subject, "window": limit.seconds * MICROSECONDS, "times": limit.times}
-    if (await tx.execute(TAKE, wanted)).scalar_one_or_none() is not None:
+    if tx.execute(TAKE, wanted).scalar_one_or_none() is not None:
         return
-    # Nothing where the one that stood in the way has left its window meanwhile.
-    left = (await tx.execute(FREE_IN, {"subject": subject, "others": limit.times - 1})).scalar_one_or_none() or 0
-    metrics.limit_hit(subject)
-    if refusals is not None:
-        refusals.note(subject, sql_time.now() + left)
-    raise _too_many(left)
+    # None if the attempt that was in the way has left its window meanwhile.
+    left = tx.execute(FREE_IN, {"subject": subject, "others": limit.times - 1}).scalar_one_or_none() or 0
+    raise OverLimit(subject, left)
 
 
-async def forget(tx: Transaction) -> bool:
-    """Delete some of what has left its window; whether there may be more."""
+def forget(tx: Transaction) -> bool:
+    """Delete some attempts that have left their window; whether there may be more."""
     some = select(Attempt.id).where(Attempt.expires <= NOW).limit(AT_ONCE)
-    return (await tx.execute(delete(Attempt).where(Attempt.id.in_(some)))).rowcount == AT_ONCE
-
-
-def _too_many(left: int) -> TooMany:
-    return TooMany(max(1, ceil(left / MICROSECONDS)))
+    return tx.execute(delete(Attempt).where(Attempt.id.in_(some))).rowcount == AT_ONCE

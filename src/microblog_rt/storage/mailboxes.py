@@ -16,7 +16,6 @@ from sqlalchemy.sql.dml import ReturningUpdate
 
 from microblog_rt.errors import NotFound
 from microblog_rt.models import Mailbox
-from microblog_rt.protocol import FURTHEST
 from microblog_rt.storage import Reading, Transaction
 from microblog_rt.storage.counters import COUNTERS, Counter
 from microblog_rt.storage.sql_time import NOW_AT_LAST, Later
@@ -25,7 +24,7 @@ BIND_VARIABLES = 2**14
 
 
 class Tick(NamedTuple):
-    """A reading of a mailbox clock and the one before it, in microseconds; ``value`` is the counter's, where one moved."""
+    """A reading of a mailbox clock and the one before it, in microseconds; the counter's value, if one moved."""
 
     clock: int
     before: int
@@ -54,8 +53,7 @@ def _counting(counter: Counter, value: Any) -> ReturningUpdate[Any]:
 COUNT = {each: _counting(each, each.column + bindparam("delta")) for each in COUNTERS}
 RECOUNT = {each: _counting(each, each.newer_than(each.mark.expression)) for each in COUNTERS}
 MARK_READ = {
-    each: _counting(each, each.newer_than(MARK)).values({each.mark: MARK}).where(each.mark < MARK)
-    for each in COUNTERS
+    each: _counting(each, each.newer_than(MARK)).values({each.mark: MARK}).where(each.mark < MARK) for each in COUNTERS
 }
 
 
@@ -70,9 +68,9 @@ def tick(tx: Transaction, user_id: int, ahead: int = 0) -> Tick:
     return _ticked(tx, TICK, user_id, ahead=ahead)
 
 
-def count(tx: Transaction, user_id: int, counter: Counter, delta: int) -> Tick:
+def count(tx: Transaction, user_id: int, counter: Counter, delta: int, ahead: int = 0) -> Tick:
     """Tick, and add ``delta`` to the counter. Raises NotFound."""
-    return _ticked(tx, COUNT[counter], user_id, ahead=0, delta=delta)
+    return _ticked(tx, COUNT[counter], user_id, ahead=ahead, delta=delta)
 
 
 def recount(tx: Transaction, user_id: int, counter: Counter, ahead: int = 0) -> Tick:
@@ -81,16 +79,22 @@ def recount(tx: Transaction, user_id: int, counter: Counter, ahead: int = 0) -> 
 
 
 def mark_read(tx: Transaction, user_id: int, counter: Counter, up_to: int) -> Tick | None:
-    """Tick, move the read mark up to ``up_to`` and count anew, in a mailbox that is locked; None if it is there already."""
+    """Tick, move the read mark up to ``up_to`` and recount, in a locked mailbox; None if it is there already."""
     row = tx.execute(MARK_READ[counter], {"of_user": user_id, "up_to": up_to, "ahead": 0}).one_or_none()
-    return row and Tick(*row)
+    return Tick(*row) if row else None
 
 
-def _ticked(tx: Transaction, statement: ReturningUpdate[Any], user_id: int, **values: int) -> Tick:
+def _ticked(tx: Transaction, statement: Any, user_id: int, **values: int) -> Tick:
     row = tx.execute(statement, {"of_user": user_id, **values}).one_or_none()
     if row is None:
         raise NotFound
     return Tick(*row)
+
+
+async def next_users(reading: Reading, after: int, count: int) -> Sequence[int]:
+    """The ids of the next ``count`` users after the id ``after``."""
+    statement = select(Mailbox.user_id).where(Mailbox.user_id > after).order_by(Mailbox.user_id).limit(count)
+    return (await reading.execute(statement)).scalars().all()
 
 
 async def clocks(reading: Reading, user_ids: Iterable[int]) -> dict[int, int]:
@@ -105,8 +109,5 @@ async def clocks(reading: Reading, user_ids: Iterable[int]) -> dict[int, int]:
 
 
 def _padded(some: list[int]) -> list[int]:
-    """``some``, its last repeated up to a power of two: each length is a statement that a connection prepares and keeps."""
+    """``some`` padded with its last to a power of two: a connection prepares and keeps a statement per length."""
     return some + some[-1:] * ((1 << (len(some) - 1).bit_length()) - len(some))
-
-
-EVERYTHING = FURTHEST  # a mark up to whatever there is

@@ -1,22 +1,22 @@
-"""Messages and the mark of reading in the database. Not here: who may send, who is told (``messages.py`` above)."""
+"""Messages in the database."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import bindparam, select
+from sqlalchemy.dialects.postgresql import insert  # rendered for SQLite too
 from sqlalchemy.orm import joinedload
 
 from microblog_rt.errors import KeyReused
 from microblog_rt.models import Mailbox, Message
 from microblog_rt.storage import Reading, Transaction
-from microblog_rt.storage.upsert import insert
 
 
 class AlreadySent(Exception):
-    """This message is there already, under its idempotency key; the transaction must be left without a commit."""
+    """This message exists under its idempotency key; the transaction must be rolled back."""
 
 
-# Built once: to build a statement costs more than to run it.
+# Built once: building a statement costs more than running it.
 ADD = (
     insert(Message)
     .on_conflict_do_nothing(index_elements=["sender_id", "idempotency_key"])
@@ -26,33 +26,16 @@ ADD = (
 SENT = select(Message.recipient_id, Message.body).where(
     Message.sender_id == bindparam("sender_id"), Message.idempotency_key == bindparam("idempotency_key")
 )
-UNREAD = (
-    select(func.count())
-    .select_from(Message)
-    .where(Message.recipient_id == bindparam("of_user"), Message.timestamp > Mailbox.last_message_read_time)
-    .scalar_subquery()
-)
-RECOUNT = (
-    update(Mailbox)
-    .where(Mailbox.user_id == bindparam("of_user"))
-    .values(unread_message_count=UNREAD)
-    .returning(Mailbox.unread_message_count)
-)
 
 
-async def add(tx: Transaction, **values: Any) -> None:
-    """Insert one message; raises AlreadySent where it is there under its sender's key, KeyReused where another is.
+def add(tx: Transaction, **values: Any) -> None:
+    """Insert a message. Raises AlreadySent if it exists under its sender's key, KeyReused if another does.
 
-    On PostgreSQL this waits for whoever is writing under the same key; how that ended, the next statement sees.
+    On PostgreSQL the insert waits for a transaction that writes the same key; the next statement sees its outcome.
     """
-    if (await tx.execute(ADD, values)).scalar_one_or_none() is None:
-        sent = (await tx.execute(SENT, values)).one()
+    if tx.execute(ADD, values).scalar_one_or_none() is None:
+        sent = tx.execute(SENT, values).one()
         raise AlreadySent if tuple(sent) == (values["recipient_id"], values["body"]) else KeyReused
-
-
-async def recount(tx: Transaction, user_id: int) -> int:
-    """Count the messages after the mark anew, in the mailbox that this transaction has locked."""
-    return (await tx.execute(RECOUNT, {"of_user": user_id})).scalar_one()
 
 
 async def inbox(reading: Reading, user_id: int, offset: int, count: int) -> Sequence[tuple[Message, bool]]:

@@ -101,7 +101,9 @@ def _opened(url: str, work: Callable[[Connection], T]) -> T:
 
 async def _opened_there(url: str, work: Callable[[Connection], T]) -> T:
     engine = create_async_engine(
-        url, poolclass=pool.NullPool, connect_args=postgres.connection_options(url, replace(Timeouts(), postgres_lock=0))
+        url,
+        poolclass=pool.NullPool,
+        connect_args=postgres.connection_options(url, replace(Timeouts(), postgres_lock=0)),
     )
     async with engine.connect() as connection:
         return await connection.run_sync(work)

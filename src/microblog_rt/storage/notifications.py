@@ -1,14 +1,14 @@
-"""What users are told: replacing a notification, and the one statement that answers a read.
+"""Notifications in the database, and the one statement that answers a read.
 
-That one statement sees the mailbox clock, the rows newer than the cursor, and whether the session lives and
-until when, all in one snapshot. (Rows first and clock second would skip a row; a session looked at apart from
-the rows would leak after a logout.)
+That statement sees the mailbox clock, the rows newer than the cursor and the session in one snapshot. Two statements
+could skip a row (rows first, clock second) or leak one after a sign-out (session first, rows second).
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import and_, bindparam, or_, select, type_coerce
+from sqlalchemy import and_, bindparam, func, or_, select, type_coerce, update
+from sqlalchemy.dialects.postgresql import insert  # rendered for SQLite too
 from sqlalchemy.sql import Select
 from sqlalchemy.types import BigInteger
 
@@ -16,14 +16,14 @@ from microblog_rt import models
 from microblog_rt.models import Mailbox, Session
 from microblog_rt.protocol import Notification
 from microblog_rt.storage import Storage, Transaction, sql_time
+from microblog_rt.storage.counters import Counter
 from microblog_rt.storage.sql_time import NOW
-from microblog_rt.storage.upsert import insert
 
 
 class Page(NamedTuple):
-    """What is newer than a cursor, in order; the clock it was read at; when the session was used and ends.
+    """Notifications newer than a cursor, oldest first; the mailbox clock; when the session was last used and expires.
 
-    The latter two by the clock of this machine.
+    The last two are microseconds of this machine's clock.
     """
 
     notifications: list[Notification]
@@ -32,7 +32,7 @@ class Page(NamedTuple):
     expires: int
 
 
-# Built once: to build a statement costs more than to run it.
+# Built once: building a statement costs more than running it.
 ROW = insert(models.Notification).values(
     {column.name: bindparam(column.name) for column in models.Notification.__table__.columns}
 )
@@ -42,22 +42,46 @@ REPLACE = ROW.on_conflict_do_update(
 )
 
 
-async def replace(tx: Transaction, user_id: int, notification: Notification) -> None:
-    """Keep ``notification`` as the one row of that user and name."""
+def replace(tx: Transaction, user_id: int, notification: Notification) -> None:
+    """Store ``notification`` as the one row of that user and name."""
     row = {"name": notification.name, "timestamp": notification.timestamp, "payload_json": notification.payload_json}
-    await tx.execute(REPLACE, {"user_id": user_id, **row})
+    tx.execute(REPLACE, {"user_id": user_id, **row})
+
+
+def names(tx: Transaction, user_id: int) -> Sequence[str]:
+    """The names of the user's notifications, oldest first."""
+    return tx.execute(NAMES, {"of_user": user_id}).scalars().all()
+
+
+def stamp(tx: Transaction, user_id: int, name: str, timestamp: int) -> None:
+    """Give the user's notification ``name`` another timestamp."""
+    tx.execute(STAMP, {"of_user": user_id, "of_name": name, "stamp": timestamp})
+
+
+def current_count(tx: Transaction, user_id: int, counter: Counter) -> Notification:
+    """The counter's value as a notification; stamped with the clock if there has never been one."""
+    timestamp = type_coerce(models.Notification.timestamp, BigInteger)
+    latest = and_(models.Notification.user_id == Mailbox.user_id, models.Notification.name == counter.name)
+    statement = (
+        select(counter.column, func.coalesce(timestamp, Mailbox.clock))
+        .select_from(Mailbox)
+        .outerjoin(models.Notification, latest)
+        .where(Mailbox.user_id == user_id)
+    )
+    count, stamp = tx.execute(statement).one()
+    return Notification(counter.name, str(count), stamp)
 
 
 async def since(storage: Storage, token_hash: str, user_id: int, cursor: int, names: Collection[str]) -> Page | None:
-    """What that session's user is to be told after ``cursor`` (a cursor ahead of the clock: everything).
+    """The notifications of that session's user newer than ``cursor`` (all, if the cursor is ahead of the clock).
 
-    ``names``: only these, if any. None where the session has ended, or is another user's.
+    ``names``: only these, if any. None if the session has ended or belongs to another user.
     """
     bound = {"token_hash": token_hash, "user_id": user_id, "cursor": cursor}
     statement = ALL
     if names:
         statement, bound["names"] = NAMED, list(names)
-    async with storage.statement() as connection:
+    async with storage.feed_read() as connection:
         rows = (await connection.execute(statement, bound)).all()
     if not rows:
         return None
@@ -93,18 +117,15 @@ def _newer_than_cursor(named: bool) -> Select[int, int, int, str, str, int]:
     )
 
 
+NAMES = (
+    select(models.Notification.name)
+    .where(models.Notification.user_id == bindparam("of_user"))
+    .order_by(type_coerce(models.Notification.timestamp, BigInteger))
+)
+STAMP = (
+    update(models.Notification)
+    .where(models.Notification.user_id == bindparam("of_user"), models.Notification.name == bindparam("of_name"))
+    .values(timestamp=bindparam("stamp", type_=BigInteger))
+)
 ALL = _newer_than_cursor(named=False)
 NAMED = _newer_than_cursor(named=True)
-
-
-async def standing(tx: Transaction, user_id: int, name: str) -> tuple[int, int, int | None]:
-    """The unread count, the clock, and when ``name`` was last told (None: never), of one moment."""
-    timestamp = type_coerce(models.Notification.timestamp, BigInteger)
-    mine = and_(models.Notification.user_id == Mailbox.user_id, models.Notification.name == name)
-    statement = (
-        select(Mailbox.unread_message_count, Mailbox.clock, timestamp)
-        .outerjoin(models.Notification, mine)
-        .where(Mailbox.user_id == user_id)
-    )
-    count, clock, told = (await tx.execute(statement)).one()
-    return count, clock, told

@@ -89,7 +89,7 @@ def connection_options(url: str, timeouts: Timeouts) -> dict[str, Any]:
                 self.terminate()
 
         async def set_type_codec(self, *arguments: Any, **options: Any) -> None:
-            # SQLAlchemy calls this on a new connection and does not translate errors, such as a connection cut meanwhile.
+            # SQLAlchemy calls this on a new connection and does not translate its errors.
             try:
                 await super().set_type_codec(*arguments, **options)
             except (asyncpg.InterfaceError, asyncpg.PostgresError) as error:

@@ -55,7 +55,7 @@ def create(settings: Settings, secret_key: str, services: Services) -> Quart:
     languages.init(app)
     problems.init(app)
     forms.init(app, settings.public_url)  # whence and with which token, before anybody is looked up
-    authentication = Authentication(app, services.accounts, secure=settings.public_url is not None)
+    authentication = Authentication(app, services.accounts, services.sessions, secure=settings.public_url is not None)
     # A set: the pages of sessions are among those of auth.
     for blueprint in {pages.blueprint for pages in (people, auth, sessions, messages, health, metrics)}:
         app.register_blueprint(blueprint)

@@ -15,10 +15,11 @@ from quart_auth import Action, AuthUser, QuartAuth
 from werkzeug.http import parse_cookie
 
 from microblog_rt import protocol
-from microblog_rt.accounts import Accounts, Reader, token_hash
+from microblog_rt.accounts import Accounts, Reader, Sessions, token_hash
 from microblog_rt.errors import SignedOut
 from microblog_rt.models import User
 from microblog_rt.storage.accounts import Visit
+from microblog_rt.storage.counters import UNREAD_MESSAGES
 from microblog_rt.web.problems import wants_json
 
 # Answered to whoever asks, whoever that is: also where the database is away.
@@ -53,7 +54,7 @@ class CurrentUser(AuthUser):
 
     @property
     def unread_message_count(self) -> int:
-        return self.visit.unread_message_count if self.visit else 0
+        return self.visit.counters[UNREAD_MESSAGES.name] if self.visit else 0
 
     @property
     def cursor(self) -> str:
@@ -66,9 +67,10 @@ class Authentication(QuartAuth):
 
     user_class = CurrentUser
 
-    def __init__(self, app: Quart, accounts: Accounts, *, secure: bool) -> None:
+    def __init__(self, app: Quart, accounts: Accounts, sessions: Sessions, *, secure: bool) -> None:
         self._app = app
         self._accounts = accounts
+        self._sessions = sessions
         # What a good cookie says never changes; only the database says whether its session lives.
         self._known = lru_cache(maxsize=COOKIES_KNOWN)(self._verified)
         # Not a singleton: quart-auth's own context processor is synchronous, and so costs a thread a page.
@@ -76,7 +78,7 @@ class Authentication(QuartAuth):
             app,
             cookie_name="__Host-microblog_session" if secure else "microblog_session",
             cookie_secure=secure,
-            duration=accounts.session_lifetime,
+            duration=sessions.lifetime,
             salt="microblog-rt session",
             singleton=False,
         )
@@ -103,7 +105,7 @@ class Authentication(QuartAuth):
     async def sign_in(self, user: User, *, remembered: bool) -> None:
         """Begin a session for this browser, in place of the one it had."""
         device = request.headers.get("User-Agent", "")
-        token = await self._accounts.start_session(user, remembered=remembered, device=device)
+        token = await self._sessions.start_session(user, remembered=remembered, device=device)
         await self._end(self.current.reader)
         self._hand_out(user, token, remembered=remembered)
 
@@ -122,7 +124,7 @@ class Authentication(QuartAuth):
 
     async def sign_out_everywhere(self) -> None:
         """End every session of the user, and so this browser's."""
-        await self._accounts.end_sessions(self.current.user.id)
+        await self._sessions.end_sessions(self.current.user.id)
         self.logout_user()
 
     @property
@@ -147,18 +149,18 @@ class Authentication(QuartAuth):
         self.login_user(CurrentUser(f"{user.id}.{token}", action))
 
     async def _end(self, reader: Reader | None) -> None:
-        if reader is not None and await self._accounts.visit(reader):
-            await self._accounts.end_session(reader)
+        if reader is not None and await self._sessions.visit(reader):
+            await self._sessions.end_session(reader)
 
     async def _load(self) -> None:
         visitor = self.current
         if visitor.reader is None or request.endpoint in NOBODYS:
             return
-        visitor.visit = await self._accounts.visit(visitor.reader)
+        visitor.visit = await self._sessions.visit(visitor.reader)
         if visitor.visit is None:
             visitor.action = Action.DELETE
         else:
-            await self._accounts.note_use(visitor.reader, visitor.visit.last_used)
+            await self._sessions.note_use(visitor.reader, visitor.visit.last_used)
 
     async def _current_user(self) -> dict[str, Any]:
         return {"current_user": self.current}

@@ -43,7 +43,7 @@ async def _database() -> dict[str, Any]:
     asked = time.monotonic()
     try:
         async with asyncio.timeout(DATABASE_SECONDS):
-            takes_writes = await services().storage.check()
+            takes_writes = await services().storage.takes_writes()
     except (Unavailable, TimeoutError):
         return {"state": "away"}
     state = "heard" if takes_writes else "read-only"

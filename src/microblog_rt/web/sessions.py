@@ -34,7 +34,7 @@ class Shown(NamedTuple):
 async def sessions() -> ResponseReturnValue:
     reader = current_reader()
     page = paging.number(request.args)
-    found, more = await services().accounts.sessions(reader, page, PAGE_SIZE)
+    found, more = await services().sessions.sessions(reader, page, PAGE_SIZE)
     paging.check(page, found)
     return await render_template(
         "sessions.html",
@@ -52,7 +52,7 @@ async def end_session() -> ResponseReturnValue:
     name = (await request.form).get("session", "")
     if name == session_name(reader.token_hash):
         return await logout()
-    await services().accounts.end_session_named(reader.user_id, name)
+    await services().sessions.end_session_named(reader.user_id, name)
     await say(gettext("That session has ended."), "success")
     return redirect(url_for(".sessions"), HTTPStatus.SEE_OTHER)
 
