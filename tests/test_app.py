@@ -2,21 +2,19 @@
 
 import asyncio
 
-import pytest
 from sqlalchemy import func, select
 
-from microblog_rt import app
 from microblog_rt.app import create_app
 from microblog_rt.models import Attempt
 from microblog_rt.services import Services
 from microblog_rt.settings import Limit, Settings
 from microblog_rt.storage import limits
+from microblog_rt.timeouts import Timeouts
 from tests.clients import DEADLINE
 
 
-async def test_what_has_expired_is_forgotten_while_it_runs(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "TIDIED_EVERY", 0.01)
-    application = create_app(settings)
+async def test_what_has_expired_is_forgotten_while_it_runs(settings: Settings) -> None:
+    application = create_app(settings, Timeouts(cleanup=0.01))
     services: Services = application.extensions["services"]
     await services.storage.write(lambda tx: limits.take(tx, "long ago", Limit(5, -1)))
     await services.storage.write(lambda tx: limits.take(tx, "just now", Limit(5, 60)))

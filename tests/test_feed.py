@@ -61,7 +61,7 @@ async def test_a_swallowed_wake_up_is_found_by_the_sweep(
     services: Services, susan: User, tab: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as deaf:
-        deaf.setattr(Hub, "deliver", lambda _, __: None)
+        deaf.setattr(Hub, "deliver", lambda *_, **__: None)
         await send(services, susan)
     assert tab.state == {}
     await services.feed.sweep_once()
@@ -72,7 +72,7 @@ async def test_the_sweep_wakes_whoever_is_behind(
     services: Services, susan: User, john: User, tab: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     woken: list[int] = []
-    monkeypatch.setattr(Hub, "deliver", lambda _, signal: woken.append(signal.user_id))
+    monkeypatch.setattr(Hub, "deliver", lambda _, signal, **__: woken.append(signal.user_id))
     await send(services, susan)
     await send(services, john)
     assert woken == [susan.id, john.id]
@@ -86,7 +86,7 @@ async def test_the_sweep_wakes_nobody_who_knows_everything(
     await send(services, susan)
     await tab.until(lambda: tab.state == count(1))
     woken: list[Signal] = []
-    monkeypatch.setattr(Hub, "deliver", lambda _, signal: woken.append(signal))
+    monkeypatch.setattr(Hub, "deliver", lambda _, signal, **__: woken.append(signal))
     await services.feed.sweep_once()
     assert woken == []
 
@@ -116,7 +116,7 @@ async def test_a_gap_on_the_bus_makes_everybody_read(
     services: Services, susan: User, tab: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as deaf:
-        deaf.setattr(Hub, "deliver", lambda _, __: None)
+        deaf.setattr(Hub, "deliver", lambda *_, **__: None)
         await send(services, susan)
 
     class Broken(MemoryBus):
@@ -173,7 +173,7 @@ async def test_a_stream_ends_with_its_session_even_where_the_word_of_it_is_lost(
 ) -> None:
     """The next message does not follow on from what the tab knows, so that it looks, and finds its session gone."""
     with monkeypatch.context() as deaf:
-        deaf.setattr(Hub, "deliver", lambda _, __: None)
+        deaf.setattr(Hub, "deliver", lambda *_, **__: None)
         await services.sessions.end_session(reader)
     await send(services, susan)
     assert isinstance(await tab.refused(), SignedOut)

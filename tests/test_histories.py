@@ -26,7 +26,7 @@ from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
 from microblog_rt.storage import accounts as rows
 from tests.clients import Client, signed_in
-from tests.conftest import KEY
+from tests.conftest import KEY, PATIENT
 
 PEOPLE = st.integers(0, 9)
 
@@ -46,7 +46,7 @@ class Histories(RuleBasedStateMachine):
     @initialize()
     def open_the_house(self) -> None:
         async def opened() -> Services:
-            services = assemble(Settings(database_url=self.url, secret_key=KEY, send_limit=None))
+            services = assemble(Settings(database_url=self.url, secret_key=KEY, send_limit=None), PATIENT)
             await services.storage.write(lambda tx: [tx.execute(delete(table)) for table in tables])
             return services
 
@@ -176,7 +176,6 @@ class Histories(RuleBasedStateMachine):
             return list(found)
 
 
-@pytest.mark.usefixtures("patient")
 def test_whatever_happens_every_tab_equals_a_fresh_read(database: str, request: pytest.FixtureRequest) -> None:
     """The short form, 20 histories of 30 steps; ``--proof``: 100 of 50."""
     examples, steps = (100, 50) if request.config.getoption("--proof") else (20, 30)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis as RawClient
 
-from microblog_rt import app, bus, cli, shell
+from microblog_rt import bus, cli, shell
 from microblog_rt.app import create_app
 from microblog_rt.bus import BusEvent, MemoryBus, publish_queue
 from microblog_rt.bus import redis as backend
@@ -169,8 +169,7 @@ async def test_a_bus_that_fails_is_closed_and_begun_again_and_everybody_reads(
 async def test_a_server_listens_before_it_serves_and_leaves_no_connection(
     shared: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "FIRST_WORD", DEADLINE)
-    application = create_app(shared)
+    application = create_app(shared, Timeouts(bus_start=DEADLINE))
     services: Services = application.extensions["services"]
     async with RawClient.from_url(shared.bus_url) as raw:
         async with application.test_app():
@@ -197,12 +196,9 @@ def test_a_command_closes_its_bus(command: str, settings: Settings, monkeypatch:
     assert closed == [True]
 
 
-async def test_a_server_serves_without_its_redis(
-    shared: Settings, redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(app, "FIRST_WORD", 0.01)
+async def test_a_server_serves_without_its_redis(shared: Settings, redis: Redis) -> None:
     redis.stop()
-    application = create_app(shared)
+    application = create_app(shared, Timeouts(bus_start=0.01))
     async with application.test_app() as running:
         assert (await running.test_client().get("/auth/login")).status_code == 200
 

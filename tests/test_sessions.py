@@ -252,7 +252,7 @@ async def test_a_stream_ends_with_its_sessions_lifetime_however_much_it_is_used(
 ) -> None:
     services = assemble(replace(settings, session_idle=1000, session_lifetime=10), PATIENT)
     reader = await begun_ago(services, susan, 8)
-    monkeypatch.setattr(services.accounts, "_idle", {True: 1000 * MICROSECONDS, False: 4})  # each heartbeat is noted
+    monkeypatch.setattr(services.sessions, "_idle", {True: 1000 * MICROSECONDS, False: 4})  # each heartbeat is noted
     stream = Client(services, reader)
     await stream.connect(heartbeat=0.02)
     assert isinstance(await stream.refused(), SignedOut)

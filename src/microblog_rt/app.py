@@ -1,103 +1,68 @@
-"""The composition root: settings in, an application with all its services out. Everything is wired here alone."""
+"""The composition root: settings in, an ASGI application with its background tasks out."""
 
 import asyncio
 import contextlib
 import logging
-import os
-import secrets
-import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from quart import Quart
 
-from microblog_rt import bus, metrics, web
+from microblog_rt import metrics, web
 from microblog_rt.accounts import Accounts
-from microblog_rt.errors import Misconfigured, Unavailable
+from microblog_rt.bus import Bus
+from microblog_rt.errors import Unavailable
+from microblog_rt.secret_key import secret_key
 from microblog_rt.services import assemble
-from microblog_rt.settings import SECRET_KEY_LENGTH, Settings
+from microblog_rt.settings import Settings
+from microblog_rt.timeouts import Timeouts
 
 log = logging.getLogger(__name__)
 
-TIDIED_EVERY = 60.0  # seconds
-OBSERVED_EVERY = 1.0  # seconds
-FIRST_WORD = 2.5  # seconds; more than a bus gives its first attempt
 
+def create_app(settings: Settings, timeouts: Timeouts = Timeouts()) -> Quart:
+    """The ASGI application; the database must be at the newest revision.
 
-def create_app(settings: Settings) -> Quart:
-    """The ASGI application; the database must be at the newest revision."""
-    services = assemble(settings)
+    Background tasks run between lifespan start-up and shutdown. ``extensions["services"]`` holds the services.
+    """
+    services = assemble(settings, timeouts)
     app = web.create(settings, secret_key(settings), services)
 
     @app.while_serving
-    async def living() -> AsyncGenerator[None]:
+    async def background() -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(services.close)
             await stack.enter_async_context(_running(services.feed.receive(services.bus)))
             await stack.enter_async_context(_running(services.feed.sweep(settings.sweep)))
-            await stack.enter_async_context(_running(_tidied(services.accounts)))
-            await _listening(services.bus)
-            await stack.enter_async_context(_running(_observed(services.bus)))
+            await stack.enter_async_context(_running(_delete_expired(services.accounts, timeouts.cleanup)))
+            await _connected(services.bus, timeouts.bus_start)
+            await stack.enter_async_context(_running(_measure(services.bus, timeouts.measure)))
             yield
 
     return app
 
 
-async def _observed(the_bus: bus.Bus) -> None:
+async def _measure(bus: Bus, every: float) -> None:
     metrics.WORKERS.set(1)
     try:
         while True:
-            metrics.HEARING.set(the_bus.health().state in ("heard", "alone"))
-            await asyncio.sleep(OBSERVED_EVERY)
+            metrics.HEARING.set(bus.health().state in ("heard", "alone"))
+            await asyncio.sleep(every)
     finally:
         metrics.WORKERS.set(0)
         metrics.HEARING.set(0)
 
 
-async def _tidied(accounts: Accounts) -> None:
+async def _delete_expired(accounts: Accounts, every: float) -> None:
     while True:
-        await asyncio.sleep(TIDIED_EVERY)
+        await asyncio.sleep(every)
         try:
             await accounts.forget_expired()
         except Unavailable:
-            pass  # it can wait
+            pass  # the next time will do
         except Exception:
-            log.exception("what has expired was not forgotten; it goes on")
-
-
-def secret_key(settings: Settings) -> str:
-    """The key that signs cookies: the one set, or one made once and kept beside the SQLite file."""
-    if settings.secret_key is not None:
-        return settings.secret_key
-    if settings.sqlite_file is None:
-        raise Misconfigured("MICROBLOG_SECRET_KEY: needed with this database; set it to something long and random")
-    return _kept_key(settings.sqlite_file.with_name(settings.sqlite_file.name + ".key"))
-
-
-def _kept_key(path: Path) -> str:
-    try:
-        if not path.exists():
-            _make_key(path)
-        key = path.read_text().strip()
-    except OSError as error:
-        raise Misconfigured(f"no key can be kept at {path}: {error.strerror}; or set MICROBLOG_SECRET_KEY") from None
-    if len(key) < SECRET_KEY_LENGTH:
-        raise Misconfigured(f"{path} holds no key; delete it, and a new one will be made (all sign-ins end)")
-    return key
-
-
-def _make_key(path: Path) -> None:
-    # Written aside and linked into place: nobody ever reads half a key, and of two the first one wins.
-    descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(32))
-        with contextlib.suppress(FileExistsError):
-            os.link(aside, path)
-    finally:
-        os.unlink(aside)
+            log.exception("expired rows could not be deleted")
 
 
 @asynccontextmanager
@@ -111,8 +76,8 @@ async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
             await task
 
 
-async def _listening(the_bus: bus.Bus) -> None:
-    # Who is served from here on misses nothing; without its broker a server serves all the same.
+async def _connected(bus: Bus, within: float) -> None:
+    # Requests served from here on miss no signal. Without its broker a server serves all the same.
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(FIRST_WORD):
-            await the_bus.connected.wait()
+        async with asyncio.timeout(within):
+            await bus.connected.wait()

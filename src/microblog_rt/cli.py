@@ -10,7 +10,7 @@ from typing import NoReturn, TypeVar
 
 import click
 
-from microblog_rt import __version__, app, demo, logs, server, settings
+from microblog_rt import __version__, app, demo, logs, secret_key, server, settings
 from microblog_rt import restored as restoring
 from microblog_rt.errors import Misconfigured, Refused
 from microblog_rt.server import listening
@@ -53,7 +53,7 @@ def serve(bind: str, workers: int, with_demo: bool) -> None:
     if workers > 1 and chosen.bus_url == settings.MEMORY:
         raise Misconfigured(f"--workers {workers} wants a bus between them: set MICROBLOG_BUS_URL={_some_bus(chosen)}")
     _look_at_database(chosen)
-    app.secret_key(chosen)
+    secret_key.secret_key(chosen)
     with server.listen(bind) as socket:
         said = [f"Serving {chosen.public_url or listening.url(socket)} (Ctrl-C ends it)"]
         if with_demo:
@@ -214,7 +214,7 @@ def _with_parts(work: Callable[[Services], Awaitable[T]]) -> T:
 
 
 def _demo_accounts(chosen: Settings) -> list[str]:
-    key = app.secret_key(chosen)
+    key = secret_key.secret_key(chosen)
     names = _with_parts(lambda services: demo.prepare(services.accounts, key))
     said = [f"Demo accounts: {' and '.join(names)}, password {demo.password(key)}"] if names else []
     others = sorted(set(demo.NAMES) - set(names))

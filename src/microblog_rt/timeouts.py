@@ -26,6 +26,11 @@ class Timeouts:
     feed_retry_max: float = 2.0
     bus_restart: float = 1.0  # after an unexpected error of a bus
 
+    # Background tasks (app.py)
+    cleanup: float = 60.0  # between two deletions of expired rows
+    measure: float = 1.0  # between two updates of gauges
+    bus_start: float = 2.5  # a starting process waits this long for its bus; longer than its first attempt takes
+
     # The buses (bus/)
     heartbeat_interval: float = 2.0
     heartbeat_lost: float = 10.0  # without a heartbeat for so long, a bus connects again

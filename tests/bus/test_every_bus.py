@@ -6,10 +6,10 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
-from microblog_rt import app
 from microblog_rt.bus import Gap, base, heartbeat, publish_queue, wire
 from microblog_rt.bus import postgresql as on_postgresql
 from microblog_rt.bus import redis as on_redis
+from microblog_rt.timeouts import Timeouts
 from tests import buses
 from tests.bus.backends import BACKENDS, WORLDS, OnMemory
 from tests.bus.conftest import Suspicion
@@ -239,7 +239,7 @@ def test_nobody_is_deaf_sooner_or_later_than_ten_seconds(as_it_is: None) -> None
     assert heartbeat.DEAF == 10.0
     assert heartbeat.DEAF % heartbeat.BEAT == 0
     assert max(on_redis.PATIENCE, on_postgresql.PATIENCE) <= heartbeat.BEAT
-    assert on_redis.PATIENCE < app.FIRST_WORD
+    assert Timeouts().bus_start > on_redis.PATIENCE
 
 
 @over_network

@@ -49,6 +49,7 @@ class Writer:
         event.listen(self.engine, "begin", _begin_immediate)
         _set_pragmas(self.engine)
         self._thread = ThreadPoolExecutor(1, "sqlite-writer")
+        self._closed = False
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         """Run ``work`` in one transaction; given up (cancelled) before its commit, it is rolled back."""
@@ -62,8 +63,10 @@ class Writer:
 
     async def close(self) -> None:
         """Close the connection; the transaction that runs comes to its end first."""
-        self._thread.submit(self.engine.dispose)
-        await asyncio.to_thread(self._thread.shutdown)
+        if not self._closed:
+            self._closed = True
+            self._thread.submit(self.engine.dispose)
+            await asyncio.to_thread(self._thread.shutdown)
 
     def _transact(self, work: Callable[[Connection], T], given_up: Event) -> T:
         with self.engine.begin() as connection:

@@ -1,0 +1,43 @@
+"""The key that signs cookies: the setting, or one created once and kept beside the SQLite file."""
+
+import contextlib
+import os
+import secrets
+import tempfile
+from pathlib import Path
+
+from microblog_rt.errors import Misconfigured
+from microblog_rt.settings import SECRET_KEY_LENGTH, Settings
+
+
+def secret_key(settings: Settings) -> str:
+    """The key of this installation. Raises Misconfigured if there is none and none can be created."""
+    if settings.secret_key is not None:
+        return settings.secret_key
+    if settings.sqlite_file is None:
+        raise Misconfigured("MICROBLOG_SECRET_KEY is required with this database; set it to a long random value")
+    return _kept_key(settings.sqlite_file.with_name(settings.sqlite_file.name + ".key"))
+
+
+def _kept_key(path: Path) -> str:
+    try:
+        if not path.exists():
+            _create(path)
+        key = path.read_text().strip()
+    except OSError as error:
+        raise Misconfigured(f"cannot keep a key at {path}: {error.strerror}; or set MICROBLOG_SECRET_KEY") from None
+    if len(key) < SECRET_KEY_LENGTH:
+        raise Misconfigured(f"{path} holds no key; delete it and a new one is created (all sessions end)")
+    return key
+
+
+def _create(path: Path) -> None:
+    # Written to a temporary file and linked: no process reads half a key, and of two processes the first one wins.
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(32))
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+    finally:
+        os.unlink(temporary)
