@@ -88,7 +88,7 @@ def test_a_password_is_replaced(folder: Folder) -> None:
 
 
 def test_a_common_password_is_refused(folder: Folder) -> None:
-    assert "others would try" in folder.refused("user", "add", "susan", typed="password1\n")
+    assert "too common" in folder.refused("user", "add", "susan", typed="password1\n")
 
 
 def test_an_account_is_disabled_and_enabled_again_while_the_server_runs(tmp_path: Path, folder: Folder) -> None:

@@ -1,16 +1,18 @@
 """The feed: nothing missed, nothing twice, nothing after the session's end."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from microblog_rt.accounts import Reader
 from microblog_rt.bus import BusEvent, Gap, MemoryBus
 from microblog_rt.errors import Draining, SignedOut
+from microblog_rt.feed import Feed
 from microblog_rt.hub import Hub
 from microblog_rt.models import Session, User
 from microblog_rt.protocol import FURTHEST, MICROSECONDS, Signal
@@ -391,3 +393,83 @@ async def test_a_closing_process_ends_streams_and_answers_held_questions(
     assert isinstance(refused, Draining)
     assert refused.back_in == 3.5
     assert await held == []
+
+
+async def test_a_gap_costs_one_query_where_nothing_is_new(services: Services, susan: User, john: User) -> None:
+    readers = [await signed_in(services, user) for user in (susan, john)]
+    tabs = [Client(services, reader) for reader in readers for _ in range(20)]
+    for each in tabs:
+        await each.connect()
+    statements: list[str] = []
+    event.listen(services.storage.engines[0], "before_cursor_execute", lambda _, __, sql, *___: statements.append(sql))
+    await services.feed.receive(OneGap())
+    assert len(statements) == 1
+    with unheard():
+        await send(services, john)
+    await services.feed.receive(OneGap())
+    for each in tabs[20:]:
+        await each.until(lambda each=each: each.state == count(1))
+    assert len(statements) == 2 + 20
+    assert all(each.pages == [[]] for each in tabs[:20])
+    for each in tabs:
+        await each.disconnect()
+
+
+async def test_gaps_that_arrive_together_share_a_query(services: Services, susan: User, john: User) -> None:
+    for user in (susan, john):
+        await Client(services, await signed_in(services, user)).connect()
+    asked: list[list[int] | None] = []
+
+    class Counting(Feed):
+        async def reconcile(self, user_ids: Iterable[int] | None = None) -> dict[int, int]:
+            asked.append(None if user_ids is None else sorted(user_ids))
+            return await super().reconcile(user_ids)
+
+    class Gaps(MemoryBus):
+        async def events(self) -> AsyncGenerator[BusEvent]:
+            for user_id in (susan.id, john.id, susan.id):
+                yield Gap(user_id)
+
+    feed = Counting(services.storage, services.hub, services.bus, services.sessions)
+    await feed.receive(Gaps())
+    assert asked == [[susan.id, john.id]]
+
+
+async def test_at_most_eight_reads_run_at_a_time(
+    services: Services, susan: User, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running: set[int] = set()
+    most = 0
+    connect = AsyncEngine.connect
+
+    class Counted:
+        def __init__(self, engine: AsyncEngine) -> None:
+            self._connection = connect(engine)
+
+        async def __aenter__(self) -> Any:
+            nonlocal most
+            running.add(id(self))
+            most = max(most, len(running))
+            await asyncio.sleep(0)
+            return await self._connection.__aenter__()
+
+        async def __aexit__(self, *error: Any) -> None:
+            running.discard(id(self))
+            await self._connection.__aexit__(*error)
+
+    monkeypatch.setattr(AsyncEngine, "connect", lambda engine: Counted(engine))
+    await asyncio.gather(*(services.feed.page(reader, 0) for _ in range(40)))
+    assert most == 8
+
+
+class OneGap(MemoryBus):
+    async def events(self) -> AsyncGenerator[BusEvent]:
+        yield Gap()
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """Signals are lost in this block."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Hub, "deliver", lambda *_, **__: None)
+        yield

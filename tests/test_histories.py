@@ -20,6 +20,7 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import delete, func, select
 
+from microblog_rt.mailboxes import Change
 from microblog_rt.models import Base, Mailbox, Message, User
 from microblog_rt.protocol import cursor_of
 from microblog_rt.services import Services, assemble
@@ -142,8 +143,19 @@ class Histories(RuleBasedStateMachine):
         self.run(tab.connect())
 
     @rule()
-    def every_wake_up_is_distrusted(self) -> None:
-        self.services.hub.wake_all()
+    def reconcile(self) -> None:
+        self.run(self.services.feed.reconcile())
+
+    @rule(first=PEOPLE, second=PEOPLE, data=st.integers())
+    def change_two_mailboxes(self, first: int, second: int, data: int) -> None:
+        users = [self.person(first).id, self.person(second).id]
+
+        def work(change: Change) -> None:
+            for user_id in users:
+                change.set(user_id, "a", data)
+                change.set(user_id, "b", data)
+
+        self.run(self.services.mailboxes.change(users, work))
 
     def fresh(self, client: Client) -> dict[str, Any]:
         notifications = self.run(self.services.feed.page(client.reader, 0))

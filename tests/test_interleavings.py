@@ -12,6 +12,7 @@ from sqlalchemy import func, select, update
 from microblog_rt import models
 from microblog_rt.accounts import Reader, token_hash
 from microblog_rt.errors import KeyReused, SignedOut
+from microblog_rt.mailboxes import Change
 from microblog_rt.models import Mailbox, Message, Session
 from microblog_rt.protocol import MICROSECONDS, Notification, cursor_of
 from microblog_rt.services import Services, assemble
@@ -211,6 +212,55 @@ async def test_a_send_that_waited_for_another_is_newer_than_it(ground: Ground, s
             poller.apply(await services.feed.page(READER, poller.since))
             assert poller.state == {"unread_message_count": unread}
         await services.storage.close()
+
+
+def add_one_to_both(first: int, second: int) -> Script:
+    def work(change: Change) -> None:
+        for user_id in (first, second):
+            row = change.tx.execute(select(models.Notification.payload_json).where(*_sum_of(user_id))).scalar()
+            change.set(user_id, "sum", int(row or 0) + 1)
+
+    async def script(services: Services) -> None:
+        await services.mailboxes.change([first, second], work)
+
+    return script
+
+
+def _sum_of(user_id: int) -> tuple[Any, Any]:
+    return models.Notification.user_id == user_id, models.Notification.name == "sum"
+
+
+async def test_changes_of_two_mailboxes_lose_nothing(ground: Ground) -> None:
+    """Each reads and writes both, in opposite order: no update is lost, and none fails by a deadlock."""
+
+    async def check(services: Services) -> None:
+        async with services.storage.reading() as reading:
+            for user_id in (SUSAN, JOHN):
+                found = await reading.scalar(select(models.Notification.payload_json).where(*_sum_of(user_id)))
+                assert found == "2"
+
+    def scripts() -> list[Script]:
+        return [add_one_to_both(SUSAN, JOHN), add_one_to_both(JOHN, SUSAN)]
+
+    assert await every_interleaving(ground, scripts, check) >= 2
+
+
+async def test_a_change_of_two_mailboxes_and_a_send_to_each(ground: Ground) -> None:
+    """The sends lock one mailbox each, one before and one after the other's."""
+
+    async def check(services: Services) -> None:
+        async with services.storage.reading() as reading:
+            clocks = (await reading.execute(select(Mailbox.user_id, Mailbox.unread_message_count))).all()
+        assert sorted(map(tuple, clocks)) == [(SUSAN, UNREAD_AT_FIRST + 1), (JOHN, 1)]
+
+    def scripts() -> list[Script]:
+        async def send_to_both(services: Services) -> None:
+            await services.messages.send_message(SUSAN, JOHN, "one")
+            await services.messages.send_message(JOHN, SUSAN, "two")
+
+        return [add_one_to_both(JOHN, SUSAN), send_to_both]
+
+    assert await every_interleaving(ground, scripts, check) >= 2
 
 
 def read_what_is_shown(shown: list[str]) -> Script:
