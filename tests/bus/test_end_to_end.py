@@ -147,8 +147,7 @@ async def test_tab_that_read_before_its_subscription_reads_again(
     await tab.connect()
     assert tab.state == {}
     assert isinstance(sender.bus, RedisBus)
-    sender.bus._closed = True  # so that its signal is lost
-    await sender.bus._publish_queue.close()
+    await sender.bus._publish_queue.close()  # so that the signal is lost
     await sender.messages.send_message(susan.id, susan.id, "hello")
     redis.resume()
     await tab.until(lambda: tab.state == count(1))

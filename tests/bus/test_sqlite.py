@@ -31,6 +31,15 @@ async def test_commits_between_two_polls_are_one_change(backend: SqliteBackend) 
         assert receiver.received.items == [CHANGED]
 
 
+async def test_polls_without_a_commit_yield_nothing(backend: SqliteBackend) -> None:
+    timeouts = replace(PATIENT, heartbeat_interval=0.05)
+    async with receiving_process(backend.url, backend.database_url, timeouts, users=[1]) as process:
+        await process.until_next_heartbeat()
+        assert process.received.items == []
+        await backend.publish(process, signal(1))
+        await process.until_received(CHANGED)
+
+
 async def test_file_is_polled_often_only_with_subscribers(backend: SqliteBackend) -> None:
     timeouts = replace(PATIENT, heartbeat_interval=3600)
     async with (

@@ -75,13 +75,10 @@ async def test_a_redis_that_is_away_is_told_in_a_200(settings: Settings, redis: 
 
 
 @pytest.mark.sqlite
-async def test_a_connection_over_which_nothing_comes_is_deaf_not_heard(
-    settings: Settings, redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_hanging_redis_is_reported_as_no_heartbeat(settings: Settings, redis: Redis) -> None:
+    # The bus does not reconnect for now: while Redis hangs, each heartbeat takes ``broker_answer``.
     async with serving(replace(settings, bus_url=redis.url)) as client:
         await until_bus_is("connected", client)
-        monkeypatch.setattr(heartbeat, "DEAF", 60.0)
-        monkeypatch.setattr(bus.base, "DEAF", 0.5)
         redis.pause()
         deaf = await until_bus_is("no_heartbeat", client)
         assert deaf["heard_seconds_ago"] >= 0.5

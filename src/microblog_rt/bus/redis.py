@@ -55,7 +55,6 @@ class RedisBus(Bus):
         self._subscriptions = Subscriptions(timeouts)
         self._attempted = False
         self._warned = False
-        self._closed = False
 
     def publish(self, signal: Signal) -> None:
         """Queue ``signal`` for a background task."""
@@ -95,7 +94,6 @@ class RedisBus(Bus):
 
     async def close(self) -> None:
         """Publish what is queued, for a bounded time, then disconnect."""
-        self._closed = True
         await self._publish_queue.close()
         await self._publisher.disconnect(nowait=True)
 
@@ -165,8 +163,6 @@ class RedisBus(Bus):
 
     async def _send_heartbeat(self) -> None:
         # An error needs no handling: the heartbeat will not be received, and ``Heartbeat.check`` raises.
-        if self._closed:
-            return
         with contextlib.suppress(OSError):
             await self._execute([("PUBLISH", self._heartbeat_channel, b"")])
 
