@@ -330,6 +330,15 @@ async def test_late_confirmation_yields_a_gap_for_that_user(redis: Redis) -> Non
     assert receiver.received.items == [(GAP, 1)]
 
 
+async def test_wait_before_the_first_connection_yields_a_gap(redis: Redis) -> None:
+    async with idle_process(redis.url, timeouts=replace(PATIENT, subscribe=0)) as receiver:
+        receiver.bus.subscribe(1)
+        await receiver.bus.wait_subscribed(1)
+        async with running(receiver.receive()):
+            await receiver.until_received((GAP, 1))
+    assert receiver.received.items == [(GAP, 1)]
+
+
 async def test_many_users_are_subscribed_in_few_commands(redis: Redis, raw: RawClient) -> None:
     users = range(1500)
     async with (
