@@ -16,7 +16,6 @@ from redis.asyncio import Redis as RawClient
 from microblog_rt import bus, cli, shell
 from microblog_rt.app import create_app
 from microblog_rt.bus import BusEvent, MemoryBus
-from microblog_rt.bus.redis import RedisBus
 from microblog_rt.errors import SignedOut
 from microblog_rt.hub import Hub
 from microblog_rt.models import User
@@ -30,7 +29,7 @@ from tests.services import Redis
 
 PASSWORD = "correct horse"
 
-Start = Callable[[], Awaitable[Services]]
+Start = Callable[..., Awaitable[Services]]
 
 
 def count(number: int) -> dict[str, int]:
@@ -60,8 +59,8 @@ async def start(shared: Settings) -> AsyncIterator[Start]:
     """Start a process: everything below the web, and no sweep."""
     async with AsyncExitStack() as stack:
 
-        async def start() -> Services:
-            services = assemble(shared)
+        async def start(timeouts: Timeouts = Timeouts()) -> Services:
+            services = assemble(shared, timeouts)
             stack.push_async_callback(services.close)
             await stack.enter_async_context(running(services.feed.receive(services.bus)))
             async with asyncio.timeout(DEADLINE):
@@ -117,12 +116,8 @@ async def test_a_message_is_sent_without_redis_as_fast_as_with_it(
     redis.resume()
 
 
-async def test_what_is_still_being_written_at_the_end_is_told_as_well(
-    start: Start, susan: User, tab: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    timeouts = Timeouts(publish_on_close=DEADLINE)
-    monkeypatch.setattr(bus, "connect", lambda url, *_: RedisBus(url, timeouts))
-    ending = await start()
+async def test_what_is_still_being_written_at_the_end_is_told_as_well(start: Start, susan: User, tab: Client) -> None:
+    ending = await start(Timeouts(publish_on_close=DEADLINE))
     sending = asyncio.create_task(ending.messages.send_message(susan.id, susan.id, "hello"))
     while not ending.storage._writes:
         await asyncio.sleep(0)

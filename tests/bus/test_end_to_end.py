@@ -19,14 +19,14 @@ from microblog_rt.settings import Settings
 from microblog_rt.timeouts import Timeouts
 from tests import server_process
 from tests.bus.backends import resume, suspend_listening
-from tests.buses import NO_DELAY, PATIENT, Process, running
-from tests.clients import Client, signed_in
+from tests.buses import NO_DELAY, Process, running
+from tests.clients import DEADLINE, Client, signed_in
 from tests.services import Redis
 from tests.timing import quickest
 
 PASSWORD = "correct horse"
 
-Start = Callable[[], Awaitable[Services]]
+Start = Callable[..., Awaitable[Services]]
 
 
 def count(number: int) -> dict[str, int]:
@@ -41,15 +41,15 @@ def shared(request: pytest.FixtureRequest, settings: Settings) -> Settings:
 
 
 @pytest.fixture
-async def start(shared: Settings) -> AsyncIterator[Start]:
+async def start(shared: Settings, timeouts: Timeouts) -> AsyncIterator[Start]:
     """Start a process: all services, and no sweep."""
+    patient = replace(timeouts, broker_answer=DEADLINE, subscribe=DEADLINE)
     async with AsyncExitStack() as stack:
 
-        async def start() -> Services:
-            services = assemble(shared)
+        async def start(timeouts: Timeouts = patient) -> Services:
+            services = assemble(shared, timeouts)
             stack.push_async_callback(services.close)
             await stack.enter_async_context(running(services.feed.receive(services.bus)))
-            services.bus.timeouts = PATIENT
             await Process(services.bus).until_connected()
             return services
 
@@ -138,10 +138,9 @@ async def suspended(shared: Settings) -> AsyncIterator[None]:
 @pytest.mark.sqlite
 @pytest.mark.parametrize("shared", ["redis"], indirect=True)
 async def test_tab_that_read_before_its_subscription_reads_again(
-    sender: Services, start: Start, susan: User, redis: Redis
+    sender: Services, start: Start, susan: User, redis: Redis, timeouts: Timeouts
 ) -> None:
-    other = await start()
-    other.bus.timeouts = Timeouts()
+    other = await start(timeouts)
     tab = Client(other, await signed_in(other, susan))
     redis.pause()
     await tab.connect()
