@@ -161,8 +161,10 @@ def captured_log() -> Iterator[CapturedLog]:
 async def idle_process(url: str, database_url: str = "", timeouts: Timeouts = PATIENT) -> AsyncIterator[Process]:
     """A process that can publish, and does not iterate over the events."""
     process = Process(connect(url, database_url, timeouts))
-    yield process
-    await process.bus.close()
+    try:
+        yield process
+    finally:
+        await process.bus.close()
 
 
 @asynccontextmanager
