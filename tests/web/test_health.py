@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from quart.typing import TestClientProtocol as Client
 
-from microblog_rt import bus
 from microblog_rt.app import create_app
-from microblog_rt.bus import connect
 from microblog_rt.settings import Settings
 from microblog_rt.timeouts import Timeouts
 from microblog_rt.web import health
 from tests.clients import DEADLINE
 from tests.services import PostgreSQL, Redis
+
+TIMEOUTS = Timeouts(broker_retry_max=0.2, heartbeat_interval=0.1, heartbeat_lost=0.5)
 
 
 @pytest.fixture
@@ -29,13 +29,11 @@ def redis(tmp_path: Path) -> Iterator[Redis]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "DATABASE_SECONDS", DEADLINE)
-    timeouts = Timeouts(broker_retry_max=0.2, heartbeat_interval=0.1, heartbeat_lost=0.5)
-    monkeypatch.setattr(bus, "connect", lambda url, database_url, *_: connect(url, database_url, timeouts))
 
 
 @asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[Client]:
-    async with (app := create_app(settings)).test_app():
+    async with (app := create_app(settings, TIMEOUTS)).test_app():
         yield app.test_client()
 
 
