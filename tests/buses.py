@@ -1,4 +1,4 @@
-"""Processes on a bus, and what is logged: what they have heard so far, and a way to wait for more."""
+"""Processes on a bus, the log of microblog-rt, and ways to wait for what they receive."""
 
 import asyncio
 import logging
@@ -6,20 +6,27 @@ import resource
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from typing import Any
 
 from redis.asyncio import Redis as RawClient
 
 from microblog_rt.bus import Bus, BusEvent, Changed, Gap, connect
 from microblog_rt.protocol import Notification, Signal
+from microblog_rt.timeouts import Timeouts
 from tests.clients import DEADLINE
 
-AT_ONCE = 0.09  # seconds
+NO_DELAY = 0.09  # seconds; a call that takes longer has waited for something
 GAP = "gap"
 CHANGED = "changed"
-USERS = range(600)  # whom processes listen to here, unless something else is said
+USERS = range(600)  # the users that ``receiving_process`` subscribes to by default
 
-NONE_OF_OURS = [
+# A broker on a busy machine may take long to answer.
+PATIENT = Timeouts(broker_answer=DEADLINE, subscribe=DEADLINE)
+FAST_RETRY = replace(PATIENT, broker_retry_max=0.2)
+FAST_HEARTBEAT = replace(FAST_RETRY, heartbeat_interval=0.1, heartbeat_lost=0.5)
+
+INVALID_SIGNALS = [
     b"",
     b"\xff\xfe",
     b"hello",
@@ -43,80 +50,94 @@ NONE_OF_OURS = [
 ]
 
 
-class Waiting:
-    """A list that somebody else fills, and a way to wait until it holds something."""
+class Collector:
+    """A list that another task appends to, and a way to wait for its content."""
 
     def __init__(self) -> None:
-        self.all: list[Any] = []
+        self.items: list[Any] = []
         self._changed = asyncio.Event()
 
-    def add(self, what: Any) -> None:
-        self.all.append(what)
+    def add(self, item: Any) -> None:
+        self.items.append(item)
         self._changed.set()
 
-    async def until(self, true: Callable[[list[Any]], bool]) -> None:
+    async def until(self, condition: Callable[[list[Any]], bool]) -> None:
         async with asyncio.timeout(DEADLINE):
-            while not true(self.all):
+            while not condition(self.items):
                 self._changed.clear()
                 await self._changed.wait()
 
 
 class Process:
-    """A process on a bus: what it hears, in order."""
+    """A process on a bus, and the events that it has received, in order."""
 
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
-        self.heard = Waiting()
+        self.received = Collector()
 
-    async def events(self) -> None:
-        async for word in self.bus.events():
-            self.heard.add(plain(word))
+    async def receive(self) -> None:
+        async for event in self.bus.events():
+            self.received.add(comparable(event))
 
-    async def hears(self, *words: Any) -> None:
-        await self.heard.until(lambda heard: all(word in heard for word in words))
+    async def until_received(self, *events: Any) -> None:
+        await self.received.until(lambda received: all(event in received for event in events))
 
-    async def publish(self, *signals: Signal) -> None:
-        """As a sender does, who must not notification: not even other tasks have their turn meanwhile."""
+    def publish(self, *signals: Signal) -> None:
+        """Publish ``signals``; none of the calls may block."""
         for signal in signals:
-            begun, used, waits = time.monotonic(), time.thread_time(), _waits()
+            begun, used, waits = time.monotonic(), time.thread_time(), _voluntary_waits()
             self.bus.publish(signal)
-            # A machine that gives a process no turn is waited for by nobody.
-            assert time.monotonic() - begun < AT_ONCE or _waits() == waits
-            assert time.thread_time() - used < AT_ONCE
+            # A pause during which this thread waited for nothing is one of the machine.
+            assert time.monotonic() - begun < NO_DELAY or _voluntary_waits() == waits
+            assert time.thread_time() - used < NO_DELAY
+
+    async def until_connected(self) -> None:
+        """Wait until the bus has received a heartbeat."""
+        async with asyncio.timeout(DEADLINE):
+            while self.bus.health().state != "connected":
+                await asyncio.sleep(0.005)
+
+    async def until_next_heartbeat(self) -> None:
+        """Wait for a heartbeat that was sent after this call: the first to arrive may have been sent before it."""
+        for _ in range(2):
+            self.bus.heartbeat._received_at = None
+            await self.until_connected()
 
 
-def _waits() -> int:
-    """How often this thread has waited for something of its own accord."""
+def _voluntary_waits() -> int:
+    """How often this thread has given up the processor to wait for something."""
     return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
 
 
-class Said(logging.Handler):
-    """What is logged, and a way to wait for it."""
+class CapturedLog(logging.Handler):
+    """Log lines, and a way to wait for one."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
-        self.lines = Waiting()
+        self.lines = Collector()
 
     def emit(self, record: logging.LogRecord) -> None:
         self.lines.add(self.format(record))
 
-    def times(self, text: str) -> int:
-        return sum(text in line for line in self.lines.all)
+    def count(self, text: str) -> int:
+        """How many lines contain ``text``."""
+        return sum(text in line for line in self.lines.items)
 
-    async def until(self, text: str) -> None:
-        await self.lines.until(lambda _: self.times(text) > 0)
+    async def until(self, text: str, times: int = 1) -> None:
+        """Wait until ``times`` lines contain ``text``."""
+        await self.lines.until(lambda _: self.count(text) >= times)
 
 
-def plain(word: BusEvent) -> Any:
-    """A word as something that can be compared."""
-    match word:
+def comparable(event: BusEvent) -> Any:
+    """An event as a value that can be compared."""
+    match event:
         case Gap(user_id=None):
             return GAP
         case Gap():
-            return GAP, word.user_id
+            return GAP, event.user_id
         case Changed():
             return CHANGED
-    return word.user_id, word.clock, word.follows, repr(word.notification)
+    return event.user_id, event.clock, event.follows, repr(event.notification)
 
 
 def signal(user_id: int, clock: int = 10, payload: str | None = None) -> Signal:
@@ -124,42 +145,47 @@ def signal(user_id: int, clock: int = 10, payload: str | None = None) -> Signal:
 
 
 @contextmanager
-def noting() -> Iterator[Said]:
-    """Note what microblog-rt logs."""
-    said = Said()
+def captured_log() -> Iterator[CapturedLog]:
+    """Capture what microblog-rt logs, from INFO upwards."""
+    log = CapturedLog()
     logger = logging.getLogger("microblog_rt")
     level = logger.level
-    logger.addHandler(said)
+    logger.addHandler(log)
     logger.setLevel(logging.INFO)
-    yield said
+    yield log
     logger.setLevel(level)
-    logger.removeHandler(said)
+    logger.removeHandler(log)
 
 
 @asynccontextmanager
-async def silent(url: str, database_url: str = "") -> AsyncIterator[Process]:
-    """A process that does not listen."""
-    process = Process(connect(url, database_url))
-    yield process
-    await process.bus.close()
+async def idle_process(url: str, database_url: str = "", timeouts: Timeouts = PATIENT) -> AsyncIterator[Process]:
+    """A process that can publish, and does not iterate over the events."""
+    process = Process(connect(url, database_url, timeouts))
+    try:
+        yield process
+    finally:
+        await process.bus.close()
 
 
 @asynccontextmanager
-async def listening(url: str, database_url: str = "", users: Iterable[int] = USERS) -> AsyncIterator[Process]:
-    """A process that listens, once it does, and has subscribers for ``users``."""
-    async with silent(url, database_url) as process:
+async def receiving_process(
+    url: str, database_url: str = "", timeouts: Timeouts = PATIENT, users: Iterable[int] = USERS
+) -> AsyncIterator[Process]:
+    """A process that is connected, and subscribed to ``users``."""
+    async with idle_process(url, database_url, timeouts) as process:
         for user_id in users:
             process.bus.subscribe(user_id)
-        async with running(process.events()) as task:
+        async with running(process.receive()) as task:
             async with asyncio.timeout(DEADLINE):
                 await process.bus.connected.wait()
             yield process
-            assert not task.done(), "it has stopped listening"
+            assert not task.done(), "the events have ended"
 
 
 @asynccontextmanager
-async def running(work: Any) -> AsyncIterator["asyncio.Task[None]"]:
-    task = asyncio.create_task(work)
+async def running(coroutine: Any) -> AsyncIterator["asyncio.Task[None]"]:
+    """Run ``coroutine`` as a task until the block exits."""
+    task = asyncio.create_task(coroutine)
     try:
         yield task
     finally:
@@ -167,8 +193,21 @@ async def running(work: Any) -> AsyncIterator["asyncio.Task[None]"]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def others(raw: RawClient) -> list[Any]:
-    """The connections that Redis has, but for this one."""
-    await raw.ping()  # what has closed, it lets go of between two questions
-    mine = await raw.client_id()
-    return [each for each in await raw.client_list() if int(each["id"]) != mine]
+async def other_connections(raw: RawClient) -> list[Any]:
+    """The connections to Redis, without the one of ``raw``."""
+    await raw.ping()  # Redis drops closed connections between two commands
+    own = await raw.client_id()
+    return [each for each in await raw.client_list() if int(each["id"]) != own]
+
+
+@contextmanager
+def short_broker_timeouts(*processes: Process) -> Iterator[None]:
+    """Within the block these processes give up a broker sooner; before and after it they may be slow."""
+    before = [process.bus.timeouts for process in processes]
+    for process in processes:
+        process.bus.timeouts = replace(process.bus.timeouts, broker_answer=0.5, subscribe=0.1)
+    try:
+        yield
+    finally:
+        for process, timeouts in zip(processes, before, strict=True):
+            process.bus.timeouts = timeouts

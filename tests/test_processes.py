@@ -15,8 +15,7 @@ from redis.asyncio import Redis as RawClient
 
 from microblog_rt import bus, cli, shell
 from microblog_rt.app import create_app
-from microblog_rt.bus import BusEvent, MemoryBus, publish_queue
-from microblog_rt.bus import redis as backend
+from microblog_rt.bus import BusEvent, MemoryBus
 from microblog_rt.errors import SignedOut
 from microblog_rt.hub import Hub
 from microblog_rt.models import User
@@ -24,13 +23,13 @@ from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
 from microblog_rt.timeouts import Timeouts
 from tests import server_process
-from tests.buses import Said, noting, others, running, signal
+from tests.buses import PATIENT, CapturedLog, captured_log, other_connections, running, signal
 from tests.clients import DEADLINE, Client, signed_in
 from tests.services import Redis
 
 PASSWORD = "correct horse"
 
-Start = Callable[[], Awaitable[Services]]
+Start = Callable[..., Awaitable[Services]]
 
 
 def count(number: int) -> dict[str, int]:
@@ -44,8 +43,8 @@ def redis(tmp_path: Path) -> Iterator[Redis]:
 
 
 @pytest.fixture
-async def said() -> AsyncIterator[Said]:
-    with noting() as said:
+async def said() -> AsyncIterator[CapturedLog]:
+    with captured_log() as said:
         yield said
 
 
@@ -60,8 +59,8 @@ async def start(shared: Settings) -> AsyncIterator[Start]:
     """Start a process: everything below the web, and no sweep."""
     async with AsyncExitStack() as stack:
 
-        async def start() -> Services:
-            services = assemble(shared)
+        async def start(timeouts: Timeouts = Timeouts()) -> Services:
+            services = assemble(shared, timeouts)
             stack.push_async_callback(services.close)
             await stack.enter_async_context(running(services.feed.receive(services.bus)))
             async with asyncio.timeout(DEADLINE):
@@ -96,10 +95,10 @@ async def tab(there: Services, susan: User) -> AsyncIterator[Client]:
 
 
 async def test_a_gap_makes_everybody_read_what_was_missed(
-    here: Services, susan: User, tab: Client, redis: Redis, said: Said
+    here: Services, susan: User, tab: Client, redis: Redis, said: CapturedLog
 ) -> None:
     redis.stop()
-    await said.until("not heard")
+    await said.until("unavailable for receiving signals")
     await here.bus.close()  # else it would tell later
     await here.messages.send_message(susan.id, susan.id, "hello")
     redis.start()
@@ -107,9 +106,9 @@ async def test_a_gap_makes_everybody_read_what_was_missed(
 
 
 async def test_a_message_is_sent_without_redis_as_fast_as_with_it(
-    here: Services, susan: User, redis: Redis, said: Said, monkeypatch: pytest.MonkeyPatch
+    here: Services, susan: User, redis: Redis, said: CapturedLog
 ) -> None:
-    monkeypatch.setattr(backend, "PATIENCE", DEADLINE)
+    here.bus.timeouts = PATIENT
     redis.pause()
     async with asyncio.timeout(DEADLINE / 2):
         await here.messages.send_message(susan.id, susan.id, "hello")
@@ -117,11 +116,8 @@ async def test_a_message_is_sent_without_redis_as_fast_as_with_it(
     redis.resume()
 
 
-async def test_what_is_still_being_written_at_the_end_is_told_as_well(
-    start: Start, susan: User, tab: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(publish_queue, "LAST_WORDS", DEADLINE)
-    ending = await start()
+async def test_what_is_still_being_written_at_the_end_is_told_as_well(start: Start, susan: User, tab: Client) -> None:
+    ending = await start(Timeouts(publish_on_close=DEADLINE))
     sending = asyncio.create_task(ending.messages.send_message(susan.id, susan.id, "hello"))
     while not ending.storage._writes:
         await asyncio.sleep(0)
@@ -133,7 +129,7 @@ async def test_what_is_still_being_written_at_the_end_is_told_as_well(
 
 @pytest.mark.parametrize("failing", ["bus", "hub"])
 async def test_a_bus_that_fails_is_closed_and_begun_again_and_everybody_reads(
-    failing: str, settings: Settings, monkeypatch: pytest.MonkeyPatch, said: Said
+    failing: str, settings: Settings, monkeypatch: pytest.MonkeyPatch, said: CapturedLog
 ) -> None:
     happened: list[str] = []
 
@@ -162,7 +158,7 @@ async def test_a_bus_that_fails_is_closed_and_begun_again_and_everybody_reads(
         await services.feed.receive(Bus())
     failed = ["hub"] if failing == "hub" else ["hub", "bus"]
     assert happened == [*failed, "closed", "reconcile", "hub", "bus", "closed"]
-    assert said.times("RuntimeError: a bug") == 1
+    assert said.count("RuntimeError: a bug") == 1
     await services.close()
 
 
@@ -175,7 +171,7 @@ async def test_a_server_listens_before_it_serves_and_leaves_no_connection(
         async with application.test_app():
             assert services.bus.connected.is_set()
             services.bus.publish(signal(1))
-        assert await others(raw) == []
+        assert await other_connections(raw) == []
 
 
 @pytest.mark.parametrize("command", ["user", "shell"])

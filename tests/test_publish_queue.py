@@ -1,4 +1,4 @@
-"""What the buses over a network share: a signal-up as text, what waits to be told, and a broker that is away."""
+"""What the buses over a network share: encoding of signals, the publish queue, and outages."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,108 +10,104 @@ from microblog_rt.bus import outage, publish_queue, wire
 from microblog_rt.bus.outage import Outage
 from microblog_rt.bus.publish_queue import PublishQueue
 from microblog_rt.protocol import Signal
-from tests.buses import NONE_OF_OURS, Waiting, noting, plain, signal
+from microblog_rt.timeouts import Timeouts
+from tests.buses import INVALID_SIGNALS, Collector, captured_log, comparable, signal
 from tests.clients import DEADLINE
 
 
-@pytest.mark.parametrize("packed", NONE_OF_OURS, ids=range(len(NONE_OF_OURS)))
-def test_what_is_no_wake_up_is_told_from_what_is(packed: bytes) -> None:
+@pytest.mark.parametrize("packed", INVALID_SIGNALS, ids=range(len(INVALID_SIGNALS)))
+def test_invalid_signals_are_refused(packed: bytes) -> None:
     with pytest.raises(ValueError):
         wire.unpack(packed)
 
 
 @pytest.mark.parametrize(
-    "told", [signal(1), Signal(1, 2), signal(7, 10**15, '{"a": "é\\ud800"}'), signal(2**62, 2**62)]
+    "packed", [signal(1), Signal(1, 2), signal(7, 10**15, '{"a": "é\\ud800"}'), signal(2**62, 2**62)]
 )
-def test_a_wake_up_is_the_same_on_the_other_side(told: Signal) -> None:
-    origin, heard = wire.unpack(wire.pack("me", told))
-    assert (origin, plain(heard)) == ("me", plain(told))
+def test_unpack_inverts_pack(packed: Signal) -> None:
+    origin, unpacked = wire.unpack(wire.pack("origin", packed))
+    assert (origin, comparable(unpacked)) == ("origin", comparable(packed))
 
 
 class Broker:
-    """What an publish_queue tells, by batches, once its ``troubles`` are over."""
+    """Collects the batches it was sent; the first calls raise ``errors``."""
 
-    def __init__(self, *troubles: Exception) -> None:
-        self.troubles = list(troubles)
-        self.told = Waiting()
-        self.asked = asyncio.Event()
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.sent = Collector()
+        self.called = asyncio.Event()
 
     async def send(self, signals: list[Signal]) -> None:
-        self.asked.set()
+        self.called.set()
         await asyncio.sleep(0)
-        if self.troubles:
-            raise self.troubles.pop(0)
-        self.told.add([plain(each) for each in signals])
-
-
-@pytest.fixture(autouse=True)
-def last_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of them are heard out, on a machine that may be busy."""
-    monkeypatch.setattr(publish_queue, "LAST_WORDS", DEADLINE)
+        if self.errors:
+            raise self.errors.pop(0)
+        self.sent.add([comparable(each) for each in signals])
 
 
 @asynccontextmanager
-async def outbox_to(broker: Broker) -> AsyncIterator[PublishQueue]:
-    box = PublishQueue(broker.send, Outage("The broker", "nothing is told"))
-    yield box
-    await box.close()
+async def queue_to(broker: Broker) -> AsyncIterator[PublishQueue]:
+    """A publish queue; its end waits until all signals are sent."""
+    timeouts = Timeouts(publish_on_close=DEADLINE, broker_retry_min=0.001)
+    queue = PublishQueue(broker.send, Outage("Broker", "publishing signals", timeouts), timeouts)
+    yield queue
+    await queue.close()
 
 
-async def test_of_one_user_the_newest_wake_up_waits_and_carries_nothing() -> None:
+async def test_one_user_keeps_the_newest_clock_and_no_notification() -> None:
     broker = Broker()
-    async with outbox_to(broker) as box:
+    async with queue_to(broker) as queue:
         for clock in (11, 13, 12):
-            box.put(signal(1, clock, "1"))
-        box.put(signal(2, 20, "2"))
-    assert broker.told.all == [[plain(Signal(1, 13)), plain(signal(2, 20, "2"))]]
+            queue.put(signal(1, clock, "1"))
+        queue.put(signal(2, 20, "2"))
+    assert broker.sent.items == [[comparable(Signal(1, 13)), comparable(signal(2, 20, "2"))]]
 
 
-async def test_what_could_not_be_told_is_told_later_with_what_came_since(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outage, "SHORTEST", 0.001)
+async def test_failed_batch_is_sent_again_with_newer_signals() -> None:
     broker = Broker(ConnectionError(), TimeoutError())
-    async with outbox_to(broker) as box:
-        box.put(signal(1, 11, "1"))
-        box.put(signal(2, 21, "2"))
-        await broker.asked.wait()
-        box.put(signal(1, 12, "3"))
-        box.put(signal(3, 31, "4"))
-        await broker.told.until(bool)
-        box.put(signal(4, 41, "5"))
-    assert broker.told.all == [
-        [plain(Signal(2, 21)), plain(Signal(1, 12)), plain(Signal(3, 31))],
-        [plain(signal(4, 41, "5"))],
+    async with queue_to(broker) as queue:
+        queue.put(signal(1, 11, "1"))
+        queue.put(signal(2, 21, "2"))
+        await broker.called.wait()
+        queue.put(signal(1, 12, "3"))
+        queue.put(signal(3, 31, "4"))
+        await broker.sent.until(bool)
+        queue.put(signal(4, 41, "5"))
+    assert broker.sent.items == [
+        [comparable(Signal(2, 21)), comparable(Signal(1, 12)), comparable(Signal(3, 31))],
+        [comparable(signal(4, 41, "5"))],
     ]
 
 
-async def test_much_is_told_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_signals_are_sent_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publish_queue, "BATCH", 2)
     broker = Broker()
-    async with outbox_to(broker) as box:
+    async with queue_to(broker) as queue:
         for user_id in (1, 2, 3):
-            box.put(signal(user_id))
-    assert [[each[0] for each in batch] for batch in broker.told.all] == [[1, 2], [3]]
+            queue.put(signal(user_id))
+    assert [[each[0] for each in batch] for batch in broker.sent.items] == [[1, 2], [3]]
 
 
-async def test_of_too_many_the_longest_waiting_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publish_queue, "KEPT", 3)
+async def test_full_queue_drops_the_oldest_signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish_queue, "MAX_USERS", 3)
     broker = Broker()
-    async with outbox_to(broker) as box:
+    async with queue_to(broker) as queue:
         for user_id in (1, 2, 3, 4, 2, 5):
-            box.put(signal(user_id))
-    assert [[each[0] for each in batch] for batch in broker.told.all] == [[4, 2, 5]]
+            queue.put(signal(user_id))
+    assert [[each[0] for each in batch] for batch in broker.sent.items] == [[4, 2, 5]]
 
 
-async def test_an_error_nobody_thought_of_does_not_end_the_telling() -> None:
+async def test_unexpected_error_drops_its_batch_only() -> None:
     broker = Broker(RuntimeError("a bug"))
-    with noting() as said:
-        async with outbox_to(broker) as box:
-            box.put(signal(1))
-            await said.until("RuntimeError: a bug")
-            box.put(signal(2))
-    assert broker.told.all == [[plain(signal(2))]]
+    with captured_log() as log:
+        async with queue_to(broker) as queue:
+            queue.put(signal(1))
+            await log.until("RuntimeError: a bug")
+            queue.put(signal(2))
+    assert broker.sent.items == [[comparable(signal(2))]]
 
 
-async def test_an_outage_is_waited_for_longer_each_time_up_to_two_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_outage_pauses_grow_to_two_seconds_and_log_once(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -119,18 +115,18 @@ async def test_an_outage_is_waited_for_longer_each_time_up_to_two_seconds(monkey
 
     monkeypatch.setattr(outage.random, "uniform", lambda _, most: most)  # type: ignore[attr-defined]
     monkeypatch.setattr(outage.asyncio, "sleep", sleep)  # type: ignore[attr-defined]
-    trouble = Outage("The broker", "nothing is told")
-    with noting() as said:
+    broker = Outage("Broker", "publishing signals")
+    with captured_log() as log:
         for _ in range(2000):
-            await trouble.wait_out(TimeoutError())
+            await broker.wait_before_retry(TimeoutError())
         assert pauses[:6] == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0]
         assert set(pauses[6:]) == {2.0}
-        trouble.over()
-        trouble.over()
-        await trouble.wait_out(OSError("gone"))
+        broker.end()
+        broker.end()
+        await broker.wait_before_retry(OSError("gone"))
     assert pauses[-1] == 0.1
-    assert said.lines.all == [
-        "The broker is away, so that nothing is told: no answer",
-        "The broker is back (it was away, so that nothing is told)",
-        "The broker is away, so that nothing is told: gone",
+    assert log.lines.items == [
+        "Broker unavailable for publishing signals: no answer",
+        "Broker available again for publishing signals after 0.0 s",
+        "Broker unavailable for publishing signals: gone",
     ]

@@ -47,7 +47,7 @@ async def _measure(bus: Bus, every: float) -> None:
     metrics.WORKERS.set(1)
     try:
         while True:
-            metrics.HEARING.set(bus.health().state in ("heard", "alone"))
+            metrics.HEARING.set(bus.health().state in ("connected", "single_process"))
             await asyncio.sleep(every)
     finally:
         metrics.WORKERS.set(0)

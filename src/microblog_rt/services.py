@@ -41,7 +41,7 @@ class Services(NamedTuple):
 def assemble(settings: Settings, timeouts: Timeouts = Timeouts()) -> Services:
     """Create the services for ``settings``; nothing connects before it is used."""
     storage = Storage(settings.database_url, timeouts)
-    the_bus = bus.connect(settings.bus_url, settings.database_url)
+    the_bus = bus.connect(settings.bus_url, settings.database_url, timeouts)
     hub = Hub(the_bus)
     mailboxes = Mailboxes(storage, hub, the_bus)
     sessions = Sessions(storage, mailboxes, settings, timeouts)

@@ -1,26 +1,24 @@
-"""A real installation for every backend: its broker, how something is told in it, and how it is broken."""
+"""Every backend with a real broker: how a process publishes through it, and how its connections are broken."""
 
 import asyncio
 import os
 import re
 import signal
 import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import pytest
 from redis.asyncio import Redis as RawClient
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from microblog_rt import bus
-from microblog_rt.bus.base import Transaction
 from microblog_rt.protocol import Signal
-from tests.buses import CHANGED, Process, plain
+from tests.buses import CHANGED, Process, comparable
 from tests.clients import DEADLINE
 from tests.services import PostgreSQL, Redis
 
@@ -29,112 +27,114 @@ BACKENDS = sorted(
 )
 
 
-class OnMemory:
-    """``crosses``: others hear; ``over_network``: and it can be lost on its way."""
+class NoSql:
+    """In place of a connection, for buses that stage nothing."""
 
-    crosses = False
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"stage used {name} of the transaction")
+
+
+NO_SQL = cast(Connection, NoSql())
+
+
+class MemoryBackend:
+    """``crosses_processes``: other processes receive; ``over_network``: the connection can be lost."""
+
+    crosses_processes = False
     over_network = False
     url = "memory://"
     database_url = ""
 
     def __init__(self, request: pytest.FixtureRequest) -> None:
-        """There is nothing."""
+        """There is no broker to start."""
 
-    async def tell(self, process: Process, wake: Signal, commit: bool = True) -> None:
-        """As a sender does: in a transaction that is committed, and afterwards."""
-        async with self._transaction(commit) as tx:
-            process.bus.stage(tx, wake)
+    async def publish(self, process: Process, signal: Signal, commit: bool = True) -> None:
+        """Stage ``signal`` in a transaction; after its commit, publish it."""
+        await self._stage(process, signal, commit)
         if commit:
-            await process.publish(wake)
+            process.publish(signal)
 
-    def heard(self, wake: Signal) -> Any:
-        """What the others hear of it."""
-        return plain(wake)
+    async def _stage(self, process: Process, signal: Signal, commit: bool) -> None:
+        process.bus.stage(NO_SQL, signal)
 
-    @asynccontextmanager
-    async def _transaction(self, commit: bool) -> AsyncIterator[Transaction]:
-        yield NoTransaction()
+    def received(self, signal: Signal) -> Any:
+        """The event that other processes receive for ``signal``."""
+        return comparable(signal)
 
-    async def cut(self) -> None:
-        """End the connections that listen."""
+    async def disconnect(self) -> None:
+        """End the connections that receive."""
         raise NotImplementedError
 
-    async def hang(self) -> None:
-        """Have what listens there stand still."""
+    async def pause(self) -> None:
+        """Suspend whatever serves the connections that receive."""
         raise NotImplementedError
 
-    async def go_on(self) -> None:
-        """Undo that."""
+    async def resume(self) -> None:
+        """Undo ``pause``."""
         raise NotImplementedError
 
 
-class NoTransaction:
-    async def exec_driver_sql(self, statement: str, parameters: Any) -> Any:
-        raise AssertionError("nothing is staged here")
-
-
-class OnRedis(OnMemory):
-    crosses = over_network = True
+class RedisBackend(MemoryBackend):
+    crosses_processes = over_network = True
 
     def __init__(self, request: pytest.FixtureRequest) -> None:
         self.redis: Redis = request.getfixturevalue("redis")
         self.url = self.redis.url
 
-    async def cut(self) -> None:
+    async def disconnect(self) -> None:
         async with RawClient.from_url(self.url) as raw:
             assert await raw.client_kill_filter(_type="pubsub")
 
-    async def hang(self) -> None:
+    async def pause(self) -> None:
         self.redis.pause()
 
-    async def go_on(self) -> None:
+    async def resume(self) -> None:
         self.redis.resume()
 
 
-class OnPostgresql(OnMemory):
-    """One that hangs is the process of the server that serves the listening: the database itself goes on."""
+class PostgresqlBackend(MemoryBackend):
+    """``pause`` suspends the server's processes for the listening connections only: the database itself answers."""
 
-    crosses = over_network = True
+    crosses_processes = over_network = True
     url = "postgresql://"
 
     def __init__(self, request: pytest.FixtureRequest) -> None:
         server: PostgreSQL = request.getfixturevalue("postgresql")
         self.database_url = server.database()
         self._engine = create_async_engine(self.database_url, poolclass=NullPool)
-        self._hanging: list[int] = []
+        self._suspended: list[int] = []
 
-    @asynccontextmanager
-    async def _transaction(self, commit: bool) -> AsyncIterator[Transaction]:
+    async def _stage(self, process: Process, signal: Signal, commit: bool) -> None:
         async with self._engine.connect() as connection:
-            yield connection
+            await connection.run_sync(process.bus.stage, signal)
             await (connection.commit() if commit else connection.rollback())
 
-    async def listening(self) -> list[int]:
-        """The server's processes for those who listen."""
+    async def listening_pids(self) -> list[int]:
+        """The server's processes for the listening connections."""
         async with self._engine.connect() as connection:
             return list((await connection.execute(text(LISTENING))).scalars())
 
-    async def cut(self) -> None:
-        for pid in await self.listening():
+    async def disconnect(self) -> None:
+        for pid in await self.listening_pids():
             async with self._engine.connect() as connection:
                 await connection.execute(text(f"SELECT pg_terminate_backend({pid})"))
 
-    async def hang(self) -> None:
-        self._hanging = await hung(self.database_url)
+    async def pause(self) -> None:
+        self._suspended = await suspend_listening(self.database_url)
 
-    async def go_on(self) -> None:
-        hanging, self._hanging = self._hanging, []
-        go_on(hanging)
+    async def resume(self) -> None:
+        suspended, self._suspended = self._suspended, []
+        resume(suspended)
 
 
-# Of this database: what listened to another may be ending still.
+# Of this database only: connections that listened to another one may still be ending.
 LISTENING = """SELECT pid FROM pg_stat_activity
 WHERE application_name = 'microblog-rt bus' AND datname = current_database()"""
 IDLE = f"SELECT count(*) FROM ({LISTENING} AND wait_event = 'ClientRead') AS idle"
 
 
-async def hung(database_url: str) -> list[int]:
-    """PostgreSQL's processes for those who listen, made to stand still: not in a transaction, which others wait for."""
+async def suspend_listening(database_url: str) -> list[int]:
+    """Suspend PostgreSQL's processes for the listening connections, outside of transactions that others wait for."""
     connection = await asyncpg.connect(database_url.replace("+asyncpg", ""))
     try:
         async with asyncio.timeout(DEADLINE):
@@ -142,36 +142,36 @@ async def hung(database_url: str) -> list[int]:
                 pids = [each["pid"] for each in await connection.fetch(LISTENING)]
                 for pid in pids:
                     _signal(pid, signal.SIGSTOP)
-                while not all(_stands_still(pid) for pid in pids):
+                while not all(_is_stopped(pid) for pid in pids):
                     await asyncio.sleep(0.001)
                 if await connection.fetchval(IDLE) == len(pids):
                     return pids
-                go_on(pids)
+                resume(pids)
                 await asyncio.sleep(0.01)
     finally:
         await connection.close()
 
 
-def go_on(pids: list[int]) -> None:
-    """Undo that."""
+def resume(pids: list[int]) -> None:
+    """Resume suspended processes."""
     for pid in pids:
         _signal(pid, signal.SIGCONT)
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):  # it has ended meanwhile
+    with suppress(ProcessLookupError):  # it may have ended
         os.kill(pid, number)
 
 
-def _stands_still(pid: int) -> bool:
+def _is_stopped(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "TZ"
     except (FileNotFoundError, ProcessLookupError):
         return True
 
 
-class OnSqlite(OnMemory):
-    crosses = True
+class SqliteBackend(MemoryBackend):
+    crosses_processes = True
     url = "sqlite://"
 
     def __init__(self, request: pytest.FixtureRequest) -> None:
@@ -179,17 +179,21 @@ class OnSqlite(OnMemory):
         self.database_url = f"sqlite+aiosqlite:///{self.path}"
         with closing(sqlite3.connect(self.path)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("CREATE TABLE told (user_id INTEGER)")
+            connection.execute("CREATE TABLE change (user_id INTEGER)")
 
-    @asynccontextmanager
-    async def _transaction(self, commit: bool) -> AsyncIterator[Transaction]:
+    async def _stage(self, process: Process, signal: Signal, commit: bool) -> None:
         with closing(sqlite3.connect(self.path)) as connection:
-            connection.execute("INSERT INTO told VALUES (1)")
-            yield NoTransaction()
+            connection.execute("INSERT INTO change VALUES (1)")
+            process.bus.stage(NO_SQL, signal)
             connection.commit() if commit else connection.rollback()
 
-    def heard(self, wake: Signal) -> Any:
+    def received(self, signal: Signal) -> Any:
         return CHANGED
 
 
-WORLDS = {"memory": OnMemory, "redis": OnRedis, "postgresql": OnPostgresql, "sqlite": OnSqlite}
+BACKEND_CLASSES = {
+    "memory": MemoryBackend,
+    "redis": RedisBackend,
+    "postgresql": PostgresqlBackend,
+    "sqlite": SqliteBackend,
+}

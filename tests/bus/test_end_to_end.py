@@ -1,4 +1,4 @@
-"""Two processes on one database, without a sweep, over every bus that the database can go with."""
+"""Two processes on one database without a sweep, over each bus that works with that database."""
 
 import asyncio
 import os
@@ -16,17 +16,17 @@ from microblog_rt.errors import SignedOut
 from microblog_rt.models import User
 from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
+from microblog_rt.timeouts import Timeouts
 from tests import server_process
-from tests.bus.backends import go_on, hung
-from tests.bus.test_every_bus import until_heard
-from tests.buses import AT_ONCE, Process, running
-from tests.clients import Client, signed_in
+from tests.bus.backends import resume, suspend_listening
+from tests.buses import NO_DELAY, Process, running
+from tests.clients import DEADLINE, Client, signed_in
 from tests.services import Redis
 from tests.timing import quickest
 
 PASSWORD = "correct horse"
 
-Start = Callable[[], Awaitable[Services]]
+Start = Callable[..., Awaitable[Services]]
 
 
 def count(number: int) -> dict[str, int]:
@@ -41,54 +41,55 @@ def shared(request: pytest.FixtureRequest, settings: Settings) -> Settings:
 
 
 @pytest.fixture
-async def start(shared: Settings) -> AsyncIterator[Start]:
-    """Start a process: everything below the web, and no sweep."""
+async def start(shared: Settings, timeouts: Timeouts) -> AsyncIterator[Start]:
+    """Start a process: all services, and no sweep."""
+    patient = replace(timeouts, broker_answer=DEADLINE, subscribe=DEADLINE)
     async with AsyncExitStack() as stack:
 
-        async def start() -> Services:
-            services = assemble(shared)
+        async def start(timeouts: Timeouts = patient) -> Services:
+            services = assemble(shared, timeouts)
             stack.push_async_callback(services.close)
             await stack.enter_async_context(running(services.feed.receive(services.bus)))
-            await until_heard(Process(services.bus))
+            await Process(services.bus).until_connected()
             return services
 
         yield start
 
 
 @pytest.fixture
-async def here(start: Start) -> Services:
+async def sender(start: Start) -> Services:
     return await start()
 
 
 @pytest.fixture
-async def susan(here: Services) -> User:
-    return await here.accounts.register("susan", PASSWORD)
+async def susan(sender: Services) -> User:
+    return await sender.accounts.register("susan", PASSWORD)
 
 
 @pytest.fixture
 async def tab(start: Start, susan: User) -> AsyncIterator[Client]:
-    """A tab of Susan's in another process."""
-    there = await start()
-    tab = Client(there, await signed_in(there, susan))
+    """A tab of Susan in another process."""
+    other = await start()
+    tab = Client(other, await signed_in(other, susan))
     await tab.connect()
     yield tab
     await tab.disconnect()
 
 
-async def test_what_happens_in_one_process_is_seen_in_the_other(here: Services, susan: User, tab: Client) -> None:
+async def test_changes_reach_a_tab_in_another_process(sender: Services, susan: User, tab: Client) -> None:
     for number in (1, 2, 3):
-        await here.messages.send_message(susan.id, susan.id, "hello")
+        await sender.messages.send_message(susan.id, susan.id, "hello")
         await tab.until(lambda number=number: tab.state == count(number))
-    await here.messages.mark_read(susan.id)
+    await sender.messages.mark_read(susan.id)
     await tab.until(lambda: tab.state == count(0))
-    await here.notifications.add_notification(susan.id, "weather", "fine")
+    await sender.notifications.add_notification(susan.id, "weather", "fine")
     await tab.until(lambda: tab.state == count(0) | {"weather": "fine"})
-    await here.sessions.end_session(tab.reader)
+    await sender.sessions.end_session(tab.reader)
     assert isinstance(await tab.refused(), SignedOut)
 
 
 @pytest.mark.parametrize("shared", ["the database"], indirect=True)
-async def test_what_a_command_does_is_seen_in_a_server(shared: Settings, tab: Client) -> None:
+async def test_password_command_signs_out_a_tab_in_a_server(shared: Settings, tab: Client) -> None:
     environ = {"MICROBLOG_DATABASE_URL": shared.database_url, "MICROBLOG_BUS_URL": shared.bus_url}
     ended = await asyncio.to_thread(
         subprocess.run,
@@ -103,26 +104,25 @@ async def test_what_a_command_does_is_seen_in_a_server(shared: Settings, tab: Cl
     assert isinstance(await tab.refused(), SignedOut)
 
 
-async def test_a_bus_that_hangs_delays_no_send(here: Services, susan: User, tab: Client, shared: Settings) -> None:
-    """Neither Redis nor what listens in PostgreSQL; in SQLite there is nothing that could."""
-
+async def test_hanging_bus_delays_no_send(sender: Services, susan: User, tab: Client, shared: Settings) -> None:
+    """Redis, and the listening connection in PostgreSQL; with SQLite there is nothing that could hang."""
     sent = 0
 
     async def send() -> None:
         nonlocal sent
         sent += 1
-        await here.messages.send_message(susan.id, susan.id, "hello")
+        await sender.messages.send_message(susan.id, susan.id, "hello")
 
     usual = await quickest(send, 0)
-    async with hanging(shared):
-        assert await quickest(send, usual + AT_ONCE) < usual + AT_ONCE
+    async with suspended(shared):
+        assert await quickest(send, usual + NO_DELAY) < usual + NO_DELAY
     await tab.until(lambda: tab.state == count(sent))
 
 
 @asynccontextmanager
-async def hanging(shared: Settings) -> AsyncIterator[None]:
+async def suspended(shared: Settings) -> AsyncIterator[None]:
     if shared.bus_url == "postgresql://":
-        pids = await hung(shared.database_url)
+        pids = await suspend_listening(shared.database_url)
     elif shared.bus_url == "sqlite://":
         pids = []
     else:
@@ -132,23 +132,22 @@ async def hanging(shared: Settings) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        go_on(pids)
+        resume(pids)
 
 
 @pytest.mark.sqlite
 @pytest.mark.parametrize("shared", ["redis"], indirect=True)
-async def test_a_tab_that_read_before_its_subscription_stood_is_told_what_came_between(
-    here: Services, start: Start, susan: User, redis: Redis, as_it_is: None
+async def test_tab_that_read_before_its_subscription_reads_again(
+    sender: Services, start: Start, susan: User, redis: Redis, timeouts: Timeouts
 ) -> None:
-    there = await start()
-    tab = Client(there, await signed_in(there, susan))
+    other = await start(timeouts)
+    tab = Client(other, await signed_in(other, susan))
     redis.pause()
     await tab.connect()
     assert tab.state == {}
-    assert isinstance(here.bus, RedisBus)
-    here.bus._closed = True  # its word is lost
-    await here.bus._publish_queue.close()
-    await here.messages.send_message(susan.id, susan.id, "hello")
+    assert isinstance(sender.bus, RedisBus)
+    await sender.bus._publish_queue.close()  # so that the signal is lost
+    await sender.messages.send_message(susan.id, susan.id, "hello")
     redis.resume()
     await tab.until(lambda: tab.state == count(1))
     await tab.disconnect()

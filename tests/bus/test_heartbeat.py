@@ -1,71 +1,66 @@
-"""Whether a process hears itself."""
+"""Heartbeats that are lost, late or received, and tasks that run while a connection is open."""
 
 import asyncio
 import time
 
 import pytest
 
-from microblog_rt.bus import heartbeat
-from microblog_rt.bus.alongside import alongside
-from microblog_rt.bus.heartbeat import Heartbeat
+from microblog_rt.bus.heartbeat import Heartbeat, background_tasks
+from microblog_rt.timeouts import Timeouts
+
+TIMEOUTS = Timeouts(heartbeat_interval=0.01, heartbeat_lost=0.05)
 
 
-class Heart:
-    """Sends heartbeats that nobody hears, and notes when there were so many."""
+class Sender:
+    """Counts the heartbeats it was asked to send; ``reached`` is set at the count ``wanted``. None is received."""
 
     def __init__(self, wanted: int) -> None:
-        self.beats = 0
+        self.sent = 0
         self.wanted = wanted
         self.reached = asyncio.Event()
 
-    async def beat(self) -> None:
-        self.beats += 1
-        if self.beats == self.wanted:
+    async def send(self) -> None:
+        self.sent += 1
+        if self.sent == self.wanted:
             self.reached.set()
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heartbeat, "BEAT", 0.01)
-    monkeypatch.setattr(heartbeat, "DEAF", 0.05)
+async def test_lost_heartbeats_fail_the_check() -> None:
+    heartbeat, sender = Heartbeat(TIMEOUTS), Sender(6)
+    async with background_tasks(heartbeat.run(sender.send)):
+        heartbeat.check()
+        await sender.reached.wait()
+        with pytest.raises(TimeoutError, match=r"no heartbeat received for 0\.05 seconds"):
+            heartbeat.check()
+        heartbeat.received()
+        heartbeat.check()
 
 
-async def test_who_sends_in_vain_for_too_long_is_deaf() -> None:
-    mine, heart = Heartbeat(), Heart(6)
-    async with alongside(mine.keep(heart.beat)):
-        mine.check()
-        await heart.reached.wait()
-        with pytest.raises(TimeoutError, match=r"no heartbeat has come back for 0\.05 seconds"):
-            mine.check()
-        mine.heard()
-        mine.check()
-
-
-async def test_who_was_stopped_for_long_is_not_deaf_when_he_goes_on() -> None:
-    mine, heart = Heartbeat(), Heart(2)
-    async with alongside(mine.keep(heart.beat)):
+async def test_suspended_process_passes_the_check() -> None:
+    heartbeat, sender = Heartbeat(TIMEOUTS), Sender(2)
+    async with background_tasks(heartbeat.run(sender.send)):
         await asyncio.sleep(0)
         time.sleep(0.2)  # noqa: ASYNC251
-        await heart.reached.wait()
-        assert heart.beats == 2
-        mine.check()
+        await sender.reached.wait()
+        assert sender.sent == 2
+        heartbeat.check()
 
 
-async def test_a_heart_that_fails_says_so_to_whoever_checks() -> None:
+async def test_failed_background_task_raises_from_check() -> None:
     async def fail() -> None:
-        raise ConnectionError("away")
+        raise ConnectionError("unavailable")
 
-    async with alongside(Heartbeat().keep(fail)) as check:
+    async with background_tasks(Heartbeat(TIMEOUTS).run(fail)) as check:
         await asyncio.sleep(0)
-        with pytest.raises(ConnectionError, match="away"):
+        with pytest.raises(ConnectionError, match="unavailable"):
             check()
 
 
-def test_how_long_ago_it_was() -> None:
-    mine = Heartbeat()
-    assert mine.ago() is None
+def test_age_of_the_last_heartbeat() -> None:
+    heartbeat = Heartbeat(TIMEOUTS)
+    assert heartbeat.seconds_ago() is None
     begun = time.monotonic()
-    mine.heard()
-    ago = mine.ago()
+    heartbeat.received()
+    ago = heartbeat.seconds_ago()
     assert ago is not None
     assert 0 <= ago <= time.monotonic() - begun

@@ -1,4 +1,4 @@
-"""The bus through PostgreSQL, beyond what every bus does (``test_every_bus.py``)."""
+"""The bus through PostgreSQL, beyond the contract of every bus (``test_every_bus.py``)."""
 
 import asyncio
 import sys
@@ -8,78 +8,89 @@ import asyncpg
 import pytest
 
 from microblog_rt.bus import MemoryBus, connect
-from microblog_rt.bus import postgresql as backend
+from microblog_rt.bus import postgresql as postgresql_bus
 from microblog_rt.errors import Misconfigured
-from tests.bus.backends import OnPostgresql
-from tests.buses import GAP, NONE_OF_OURS, Said, listening, plain, running, signal, silent
+from tests.bus.backends import PostgresqlBackend
+from tests.buses import (
+    GAP,
+    INVALID_SIGNALS,
+    CapturedLog,
+    comparable,
+    idle_process,
+    receiving_process,
+    running,
+    signal,
+)
 from tests.clients import DEADLINE
 
 DATABASE = "postgresql+asyncpg://ann:s3cret@db:6432/blog?ssl=require"
 
 
 @pytest.fixture
-def world(request: pytest.FixtureRequest) -> OnPostgresql:
-    return OnPostgresql(request)
+def backend(request: pytest.FixtureRequest) -> PostgresqlBackend:
+    return PostgresqlBackend(request)
 
 
 @pytest.fixture
-async def raw(world: OnPostgresql) -> AsyncIterator["asyncpg.Connection"]:
-    """The database itself, past the bus."""
-    connection = await asyncpg.connect(world.database_url.replace("+asyncpg", ""))
+async def raw(backend: PostgresqlBackend) -> AsyncIterator["asyncpg.Connection"]:
+    """A connection to the database that does not use the bus."""
+    connection = await asyncpg.connect(backend.database_url.replace("+asyncpg", ""))
     yield connection
     await connection.close()
 
 
-async def test_what_is_no_wake_up_is_ignored_and_said_once(
-    world: OnPostgresql, raw: "asyncpg.Connection", said: Said
+async def test_invalid_signals_are_ignored_and_logged_once(
+    backend: PostgresqlBackend, raw: "asyncpg.Connection", log: CapturedLog
 ) -> None:
-    async with listening(world.url, world.database_url) as here, silent(world.url, world.database_url) as there:
-        for packed in NONE_OF_OURS:
-            await raw.execute("SELECT pg_notify($1, $2)", backend.CHANNEL, packed.decode(errors="replace"))
-        await world.tell(there, signal(1))
-        await here.hears(plain(signal(1)))
-    assert here.heard.all == [plain(signal(1))]
-    assert said.times("no signal-up") == 1
-
-
-async def test_databases_of_one_server_are_different_installations(
-    world: OnPostgresql, request: pytest.FixtureRequest
-) -> None:
-    elsewhere = OnPostgresql(request)
     async with (
-        listening(world.url, world.database_url) as here,
-        listening(elsewhere.url, elsewhere.database_url) as there,
+        receiving_process(backend.url, backend.database_url) as receiver,
+        idle_process(backend.url, backend.database_url) as sender,
     ):
-        await world.tell(there, signal(1))
-        await elsewhere.tell(here, signal(2))
-        await here.hears(plain(signal(1)))
-        await there.hears(plain(signal(2)))
-    assert (here.heard.all, there.heard.all) == ([plain(signal(1))], [plain(signal(2))])
+        for packed in INVALID_SIGNALS:
+            await raw.execute("SELECT pg_notify($1, $2)", postgresql_bus.CHANNEL, packed.decode(errors="replace"))
+        await backend.publish(sender, signal(1))
+        await receiver.until_received(comparable(signal(1)))
+    assert receiver.received.items == [comparable(signal(1))]
+    assert log.count("invalid signal") == 1
 
 
-async def test_closing_leaves_no_connection(world: OnPostgresql) -> None:
-    async with listening(world.url, world.database_url):
-        assert len(await world.listening()) == 1
+async def test_databases_of_one_server_are_separate(backend: PostgresqlBackend, request: pytest.FixtureRequest) -> None:
+    other = PostgresqlBackend(request)
+    async with (
+        receiving_process(backend.url, backend.database_url) as first,
+        receiving_process(other.url, other.database_url) as second,
+    ):
+        await backend.publish(second, signal(1))
+        await other.publish(first, signal(2))
+        await first.until_received(comparable(signal(1)))
+        await second.until_received(comparable(signal(2)))
+    assert first.received.items == [comparable(signal(1))]
+    assert second.received.items == [comparable(signal(2))]
+
+
+async def test_closing_events_closes_the_connection(backend: PostgresqlBackend) -> None:
+    async with receiving_process(backend.url, backend.database_url):
+        assert len(await backend.listening_pids()) == 1
     async with asyncio.timeout(DEADLINE):
-        while await world.listening():
+        while await backend.listening_pids():
             await asyncio.sleep(0.01)
 
 
-async def test_a_password_stands_in_no_log(world: OnPostgresql, said: Said) -> None:
-    stranger = world.database_url.replace("postgres@", "stranger:s3cret@")
-    async with silent("postgresql://", stranger) as here, running(here.events()):
-        await said.until("not heard")
-    assert said.times("stranger") == 1
-    assert said.times("s3cret") == 0
+async def test_password_is_not_logged(backend: PostgresqlBackend, log: CapturedLog) -> None:
+    database_url = backend.database_url.replace("postgres@", "stranger:s3cret@")
+    async with idle_process("postgresql://", database_url) as process, running(process.receive()):
+        await log.until("unavailable for receiving signals")
+    assert log.count("stranger") == 1
+    assert log.count("s3cret") == 0
 
 
-async def test_of_too_many_that_wait_all_are_forgotten_and_it_is_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend, "MOST", 3)
-    heard = backend._Heard()
+async def test_full_receive_queue_becomes_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgresql_bus, "MAX_RECEIVED", 3)
+    received = postgresql_bus._Received()
     for number in range(5):
-        heard.add(signal(number))
-    words = [await heard.next(0) for _ in range(4)]
-    assert [plain(each) for each in words if each] == [GAP, plain(signal(3)), plain(signal(4))]
+        received.add(signal(number))
+    events = [await received.next(0) for _ in range(4)]
+    assert [comparable(each) for each in events if each] == [GAP, comparable(signal(3)), comparable(signal(4))]
 
 
 @pytest.mark.parametrize(
@@ -92,17 +103,17 @@ async def test_of_too_many_that_wait_all_are_forgotten_and_it_is_a_gap(monkeypat
         ("postgresql://bus@direct", {"host": "direct", "user": "bus"}),
     ],
 )
-def test_what_an_address_leaves_out_is_the_databases_own(url: str, address: dict[str, str]) -> None:
-    found = backend._address(url, DATABASE)
+def test_bus_url_is_completed_from_the_database_url(url: str, address: dict[str, str]) -> None:
+    found = postgresql_bus._address(url, DATABASE)
     del found["server_settings"]
     assert found == {"database": "blog", "ssl": "require", **address}
 
 
-def test_nobody_is_asked_for_tls_on_this_machine_alone() -> None:
-    here = "postgresql+asyncpg://127.0.0.1/blog"
-    assert backend._address("postgresql://", here)["ssl"] == "disable"
-    assert backend._address("postgresql://", f"{here}?ssl=require")["ssl"] == "require"
-    assert "ssl" not in backend._address("postgresql://direct", here)
+def test_tls_is_disabled_by_default_on_loopback_only() -> None:
+    local = "postgresql+asyncpg://127.0.0.1/blog"
+    assert postgresql_bus._address("postgresql://", local)["ssl"] == "disable"
+    assert postgresql_bus._address("postgresql://", f"{local}?ssl=require")["ssl"] == "require"
+    assert "ssl" not in postgresql_bus._address("postgresql://direct", local)
 
 
 @pytest.mark.parametrize(
@@ -114,13 +125,13 @@ def test_nobody_is_asked_for_tls_on_this_machine_alone() -> None:
         ("postgresql://:s3cret@direct", ""),
     ],
 )
-def test_an_address_of_another_database_is_refused_without_its_password(url: str, database_url: str) -> None:
-    with pytest.raises(Misconfigured, match="MICROBLOG_BUS_URL: wants the database to be PostgreSQL too") as refused:
+def test_invalid_url_is_refused_without_its_password(url: str, database_url: str) -> None:
+    with pytest.raises(Misconfigured, match=r"MICROBLOG_BUS_URL: .* requires the database to be Postgre") as refused:
         connect(url, database_url)
     assert "s3cret" not in str(refused.value)
 
 
-def test_without_asyncpg_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_asyncpg_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "asyncpg", None)
     assert isinstance(connect("memory://"), MemoryBus)
     with pytest.raises(Misconfigured, match=r"pip install 'microblog-rt\[postgres\]'"):

@@ -1,158 +1,182 @@
-"""The bus through Redis, beyond what every bus does (``test_every_bus.py``)."""
+"""The bus through Redis, beyond the contract of every bus (``test_every_bus.py``)."""
 
 import asyncio
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis as RawClient
 
-from microblog_rt.bus import MemoryBus, base, connect, publish_queue, subscriptions
-from microblog_rt.bus import redis as backend
+from microblog_rt.bus import MemoryBus, connect
+from microblog_rt.bus import redis as redis_bus
 from microblog_rt.errors import Misconfigured
-from tests.bus.conftest import Suspicion
-from tests.bus.test_every_bus import until_heard_again
-from tests.buses import GAP, NONE_OF_OURS, Process, Said, listening, others, plain, running, signal, silent
+from tests.buses import (
+    FAST_HEARTBEAT,
+    FAST_RETRY,
+    GAP,
+    INVALID_SIGNALS,
+    PATIENT,
+    CapturedLog,
+    Process,
+    comparable,
+    idle_process,
+    other_connections,
+    receiving_process,
+    running,
+    short_broker_timeouts,
+    signal,
+)
 from tests.clients import DEADLINE
 from tests.services import Redis
 from tests.timing import TRIES, quickest
 
 
-async def test_others_hear_in_order_what_was_published_and_nobody_hears_himself(redis: Redis) -> None:
-    async with listening(redis.url) as here, listening(redis.url) as there, listening(redis.url) as third:
+async def test_signals_arrive_in_order_in_other_processes_only(redis: Redis) -> None:
+    async with (
+        receiving_process(redis.url) as first,
+        receiving_process(redis.url) as second,
+        receiving_process(redis.url) as third,
+    ):
         published = [signal(number, payload=f'"{number}"') for number in range(50)]
-        await here.publish(*published)
-        await there.hears(plain(published[-1]))
-        await there.publish(signal(99))
-        await here.hears(plain(signal(99)))
-        await third.hears(plain(signal(99)))
-    assert there.heard.all == [plain(each) for each in published]
-    assert third.heard.all == [*there.heard.all, plain(signal(99))]
-    assert here.heard.all == [plain(signal(99))]
+        first.publish(*published)
+        await second.until_received(comparable(published[-1]))
+        second.publish(signal(99))
+        await first.until_received(comparable(signal(99)))
+        await third.until_received(comparable(signal(99)))
+    assert second.received.items == [comparable(each) for each in published]
+    assert third.received.items == [*second.received.items, comparable(signal(99))]
+    assert first.received.items == [comparable(signal(99))]
 
 
-async def test_what_is_no_wake_up_is_ignored_and_said_once(redis: Redis, raw: RawClient, said: Said) -> None:
-    async with listening(redis.url) as here, listening(redis.url) as there:
-        for packed in NONE_OF_OURS:
+async def test_invalid_signals_are_ignored_and_logged_once(redis: Redis, raw: RawClient, log: CapturedLog) -> None:
+    async with receiving_process(redis.url) as receiver, receiving_process(redis.url) as sender:
+        for packed in INVALID_SIGNALS:
             assert await raw.publish("microblog-rt:0:user:1", packed) == 2
-        await there.publish(signal(1))
-        await here.hears(plain(signal(1)))
-    assert here.heard.all == [plain(signal(1))]
-    assert said.times("no signal-up") == len((here, there))
+        sender.publish(signal(1))
+        await receiver.until_received(comparable(signal(1)))
+    assert receiver.received.items == [comparable(signal(1))]
+    assert log.count("invalid signal") == len((receiver, sender))
 
 
-async def test_databases_of_one_redis_are_different_installations(redis: Redis) -> None:
-    elsewhere = redis.url.replace("/0", "/1")
-    async with listening(redis.url) as here, listening(elsewhere) as there, listening(elsewhere) as third:
-        await here.publish(signal(1))
-        await here.bus.close()
-        await third.publish(signal(2))
-        await there.hears(plain(signal(2)))
-    assert there.heard.all == [plain(signal(2))]
+async def test_databases_of_one_redis_are_separate(redis: Redis) -> None:
+    other_url = redis.url.replace("/0", "/1")
+    async with (
+        receiving_process(redis.url) as first,
+        receiving_process(other_url) as second,
+        receiving_process(other_url) as third,
+    ):
+        first.publish(signal(1))
+        await first.bus.close()
+        third.publish(signal(2))
+        await second.until_received(comparable(signal(2)))
+    assert second.received.items == [comparable(signal(2))]
 
 
-async def test_a_restart_of_redis_is_one_gap_and_then_all_is_well(redis: Redis, said: Said, impatient: None) -> None:
-    async with listening(redis.url) as here, listening(redis.url) as there:
-        await there.publish(signal(1))
-        await here.hears(plain(signal(1)))
+async def test_restart_of_redis_yields_one_gap(redis: Redis, log: CapturedLog) -> None:
+    async with (
+        receiving_process(redis.url, timeouts=FAST_RETRY) as receiver,
+        receiving_process(redis.url, timeouts=FAST_RETRY) as sender,
+    ):
+        sender.publish(signal(1))
+        await receiver.until_received(comparable(signal(1)))
         redis.stop()
-        await said.until("not heard")
+        await log.until("unavailable for receiving signals")
         redis.start()
-        await here.hears(GAP)
-        assert here.bus.connected.is_set()
-        await there.publish(signal(2))
-        await here.hears(plain(signal(2)))
-    assert here.heard.all == [plain(signal(1)), GAP, plain(signal(2))]
-    assert said.times("is away, so that other processes are not heard") == len((here, there))
+        await receiver.until_received(GAP)
+        assert receiver.bus.connected.is_set()
+        sender.publish(signal(2))
+        await receiver.until_received(comparable(signal(2)))
+    assert receiver.received.items == [comparable(signal(1)), GAP, comparable(signal(2))]
+    assert log.count("unavailable for receiving signals") == len((receiver, sender))
 
 
-async def test_a_first_subscription_that_took_a_second_attempt_is_a_gap(
-    redis: Redis, said: Said, impatient: None
-) -> None:
+async def test_first_connection_after_a_failed_attempt_is_a_gap(redis: Redis, log: CapturedLog) -> None:
     redis.stop()
-    async with silent(redis.url) as here, running(here.events()):
-        await said.until("not heard")
+    async with idle_process(redis.url, timeouts=FAST_RETRY) as receiver, running(receiver.receive()):
+        await log.until("unavailable for receiving signals")
         redis.start()
-        await here.hears(GAP)
+        await receiver.until_received(GAP)
 
 
-async def test_a_redis_that_is_away_keeps_nobody_waiting_and_is_said_once(
-    redis: Redis, said: Said, impatient: None
-) -> None:
-    async with listening(redis.url, users=[5000]) as here, listening(redis.url) as there:
+async def test_stopped_redis_delays_no_publish_and_is_logged_once(redis: Redis, log: CapturedLog) -> None:
+    async with (
+        receiving_process(redis.url, timeouts=FAST_RETRY, users=[5000]) as receiver,
+        receiving_process(redis.url, timeouts=FAST_RETRY) as sender,
+    ):
         redis.stop()
         for number in range(3):
-            await there.publish(*[signal(each, payload="1") for each in range(number, 2000, 3)])
-            await said.until("not told")
-            await said.lines.until(lambda _: said.times("not heard") == len((here, there)))
-        assert not here.bus.connected.is_set()
+            sender.publish(*[signal(each, payload="1") for each in range(number, 2000, 3)])
+            await log.until("unavailable for publishing signals")
+            await log.until("unavailable for receiving signals", times=2)
+        assert not receiver.bus.connected.is_set()
         redis.start()
-        await here.hears(GAP)
-        await there.publish(signal(5000))
-        await here.hears(plain(signal(5000)))
-    assert said.times("is away, so that other processes are not told") == 1
-    assert said.times("back (it was away, so that other processes are not told)") == 1
-    assert here.heard.all.count(GAP) == 1
+        await receiver.until_received(GAP)
+        sender.publish(signal(5000))
+        await receiver.until_received(comparable(signal(5000)))
+    assert log.count("unavailable for publishing signals") == 1
+    assert log.count("available again for publishing signals") == 1
+    assert receiver.received.items.count(GAP) == 1
 
 
-async def test_a_redis_that_hangs_keeps_nobody_waiting_and_is_a_gap(
-    redis: Redis, raw: RawClient, said: Said, suspicion: Suspicion
-) -> None:
-    async with listening(redis.url) as here, listening(redis.url) as there:
-        await there.publish(signal(1))
-        await here.hears(plain(signal(1)))
-        with suspicion():
-            await until_heard_again(here)
-            await until_heard_again(there)
+async def test_hanging_redis_delays_no_publish_and_yields_a_gap(redis: Redis, raw: RawClient, log: CapturedLog) -> None:
+    async with (
+        receiving_process(redis.url, timeouts=FAST_HEARTBEAT) as receiver,
+        receiving_process(redis.url, timeouts=FAST_HEARTBEAT) as sender,
+    ):
+        sender.publish(signal(1))
+        await receiver.until_received(comparable(signal(1)))
+        with short_broker_timeouts(receiver, sender):
+            await receiver.until_next_heartbeat()
+            await sender.until_next_heartbeat()
             redis.pause()
-            await there.publish(signal(2), signal(3))
-            await said.lines.until(lambda _: said.times("not heard") == len((here, there)))
-            await said.until("not told")
-            await there.publish(signal(2, 11), signal(4))
+            sender.publish(signal(2), signal(3))
+            await log.until("unavailable for receiving signals", times=2)
+            await log.until("unavailable for publishing signals")
+            sender.publish(signal(2, 11), signal(4))
             redis.resume()
-            await here.hears(GAP)
-            await said.until("back (it was away, so that other processes are not told)")
-        await there.publish(signal(5))
-        await here.hears(plain(signal(5)))
-        assert here.heard.all[:2] == [plain(signal(1)), GAP]
-    assert await others(raw) == []
+            await receiver.until_received(GAP)
+            await log.until("available again for publishing signals")
+        sender.publish(signal(5))
+        await receiver.until_received(comparable(signal(5)))
+        assert receiver.received.items[:2] == [comparable(signal(1)), GAP]
+    assert await other_connections(raw) == []
 
 
-async def test_a_redis_that_hangs_from_the_first_is_given_up_and_tried_again(
-    redis: Redis, said: Said, suspicion: Suspicion
-) -> None:
+async def test_redis_that_hangs_during_connect_is_retried(redis: Redis, log: CapturedLog) -> None:
     redis.pause()
-    with suspicion():
-        async with silent(redis.url) as here, running(here.events()):
-            await said.until("not heard: no answer")
-            redis.resume()
-            await here.hears(GAP)
+    async with idle_process(redis.url, timeouts=FAST_HEARTBEAT) as receiver:
+        with short_broker_timeouts(receiver):
+            async with running(receiver.receive()):
+                await log.until("unavailable for receiving signals: no answer")
+                redis.resume()
+                await receiver.until_received(GAP)
 
 
-async def test_a_redis_that_hangs_for_a_moment_loses_nothing(redis: Redis) -> None:
-    async with listening(redis.url) as here, listening(redis.url) as there:
+async def test_short_pause_of_redis_loses_no_signal(redis: Redis) -> None:
+    async with receiving_process(redis.url) as receiver, receiving_process(redis.url) as sender:
         redis.pause()
-        await there.publish(signal(1), signal(2))
+        sender.publish(signal(1), signal(2))
         redis.resume()
-        await here.hears(plain(signal(2)))
-    assert here.heard.all == [plain(signal(1)), plain(signal(2))]
+        await receiver.until_received(comparable(signal(2)))
+    assert receiver.received.items == [comparable(signal(1)), comparable(signal(2))]
 
 
-async def test_a_connection_that_redis_closed_for_being_idle_is_no_trouble(
-    redis: Redis, raw: RawClient, said: Said
+async def test_publisher_reconnects_silently_after_an_idle_close(
+    redis: Redis, raw: RawClient, log: CapturedLog
 ) -> None:
-    async with listening(redis.url) as here, listening(redis.url) as there:
-        await there.publish(signal(1))
-        await here.hears(plain(signal(1)))
+    async with receiving_process(redis.url) as receiver, receiving_process(redis.url) as sender:
+        sender.publish(signal(1))
+        await receiver.until_received(comparable(signal(1)))
         await raw.client_kill_filter(_type="normal", skipme=True)
         await raw.ping()
-        await there.publish(signal(2))
-        await here.hears(plain(signal(2)))
-    assert said.lines.all == []
+        sender.publish(signal(2))
+        await receiver.until_received(comparable(signal(2)))
+    assert log.lines.items == []
 
 
-async def test_a_flood_of_words_leaves_others_their_turn(redis: Redis) -> None:
+async def test_many_signals_do_not_starve_other_tasks(redis: Redis) -> None:
     turns = 0
 
     async def take_turns() -> None:
@@ -161,63 +185,60 @@ async def test_a_flood_of_words_leaves_others_their_turn(redis: Redis) -> None:
             turns += 1
             await asyncio.sleep(0)
 
-    async with listening(redis.url) as here, listening(redis.url) as there:
+    async with receiving_process(redis.url) as receiver, receiving_process(redis.url) as sender:
         flood = [signal(number) for number in range(500)]
-        await there.publish(*flood)
-        await here.hears(plain(flood[0]))
+        sender.publish(*flood)
+        await receiver.until_received(comparable(flood[0]))
         async with running(take_turns()):
-            await here.hears(plain(flood[-1]))
+            await receiver.until_received(comparable(flood[-1]))
         assert turns > len(flood) / 2
 
 
-async def test_closing_leaves_no_connection(redis: Redis, raw: RawClient) -> None:
-    async with listening(redis.url) as here, listening(redis.url) as there:
-        await there.publish(signal(1))
-        await here.hears(plain(signal(1)))
-        assert len(await others(raw)) == 4
-    assert await others(raw) == []
+async def test_close_leaves_no_connection(redis: Redis, raw: RawClient) -> None:
+    async with receiving_process(redis.url) as receiver, receiving_process(redis.url) as sender:
+        sender.publish(signal(1))
+        await receiver.until_received(comparable(signal(1)))
+        assert len(await other_connections(raw)) == 4
+    assert await other_connections(raw) == []
 
 
-async def test_closing_says_last_words(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publish_queue, "LAST_WORDS", DEADLINE)
-    async with listening(redis.url) as here:
-        async with silent(redis.url) as command:
-            await command.publish(signal(1))
-        await here.hears(plain(signal(1)))
+async def test_close_publishes_queued_signals(redis: Redis) -> None:
+    async with receiving_process(redis.url) as receiver:
+        async with idle_process(redis.url, timeouts=replace(PATIENT, publish_on_close=DEADLINE)) as command:
+            command.publish(signal(1))
+        await receiver.until_received(comparable(signal(1)))
 
 
-@pytest.mark.parametrize("trouble", [Redis.pause, Redis.stop])
-async def test_closing_waits_for_a_redis_that_does_not_listen_but_a_moment(
-    redis: Redis, trouble: Callable[[Redis], None], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("make_unavailable", [Redis.pause, Redis.stop])
+async def test_close_is_bounded_while_redis_does_not_answer(
+    redis: Redis, make_unavailable: Callable[[Redis], None]
 ) -> None:
-    commands = [Process(connect(redis.url)) for _ in range(TRIES)]
-    async with listening(redis.url) as here:
+    commands = [Process(connect(redis.url, timeouts=PATIENT)) for _ in range(TRIES)]
+    async with receiving_process(redis.url) as receiver:
         for number, command in enumerate(commands):
-            await command.publish(signal(number))
-            await here.hears(plain(signal(number)))
-        trouble(redis)
+            command.publish(signal(number))
+            await receiver.until_received(comparable(signal(number)))
+        make_unavailable(redis)
         for command in commands:
-            await command.publish(signal(100))
-        closing = iter(commands)
-        moment = publish_queue.LAST_WORDS + 0.5
-        assert await quickest(lambda: next(closing).bus.close(), moment) < moment
-        monkeypatch.setattr(publish_queue, "LAST_WORDS", 0)
-        for command in closing:
-            await command.bus.close()
+            command.publish(signal(100))
+        unclosed = iter(commands)
+        bound = PATIENT.publish_on_close + 0.5
+        assert await quickest(lambda: next(unclosed).bus.close(), bound) < bound
+        await asyncio.gather(*[command.bus.close() for command in unclosed])
 
 
-async def test_a_password_opens_redis_and_stands_in_no_log(tmp_path: Path, said: Said) -> None:
+async def test_password_is_used_and_not_logged(tmp_path: Path, log: CapturedLog) -> None:
     with Redis(tmp_path, "--requirepass", "s3cret/") as redis:
-        right = redis.url.replace("//", "//:s3cret%2F@")
-        async with listening(right) as here, silent(right) as there:
-            await there.publish(signal(1))
-            await here.hears(plain(signal(1)))
-            async with silent(redis.url.replace("//", "//:wr0ng@")) as stranger:
-                await stranger.publish(signal(2))
-                async with running(stranger.events()):
-                    await said.until("not told")
-                    await said.until("not heard")
-    assert said.times("s3cret") == said.times("wr0ng") == 0
+        url = redis.url.replace("//", "//:s3cret%2F@")
+        async with receiving_process(url) as receiver, idle_process(url) as sender:
+            sender.publish(signal(1))
+            await receiver.until_received(comparable(signal(1)))
+            async with idle_process(redis.url.replace("//", "//:wr0ng@")) as stranger:
+                stranger.publish(signal(2))
+                async with running(stranger.receive()):
+                    await log.until("unavailable for publishing signals")
+                    await log.until("unavailable for receiving signals")
+    assert log.count("s3cret") == log.count("wr0ng") == 0
 
 
 @pytest.mark.parametrize(
@@ -233,13 +254,13 @@ async def test_a_password_opens_redis_and_stands_in_no_log(tmp_path: Path, said:
         "rediss://:s3cret@h/0?ssl_cert_reqs=s3cret",
     ],
 )
-def test_an_address_that_redis_cannot_have_is_refused_without_its_password(url: str) -> None:
-    with pytest.raises(Misconfigured, match="MICROBLOG_BUS_URL: wants redis://HOST:PORT/NUMBER") as refused:
+def test_invalid_url_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(Misconfigured, match="MICROBLOG_BUS_URL: expected redis://HOST:PORT/NUMBER") as refused:
         connect(url)
     assert "s3cret" not in str(refused.value)
 
 
-def test_without_redis_py_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_redis_py_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "redis", None)
     assert isinstance(connect("memory://"), MemoryBus)
     with pytest.raises(Misconfigured, match=r"pip install 'microblog-rt\[redis\]'"):
@@ -262,83 +283,95 @@ async def until_subscribed_to(raw: RawClient, users: set[bytes]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_word_comes_only_of_users_whom_somebody_listens_to_here(
-    redis: Redis, raw: RawClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(subscriptions, "LINGER", 0.02)
-    async with listening(redis.url, users=[1]) as here, silent(redis.url) as there:
+async def test_only_signals_of_subscribed_users_arrive(redis: Redis, raw: RawClient) -> None:
+    timeouts = replace(PATIENT, unsubscribe_delay=0.02)
+    async with (
+        receiving_process(redis.url, timeouts=timeouts, users=[1]) as receiver,
+        idle_process(redis.url) as sender,
+    ):
         await until_subscribed_to(raw, {b"1"})
-        await there.publish(signal(2), signal(1))
-        await here.hears(plain(signal(1)))
-        here.bus.subscribe(2)
-        await here.bus.wait_subscribed(2)
-        here.bus.unsubscribe(1)
+        sender.publish(signal(2), signal(1))
+        await receiver.until_received(comparable(signal(1)))
+        receiver.bus.subscribe(2)
+        await receiver.bus.wait_subscribed(2)
+        receiver.bus.unsubscribe(1)
         await until_subscribed_to(raw, {b"2"})
-        here.bus.subscribe(1)
-        await here.bus.wait_subscribed(1)
-        await there.publish(signal(2), signal(1, 11))
-        await here.hears(plain(signal(2)), plain(signal(1, 11)))
-    assert here.heard.all == [plain(signal(1)), plain(signal(2)), plain(signal(1, 11))]
+        receiver.bus.subscribe(1)
+        await receiver.bus.wait_subscribed(1)
+        sender.publish(signal(2), signal(1, 11))
+        await receiver.until_received(comparable(signal(2)), comparable(signal(1, 11)))
+    assert receiver.received.items == [comparable(signal(1)), comparable(signal(2)), comparable(signal(1, 11))]
 
 
-async def test_who_is_soon_back_is_not_subscribed_to_anew(redis: Redis, raw: RawClient) -> None:
-    async with listening(redis.url, users=[1]) as here:
+async def test_resubscription_within_the_delay_sends_no_command(redis: Redis, raw: RawClient) -> None:
+    async with receiving_process(redis.url, users=[1]) as receiver:
         before = await subscribe_commands(raw)
         for _ in range(3):
-            here.bus.unsubscribe(1)
-            here.bus.subscribe(1)
-            await here.bus.wait_subscribed(1)
-        here.bus.subscribe(2)  # who is asked for after whatever came before
-        await here.bus.wait_subscribed(2)
+            receiver.bus.unsubscribe(1)
+            receiver.bus.subscribe(1)
+            await receiver.bus.wait_subscribed(1)
+        receiver.bus.subscribe(2)  # its command follows all earlier ones
+        await receiver.bus.wait_subscribed(2)
         assert await subscribe_commands(raw) == before + 1
 
 
-async def test_who_reads_before_the_subscription_stands_reads_again(redis: Redis) -> None:
-    async with listening(redis.url, users=[3]) as here:
+async def test_late_confirmation_yields_a_gap_for_that_user(redis: Redis) -> None:
+    async with receiving_process(redis.url, users=[3]) as receiver:
         redis.pause()
-        here.bus.subscribe(1)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(base, "SUBSCRIBED_WITHIN", 0.1)
-            await here.bus.wait_subscribed(1)
-        here.bus.subscribe(2)
-        waiting = asyncio.create_task(here.bus.wait_subscribed(2))
+        receiver.bus.subscribe(1)
+        with short_broker_timeouts(receiver):
+            await receiver.bus.wait_subscribed(1)
+        receiver.bus.subscribe(2)
+        waiting = asyncio.create_task(receiver.bus.wait_subscribed(2))
         await asyncio.sleep(0)
         redis.resume()
         await waiting
-        await here.hears((GAP, 1))
-    assert here.heard.all == [(GAP, 1)]
+        await receiver.until_received((GAP, 1))
+    assert receiver.received.items == [(GAP, 1)]
 
 
-async def test_a_herd_is_subscribed_to_in_few_commands(redis: Redis, raw: RawClient, impatient: None) -> None:
-    herd = range(1500)
-    async with listening(redis.url, users=[]) as here, silent(redis.url) as there:
+async def test_wait_before_the_first_connection_yields_a_gap(redis: Redis) -> None:
+    async with idle_process(redis.url, timeouts=replace(PATIENT, subscribe=0)) as receiver:
+        receiver.bus.subscribe(1)
+        await receiver.bus.wait_subscribed(1)
+        async with running(receiver.receive()):
+            await receiver.until_received((GAP, 1))
+    assert receiver.received.items == [(GAP, 1)]
+
+
+async def test_many_users_are_subscribed_in_few_commands(redis: Redis, raw: RawClient) -> None:
+    users = range(1500)
+    async with (
+        receiving_process(redis.url, timeouts=FAST_RETRY, users=[]) as receiver,
+        idle_process(redis.url) as sender,
+    ):
         before = await subscribe_commands(raw)
-        for user_id in herd:
-            here.bus.subscribe(user_id)
-        await asyncio.gather(*[here.bus.wait_subscribed(user_id) for user_id in herd])
-        assert len(await users_subscribed_to(raw)) == len(herd)
-        assert await subscribe_commands(raw) - before <= 2 + len(herd) / backend.BATCH
+        for user_id in users:
+            receiver.bus.subscribe(user_id)
+        await asyncio.gather(*[receiver.bus.wait_subscribed(user_id) for user_id in users])
+        assert len(await users_subscribed_to(raw)) == len(users)
+        assert await subscribe_commands(raw) - before <= 2 + len(users) / redis_bus.BATCH
         before = await subscribe_commands(raw)
         await raw.client_kill_filter(_type="pubsub")
-        await here.hears(GAP)
-        assert len(await users_subscribed_to(raw)) == len(herd)
-        assert await subscribe_commands(raw) - before <= 2 + len(herd) / backend.BATCH
-        await there.publish(signal(1499))
-        await here.hears(plain(signal(1499)))
-    assert [each for each in here.heard.all if each[0] != GAP] == [GAP, plain(signal(1499))]
+        await receiver.until_received(GAP)
+        assert len(await users_subscribed_to(raw)) == len(users)
+        assert await subscribe_commands(raw) - before <= 2 + len(users) / redis_bus.BATCH
+        sender.publish(signal(1499))
+        await receiver.until_received(comparable(signal(1499)))
+    assert [each for each in receiver.received.items if each[0] != GAP] == [GAP, comparable(signal(1499))]
 
 
-async def test_who_comes_while_redis_is_away_and_leaves_again_is_not_asked_for(
-    redis: Redis, raw: RawClient, said: Said, impatient: None
+async def test_subscription_changes_during_an_outage_are_applied(
+    redis: Redis, raw: RawClient, log: CapturedLog
 ) -> None:
-    async with listening(redis.url, users=[1, 2]) as here:
+    async with receiving_process(redis.url, timeouts=FAST_RETRY, users=[1, 2]) as receiver:
         redis.stop()
-        await said.until("not heard")
-        here.bus.unsubscribe(1)
-        here.bus.subscribe(3)
-        here.bus.subscribe(4)
-        here.bus.unsubscribe(4)
+        await log.until("unavailable for receiving signals")
+        receiver.bus.unsubscribe(1)
+        receiver.bus.subscribe(3)
+        receiver.bus.subscribe(4)
+        receiver.bus.unsubscribe(4)
         redis.start()
-        await here.hears(GAP)
+        await receiver.until_received(GAP)
         assert {b"2", b"3"} <= await users_subscribed_to(raw)
-    assert here.heard.all == [GAP]
+    assert receiver.received.items == [GAP]

@@ -1,92 +1,111 @@
-"""The bus in an SQLite file, beyond what every bus does (``test_every_bus.py``)."""
+"""The bus in an SQLite file, beyond the contract of every bus (``test_every_bus.py``)."""
 
 import asyncio
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from microblog_rt.bus import connect, heartbeat, outage, sqlite
+from microblog_rt.bus import connect, sqlite
 from microblog_rt.errors import Misconfigured
-from tests.bus.backends import OnSqlite
-from tests.buses import CHANGED, GAP, Said, listening, signal, silent
+from tests.bus.backends import SqliteBackend
+from tests.buses import CHANGED, GAP, PATIENT, CapturedLog, Process, idle_process, receiving_process, running, signal
 from tests.clients import DEADLINE
 
 
 @pytest.fixture
-def world(request: pytest.FixtureRequest) -> OnSqlite:
-    return OnSqlite(request)
+def backend(request: pytest.FixtureRequest) -> SqliteBackend:
+    return SqliteBackend(request)
 
 
-async def test_many_commits_between_two_looks_are_one_change(world: OnSqlite) -> None:
-    async with listening(world.url, world.database_url, users=[1]) as here, silent(world.url, world.database_url) as by:
-        for _ in range(3):
-            await world.tell(by, signal(1))  # which never gives way to a look
-        await here.hears(CHANGED)
-        assert here.heard.all == [CHANGED]
-
-
-async def test_it_is_looked_at_often_only_while_somebody_listens(
-    world: OnSqlite, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(heartbeat, "BEAT", 3600)
+async def test_commits_between_two_polls_are_one_change(backend: SqliteBackend) -> None:
     async with (
-        listening(world.url, world.database_url, users=[]) as here,
-        listening(world.url, world.database_url, users=[1]) as busy,
+        receiving_process(backend.url, backend.database_url, users=[1]) as receiver,
+        idle_process(backend.url, backend.database_url) as sender,
     ):
-        for number in range(1, 5):
-            busy.heard.all.clear()
-            await world.tell(busy, signal(number))
-            await busy.hears(CHANGED)
-        assert here.heard.all == []
-        here.bus.subscribe(1)
-        await here.hears(CHANGED)
-        assert here.heard.all == [CHANGED]
+        for _ in range(3):
+            await backend.publish(sender, signal(1))  # never yields to the event loop
+        await receiver.until_received(CHANGED)
+        assert receiver.received.items == [CHANGED]
 
 
-async def test_a_file_that_cannot_be_read_is_waited_for_and_is_a_gap(
-    world: OnSqlite, said: Said, monkeypatch: pytest.MonkeyPatch
+async def test_polls_without_a_commit_yield_nothing(backend: SqliteBackend) -> None:
+    timeouts = replace(PATIENT, heartbeat_interval=0.05)
+    async with receiving_process(backend.url, backend.database_url, timeouts, users=[1]) as process:
+        await process.until_next_heartbeat()
+        assert process.received.items == []
+        await backend.publish(process, signal(1))
+        await process.until_received(CHANGED)
+
+
+async def test_file_is_polled_often_only_with_subscribers(backend: SqliteBackend) -> None:
+    timeouts = replace(PATIENT, heartbeat_interval=3600)
+    async with (
+        receiving_process(backend.url, backend.database_url, timeouts, users=[]) as idle,
+        receiving_process(backend.url, backend.database_url, timeouts, users=[1]) as busy,
+    ):
+        await commit_often(backend, busy)
+        assert idle.received.items == []
+        idle.bus.subscribe(1)
+        await idle.until_received(CHANGED)
+        assert idle.received.items == [CHANGED]
+        idle.bus.subscribe(2)
+        for user_id in (1, 2):
+            idle.bus.unsubscribe(user_id)
+        idle.received.items.clear()
+        await backend.publish(busy, signal(1))
+        await idle.until_received(CHANGED)  # ends the poll that was running
+        await commit_often(backend, busy)
+        assert idle.received.items == [CHANGED]
+
+
+async def commit_often(backend: SqliteBackend, process: Process) -> None:
+    """Commit four times; each commit is seen by ``process`` before the next."""
+    for number in range(1, 5):
+        process.received.items.clear()
+        await backend.publish(process, signal(number))
+        await process.until_received(CHANGED)
+
+
+async def test_unreadable_file_is_retried_and_yields_a_gap(backend: SqliteBackend, log: CapturedLog) -> None:
+    moved = backend.path.with_name("moved")
+    backend.path.rename(moved)
+    timeouts = replace(PATIENT, broker_retry_max=0.1)
+    async with idle_process(backend.url, backend.database_url, timeouts) as process, running(process.receive()):
+        await log.until("SQLite file unavailable for receiving changes: ")
+        assert not backend.path.exists()
+        moved.rename(backend.path)
+        await process.until_received(GAP)
+
+
+async def test_closing_events_closes_connection_and_thread(
+    backend: SqliteBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outage, "LONGEST", 0.1)
-    aside = world.path.with_name("aside")
-    world.path.rename(aside)
-    async with silent(world.url, world.database_url) as here:
-        hearing = asyncio.create_task(here.events())
-        await said.until("The SQLite file is away")
-        assert not world.path.exists()
-        aside.rename(world.path)
-        await here.hears(GAP)
-        hearing.cancel()
-        await asyncio.gather(hearing, return_exceptions=True)
+    """A read-only connection that closes last would leave the WAL beside the file."""
+    close = sqlite._VersionReader.close
 
-
-async def test_its_connection_and_its_thread_end_with_the_listening(
-    world: OnSqlite, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One that only reads, and is the last to close, would leave what was written last beside the file."""
-    close = sqlite._File.close
-
-    def close_slowly(file: sqlite._File) -> None:
+    def close_slowly(reader: sqlite._VersionReader) -> None:
         time.sleep(0.1)
-        close(file)
+        close(reader)
 
-    monkeypatch.setattr(sqlite._File, "close", close_slowly)
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", DEADLINE)
-    async with listening(world.url, world.database_url, users=[1]) as here:
-        await world.tell(here, signal(1))
-        await here.hears(CHANGED)
+    monkeypatch.setattr(sqlite._VersionReader, "close", close_slowly)
+    timeouts = replace(PATIENT, sqlite_busy=DEADLINE)
+    async with receiving_process(backend.url, backend.database_url, timeouts, users=[1]) as process:
+        await backend.publish(process, signal(1))
+        await process.until_received(CHANGED)
         assert threads()
-        assert open_files(world)
-    assert not open_files(world)
+        assert open_files(backend)
+    assert not open_files(backend)
     async with asyncio.timeout(DEADLINE):
         while threads():
             await asyncio.sleep(0.01)
 
 
-def open_files(world: OnSqlite) -> list[Path]:
-    every = [each.readlink() for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
-    return [each for each in every if each.name.startswith(world.path.name)]
+def open_files(backend: SqliteBackend) -> list[Path]:
+    files = [each.readlink() for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+    return [each for each in files if each.name.startswith(backend.path.name)]
 
 
 def threads() -> list[str]:
@@ -94,6 +113,6 @@ def threads() -> list[str]:
 
 
 @pytest.mark.parametrize("database_url", ["", "postgresql+asyncpg://host/blog"])
-def test_a_database_that_is_no_file_is_refused(database_url: str) -> None:
-    with pytest.raises(Misconfigured, match="MICROBLOG_BUS_URL: sqlite:// wants the database to be an SQLite file"):
+def test_database_that_is_no_sqlite_file_is_refused(database_url: str) -> None:
+    with pytest.raises(Misconfigured, match="MICROBLOG_BUS_URL: sqlite:// requires the database to be an SQLite file"):
         connect("sqlite://", database_url)

@@ -1,73 +1,72 @@
-"""Whom a process wants word of, and what it is owed."""
+"""Which users to subscribe to and to unsubscribe from, and which readers need a Gap."""
 
-import pytest
-
-from microblog_rt.bus import subscriptions
 from microblog_rt.bus.subscriptions import Subscriptions
+from microblog_rt.timeouts import Timeouts
+
+NO_UNSUBSCRIBE_DELAY = Timeouts(unsubscribe_delay=0)
 
 
-@pytest.fixture
-def wanted() -> Subscriptions:
-    """Of one user, whose subscription stands."""
-    wanted = Subscriptions()
-    wanted.subscribe(1)
-    assert wanted.news.is_set()
-    assert wanted.unasked() == [1]
-    assert not wanted.news.is_set()
-    assert not wanted.confirm(1)
-    return wanted
+def confirmed(timeouts: Timeouts = Timeouts()) -> Subscriptions:
+    """Subscriptions with one confirmed user, 1."""
+    subscriptions = Subscriptions(timeouts)
+    subscriptions.subscribe(1)
+    assert subscriptions.pending.is_set()
+    assert subscriptions.to_subscribe() == [1]
+    assert not subscriptions.pending.is_set()
+    assert not subscriptions.confirmed(1)
+    return subscriptions
 
 
-@pytest.fixture
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subscriptions, "LINGER", 0)
+def test_unsubscribed_user_is_kept_for_the_delay() -> None:
+    subscriptions = confirmed()
+    subscriptions.unsubscribe(1)
+    assert subscriptions.to_unsubscribe() == []
+    subscriptions.subscribe(1)
+    assert subscriptions.to_subscribe() == []
 
 
-def test_who_has_just_left_is_kept_for_a_while(wanted: Subscriptions) -> None:
-    wanted.unsubscribe(1)
-    assert wanted.gone() == []
-    wanted.subscribe(1)
-    assert wanted.unasked() == []
+def test_unsubscribed_user_is_removed_after_the_delay() -> None:
+    subscriptions = confirmed(NO_UNSUBSCRIBE_DELAY)
+    subscriptions.unsubscribe(1)
+    assert subscriptions.to_unsubscribe() == [1]
+    assert subscriptions.to_unsubscribe() == []
+    subscriptions.subscribe(1)
+    assert subscriptions.to_subscribe() == [1]
 
 
-def test_who_has_long_left_is_forgotten(wanted: Subscriptions, at_once: None) -> None:
-    wanted.unsubscribe(1)
-    assert wanted.gone() == [1]
-    assert wanted.gone() == []
-    wanted.subscribe(1)
-    assert wanted.unasked() == [1]
+def test_user_subscribed_again_is_not_removed() -> None:
+    subscriptions = confirmed(NO_UNSUBSCRIBE_DELAY)
+    subscriptions.unsubscribe(1)
+    subscriptions.subscribe(1)
+    assert subscriptions.to_unsubscribe() == []
 
 
-def test_who_is_back_is_not_forgotten(wanted: Subscriptions, at_once: None) -> None:
-    wanted.unsubscribe(1)
-    wanted.subscribe(1)
-    assert wanted.gone() == []
+def test_unsubscribed_user_is_kept_until_confirmed() -> None:
+    subscriptions = Subscriptions(NO_UNSUBSCRIBE_DELAY)
+    subscriptions.subscribe(1)
+    subscriptions.unsubscribe(1)
+    assert (subscriptions.to_subscribe(), subscriptions.to_unsubscribe()) == ([1], [])
+    subscriptions.confirmed(1)
+    assert subscriptions.to_unsubscribe() == [1]
+    assert not subscriptions.confirmed(1)
 
 
-def test_who_leaves_before_the_subscription_stands_is_kept_until_it_does(at_once: None) -> None:
-    wanted = Subscriptions()
-    wanted.subscribe(1)
-    wanted.unsubscribe(1)
-    assert (wanted.unasked(), wanted.gone()) == ([1], [])
-    wanted.confirm(1)
-    assert wanted.gone() == [1]
-    assert not wanted.confirm(1)
+async def test_lost_connection_subscribes_to_remaining_users() -> None:
+    subscriptions = confirmed()
+    subscriptions.subscribe(2)
+    subscriptions.confirmed(2)
+    subscriptions.unsubscribe(1)
+    subscriptions.connection_lost()
+    assert subscriptions.to_subscribe() == [2]
+    await subscriptions.wait_confirmed(2, seconds=0)
+    assert subscriptions.confirmed(2)
 
 
-async def test_a_broken_connection_forgets_who_has_left_and_asks_for_all_others(wanted: Subscriptions) -> None:
-    wanted.subscribe(2)
-    wanted.confirm(2)
-    wanted.unsubscribe(1)
-    wanted.broken()
-    assert wanted.unasked() == [2]
-    await wanted.stand(2, within=0)
-    assert wanted.confirm(2)
-
-
-async def test_only_who_waited_in_vain_is_owed_a_gap_and_only_one(wanted: Subscriptions) -> None:
-    await wanted.stand(1, within=0)
-    assert not wanted.confirm(1)
-    wanted.subscribe(2)
-    await wanted.stand(2, within=0)
-    assert wanted.confirm(2)
-    assert not wanted.confirm(2)
+async def test_only_a_wait_that_timed_out_needs_a_gap_once() -> None:
+    subscriptions = confirmed()
+    await subscriptions.wait_confirmed(1, seconds=0)
+    assert not subscriptions.confirmed(1)
+    subscriptions.subscribe(2)
+    await subscriptions.wait_confirmed(2, seconds=0)
+    assert subscriptions.confirmed(2)
+    assert not subscriptions.confirmed(2)

@@ -83,9 +83,9 @@ PLANTS = [
         "no Gap",
         "A bus that had to subscribe again does not say that it may have missed something.",
         "bus/redis.py",
-        "return [Gap(), *heard] if again else heard",
-        "return heard",
-        "tests/bus/test_every_bus.py::test_nothing_new_is_heard_before_the_gap[redis]",
+        "return [Gap(), *events] if reconnected else events",
+        "return events",
+        "tests/bus/test_every_bus.py::test_gap_precedes_signals_of_the_new_connection[redis]",
     ),
     Plant(
         "no sweep",

@@ -1,18 +1,17 @@
-"""BusEvent to and from the other processes.
+"""Carries signals between processes.
 
-    base.py           the contract
+    base.py           the contract of a bus, and its events
     memory.py         ``memory://``
     redis.py          ``redis://``, ``rediss://``
     postgresql.py     ``postgresql://``
     sqlite.py         ``sqlite://``
-    subscriptions.py  whom a process wants word of
-    heartbeat.py          whether a process hears itself
-    alongside.py      work that a listening has done beside it
-    wire.py           a signal-up as text
-    publish_queue.py         what is to be told, so that no sender waits for it
-    outage.py         a broker that is away: said once, and waited for
+    subscriptions.py  the users whose channels a process subscribes to
+    heartbeat.py      detects a connection on which nothing arrives
+    outage.py         logs an unavailable broker and paces the attempts to reconnect
+    publish_queue.py  signals that wait to be published
+    wire.py           a signal as bytes
 
-Not here: the subscribers of this process (``hub.py``), and what they read (``feed.py``).
+See also: ``hub.py``, the subscribers of this process.
 """
 
 from importlib.util import find_spec
@@ -20,34 +19,35 @@ from importlib.util import find_spec
 from microblog_rt.bus.base import Bus, BusEvent, Changed, Gap
 from microblog_rt.bus.memory import MemoryBus
 from microblog_rt.errors import Misconfigured
+from microblog_rt.timeouts import Timeouts
 
 __all__ = ["Bus", "BusEvent", "Changed", "Gap", "MemoryBus", "connect"]
 
 
-def connect(url: str, database_url: str = "") -> Bus:
-    """The bus that ``url`` names, not yet connected; raises Misconfigured where that one cannot be had.
+def connect(url: str, database_url: str = "", timeouts: Timeouts = Timeouts()) -> Bus:
+    """Return the bus for ``url``, not yet connected; raise Misconfigured if ``url`` is invalid or a package missing.
 
-    ``database_url``, as SQLAlchemy takes it, is for the buses that are in the database.
+    ``database_url`` is an SQLAlchemy URL; the buses inside the database connect to it.
     """
     match url.partition(":")[0]:
         case "memory":
-            return MemoryBus()
+            return MemoryBus(timeouts)
         case "sqlite":
             from microblog_rt.bus.sqlite import SqliteBus
 
-            return SqliteBus(database_url)
+            return SqliteBus(database_url, timeouts)
         case "postgresql":
-            _want("asyncpg", "postgresql://", "postgres")
+            _require("asyncpg", "postgresql://", "postgres")
             from microblog_rt.bus.postgresql import PostgresqlBus
 
-            return PostgresqlBus(url, database_url)
+            return PostgresqlBus(url, database_url, timeouts)
         case _:
-            _want("redis", "redis://", "redis")
+            _require("redis", "redis://", "redis")
             from microblog_rt.bus.redis import RedisBus
 
-            return RedisBus(url)
+            return RedisBus(url, timeouts)
 
 
-def _want(package: str, scheme: str, extra: str) -> None:
+def _require(package: str, scheme: str, extra: str) -> None:
     if find_spec(package) is None:
-        raise Misconfigured(f"MICROBLOG_BUS_URL: {scheme} wants {package}; pip install 'microblog-rt[{extra}]'")
+        raise Misconfigured(f"MICROBLOG_BUS_URL: {scheme} requires {package}; pip install 'microblog-rt[{extra}]'")

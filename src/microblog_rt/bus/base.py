@@ -1,51 +1,51 @@
 """The contract of a bus.
 
-A bus crosses processes and nothing else: what a process tells reaches the subscribers of every *other* process; its
-own are the hub's affair. It is a hint. A signal-up may be late, doubled, out of order, merged with a newer one of the
-same user, or lost, and never costs more than latency, since the sweep finds what was missed.
+A bus delivers the signals of one process to every *other* process; the hub delivers them to the subscribers of its
+own. Delivery is best effort: a signal may arrive late, twice, out of order, merged with a newer one of the same user,
+or not at all. A lost signal costs latency only, because the sweep finds what was missed.
 
-``connect`` makes a bus and touches no network, inside or outside of an event loop. Nothing wants entering: every verb
-works from then on, in one event loop, and whoever connected awaits ``close`` in that loop at the end.
+Construction does no I/O and needs no event loop. Afterwards all methods run in one event loop, except ``stage``, and
+the creator awaits ``close`` in that loop. No other method has to be called first.
 
-``stage`` is called inside the transaction, once all that is told is written, and ``publish`` with the same signal-up
-after the commit. What is staged is seen at the commit, and never without it; most backends stage nothing. ``stage``
-asks only the transaction, never the bus's own connection, so that it fails only where the transaction does.
-``publish`` neither raises nor waits for anybody, whatever the broker does. What cannot be told yet is kept, in a
-bounded space, and told when the broker is back. ``close`` goes on telling for at most half a second, and leaves no
-task and no connection behind; a ``publish`` after it does nothing.
+Publishing. ``stage(tx, signal)`` is called inside the transaction, after its last write, and ``publish(signal)`` with
+the same signal after the commit. A staged signal is delivered if and only if ``tx`` commits; only a bus inside the
+database stages anything. ``stage`` uses no connection but ``tx``, so it fails only if the transaction fails.
+``publish`` never blocks and never raises. While the broker is unavailable, signals wait in a bounded queue.
+``close`` publishes what is queued for at most ``Timeouts.publish_on_close``, then closes all connections and ends all
+tasks; ``publish`` after ``close`` does nothing.
 
-``join`` and ``leave`` say for whom somebody listens in this process: once each, when the first comes and when the
-last has gone. They never wait. BusEvent of other users need not arrive. ``subscribed`` returns when word of that user
-arrives, or after ``SUBSCRIBED_WITHIN``, and at once where the bus is known to be away; who reads after it misses
-nothing: if word began to arrive only later, there is a ``Gap`` for that user then.
+Subscribing. ``subscribe`` is called for the first subscriber of a user in this process, ``unsubscribe`` after the
+last. Both return immediately. Signals of other users may or may not arrive. ``wait_subscribed`` returns when that
+user's signals arrive, or after ``Timeouts.subscribe``, or immediately if the broker is known to be unavailable. A
+read after it misses nothing: if the signals begin to arrive only later, a ``Gap`` for that user follows.
 
-``listen`` goes on for ever, whatever the broker does; one listening at a time, and none when ``close`` is called.
-Closing the iteration unsubscribes. ``listening`` is set while word from the others arrives here: who waits for it
-before the first read misses nothing. Three words arrive. ``Signal`` is what somebody told. ``Changed`` says that
-somebody committed something: look who is behind. ``Gap`` says that some may have been lost: where a backend knows
-that, because its connection broke and stands again, or came about only at a later attempt than the first, it says so
-once, after it stands; a first connection at the first attempt is no Gap.
+Receiving. ``events`` never ends by itself, whatever the broker does. There is one iteration at a time, and none during
+``close``; closing the iterator closes its connection. ``connected`` is set while signals arrive. The events are:
 
-A connection that stands is no proof that anything arrives. A backend that crosses a network sends itself a heartbeat
-and wants to hear it; deaf for ``heartbeat.DEAF`` seconds, it connects and subscribes again. ``health`` tells what was
-heard, not what was set up.
+- ``Signal``: another process published it.
+- ``Changed``: a process committed a transaction, and any user's clock may have moved.
+- ``Gap``: signals may have been lost. Yielded once after each connection except one that the first attempt made.
 
-Trouble is logged once when it begins and once when it is over, and never with the URL: it may hold a password.
+An open connection does not prove that signals arrive. A bus over a network sends itself a heartbeat, and reconnects
+if none has arrived for ``Timeouts.heartbeat_lost``. ``health`` reports what has arrived.
+
+An outage is logged once when it begins and once when it ends, without the URL, which may contain a password.
 """
 
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
-from microblog_rt.bus.heartbeat import DEAF, Heartbeat
+from sqlalchemy import Connection
+
+from microblog_rt.bus.heartbeat import Heartbeat
 from microblog_rt.protocol import Signal
-
-SUBSCRIBED_WITHIN = 0.1  # seconds
+from microblog_rt.timeouts import Timeouts
 
 
 class Gap:
-    """Signal-ups may have been lost before this point: those of ``user_id``, or of anybody."""
+    """Signals may have been lost before this event: those of ``user_id``, or of all users if it is None."""
 
     __slots__ = ("user_id",)
 
@@ -54,63 +54,62 @@ class Gap:
 
 
 class Changed:
-    """Somebody has committed something, perhaps this process itself."""
+    """A process has committed a transaction; it may have been this process."""
 
 
 BusEvent = Signal | Gap | Changed
 
 
 class Health(NamedTuple):
-    """``state``: heard, deaf (connected in vain), away (not connected), or alone (there is nobody to hear)."""
+    """The state of a bus.
+
+    ``state`` is one of: connected, no_heartbeat (connected, but nothing arrives), disconnected, single_process (there
+    are no other processes). ``heard_seconds_ago`` is the age of the last heartbeat received.
+    """
 
     backend: str
     state: str
     heard_seconds_ago: float | None
 
 
-class Transaction(Protocol):
-    """What ``stage`` wants of an open transaction: SQLAlchemy's asynchronous connection has it."""
-
-    def exec_driver_sql(self, statement: str, parameters: Any) -> Any:
-        """Execute ``statement`` as the driver takes it."""
-
-
 class Bus(ABC):
-    """What a backend does not say otherwise: it stages nothing, and word of every user arrives."""
+    """Base class of the backends; by default nothing is staged, and the signals of every user arrive."""
 
     backend: str
 
-    def __init__(self) -> None:
+    def __init__(self, timeouts: Timeouts = Timeouts()) -> None:
+        self.timeouts = timeouts
         self.connected = asyncio.Event()
-        self.heartbeat = Heartbeat()
+        self.heartbeat = Heartbeat(timeouts)
 
-    def stage(self, tx: Transaction, signal: Signal) -> None:  # noqa: B027
-        """Have ``signal`` told at the commit of ``tx``, where the database itself is the bus."""
+    def stage(self, tx: Connection, signal: Signal) -> None:  # noqa: B027
+        """Deliver ``signal`` when ``tx`` commits, if the bus is inside the database."""
 
     @abstractmethod
     def publish(self, signal: Signal) -> None:
-        """Tell the other processes, after the commit."""
+        """Send ``signal`` to the other processes in the background; call it after the commit."""
 
     def subscribe(self, user_id: int) -> None:  # noqa: B027
-        """Somebody listens here to that user."""
+        """Start to receive the signals of that user."""
 
     def unsubscribe(self, user_id: int) -> None:  # noqa: B027
-        """Nobody does any more."""
+        """Stop receiving the signals of that user."""
 
     async def wait_subscribed(self, user_id: int) -> None:  # noqa: B027
-        """Wait a moment for word of that user, who has joined, to arrive here."""
+        """Wait until the signals of a subscribed user arrive, at most ``Timeouts.subscribe``."""
 
     @abstractmethod
     def events(self) -> AsyncGenerator[BusEvent]:
-        """What the other processes tell, from now on."""
+        """Yield what other processes publish from now on."""
 
     def health(self) -> Health:
-        """How it stands, as last heard."""
-        ago = self.heartbeat.ago()
+        """Return the state according to the last heartbeat; no I/O."""
+        ago = self.heartbeat.seconds_ago()
         if not self.connected.is_set():
-            return Health(self.backend, "away", ago)
-        return Health(self.backend, "deaf" if ago is None or ago > DEAF else "heard", ago)
+            return Health(self.backend, "disconnected", ago)
+        alive = ago is not None and ago <= self.timeouts.heartbeat_lost
+        return Health(self.backend, "connected" if alive else "no_heartbeat", ago)
 
     @abstractmethod
     async def close(self) -> None:
-        """Tell what is still untold, for a moment; then let go of everything."""
+        """Publish what is queued, for a bounded time, then close all connections."""

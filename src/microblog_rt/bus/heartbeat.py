@@ -1,44 +1,69 @@
-"""Whether a process hears itself: a heartbeat that it sends, and when it last came back.
-
-Counted in heartbeats rather than in time: a process that was stopped for a minute is not deaf when it goes on, it has
-not listened. Not here: how a heartbeat travels (a file per backend).
-"""
+"""Detects a connection on which nothing arrives, and runs tasks while a connection is open."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
 
-BEAT = 2.0  # seconds from one heartbeat to the next
-DEAF = 10.0  # seconds of heartbeats that did not come back, after which the connection is given up
+from microblog_rt.timeouts import Timeouts
 
 
 class Heartbeat:
-    """The heartbeats of one process on one bus."""
+    """The heartbeats that one process sends to itself over one bus.
 
-    def __init__(self) -> None:
-        self._unheard = 0
-        self._heard_at: float | None = None
+    Lost heartbeats are counted, not timed: a process that was suspended for a minute has sent none, so its connection
+    is not considered dead when it resumes.
+    """
 
-    async def keep(self, beat: Callable[[], Awaitable[None]]) -> None:
-        """For ever: have ``beat``, whose time is bounded, send a heartbeat."""
+    def __init__(self, timeouts: Timeouts = Timeouts()) -> None:
+        self._interval = timeouts.heartbeat_interval
+        self._lost_after = timeouts.heartbeat_lost
+        self._unanswered = 0
+        self._received_at: float | None = None
+
+    async def run(self, send: Callable[[], Awaitable[None]]) -> None:
+        """Call ``send``, whose duration must be bounded, once per interval; never returns."""
         loop = asyncio.get_running_loop()
-        self._unheard = 0
+        self._unanswered = 0
         while True:
-            due = loop.time() + BEAT
-            self._unheard += 1
-            await beat()
+            due = loop.time() + self._interval
+            self._unanswered += 1
+            await send()
             await asyncio.sleep(max(0, due - loop.time()))
 
-    def heard(self) -> None:
-        """One has come back."""
-        self._unheard = 0
-        self._heard_at = time.monotonic()
+    def received(self) -> None:
+        """Record that a heartbeat has arrived."""
+        self._unanswered = 0
+        self._received_at = time.monotonic()
 
-    def ago(self) -> float | None:
-        """How many seconds it is since one came back; None if none ever has."""
-        return None if self._heard_at is None else time.monotonic() - self._heard_at
+    def seconds_ago(self) -> float | None:
+        """Return the age of the last heartbeat received, None if none ever was."""
+        return None if self._received_at is None else time.monotonic() - self._received_at
 
     def check(self) -> None:
-        """Raise TimeoutError where this process has been deaf for too long."""
-        if (self._unheard - 1) * BEAT >= DEAF:
-            raise TimeoutError(f"no heartbeat has come back for {DEAF:g} seconds")
+        """Raise TimeoutError if no heartbeat has arrived for too long."""
+        if (self._unanswered - 1) * self._interval >= self._lost_after:
+            raise TimeoutError(f"no heartbeat received for {self._lost_after:g} seconds")
+
+
+@asynccontextmanager
+async def background_tasks(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[Callable[[], None]]:
+    """Run ``coroutines`` until the block exits. Yields a function that raises the exception of a task that failed.
+
+    Not a TaskGroup: ``Bus.events`` is a generator, and a group would cancel the task that iterates over it, even while
+    that task runs code outside of the generator.
+    """
+    tasks = [asyncio.create_task(each) for each in coroutines]
+
+    def check() -> None:
+        for task in tasks:
+            if task.done():
+                task.result()
+
+    try:
+        yield check
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,9 +1,9 @@
-"""``postgresql://``: NOTIFY inside the transaction that has the news, and one connection per process that LISTENs.
+"""``postgresql://``: NOTIFY inside the transaction, and one connection per process that LISTENs.
 
-One channel for everybody, not one per user: every listening process reads the database's whole queue in any case,
-compares each entry with all its channels one by one, and each LISTEN is a transaction. The heartbeat goes over a
-channel of its own. Commits that notify wait for one another, in the whole cluster of databases, until each is on the
-disk: who sends much in parallel is better served by Redis. Not here: the message (``wire.py``).
+There is one channel for all users, not one per user: a listening session reads the whole queue of its database anyway,
+compares each entry with its channels one by one, and each LISTEN is a transaction. The heartbeat has a channel of its
+own. Commits that NOTIFY are serialized across the cluster until each is on disk: with many concurrent writers Redis
+is faster.
 """
 
 import asyncio
@@ -17,151 +17,153 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import asyncpg
+from sqlalchemy import Connection
 
-from microblog_rt.bus import heartbeat, wire
-from microblog_rt.bus.alongside import alongside
-from microblog_rt.bus.base import Bus, BusEvent, Gap, Transaction
+from microblog_rt.bus import wire
+from microblog_rt.bus.base import Bus, BusEvent, Gap
+from microblog_rt.bus.heartbeat import background_tasks
 from microblog_rt.bus.outage import Outage
 from microblog_rt.errors import Misconfigured
 from microblog_rt.protocol import Signal
 from microblog_rt.settings import LOOPBACK
+from microblog_rt.timeouts import Timeouts
 
 log = logging.getLogger(__name__)
 
 CHANNEL = "microblog_rt"
-PATIENCE = 2.0  # seconds, for an answer
-MOST = 10_000  # words that wait to be passed on; of more, all are forgotten, and it is a Gap
+MAX_RECEIVED = 10_000  # events that wait for ``events``; one more, and all are replaced by a Gap
 
 
 class PostgresqlBus(Bus):
-    """The bus in the database of ``database_url``, reached at ``url``, of which what is missing is that one's."""
+    """The bus in the database of ``database_url``; ``url`` may override its host, port, user and password."""
 
     backend = "postgresql"
 
-    def __init__(self, url: str, database_url: str) -> None:
-        super().__init__()
+    def __init__(self, url: str, database_url: str, timeouts: Timeouts = Timeouts()) -> None:
+        super().__init__(timeouts)
         self._address = _address(url, database_url)
-        self._name = secrets.token_hex(8)
-        self._own = f"{CHANNEL}_{self._name}"
-        self._outage = Outage("PostgreSQL", "other processes are not heard")
-        self._tried = False
+        self._origin = secrets.token_hex(8)
+        self._heartbeat_channel = f"{CHANNEL}_{self._origin}"
+        self._outage = Outage("PostgreSQL", "receiving signals", timeouts)
+        self._attempted = False
         self._warned = False
 
-    def stage(self, tx: Transaction, signal: Signal) -> None:
-        """NOTIFY at the commit of ``tx``."""
-        packed = wire.pack(self._name, signal).decode()
+    def stage(self, tx: Connection, signal: Signal) -> None:
+        """NOTIFY when ``tx`` commits."""
+        packed = wire.pack(self._origin, signal).decode()
         tx.exec_driver_sql("SELECT pg_notify($1, $2)", (CHANNEL, packed))
 
     def publish(self, signal: Signal) -> None:
-        """The commit has said it."""
+        """Do nothing: the commit has sent the notification."""
 
     async def events(self) -> AsyncGenerator[BusEvent]:
-        """What the other processes tell; a Gap after every connection but the first attempt's."""
+        """Yield what other processes stage; a Gap after each connection that the first attempt did not make."""
         while True:
-            again, self._tried = self._tried, True
-            heard = _Heard()
+            reconnected, self._attempted = self._attempted, True
+            received = _Received()
             try:
-                async with self._connected(heard) as connection:
-                    if again:
+                async with self._connection(received) as connection:
+                    if reconnected:
                         yield Gap()
-                    async with alongside(self.heartbeat.keep(lambda: self._beat(connection))) as check:
+                    heartbeat = self.heartbeat.run(lambda: self._send_heartbeat(connection))
+                    async with background_tasks(heartbeat) as check:
                         while True:
-                            word = await heard.next(heartbeat.BEAT)
-                            if word is not None:
-                                yield word
+                            event = await received.next(self.timeouts.heartbeat_interval)
+                            if event is not None:
+                                yield event
                             check()
                             self.heartbeat.check()
-                            # However much there is to hear, others have their turn.
-                            await asyncio.sleep(0)
+                            await asyncio.sleep(0)  # let other tasks run, however many events are queued
             except OSError as error:
-                await self._outage.wait_out(error)
+                await self._outage.wait_before_retry(error)
 
     async def close(self) -> None:
-        """The listening has let go of everything."""
+        """Do nothing: the end of ``events`` has closed the connection."""
 
     @asynccontextmanager
-    async def _connected(self, heard: "_Heard") -> AsyncIterator[Any]:
-        with _trouble_is_os_error():
-            async with asyncio.timeout(PATIENCE):
-                connection = await asyncpg.connect(**self._address, timeout=PATIENCE)
+    async def _connection(self, received: "_Received") -> AsyncIterator[Any]:
+        answer = self.timeouts.broker_answer
+        with _as_os_error():
+            async with asyncio.timeout(answer):
+                connection = await asyncpg.connect(**self._address, timeout=answer)
         try:
-            with _trouble_is_os_error():
-                connection.add_termination_listener(lambda _: heard.end())
-                async with asyncio.timeout(PATIENCE):
-                    await connection.add_listener(CHANNEL, lambda *said: self._notice(heard, said[-1]))
-                    await connection.add_listener(self._own, lambda *_: self.heartbeat.heard())
-                self._outage.over()
+            with _as_os_error():
+                connection.add_termination_listener(lambda _: received.end())
+                async with asyncio.timeout(answer):
+                    await connection.add_listener(CHANNEL, lambda *arguments: self._receive(received, arguments[-1]))
+                    await connection.add_listener(self._heartbeat_channel, lambda *_: self.heartbeat.received())
+                self._outage.end()
                 self.connected.set()
                 yield connection
         finally:
             self.connected.clear()
             connection.terminate()
 
-    def _notice(self, heard: "_Heard", packed: str) -> None:
+    def _receive(self, received: "_Received", packed: str) -> None:
         try:
             origin, signal = wire.unpack(packed.encode())
         except ValueError:
             if not self._warned:
-                log.warning("somebody notifies on %s what is no signal-up; it is ignored", CHANNEL)
+                log.warning("invalid signal ignored on channel %s; this is logged once", CHANNEL)
             self._warned = True
         else:
-            if origin != self._name:
-                heard.add(signal)
+            if origin != self._origin:
+                received.add(signal)
 
-    async def _beat(self, connection: Any) -> None:
-        # Over the connection that listens: where it cannot even say this, it hears nothing either.
-        with _trouble_is_os_error():
-            await connection.execute(f'NOTIFY "{self._own}"', timeout=PATIENCE)
+    async def _send_heartbeat(self, connection: Any) -> None:
+        # Over the listening connection: if that cannot send, it cannot receive either.
+        with _as_os_error():
+            await connection.execute(f'NOTIFY "{self._heartbeat_channel}"', timeout=self.timeouts.broker_answer)
 
 
-class _Heard:
-    """What has arrived and waits to be passed on: a bounded queue that ends with the connection."""
+class _Received:
+    """A bounded queue of received events, which ends with the connection."""
 
     def __init__(self) -> None:
-        self._words: deque[BusEvent] = deque()
-        self._some = asyncio.Event()
+        self._events: deque[BusEvent] = deque()
+        self._changed = asyncio.Event()
         self._ended = False
 
-    def add(self, word: BusEvent) -> None:
-        """It waits, unless too many do already."""
-        if len(self._words) >= MOST:
-            self._words = deque([Gap()])
-        self._words.append(word)
-        self._some.set()
+    def add(self, event: BusEvent) -> None:
+        """Append ``event``; if the queue is full, replace its content by a Gap first."""
+        if len(self._events) >= MAX_RECEIVED:
+            self._events = deque([Gap()])
+        self._events.append(event)
+        self._changed.set()
 
     def end(self) -> None:
-        """Nothing comes any more."""
+        """Record that the connection has ended."""
         self._ended = True
-        self._some.set()
+        self._changed.set()
 
-    async def next(self, within: float) -> BusEvent | None:
-        """The next word, if one comes within so many seconds; raises OSError once the last has been passed on."""
-        if not self._words:
-            self._some.clear()
+    async def next(self, seconds: float) -> BusEvent | None:
+        """Return the next event, or None after ``seconds``; raise OSError after the last event of a connection."""
+        if not self._events:
+            self._changed.clear()
             if self._ended:
                 raise ConnectionError("the connection has ended")
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(within):
-                    await self._some.wait()
-        return self._words.popleft() if self._words else None
+                async with asyncio.timeout(seconds):
+                    await self._changed.wait()
+        return self._events.popleft() if self._events else None
 
 
 def _address(url: str, database_url: str) -> dict[str, Any]:
-    """How asyncpg is told where to connect: as ``url`` says, and for what that leaves out as ``database_url`` does."""
+    """Return the arguments for ``asyncpg.connect``: those of ``url``, completed from ``database_url``."""
     try:
-        here, database = _parts(urlsplit(url)), _parts(urlsplit(database_url))
+        given, database = _parts(urlsplit(url)), _parts(urlsplit(database_url))
     except ValueError:
-        raise Misconfigured(WANTED) from None
-    if not database_url.startswith("postgresql") or here.get("database") not in (None, database.get("database")):
-        raise Misconfigured(WANTED)
-    if "host" in here:
+        raise Misconfigured(EXPECTED) from None
+    if not database_url.startswith("postgresql") or given.get("database") not in (None, database.get("database")):
+        raise Misconfigured(EXPECTED)
+    if "host" in given:
         database.pop("port", None)
-    if "user" in here:
+    if "user" in given:
         database.pop("password", None)
     settings = {"application_name": "microblog-rt bus", "synchronous_commit": "off"}  # a heartbeat may be lost
-    address = {**database, **here, "server_settings": settings}
+    address = {**database, **given, "server_settings": settings}
     if address.get("host") in LOOPBACK:
-        address.setdefault("ssl", "disable")  # as in storage: it does not leave the machine
+        address.setdefault("ssl", "disable")  # as in storage: the traffic does not leave the machine
     return address
 
 
@@ -179,14 +181,14 @@ def _parts(url: SplitResult) -> dict[str, Any]:
 
 
 @contextmanager
-def _trouble_is_os_error() -> Iterator[None]:
+def _as_os_error() -> Iterator[None]:
     try:
         yield
     except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise ConnectionError(str(error)) from error
 
 
-WANTED = (
-    "MICROBLOG_BUS_URL: wants the database to be PostgreSQL too: postgresql:// alone, or with the HOST:PORT where that "
-    "same database is reached directly; what is special in a password is percent-encoded"
+EXPECTED = (
+    "MICROBLOG_BUS_URL: postgresql:// requires the database to be PostgreSQL; write postgresql:// alone, or add the "
+    "HOST:PORT of a direct connection to that same database; percent-encode special characters in the password"
 )

@@ -1,12 +1,11 @@
-"""``redis://``: a channel per user, subscribed to while somebody listens here; a process's heartbeat on one of its own.
+"""``redis://``: a channel per user, subscribed to while that user has subscribers here, and one for the heartbeat.
 
-Two bare connections, one that hears and one that tells: redis-py's own pub/sub subscribes again without a word.
-Every wait for Redis is bounded, by ``asyncio.timeout`` or by the heartbeat. Not here: the message (``wire.py``), what
-waits to be told (``publish_queue.py``), and who is wanted (``subscriptions.py``).
+Two bare connections, one to receive and one to publish: the pub/sub object of redis-py reconnects without saying so,
+and the Gap would be lost. Every wait for Redis is bounded, by ``asyncio.timeout`` or by the heartbeat.
 
-In a Redis Cluster this works against any one node, but a plain PUBLISH goes to every node there is, so that more nodes
-carry no more. Sharded pub/sub would: SPUBLISH and SSUBSCRIBE, each to the node that has the channel's slot, hence a
-connection to each node, and a Gap for the users of a slot that moves. The channels are ready for it, one per user.
+In a Redis Cluster the bus works with any one node, but PUBLISH is broadcast to all nodes, so more nodes carry no more
+signals. Sharded pub/sub (SPUBLISH, SSUBSCRIBE) would carry more; it needs a connection per node, and a Gap for the
+users of each slot that moves.
 """
 
 import asyncio
@@ -22,181 +21,182 @@ from urllib.parse import parse_qs, urlsplit
 from redis.asyncio.connection import Connection, parse_url
 from redis.exceptions import RedisError
 
-from microblog_rt.bus import base, heartbeat, subscriptions, wire
-from microblog_rt.bus.alongside import alongside
+from microblog_rt.bus import wire
 from microblog_rt.bus.base import Bus, BusEvent, Gap
+from microblog_rt.bus.heartbeat import background_tasks
 from microblog_rt.bus.outage import Outage
 from microblog_rt.bus.publish_queue import PublishQueue
 from microblog_rt.bus.subscriptions import Subscriptions
 from microblog_rt.errors import Misconfigured
 from microblog_rt.protocol import Signal
+from microblog_rt.timeouts import Timeouts
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 2.0  # seconds, for an answer
-BATCH = 500  # channels asked for at once
+BATCH = 500  # channels per command
 
 
 class RedisBus(Bus):
-    """The bus through the Redis at ``url``; raises Misconfigured for a URL that Redis cannot have."""
+    """The bus through the Redis at ``url``; raises Misconfigured for an invalid URL."""
 
     backend = "redis"
 
-    def __init__(self, url: str) -> None:
-        super().__init__()
+    def __init__(self, url: str, timeouts: Timeouts = Timeouts()) -> None:
+        super().__init__(timeouts)
         self._options = _options(url)
-        self._name = secrets.token_hex(8)
-        self._channels = f"microblog-rt:{self._options.get('db', 0)}:user:"
-        self._own = f"microblog-rt:{self._options.get('db', 0)}:process:{self._name}"
-        self._speaker = self._connection()
-        self._speaking = asyncio.Lock()
-        self._publish_queue = PublishQueue(self._tell, Outage("Redis", "other processes are not told"))
-        self._deafness = Outage("Redis", "other processes are not heard")
-        self._subscriptions = Subscriptions()
-        self._tried = False
+        self._origin = secrets.token_hex(8)
+        self._channel_prefix = f"microblog-rt:{self._options.get('db', 0)}:user:"
+        self._heartbeat_channel = f"microblog-rt:{self._options.get('db', 0)}:process:{self._origin}"
+        self._publisher = self._connection()
+        self._publisher_lock = asyncio.Lock()
+        publish_outage = Outage("Redis", "publishing signals", timeouts)
+        self._publish_queue = PublishQueue(self._send_signals, publish_outage, timeouts)
+        self._outage = Outage("Redis", "receiving signals", timeouts)
+        self._subscriptions = Subscriptions(timeouts)
+        self._attempted = False
         self._warned = False
-        self._closed = False
 
     def publish(self, signal: Signal) -> None:
-        """Tell the other processes, soon."""
+        """Queue ``signal`` for a background task."""
         self._publish_queue.put(signal)
 
     def subscribe(self, user_id: int) -> None:
-        """Subscribe to that user's channel, soon."""
+        """Subscribe to that user's channel in the background."""
         self._subscriptions.subscribe(user_id)
 
     def unsubscribe(self, user_id: int) -> None:
-        """Unsubscribe from it, later."""
+        """Unsubscribe from that user's channel after ``Timeouts.unsubscribe_delay``."""
         self._subscriptions.unsubscribe(user_id)
 
     async def wait_subscribed(self, user_id: int) -> None:
-        """Wait a moment for the subscription to stand; not where Redis is away."""
-        await self._subscriptions.stand(user_id, 0 if self._deafness.lasts else base.SUBSCRIBED_WITHIN)
+        """Wait until Redis confirms the subscription; return immediately during an outage."""
+        await self._subscriptions.wait_confirmed(user_id, 0 if self._outage.ongoing else self.timeouts.subscribe)
 
     async def events(self) -> AsyncGenerator[BusEvent]:
-        """What the other processes tell; a Gap after every connection but the first attempt's."""
+        """Yield what other processes publish; a Gap after each connection that the first attempt did not make."""
         while True:
-            again, self._tried = self._tried, True
+            reconnected, self._attempted = self._attempted, True
             try:
-                async with self._connected() as connection:
-                    for word in await self._subscribe_to_all(connection, again):
-                        yield word
-                    async with alongside(self.heartbeat.keep(self._beat), self._keep_asking(connection)) as check:
+                async with self._receiver() as connection:
+                    for event in await self._subscribe_to_all(connection, reconnected):
+                        yield event
+                    heartbeat = self.heartbeat.run(self._send_heartbeat)
+                    async with background_tasks(heartbeat, self._update_subscriptions(connection)) as check:
                         while True:
-                            if some := self._heard(await connection.read_response(timeout=heartbeat.BEAT)):
-                                yield some
+                            reply = await connection.read_response(timeout=self.timeouts.heartbeat_interval)
+                            if received := self._event(reply):
+                                yield received
                             check()
                             self.heartbeat.check()
-                            # However much there is to hear, others have their turn.
-                            await asyncio.sleep(0)
+                            await asyncio.sleep(0)  # let other tasks run, however much has arrived
             except OSError as error:
-                await self._deafness.wait_out(error)
+                await self._outage.wait_before_retry(error)
 
     async def close(self) -> None:
-        """Tell what is still untold, for a moment; then let go of the connection."""
-        self._closed = True
+        """Publish what is queued, for a bounded time, then disconnect."""
         await self._publish_queue.close()
-        await self._speaker.disconnect(nowait=True)
+        await self._publisher.disconnect(nowait=True)
 
     @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[Connection]:
+    async def _receiver(self) -> AsyncIterator[Connection]:
         connection = self._connection()
         try:
-            with _trouble_is_os_error():
+            with _as_os_error():
                 yield connection
         finally:
             self.connected.clear()
-            self._subscriptions.broken()
+            self._subscriptions.connection_lost()
             await connection.disconnect(nowait=True)
 
-    async def _subscribe_to_all(self, connection: Connection, again: bool) -> list[BusEvent]:
-        """Subscribe to all who are wanted; what was heard meanwhile, after a Gap for everybody where one is due."""
-        heard: list[BusEvent] = []
-        for channels in _batches([self._own, *map(self._channel, self._subscriptions.unasked())]):
-            async with asyncio.timeout(PATIENCE):
+    async def _subscribe_to_all(self, connection: Connection, reconnected: bool) -> list[BusEvent]:
+        """Subscribe to every user; return the events received meanwhile, after a Gap if ``reconnected``."""
+        events: list[BusEvent] = []
+        for channels in _batches([self._heartbeat_channel, *map(self._channel, self._subscriptions.to_subscribe())]):
+            async with asyncio.timeout(self.timeouts.broker_answer):
                 await connection.send_command("SUBSCRIBE", *channels)
-                missing = len(channels)
-                while missing:
+                unconfirmed = len(channels)
+                while unconfirmed:
                     reply = await connection.read_response()
-                    missing -= reply[0] == b"subscribe"
-                    word = self._heard(reply)
-                    if word is not None and not (again and isinstance(word, Gap)):
-                        heard.append(word)
-        self._deafness.over()
+                    unconfirmed -= reply[0] == b"subscribe"
+                    event = self._event(reply)
+                    if event is not None and not (reconnected and isinstance(event, Gap)):
+                        events.append(event)
+        self._outage.end()
         self.connected.set()
-        return [Gap(), *heard] if again else heard
+        return [Gap(), *events] if reconnected else events
 
-    async def _keep_asking(self, connection: Connection) -> None:
+    async def _update_subscriptions(self, connection: Connection) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(subscriptions.LINGER):
-                    await self._subscriptions.news.wait()
-            # In this order: who is gone may be back.
-            gone = _batches(map(self._channel, self._subscriptions.gone()))
-            come = _batches(map(self._channel, self._subscriptions.unasked()))
-            commands = [("UNSUBSCRIBE", *some) for some in gone] + [("SUBSCRIBE", *some) for some in come]
-            with _trouble_is_os_error():
+                async with asyncio.timeout(self.timeouts.unsubscribe_delay):
+                    await self._subscriptions.pending.wait()
+            # Unsubscribe first: a user to unsubscribe from may already have been subscribed to again.
+            removed = _batches(map(self._channel, self._subscriptions.to_unsubscribe()))
+            added = _batches(map(self._channel, self._subscriptions.to_subscribe()))
+            commands = [("UNSUBSCRIBE", *each) for each in removed] + [("SUBSCRIBE", *each) for each in added]
+            with _as_os_error():
                 await connection.send_packed_command(connection.pack_commands(commands))
 
     def _channel(self, user_id: int) -> str:
-        return f"{self._channels}{user_id}"
+        return f"{self._channel_prefix}{user_id}"
 
-    def _heard(self, reply: Any) -> BusEvent | None:
+    def _event(self, reply: Any) -> BusEvent | None:
         match reply:
-            case [b"message", channel, _] if channel == self._own.encode():
-                self.heartbeat.heard()
+            case [b"message", channel, _] if channel == self._heartbeat_channel.encode():
+                self.heartbeat.received()
             case [b"message", _, bytes(packed)]:
-                return self._unpacked(packed)
-            case [b"subscribe", channel, _] if channel != self._own.encode():
+                return self._signal(packed)
+            case [b"subscribe", channel, _] if channel != self._heartbeat_channel.encode():
                 user_id = int(channel.rpartition(b":")[2])
-                return Gap(user_id) if self._subscriptions.confirm(user_id) else None
+                return Gap(user_id) if self._subscriptions.confirmed(user_id) else None
         return None
 
-    def _unpacked(self, packed: bytes) -> Signal | None:
+    def _signal(self, packed: bytes) -> Signal | None:
         try:
             origin, signal = wire.unpack(packed)
         except ValueError:
             if not self._warned:
-                log.warning("somebody publishes on %s... what is no signal-up; it is ignored", self._channels)
+                log.warning("invalid signal ignored on a channel %s...; this is logged once", self._channel_prefix)
             self._warned = True
             return None
-        return signal if origin != self._name else None
+        return signal if origin != self._origin else None
 
-    async def _beat(self) -> None:
-        # A Redis that is not there will not be heard either: that says enough.
-        if self._closed:
-            return
+    async def _send_heartbeat(self) -> None:
+        # An error needs no handling: the heartbeat will not be received, and ``Heartbeat.check`` raises.
         with contextlib.suppress(OSError):
-            await self._speak([("PUBLISH", self._own, b"")])
+            await self._execute([("PUBLISH", self._heartbeat_channel, b"")])
 
-    async def _tell(self, signals: list[Signal]) -> None:
-        await self._speak([("PUBLISH", self._channel(each.user_id), wire.pack(self._name, each)) for each in signals])
+    async def _send_signals(self, signals: list[Signal]) -> None:
+        await self._execute(
+            [("PUBLISH", self._channel(each.user_id), wire.pack(self._origin, each)) for each in signals]
+        )
 
-    async def _speak(self, commands: list[tuple[str | bytes, ...]]) -> None:
-        with _trouble_is_os_error():
-            async with asyncio.timeout(PATIENCE), self._speaking:
-                await _let_go_if_unclean(self._speaker)
-                await self._speaker.send_packed_command(self._speaker.pack_commands(commands))
+    async def _execute(self, commands: list[tuple[str | bytes, ...]]) -> None:
+        with _as_os_error():
+            async with asyncio.timeout(self.timeouts.broker_answer), self._publisher_lock:
+                await _disconnect_if_unusable(self._publisher)
+                await self._publisher.send_packed_command(self._publisher.pack_commands(commands))
                 for _ in commands:
-                    await self._speaker.read_response()
+                    await self._publisher.read_response()
 
     def _connection(self) -> Connection:
         kind: type[Connection] = self._options.get("connection_class", Connection)
         options = {name: value for name, value in self._options.items() if name != "connection_class"}
+        connect_timeout = self.timeouts.broker_answer
         try:
-            # Without its own time-out for reading and writing: on Python 3.11 that one can swallow a cancellation.
-            return kind(**options, protocol=2, socket_timeout=None, socket_connect_timeout=PATIENCE)
+            # No socket_timeout: on Python 3.11 the one of redis-py can swallow a cancellation.
+            return kind(**options, protocol=2, socket_timeout=None, socket_connect_timeout=connect_timeout)
         except (TypeError, RedisError):
-            raise Misconfigured(WANTED) from None
+            raise Misconfigured(EXPECTED) from None
 
 
 def _batches(channels: Iterable[str]) -> list[list[str]]:
-    every = list(channels)
-    return [every[start : start + BATCH] for start in range(0, len(every), BATCH)]
+    channels = list(channels)
+    return [channels[start : start + BATCH] for start in range(0, len(channels), BATCH)]
 
 
-async def _let_go_if_unclean(connection: Connection) -> None:
-    # Closed by Redis for having been idle, or with answers to what was given up. A command connects again by itself.
+async def _disconnect_if_unusable(connection: Connection) -> None:
+    # Closed by Redis as idle, or holding replies to commands that timed out. The next command reconnects.
     if connection.is_connected and await connection.can_read():
         await connection.disconnect(nowait=True)
 
@@ -209,18 +209,18 @@ def _options(url: str) -> dict[str, Any]:
             raise ValueError
         return dict(parse_url(url))
     except ValueError:
-        raise Misconfigured(WANTED) from None
+        raise Misconfigured(EXPECTED) from None
 
 
 @contextmanager
-def _trouble_is_os_error() -> Iterator[None]:
+def _as_os_error() -> Iterator[None]:
     try:
         yield
     except RedisError as error:
         raise ConnectionError(str(error)) from error
 
 
-WANTED = (
-    "MICROBLOG_BUS_URL: wants redis://HOST:PORT/NUMBER, or rediss:// and after a ? nothing but ssl_...; "
-    "what is special in a password is percent-encoded"
+EXPECTED = (
+    "MICROBLOG_BUS_URL: expected redis://HOST:PORT/NUMBER, or rediss:// with no query parameters but ssl_...; "
+    "percent-encode special characters in the password"
 )

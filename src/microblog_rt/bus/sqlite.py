@@ -1,9 +1,11 @@
-"""``sqlite://``: several processes on one SQLite file and no broker; whatever is committed is the word.
+"""``sqlite://``: several processes on one SQLite file, without a broker.
 
-``PRAGMA data_version`` moves on one connection when any other commits, in whatever process. While somebody listens here
-it is looked at every ``EVERY`` seconds, on a thread of its own: 5 microseconds a look, with the waking of the thread
-0.6 percent of a core. Else it is looked at once in the time of a heartbeat, which each look stands for. It moves for
-our own commits too: those whom they were about are not behind. Not here: the look who is behind (``feed.py``).
+``PRAGMA data_version`` changes on a connection whenever another connection, of any process, commits. While this process
+has subscribers, a thread polls it every ``Timeouts.sqlite_poll``: 5 microseconds per poll, 0.6 percent of a core with
+the wake-ups of the thread. Otherwise it polls once per heartbeat interval; every poll counts as a heartbeat. Commits of
+this process change the version too; their users are not behind by then.
+
+See also: ``feed.py``, which finds the users that are behind.
 """
 
 import asyncio
@@ -16,113 +18,112 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from threading import Event
 
-from microblog_rt.bus import heartbeat
 from microblog_rt.bus.base import Bus, BusEvent, Changed, Gap
 from microblog_rt.bus.outage import Outage
 from microblog_rt.errors import Misconfigured
 from microblog_rt.protocol import Signal
-
-EVERY = 0.03  # seconds
-BUSY_TIMEOUT = 1.0  # seconds
+from microblog_rt.timeouts import Timeouts
 
 
 class SqliteBus(Bus):
-    """The bus in the file of ``database_url``; raises Misconfigured where that is none."""
+    """The bus in the file of ``database_url``; raises Misconfigured if that is not an SQLite file."""
 
     backend = "sqlite"
 
-    def __init__(self, database_url: str) -> None:
-        super().__init__()
+    def __init__(self, database_url: str, timeouts: Timeouts = Timeouts()) -> None:
+        super().__init__(timeouts)
         dialect, _, path = database_url.partition(":///")
         if dialect.partition("+")[0] != "sqlite" or not path:
-            raise Misconfigured("MICROBLOG_BUS_URL: sqlite:// wants the database to be an SQLite file")
+            raise Misconfigured("MICROBLOG_BUS_URL: sqlite:// requires the database to be an SQLite file")
         self._path = Path(path)
-        self._joined: set[int] = set()
-        self._somebody = asyncio.Event()
-        self._outage = Outage("The SQLite file", "other processes are not heard")
-        self._tried = False
+        self._users: set[int] = set()
+        self._has_users = asyncio.Event()
+        self._outage = Outage("SQLite file", "receiving changes", timeouts)
+        self._attempted = False
 
     def publish(self, signal: Signal) -> None:
-        """The commit has said it."""
+        """Do nothing: the commit has changed the version."""
 
     def subscribe(self, user_id: int) -> None:
-        """Look often."""
-        self._joined.add(user_id)
-        self._somebody.set()
+        """Poll often while there is at least one user."""
+        self._users.add(user_id)
+        self._has_users.set()
 
     def unsubscribe(self, user_id: int) -> None:
-        """Look often no longer, if that was the last."""
-        self._joined.discard(user_id)
-        if not self._joined:
-            self._somebody.clear()
+        self._users.discard(user_id)
+        if not self._users:
+            self._has_users.clear()
 
     async def events(self) -> AsyncGenerator[BusEvent]:
-        """Changed after each look that saw another version than the last."""
+        """Yield Changed after each poll that found a new version."""
         while True:
-            again, self._tried = self._tried, True
+            reconnected, self._attempted = self._attempted, True
             try:
-                async with self._opened() as look:
-                    known = await look(None)
-                    self._outage.over()
+                async with self._polling() as poll:
+                    version = await poll(None)
+                    self._outage.end()
                     self.connected.set()
-                    if again:
+                    if reconnected:
                         yield Gap()
                     while True:
-                        self.heartbeat.heard()
-                        await self._somebody_or_a_beat()
-                        version = await look(known if self._somebody.is_set() else None)
-                        if version != known:
-                            known = version
+                        self.heartbeat.received()
+                        await self._wait_for_users()
+                        found = await poll(version if self._has_users.is_set() else None)
+                        if found != version:
+                            version = found
                             yield Changed()
             except OSError as error:
-                await self._outage.wait_out(error)
+                await self._outage.wait_before_retry(error)
 
     async def close(self) -> None:
-        """The listening has let go of everything."""
+        """Do nothing: the end of ``events`` has closed the connection."""
 
-    async def _somebody_or_a_beat(self) -> None:
+    async def _wait_for_users(self) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(heartbeat.BEAT):
-                await self._somebody.wait()
+            async with asyncio.timeout(self.timeouts.heartbeat_interval):
+                await self._has_users.wait()
 
     @asynccontextmanager
-    async def _opened(self) -> AsyncIterator[Callable[[int | None], Awaitable[int]]]:
+    async def _polling(self) -> AsyncIterator[Callable[[int | None], Awaitable[int]]]:
         thread = ThreadPoolExecutor(1, "sqlite-bus")
-        file = _File(self._path)
+        reader = _VersionReader(self._path, self.timeouts)
 
-        async def look(known: int | None) -> int:
-            return await asyncio.get_running_loop().run_in_executor(thread, file.look, known)
+        async def poll(version: int | None) -> int:
+            return await asyncio.get_running_loop().run_in_executor(thread, reader.poll, version)
 
         try:
-            yield look
+            yield poll
         finally:
             self.connected.clear()
-            file.ended.set()
-            # Waited for: who closes last merges the WAL into the file, and that must not be one that only reads.
-            await asyncio.wait({asyncio.get_running_loop().run_in_executor(thread, file.close)}, timeout=BUSY_TIMEOUT)
+            reader.closing.set()
+            # Wait for the close: the last connection to close merges the WAL into the file, which a read-only
+            # connection cannot do.
+            closed = asyncio.get_running_loop().run_in_executor(thread, reader.close)
+            await asyncio.wait({closed}, timeout=self.timeouts.sqlite_busy)
             thread.shutdown(wait=False)
 
 
-class _File:
-    """One connection that reads, of one thread, opened at the first look."""
+class _VersionReader:
+    """A read-only connection, opened by the first poll; its methods run in one thread."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, timeouts: Timeouts) -> None:
         self._uri = f"{path.absolute().as_uri()}?mode=ro"
+        self._timeouts = timeouts
         self._connection: sqlite3.Connection | None = None
-        self.ended = Event()
+        self.closing = Event()
 
-    def look(self, known: int | None) -> int:
-        """The version; if it is ``known``, another one once there is one, or that again after a heartbeat's time.
+    def poll(self, version: int | None) -> int:
+        """Return the version, if None is given; else wait until it differs, at most for a heartbeat interval.
 
-        Not another number for each commit: for all since the last look. Raises OSError for a file that cannot be read.
+        Commits between two polls change the version once. Raises OSError if the file cannot be read.
         """
-        until = time.monotonic() + heartbeat.BEAT
-        if known is None:
+        until = time.monotonic() + self._timeouts.heartbeat_interval
+        if version is None:
             return self._version()
-        while not self.ended.wait(EVERY) and time.monotonic() < until:
-            if (version := self._version()) != known:
-                return version
-        return known
+        while not self.closing.wait(self._timeouts.sqlite_poll) and time.monotonic() < until:
+            if (found := self._version()) != version:
+                return found
+        return version
 
     def close(self) -> None:
         if self._connection is not None:
@@ -131,7 +132,9 @@ class _File:
     def _version(self) -> int:
         try:
             if self._connection is None:
-                self._connection = sqlite3.connect(self._uri, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None)
+                self._connection = sqlite3.connect(
+                    self._uri, uri=True, timeout=self._timeouts.sqlite_busy, isolation_level=None
+                )
             return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
         except sqlite3.Error as error:
             raise OSError(str(error)) from None

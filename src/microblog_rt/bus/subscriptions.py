@@ -1,88 +1,97 @@
-"""Which users a process wants word of, and of whom it arrives: the bookkeeping of a channel per user, without I/O.
+"""The users whose channels a process subscribes to: bookkeeping without I/O.
 
-A user who has left is kept for ``LINGER`` seconds: a long poll leaves and comes back with every answer. Not here:
-asking for channels, and what arrives on them (``redis.py``).
+See also: ``redis.py``, which sends the commands and receives their confirmations.
 """
 
 import asyncio
 import time
 
-LINGER = 5.0  # seconds
+from microblog_rt.timeouts import Timeouts
 
 
 class _Subscription:
-    """``stands`` once word arrives; ``late`` where somebody reads without having seen that."""
+    """``confirmed`` is set while signals arrive; ``timed_out`` if a reader did not wait for that."""
 
-    __slots__ = ("late", "stands")
+    __slots__ = ("confirmed", "timed_out")
 
     def __init__(self) -> None:
-        self.stands = asyncio.Event()
-        self.late = False
+        self.confirmed = asyncio.Event()
+        self.timed_out = False
 
 
 class Subscriptions:
-    """``news`` is set while somebody has joined who has not been asked for."""
+    """The subscriptions of one process; ``pending`` is set while ``to_subscribe`` has users to return.
 
-    def __init__(self) -> None:
-        self._wanted: dict[int, _Subscription] = {}
-        self._unasked: list[int] = []
-        self._left: dict[int, float] = {}  # when, the longest ago first
-        self.news = asyncio.Event()
+    A user is kept for ``Timeouts.unsubscribe_delay`` after ``unsubscribe``, because a long poll unsubscribes and
+    subscribes again with every answer.
+    """
+
+    def __init__(self, timeouts: Timeouts = Timeouts()) -> None:
+        self._delay = timeouts.unsubscribe_delay
+        self._subscriptions: dict[int, _Subscription] = {}
+        self._to_subscribe: list[int] = []
+        self._unsubscribed_at: dict[int, float] = {}  # oldest first
+        self.pending = asyncio.Event()
 
     def subscribe(self, user_id: int) -> None:
-        """BusEvent of that user is wanted."""
-        self._left.pop(user_id, None)
-        if user_id not in self._wanted:
-            self._wanted[user_id] = _Subscription()
-            self._unasked.append(user_id)
-            self.news.set()
+        """Add a user, or keep one that was about to be removed."""
+        self._unsubscribed_at.pop(user_id, None)
+        if user_id not in self._subscriptions:
+            self._subscriptions[user_id] = _Subscription()
+            self._to_subscribe.append(user_id)
+            self.pending.set()
 
     def unsubscribe(self, user_id: int) -> None:
-        """It is wanted no longer, unless that user is soon back."""
-        self._left[user_id] = time.monotonic()
+        """Remove a user after the delay."""
+        self._unsubscribed_at[user_id] = time.monotonic()
 
-    async def stand(self, user_id: int, within: float) -> None:
-        """Wait until word of that user arrives; who waits in vain is owed a Gap."""
-        mine = self._wanted[user_id]
-        if mine.stands.is_set():
+    async def wait_confirmed(self, user_id: int, seconds: float) -> None:
+        """Wait until that subscription is confirmed; after ``seconds`` record that this reader needs a Gap later."""
+        subscription = self._subscriptions[user_id]
+        if subscription.confirmed.is_set():
             return
         try:
-            async with asyncio.timeout(within):
-                await mine.stands.wait()
+            async with asyncio.timeout(seconds):
+                await subscription.confirmed.wait()
         except TimeoutError:
-            mine.late = True
+            subscription.timed_out = True
 
-    def confirm(self, user_id: int) -> bool:
-        """BusEvent of that user arrives from now on; whether somebody waited for that in vain."""
-        mine = self._wanted.get(user_id)
-        if mine is None:
+    def confirmed(self, user_id: int) -> bool:
+        """Record a confirmation; return whether a reader has timed out before it, and so needs a Gap."""
+        subscription = self._subscriptions.get(user_id)
+        if subscription is None:
             return False
-        mine.stands.set()
-        late, mine.late = mine.late, False
-        return late
+        subscription.confirmed.set()
+        timed_out, subscription.timed_out = subscription.timed_out, False
+        return timed_out
 
-    def unasked(self) -> list[int]:
-        """Who is to be subscribed to; asked for from now on."""
-        self.news.clear()
-        some, self._unasked = self._unasked, []
-        return some
+    def to_subscribe(self) -> list[int]:
+        """Return the users to subscribe to now, each once."""
+        self.pending.clear()
+        users, self._to_subscribe = self._to_subscribe, []
+        return users
 
-    def gone(self) -> list[int]:
-        """Who is to be unsubscribed from; forgotten from now on.
+    def to_unsubscribe(self) -> list[int]:
+        """Return the users to unsubscribe from now, and forget them.
 
-        Only those whose subscription stands: else its confirmation could be taken for that of a later one.
+        Only users with a confirmed subscription: a confirmation that is still to come could otherwise be mistaken for
+        that of a later subscription to the same user.
         """
-        before = time.monotonic() - LINGER
-        gone = [each for each, left in self._left.items() if left <= before and self._wanted[each].stands.is_set()]
-        for user_id in gone:
-            del self._wanted[user_id], self._left[user_id]
-        return gone
+        before = time.monotonic() - self._delay
+        users = [
+            user_id
+            for user_id, since in self._unsubscribed_at.items()
+            if since <= before and self._subscriptions[user_id].confirmed.is_set()
+        ]
+        for user_id in users:
+            del self._subscriptions[user_id], self._unsubscribed_at[user_id]
+        return users
 
-    def broken(self) -> None:
-        """Nothing arrives any more, and all who are still wanted are to be asked for again."""
-        for user_id in self._left:
-            del self._wanted[user_id]
-        self._left = {}
-        for each in self._wanted.values():
-            each.stands.clear()
-        self._unasked = list(self._wanted)
+    def connection_lost(self) -> None:
+        """Forget the unsubscribed users; all others are to be subscribed to again."""
+        for user_id in self._unsubscribed_at:
+            del self._subscriptions[user_id]
+        self._unsubscribed_at = {}
+        for subscription in self._subscriptions.values():
+            subscription.confirmed.clear()
+        self._to_subscribe = list(self._subscriptions)

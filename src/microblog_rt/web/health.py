@@ -20,7 +20,7 @@ blueprint = Blueprint("health", __name__)
 PATHS = {"/healthz", "/readyz"}
 DATABASE_SECONDS = 2.0
 # Whoever can send clients elsewhere should.
-NOT_READY = {"away": "no database", "read-only": "database is read-only"}
+NOT_READY = {"disconnected": "no database", "read-only": "database is read-only"}
 
 
 @blueprint.get("/healthz")
@@ -45,8 +45,8 @@ async def _database() -> dict[str, Any]:
         async with asyncio.timeout(DATABASE_SECONDS):
             takes_writes = await services().storage.takes_writes()
     except (Unavailable, TimeoutError):
-        return {"state": "away"}
-    state = "heard" if takes_writes else "read-only"
+        return {"state": "disconnected"}
+    state = "connected" if takes_writes else "read-only"
     return {"state": state, "answered_in_seconds": round(time.monotonic() - asked, 4)}
 
 
