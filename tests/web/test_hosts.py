@@ -21,7 +21,7 @@ def scope(*headers: tuple[str, str], client: str | None = PROXY, server: str | N
 
 
 def address(hops: int, *forwarded: str, client: str | None = PROXY) -> str:
-    return Hosts(Settings(trusted_hops=hops)).address(
+    return Hosts(Settings(trusted_hops=hops)).client_address(
         scope(*(("X-Forwarded-For", each) for each in forwarded), client=client)
     )
 
@@ -105,10 +105,10 @@ def test_a_home_counts_once_however_an_address_is_written(client: str | None, co
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-IP"])
 def test_a_proxy_that_is_not_believed_is_warned_of_once(caplog: pytest.LogCaptureFixture, header: str) -> None:
     gate = Hosts(Settings())
-    gate.address(scope())
+    gate.client_address(scope())
     assert caplog.records == []
     for _ in range(3):
-        gate.address(scope((header, "192.0.2.1")))
+        gate.client_address(scope((header, "192.0.2.1")))
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert "MICROBLOG_TRUSTED_HOPS" in record.getMessage()
@@ -116,7 +116,7 @@ def test_a_proxy_that_is_not_believed_is_warned_of_once(caplog: pytest.LogCaptur
 
 
 def test_a_proxy_that_is_believed_is_not_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    Hosts(Settings(trusted_hops=1)).address(scope(("X-Forwarded-For", "192.0.2.1")))
+    Hosts(Settings(trusted_hops=1)).client_address(scope(("X-Forwarded-For", "192.0.2.1")))
     assert caplog.records == []
 
 

@@ -304,5 +304,5 @@ async def test_what_a_browser_calls_itself_is_shown_as_text(app: Quart, house: S
         ("x" * 200, "Unknown device"),
     ],
 )
-def test_a_device_is_put_in_words(agent: str, words: str) -> None:
-    assert devices.in_words(agent, lambda sentence, **values: sentence % values) == words
+def test_a_device_is_put_describe(agent: str, words: str) -> None:
+    assert devices.describe(agent, lambda sentence, **values: sentence % values) == words
