@@ -116,7 +116,7 @@ async def flash_once(sentence: str, category: str) -> None:
 
 def _status(form: Form) -> HTTPStatus:
     if "too_many" in g:
-        return status_of(g.too_many)
+        return status_of(g.too_many).status
     if form_expired():
         return HTTPStatus.FORBIDDEN
     return HTTPStatus.UNPROCESSABLE_ENTITY if form.errors or form.form_errors else HTTPStatus.OK
