@@ -127,8 +127,8 @@ async def _http_error(error: HTTPException) -> Response:
 async def _unexpected(error: Exception) -> Response:
     if isinstance(error, OSError) and error.errno == ENAMETOOLONG:
         return await _refused(NotFound())  # a static file's name
-    status = ANSWERS["unexpected"].status
-    return await _answer(status, "unexpected", gettext(SENTENCES["unexpected"]), unexpected(error))
+    status, sentence = ANSWERS["unexpected"].status, SENTENCES["unexpected"]
+    return await _answer(status, "unexpected", gettext(sentence), unexpected(error))
 
 
 def _sentence_of(status: HTTPStatus) -> str:
