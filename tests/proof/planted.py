@@ -145,7 +145,7 @@ PLANTS = [
         if query.user is not None:
             reader = reader._replace(user_id=int(query.user))
 """,
-        "tests/web/test_listening.py::test_whom_a_client_listens_to_is_said_by_its_session_alone[sqlite]",
+        "tests/web/test_listening.py::test_only_the_session_selects_the_subscribed_user[sqlite]",
     ),
     Plant(
         "read marks now()",

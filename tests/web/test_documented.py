@@ -188,13 +188,13 @@ async def test_each_documented_answer_is_given(label: str, program: Program) -> 
     assert told == set(OPERATIONS[label].responses.status_codes)
 
 
-def test_the_codes_for_programs_are_those_of_the_document() -> None:
+def test_problem_codes_match_the_documentation() -> None:
     codes = documented.raw_schema["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]
     assert set(codes) == set(problems.ANSWERS) | set(problems.CODES.values())
     assert codes == sorted(codes)
 
 
-def test_the_document_names_the_limits_that_there_are(app: Quart) -> None:
+def test_documented_body_limit_matches(app: Quart) -> None:
     text = (files.CHECKOUT / "docs" / "openapi.yaml").read_text()
     assert re.findall(r"More than (\d+) KiB", text) == ["64"] * 4
     assert app.config["MAX_CONTENT_LENGTH"] == 64 * 1024

@@ -29,9 +29,7 @@ def listened(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return users
 
 
-async def test_whom_a_client_listens_to_is_said_by_its_session_alone(
-    house: Services, join: Join, listened: list[int]
-) -> None:
+async def test_only_the_session_selects_the_subscribed_user(house: Services, join: Join, listened: list[int]) -> None:
     susan, _ = await join("susan"), await join("john")
     await house.messages.send_message(SUSAN, JOHN, "not for susan")
     for query in QUERIES:
