@@ -65,5 +65,5 @@ def untranslated(catalogue: Catalog) -> list[str]:
 
 
 def _pybabel(*arguments: str) -> None:
-    if CommandLineInterface().run(["pybabel", "--quiet", *arguments]):
+    if CommandLineInterface().run(["pybabel", "--quiet", *arguments]):  # type: ignore[no-untyped-call]
         raise Misconfigured(f"pybabel {arguments[0]} failed")
