@@ -1,4 +1,4 @@
-"""What nobody foresaw: logged once, under a reference that whoever met it is told, on every transport."""
+"""Unexpected errors are logged once, with the reference that the client gets, on every transport."""
 
 import json
 import re
@@ -73,7 +73,7 @@ async def test_refused_handshake_has_the_reference(app: Quart, bob: Browser, cap
 async def test_health_checks_do_not_authenticate(
     house: Services, bob: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Asked with a cookie too, while the database is away."""
+    """With a cookie, while the database is down."""
 
     def away(*_: object) -> None:
         raise Unavailable
@@ -112,7 +112,7 @@ async def test_unavailable_offers_the_message_to_resend(
         foreign = await bob.post("/send_message/bob", headers={"Origin": "https://evil.example"}, **sent)
         forged = await bob.post("/send_message/bob", **sent | {"csrf_token": "guessed"})
     assert 'id="again"' not in await text(forged)
-    assert foreign.status_code == 403, "what another site has written is offered to nobody"
+    assert foreign.status_code == 403, "a cross-site form is never offered to resend"
     assert (await bob.post("/send_message/bob", **sent)).status_code == 303
     refused = await bob.get("/")
     assert 'id="again"' not in await text(refused)

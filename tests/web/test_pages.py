@@ -1,4 +1,4 @@
-"""The pages: what people see, and what bad input gets: a clear answer, a kept form, nothing lost."""
+"""The pages: content, form errors, limits, drafts, CSRF."""
 
 import re
 from dataclasses import replace
@@ -268,7 +268,7 @@ async def test_draft_is_not_shown_for_another_recipient(join: Join, house: Servi
 
 
 async def test_page_of_one_user_gets_no_notifications_of_another(join: Join, house: Services) -> None:
-    """A tab left open while somebody else signed in on the same browser."""
+    """A tab left open while another user signed in on the same browser."""
     susan, john = await join("susan"), await join("john")
     await house.messages.send_message(1, 2, "for john alone")
     address = re.search(r'data-notifications="([^"]+)"', await text(await susan.get("/")))
@@ -555,7 +555,7 @@ async def test_every_page_forbids_inline_script_and_style_and_has_none(join: Joi
 
 
 async def test_static_files_are_revalidated(stranger: Browser) -> None:
-    """Else an upgrade would mix old modules with new ones."""
+    """Otherwise an upgrade would mix old and new modules."""
     answer = await stranger.get("/static/rt/main.js")
     assert (answer.status_code, answer.content_type) == (200, "text/javascript; charset=utf-8")
     assert answer.headers["Cache-Control"] == "no-cache"

@@ -1,4 +1,4 @@
-"""How a WebSocket ends when its feed does, over a feed that does so on purpose."""
+"""How a WebSocket closes when its feed raises."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -14,7 +14,7 @@ from microblog_rt.web.socket import Socket
 
 
 class Ending:
-    """A feed that tells one empty page, and then ends so."""
+    """A feed that yields one empty page and then raises."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error

@@ -1,7 +1,4 @@
-"""Whom a client listens to: its session's user, whatever it asks for.
-
-Not here: what it is told (``tests/test_transports.py``).
-"""
+"""A client is subscribed to its session's user, whatever its query says."""
 
 from contextlib import AbstractContextManager
 
@@ -17,7 +14,7 @@ QUERIES = ["user", "user=1&user", "user_id", "recipient", "channel", "name", "si
 
 @pytest.fixture
 def listened(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Whom anybody has begun to listen to."""
+    """The user ids subscribed to so far."""
     users: list[int] = []
     real = Hub.subscribe
 
