@@ -99,7 +99,7 @@ async def test_unavailable_offers_the_message_to_resend(
     async def away(*_: object) -> None:
         raise Unavailable
 
-    for services, verb in ((house.messages, "send_message"), (house.accounts, "visit")):
+    for services, verb in ((house.messages, "send_message"), (house.sessions, "visit")):
         with monkeypatch.context() as trouble:
             trouble.setattr(services, verb, away)
             answer = await bob.post("/send_message/bob", **sent)
@@ -108,7 +108,7 @@ async def test_unavailable_offers_the_message_to_resend(
         assert all(field(page, name) == sent[name] for name in ("csrf_token", "nonce"))
         assert "&lt;/textarea&gt; &amp; hello</textarea>" in page
     with monkeypatch.context() as trouble:
-        trouble.setattr(house.accounts, "visit", away)
+        trouble.setattr(house.sessions, "visit", away)
         foreign = await bob.post("/send_message/bob", headers={"Origin": "https://evil.example"}, **sent)
         forged = await bob.post("/send_message/bob", **sent | {"csrf_token": "guessed"})
     assert 'id="again"' not in await text(forged)

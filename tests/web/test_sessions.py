@@ -194,7 +194,7 @@ async def test_late_login_refusal_keeps_the_current_session(
     async def refused(*_: object, **__: object) -> str:
         raise Invalid("password", "It was changed just now.")
 
-    monkeypatch.setattr(house.accounts, "start_session", refused)
+    monkeypatch.setattr(house.sessions, "start_session", refused)
     assert (await susan.post("/auth/login", username="susan", password=PASSWORD)).status_code == 422
     assert await answers(susan) == 200
 
