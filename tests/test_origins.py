@@ -195,7 +195,7 @@ FOREIGN_SITES = ["cross-site", "same-site", "", "Same-Origin", "same-origin, cro
 
 
 @pytest.mark.parametrize("site", FOREIGN_SITES)
-def test_what_a_browser_says_is_from_elsewhere_is_refused(alice: Person, transport: str, site: str) -> None:
+def test_cross_site_fetch_metadata_is_refused(alice: Person, transport: str, site: str) -> None:
     assert status(alice, transport, OURS, f"Sec-Fetch-Site: {site}") == 403
     assert status(alice, transport, f"Sec-Fetch-Site: {site}") == 403
 
@@ -247,7 +247,7 @@ def test_no_page_is_shown_under_a_foreign_name(alice: Person, page: str) -> None
 
 
 @pytest.mark.parametrize("page", ["/healthz", "/readyz"])
-def test_health_is_told_whatever_the_name(alice: Person, page: str) -> None:
+def test_health_accepts_any_host(alice: Person, page: str) -> None:
     """A load balancer asks by address, or by any name."""
     assert {status(alice, page, host=host) for host in ["127.0.0.1:{port}", "10.0.0.1", "evil.example", ""]} == {200}
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from babel.messages.catalog import Catalog
 from babel.messages.mofile import read_mo
+from babel.messages.pofile import read_po
 from hypercorn.config import Config
 from hypercorn.protocol import h2, h11, ws_stream
 from wsproto.connection import Connection, ConnectionType
@@ -69,15 +70,16 @@ def test_hypercorn_makes_its_streams_where_we_replace_them() -> None:
 
 
 @pytest.mark.parametrize("path", translations.catalogues(), ids=lambda path: path.parent.parent.name)
-def test_every_string_is_translated_and_compiled(path: Path) -> None:
+def test_every_string_is_translated_and_compiled(path: Path, tmp_path: Path) -> None:
     catalogue = translations.read(path)
     assert translations.untranslated(catalogue) == []
     assert [each for each in catalogue if each.fuzzy and each.id] == []
-    wanted = {message.id for message in translations.extracted() if message.id}
+    translations.extract(tmp_path / "messages.pot")
+    with (tmp_path / "messages.pot").open("rb") as file:
+        wanted = {message.id for message in read_po(file) if message.id}
     assert {message.id for message in catalogue if message.id} == wanted
     with path.with_suffix(".mo").open("rb") as file:
         assert words(read_mo(file)) == words(catalogue)
-    assert translations.compiled(catalogue) == translations.compiled(translations.read(path))
     for message in catalogue:
         assert places(str(message.id)) == places(str(message.string)) or not message.id, message.id
 

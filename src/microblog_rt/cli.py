@@ -17,6 +17,7 @@ from microblog_rt.server import listening
 from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
 from microblog_rt.storage import migrations
+from microblog_rt.web.sentences import sentence
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except (Misconfigured, Refused) as error:
-            raise click.ClickException(str(error)) from None
+            raise click.ClickException(sentence(error) if isinstance(error, Refused) else str(error)) from None
         except UnicodeError:
             raise click.ClickException("what was given is not UTF-8") from None
 

@@ -1,100 +1,91 @@
-"""What can be refused: one small tree, each with a stable code and a sentence for a person.
-
-Not here: HTTP statuses and close codes (``web/problems.py`` has the one table), and the words of a
-page in another language (``web/languages.py``; the sentences below are its message ids).
+"""The errors that a caller can cause or must handle: one tree, each class with a stable wire code.
 
     Refused
-    ├── BadRequest        the request itself is wrong
-    │   └── Invalid       one field of a form is wrong
+    ├── BadRequest        the request is malformed
+    │   └── Invalid       a form field has an unacceptable value
     ├── SignedOut         no session, or one that has ended
-    ├── Forbidden         somebody else's page sent this
-    ├── NotFound          there is no such thing
-    ├── KeyReused         an idempotency key that stands for something else
-    ├── TooMany           over a limit; later it will do
-    └── Unavailable       not now; worth trying again
-        └── Draining      this process is going away
-    Misconfigured         a setting, a database or a port that the operator must see to
+    ├── Forbidden         a cross-site request, or a wrong CSRF token
+    ├── NotFound          no such page or user
+    ├── KeyReused         an Idempotency-Key that was used for another message
+    ├── TooMany           over a limit; retry later
+    └── Unavailable       a temporary failure; retry
+        └── Draining      this process is shutting down
+    Misconfigured         a setting, a database or a port that the operator must correct
+
+See also: ``web/sentences.py`` (texts by reason) and ``web/problems.py`` (HTTP statuses and close codes).
 """
 
 from math import ceil
 
 
 def N_(sentence: str) -> str:
-    """Mark a sentence for translation where it is written; it is translated where it is shown."""
+    """Mark a string for extraction into the catalogues."""
     return sentence
 
 
 class Refused(Exception):
-    """Something asked for is not done; ``code`` is for programs, ``sentence`` for a person.
+    """A request that is not carried out.
 
-    ``values`` fill the sentence's ``%(name)s`` places, so that it can be translated first. ``retry_after``: when
-    it may do again, in whole seconds; None where trying again would not help.
+    ``code`` is the stable wire code, ``reason`` a finer key into ``web.sentences`` (default: the code), ``values``
+    the sentence's ``%(name)s`` parameters. ``retry_after`` is in whole seconds, None if a retry would not help.
     """
 
     code = "refused"
-    sentence = N_("This is not possible.")
     retry_after: int | None = None
 
-    def __init__(self, sentence: str | None = None, **values: str | int) -> None:
-        self.sentence = sentence or type(self).sentence
+    def __init__(self, reason: str | None = None, **values: str | int) -> None:
+        self.reason = reason or self.code
         self.values = values
-        super().__init__(self.sentence % values if values else self.sentence)
+        super().__init__(" ".join([self.reason, *(f"{name}={value!r}" for name, value in values.items())]))
 
 
 class BadRequest(Refused):
     code = "bad_request"
-    sentence = N_("The request cannot be understood.")
 
 
 class Invalid(BadRequest):
-    """A form's field holds something that is not accepted; ``field`` names it."""
+    """A form field has an unacceptable value; ``field`` is its name."""
 
     code = "invalid"
 
-    def __init__(self, field: str, sentence: str, **values: str | int) -> None:
-        super().__init__(sentence, **values)
+    def __init__(self, field: str, reason: str, **values: str | int) -> None:
+        super().__init__(reason, **values)
         self.field = field
 
 
 class SignedOut(Refused):
     code = "signed_out"
-    sentence = N_("Please sign in.")
 
 
 class Forbidden(Refused):
     code = "forbidden"
-    sentence = N_("This page did not come from here, or has grown old. Load it again, then send it again.")
 
 
 class NotFound(Refused):
     code = "not_found"
-    sentence = N_("There is nothing here.")
 
 
 class KeyReused(Refused):
     code = "idempotency_key_reused"
-    sentence = N_("This Idempotency-Key stands for another message, sent before. Each message wants one of its own.")
 
 
 class TooMany(Refused):
     """Over a limit."""
 
     code = "too_many"
-    sentence = N_("That was too often. Please wait a little, then try again.")
 
-    def __init__(self, retry_after: int, sentence: str | None = None, **values: str | int) -> None:
-        super().__init__(sentence, **values)
+    def __init__(self, retry_after: int, reason: str | None = None, **values: str | int) -> None:
+        super().__init__(reason, **values)
         self.retry_after = retry_after
 
 
 class Unavailable(Refused):
     code = "unavailable"
-    sentence = N_("This does not work right now. Please try again in a moment.")
     retry_after = 2
 
 
 class Draining(Unavailable):
-    """This process is about to end; ``back_in``: when to try again, in seconds."""
+    """This process is shutting down; ``back_in`` is the delay before a retry, in seconds."""
 
     code = "draining"
 
@@ -105,4 +96,4 @@ class Draining(Unavailable):
 
 
 class Misconfigured(Exception):
-    """The operator must change something; the message says what, and how."""
+    """The operator must correct something; the message says what, and how."""

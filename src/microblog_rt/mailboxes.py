@@ -125,8 +125,8 @@ class Mailboxes:
 
 def _payload(name: str, data: Any) -> str:
     if not 1 <= len(name) <= NOTIFICATION_NAME_LENGTH:
-        raise BadRequest(f"A notification's name has 1 to {NOTIFICATION_NAME_LENGTH} characters.")
+        raise BadRequest("notification_name_length", limit=NOTIFICATION_NAME_LENGTH)
     try:
         return json.dumps(data, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise BadRequest(f"A notification's data must be JSON: {error}") from None
+        raise BadRequest("notification_data_not_json", error=str(error)) from None

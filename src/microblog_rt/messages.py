@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from microblog_rt import metrics
-from microblog_rt.errors import N_, Invalid
+from microblog_rt.errors import Invalid
 from microblog_rt.mailboxes import Change, Mailboxes
 from microblog_rt.models import MESSAGE_LENGTH, User
 from microblog_rt.protocol import FURTHEST, Notification
@@ -87,11 +87,11 @@ class Messages:
 def _checked(body: str) -> str:
     body = body.replace("\r\n", "\n").replace("\0", "").strip()
     if not any(each.isprintable() and not each.isspace() for each in body):
-        raise Invalid("message", N_("Write something first."))
+        raise Invalid("message", "message_empty")
     if len(body) > MESSAGE_LENGTH:
         raise Invalid(
             "message",
-            N_("This has %(length)s characters; at most %(limit)s are allowed."),
+            "message_too_long",
             length=len(body),
             limit=MESSAGE_LENGTH,
         )

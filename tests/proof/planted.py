@@ -98,8 +98,8 @@ PLANTS = [
     Plant(
         "no Origin check",
         "Whatever page a request comes from, it is taken for ours.",
-        "web/origin.py",
-        "if origins != [ours] and (origins or required):",
+        "web/hosts.py",
+        "if origins != [own] and (origins or required):",
         "if False:",
         "tests/test_origins.py::test_a_foreign_origin_is_refused[websocket-http://evil.example]",
     ),
@@ -145,7 +145,7 @@ PLANTS = [
         if query.user is not None:
             reader = reader._replace(user_id=int(query.user))
 """,
-        "tests/web/test_listening.py::test_whom_a_client_listens_to_is_said_by_its_session_alone[sqlite]",
+        "tests/web/test_subscribed_user.py::test_only_the_session_selects_the_subscribed_user[sqlite]",
     ),
     Plant(
         "read marks now()",

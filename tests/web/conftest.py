@@ -1,4 +1,4 @@
-"""The application in process, and people who browse it."""
+"""The application in process, and test browsers."""
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable

@@ -1,7 +1,4 @@
-"""Each answer that ``docs/openapi.yaml`` names, of each operation, given once, and just as documented.
-
-Not here: whatever else may be asked (``tests/test_openapi.py``).
-"""
+"""Every response that ``docs/openapi.yaml`` documents, requested once per operation and validated."""
 
 import re
 from collections.abc import AsyncIterator
@@ -37,7 +34,7 @@ CONFORMANCE = [
 
 
 class Ask(NamedTuple):
-    """How something is asked; as it comes, by a program that is signed in."""
+    """A request and its expected status; by default from a signed-in program."""
 
     status: int
     signed_in: bool = True
@@ -50,11 +47,11 @@ class Ask(NamedTuple):
 
 
 class Broken(Exception):
-    """What nobody foresaw."""
+    """An unexpected error."""
 
 
 class Away(Unavailable):
-    """The database is."""
+    """The database is down."""
 
 
 class Often(TooMany):
@@ -63,7 +60,7 @@ class Often(TooMany):
 
 
 def and_pages(asks: list[Ask]) -> list[Ask]:
-    """The same, and again by a browser."""
+    """The same requests, and again from a browser."""
     return asks + [ask._replace(accept="text/html") for ask in asks]
 
 
@@ -129,7 +126,7 @@ ASKS = {
 
 
 class Program:
-    """Asks the application in process, and with a new session each time: some of what it asks ends one."""
+    """Sends requests in process, each with a new session, since some end theirs."""
 
     def __init__(self, app: Quart, house: Services, cookies: dict[str, str], token: str) -> None:
         self._app = app
@@ -155,7 +152,7 @@ class Program:
 
 @asynccontextmanager
 async def trouble(house: Services, kind: type[Exception] | None) -> AsyncIterator[None]:
-    """While the block lasts, the database answers with that."""
+    """Make every database access in the block raise ``kind``."""
     with pytest.MonkeyPatch.context() as patch:
         if kind is not None:
 
@@ -188,13 +185,13 @@ async def test_each_documented_answer_is_given(label: str, program: Program) -> 
     assert told == set(OPERATIONS[label].responses.status_codes)
 
 
-def test_the_codes_for_programs_are_those_of_the_document() -> None:
+def test_problem_codes_match_the_documentation() -> None:
     codes = documented.raw_schema["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]
     assert set(codes) == set(problems.ANSWERS) | set(problems.CODES.values())
     assert codes == sorted(codes)
 
 
-def test_the_document_names_the_limits_that_there_are(app: Quart) -> None:
+def test_documented_body_limit_matches(app: Quart) -> None:
     text = (files.CHECKOUT / "docs" / "openapi.yaml").read_text()
     assert re.findall(r"More than (\d+) KiB", text) == ["64"] * 4
     assert app.config["MAX_CONTENT_LENGTH"] == 64 * 1024

@@ -1,4 +1,4 @@
-"""What nobody foresaw: logged once, under a reference that whoever met it is told, on every transport."""
+"""Unexpected errors are logged once, with the reference that the client gets, on every transport."""
 
 import json
 import re
@@ -33,7 +33,7 @@ def logged_once(caplog: pytest.LogCaptureFixture, reference: str) -> None:
     assert "broken on purpose" in caplog.text
 
 
-async def test_a_person_sees_a_page_with_the_reference(bob: Browser, caplog: pytest.LogCaptureFixture) -> None:
+async def test_error_page_shows_the_reference(bob: Browser, caplog: pytest.LogCaptureFixture) -> None:
     answer = await bob.get("/messages")
     page = await text(answer)
     assert answer.status_code == 500
@@ -44,7 +44,7 @@ async def test_a_person_sees_a_page_with_the_reference(bob: Browser, caplog: pyt
 
 
 @pytest.mark.parametrize("path", ["/messages", "/notifications", "/notifications?wait=5"])
-async def test_a_program_gets_it_in_problem_json(bob: Browser, path: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_problem_json_has_the_reference(bob: Browser, path: str, caplog: pytest.LogCaptureFixture) -> None:
     answer = await bob.get(path, headers={"Accept": "application/json"})
     problem = await answer.get_json(force=True)
     assert (answer.status_code, answer.content_type) == (500, "application/problem+json")
@@ -52,7 +52,7 @@ async def test_a_program_gets_it_in_problem_json(bob: Browser, path: str, caplog
     logged_once(caplog, problem["reference"])
 
 
-async def test_a_handshake_is_refused_with_it(app: Quart, bob: Browser, caplog: pytest.LogCaptureFixture) -> None:
+async def test_refused_handshake_has_the_reference(app: Quart, bob: Browser, caplog: pytest.LogCaptureFixture) -> None:
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, str]:
@@ -70,8 +70,10 @@ async def test_a_handshake_is_refused_with_it(app: Quart, bob: Browser, caplog: 
     logged_once(caplog, json.loads(body["body"])["reference"])
 
 
-async def test_health_looks_nobody_up(house: Services, bob: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asked with a cookie too, while the database is away."""
+async def test_health_checks_do_not_authenticate(
+    house: Services, bob: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a cookie, while the database is down."""
 
     def away(*_: object) -> None:
         raise Unavailable
@@ -83,7 +85,7 @@ async def test_health_looks_nobody_up(house: Services, bob: Browser, monkeypatch
     assert (answer.status_code, (await answer.get_json())["status"]) == (503, "no database")
 
 
-async def test_a_message_that_could_not_be_taken_is_offered_to_be_sent_again_as_it_was(
+async def test_unavailable_offers_the_message_to_resend(
     app: Quart, house: Services, bob: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With its nonce: whatever became of the first try, it is sent once. Also where not even its author is known."""
@@ -97,7 +99,7 @@ async def test_a_message_that_could_not_be_taken_is_offered_to_be_sent_again_as_
     async def away(*_: object) -> None:
         raise Unavailable
 
-    for services, verb in ((house.messages, "send_message"), (house.accounts, "visit")):
+    for services, verb in ((house.messages, "send_message"), (house.sessions, "visit")):
         with monkeypatch.context() as trouble:
             trouble.setattr(services, verb, away)
             answer = await bob.post("/send_message/bob", **sent)
@@ -106,11 +108,11 @@ async def test_a_message_that_could_not_be_taken_is_offered_to_be_sent_again_as_
         assert all(field(page, name) == sent[name] for name in ("csrf_token", "nonce"))
         assert "&lt;/textarea&gt; &amp; hello</textarea>" in page
     with monkeypatch.context() as trouble:
-        trouble.setattr(house.accounts, "visit", away)
+        trouble.setattr(house.sessions, "visit", away)
         foreign = await bob.post("/send_message/bob", headers={"Origin": "https://evil.example"}, **sent)
         forged = await bob.post("/send_message/bob", **sent | {"csrf_token": "guessed"})
     assert 'id="again"' not in await text(forged)
-    assert foreign.status_code == 403, "what another site has written is offered to nobody"
+    assert foreign.status_code == 403, "a cross-site form is never offered to resend"
     assert (await bob.post("/send_message/bob", **sent)).status_code == 303
     refused = await bob.get("/")
     assert 'id="again"' not in await text(refused)

@@ -53,7 +53,7 @@ async def until_bus_is(state: str, client: Client) -> Any:
             await asyncio.sleep(0.02)
 
 
-async def test_one_process_has_nobody_to_hear(settings: Settings) -> None:
+async def test_memory_bus_is_ready(settings: Settings) -> None:
     async with serving(settings) as client:
         status, told = await ready(client)
         assert (status, told["status"], told["database"]["state"]) == (200, "ready", "connected")
@@ -62,7 +62,7 @@ async def test_one_process_has_nobody_to_hear(settings: Settings) -> None:
 
 
 @pytest.mark.sqlite
-async def test_a_redis_that_is_away_is_told_in_a_200(settings: Settings, redis: Redis) -> None:
+async def test_ready_while_redis_is_down(settings: Settings, redis: Redis) -> None:
     async with serving(replace(settings, bus_url=redis.url)) as client:
         heard = await until_bus_is("connected", client)
         assert heard["backend"] == "redis"
@@ -84,13 +84,13 @@ async def test_hanging_redis_is_reported_as_no_heartbeat(settings: Settings, red
         await until_bus_is("connected", client)
 
 
-async def test_a_bus_in_the_database_is_heard(settings: Settings) -> None:
+async def test_database_bus_is_reported_as_heard(settings: Settings) -> None:
     url = "sqlite://" if settings.sqlite_file else "postgresql://"
     async with serving(replace(settings, bus_url=url)) as client:
         assert url.startswith((await until_bus_is("connected", client))["backend"])
 
 
-async def test_a_database_that_is_away_is_a_503_that_says_so(postgresql: PostgreSQL, postgresql_migrated: str) -> None:
+async def test_not_ready_while_database_is_down(postgresql: PostgreSQL, postgresql_migrated: str) -> None:
     settings = Settings(database_url=postgresql_migrated, bus_url="postgresql://", secret_key="a" * 32)
     async with serving(settings) as client:
         await until_bus_is("connected", client)
@@ -109,9 +109,7 @@ async def test_a_database_that_is_away_is_a_503_that_says_so(postgresql: Postgre
         await until_bus_is("connected", client)
 
 
-async def test_a_database_that_only_reads_is_a_503_that_says_so(
-    postgresql: PostgreSQL, postgresql_migrated: str
-) -> None:
+async def test_not_ready_while_database_is_read_only(postgresql: PostgreSQL, postgresql_migrated: str) -> None:
     """As a standby is, until it is promoted: the same connections tell both."""
 
     def read_only(command: str) -> None:

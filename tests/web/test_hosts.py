@@ -21,7 +21,7 @@ def scope(*headers: tuple[str, str], client: str | None = PROXY, server: str | N
 
 
 def address(hops: int, *forwarded: str, client: str | None = PROXY) -> str:
-    return Hosts(Settings(trusted_hops=hops)).address(
+    return Hosts(Settings(trusted_hops=hops)).client_address(
         scope(*(("X-Forwarded-For", each) for each in forwarded), client=client)
     )
 
@@ -47,14 +47,12 @@ def address(hops: int, *forwarded: str, client: str | None = PROXY) -> str:
         (1, ["[2001:DB8::1]:443"], "2001:db8::/64"),
     ],
 )
-def test_as_many_from_the_right_are_believed_as_there_are_proxies(
-    hops: int, forwarded: list[str], counted: str
-) -> None:
+def test_client_address_behind_trusted_proxies(hops: int, forwarded: list[str], counted: str) -> None:
     assert address(hops, *forwarded) == counted
 
 
 @pytest.mark.parametrize("hops", [1, 2, 9])
-def test_where_a_proxy_said_nothing_its_own_address_counts(hops: int) -> None:
+def test_proxy_address_without_forwarded_for(hops: int) -> None:
     assert address(hops) == PROXY
     assert address(2, "192.0.2.1") == PROXY
 
@@ -74,7 +72,7 @@ GARBAGE = [
 
 
 @pytest.mark.parametrize("garbage", GARBAGE)
-def test_garbage_counts_for_the_proxy_that_passed_it_on(garbage: str) -> None:
+def test_proxy_address_for_malformed_forwarded_for(garbage: str) -> None:
     assert address(1, garbage) == PROXY
     assert address(1, f"192.0.2.1, {garbage}") == PROXY
     assert address(1, f"{garbage}, 192.0.2.1") == "192.0.2.1"
@@ -95,7 +93,7 @@ def test_garbage_counts_for_the_proxy_that_passed_it_on(garbage: str) -> None:
         ("/run/microblog.sock", ""),
     ],
 )
-def test_a_home_counts_once_however_an_address_is_written(client: str | None, counted: str) -> None:
+def test_ipv6_addresses_of_one_network_count_once(client: str | None, counted: str) -> None:
     """A provider gives a home the last 64 bits of an IPv6 address; an IPv4 one is the same through either socket."""
     assert address(0, client=client) == counted
     if counted:
@@ -103,20 +101,20 @@ def test_a_home_counts_once_however_an_address_is_written(client: str | None, co
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-IP"])
-def test_a_proxy_that_is_not_believed_is_warned_of_once(caplog: pytest.LogCaptureFixture, header: str) -> None:
+def test_untrusted_proxy_is_logged_once(caplog: pytest.LogCaptureFixture, header: str) -> None:
     gate = Hosts(Settings())
-    gate.address(scope())
+    gate.client_address(scope())
     assert caplog.records == []
     for _ in range(3):
-        gate.address(scope((header, "192.0.2.1")))
+        gate.client_address(scope((header, "192.0.2.1")))
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert "MICROBLOG_TRUSTED_HOPS" in record.getMessage()
     assert "192.0.2.1" not in record.getMessage()
 
 
-def test_a_proxy_that_is_believed_is_not_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    Hosts(Settings(trusted_hops=1)).address(scope(("X-Forwarded-For", "192.0.2.1")))
+def test_trusted_proxy_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    Hosts(Settings(trusted_hops=1)).client_address(scope(("X-Forwarded-For", "192.0.2.1")))
     assert caplog.records == []
 
 
@@ -134,19 +132,19 @@ def answers_to(host: str, *, server: str | None = "10.0.0.2", **settings: Any) -
 @pytest.mark.parametrize(
     "host", ["localhost", "LOCALHOST", "localhost:8000", "127.0.0.1", "127.0.0.1:1", "[::1]", "[::1]:8000"]
 )
-def test_loopback_is_always_ours(host: str) -> None:
+def test_loopback_hosts_are_accepted(host: str) -> None:
     assert answers_to(host)
 
 
 @pytest.mark.parametrize("port", ["", ":8000"])
-def test_the_address_that_was_connected_to_is_ours(port: str) -> None:
+def test_server_address_is_an_accepted_host(port: str) -> None:
     assert answers_to(f"10.0.0.2{port}")
     assert answers_to(f"[2001:db8::2]{port}", server="2001:db8::2")
     assert not answers_to(f"10.0.0.3{port}")
 
 
 @pytest.mark.parametrize("port", ["", ":8000"])
-def test_the_name_that_was_bound_is_ours(port: str) -> None:
+def test_bound_name_is_an_accepted_host(port: str) -> None:
     assert answers_to(f"intranet{port}", bind_host="Intranet")
     assert answers_to(f"INTRANET.example{port}", bind_host="intranet.example")
     assert not answers_to(f"intranet.example{port}", bind_host="intranet")
@@ -179,20 +177,20 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize("host", FOREIGN)
-def test_every_other_name_is_foreign(host: str) -> None:
+def test_other_hosts_are_refused(host: str) -> None:
     assert not answers_to(host)
     assert not answers_to(host, server=None)
     assert not answers_to(host, public_url="https://microblog.example")
 
 
-def test_with_a_public_url_only_its_host_is_ours() -> None:
+def test_public_url_accepts_only_its_host() -> None:
     for host in ("microblog.example", "MICROBLOG.example", "microblog.example:443"):
         assert answers_to(host, public_url="https://microblog.example")
     for host in ("localhost", "127.0.0.1", "10.0.0.2", "intranet", "microblog.example:8000"):
         assert not answers_to(host, public_url="https://microblog.example", bind_host="intranet")
 
 
-def test_a_public_url_with_a_port_wants_it() -> None:
+def test_public_url_with_port_requires_it() -> None:
     url = "https://microblog.example:8443"
     assert answers_to("microblog.example:8443", public_url=url)
     for host in ("microblog.example", "microblog.example:443", "microblog.example:8000"):
@@ -200,6 +198,6 @@ def test_a_public_url_with_a_port_wants_it() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 2])
-def test_there_is_exactly_one_name(count: int) -> None:
+def test_exactly_one_host_header_is_accepted(count: int) -> None:
     with pytest.raises(BadRequest):
         Hosts(Settings()).check_host(scope(*[("Host", "localhost")] * count))

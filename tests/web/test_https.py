@@ -45,9 +45,7 @@ ASKED = [
 
 
 @pytest.mark.sqlite
-async def test_every_answer_of_the_feed_bears_hsts_as_pages_do(
-    app: Quart, house: Services, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_feed_responses_have_hsts(app: Quart, house: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     susan = await house.accounts.register("susan", PASSWORD)
     token = await house.sessions.start_session(susan, remembered=True)
     authentication = app.extensions["authentication"]

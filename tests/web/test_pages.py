@@ -1,4 +1,4 @@
-"""The pages: what people see, and what bad input gets: a clear answer, a kept form, nothing lost."""
+"""The pages: content, form errors, limits, drafts, CSRF."""
 
 import re
 from dataclasses import replace
@@ -27,7 +27,7 @@ def settings(settings: Settings, changes: dict[str, Any]) -> Settings:
     return replace(settings, **changes)
 
 
-async def test_a_stranger_is_welcomed(stranger: Browser) -> None:
+async def test_home_page_without_session(stranger: Browser) -> None:
     answer = await stranger.get("/")
     page = await text(answer)
     assert answer.status_code == 200
@@ -49,14 +49,12 @@ async def test_registering_signs_in(stranger: Browser) -> None:
         ({"username": "a"}, "2 to 64"),
         ({"username": HOSTILE}, "2 to 64"),
         ({"password": "short", "password2": "short"}, "8 to 1024"),
-        ({"password2": "something else"}, "differ"),
+        ({"password2": "something else"}, "do not match"),
         ({"password": "iloveyou", "password2": "iloveyou"}, "others would try"),
-        ({"email": "nowhere"}, "not an e-mail address"),
+        ({"email": "nowhere"}, "mail address"),
     ],
 )
-async def test_a_bad_registration_is_shown_again_with_what_was_typed(
-    stranger: Browser, change: dict[str, str], words: str
-) -> None:
+async def test_invalid_registration_keeps_the_input(stranger: Browser, change: dict[str, str], words: str) -> None:
     fields = {"email": "susan@example.org"} | change
     answer = await stranger.register(fields.pop("username", "susan"), **fields)
     page = await text(answer)
@@ -68,14 +66,14 @@ async def test_a_bad_registration_is_shown_again_with_what_was_typed(
     assert PASSWORD not in page
 
 
-async def test_all_that_is_wrong_is_told_at_once(stranger: Browser) -> None:
+async def test_registration_shows_all_errors_at_once(stranger: Browser) -> None:
     answer = await stranger.register("a", email="nowhere", password="short", password2="other")
     page = await text(answer)
-    for words in ("2 to 64", "8 to 1024", "differ", "not an e-mail address"):
+    for words in ("2 to 64", "8 to 1024", "do not match", "mail address"):
         assert words in page
 
 
-async def test_a_name_that_is_taken_is_told(stranger: Browser, join: Join) -> None:
+async def test_registration_with_taken_username(stranger: Browser, join: Join) -> None:
     await join("susan")
     answer = await stranger.register("Susan")
     assert answer.status_code == 422
@@ -93,7 +91,7 @@ async def test_signing_in_and_out_and_in_again(stranger: Browser, join: Join) ->
     assert await sign_in(stranger) == "/"
     assert (await stranger.post("/auth/logout")).status_code == 303
     page = await text(await stranger.get("/"))
-    assert "You are signed out." in page
+    assert "You have signed out." in page
     assert "message_count" not in page
     await sign_in(stranger)
 
@@ -144,7 +142,7 @@ def session_cookie(headers: list[str]) -> str:
     return found
 
 
-async def test_a_wrong_password_keeps_the_name_and_not_the_password(stranger: Browser, join: Join) -> None:
+async def test_wrong_password_keeps_only_the_username(stranger: Browser, join: Join) -> None:
     await join("susan")
     answer = await stranger.post("/auth/login", username="susan", password="not the password")
     page = await text(answer)
@@ -165,7 +163,7 @@ INNER = [
 
 
 @pytest.mark.parametrize("path", INNER)
-async def test_a_stranger_is_shown_the_way_in_and_back(stranger: Browser, join: Join, path: str) -> None:
+async def test_login_redirects_back_to_the_requested_page(stranger: Browser, join: Join, path: str) -> None:
     await join("susan")
     answer = await stranger.get(path)
     assert answer.status_code == 303
@@ -187,7 +185,7 @@ OUTSIDE = [
 
 
 @pytest.mark.parametrize("target", OUTSIDE)
-async def test_next_never_leads_outside(stranger: Browser, join: Join, target: str) -> None:
+async def test_next_never_redirects_to_another_site(stranger: Browser, join: Join, target: str) -> None:
     await join("susan")
     assert await sign_in(stranger, next=target) == "/"
     stranger_again = await stranger.get("/auth/login", query_string={"next": target})
@@ -207,7 +205,7 @@ async def test_sending_shows_on_the_recipients_next_page(join: Join) -> None:
     assert badge(page) == "1"  # a GET marks nothing
 
 
-async def test_one_may_write_to_oneself_but_is_not_asked_to(join: Join) -> None:
+async def test_message_to_oneself_is_allowed_but_not_offered(join: Join) -> None:
     susan = await join("susan")
     assert "/send_message/susan" not in await text(await susan.get("/user/susan"))
     await susan.post("/send_message/susan", message="note to self")
@@ -225,7 +223,7 @@ async def test_a_bad_message_keeps_the_form(join: Join, house: Services, message
     assert (await house.messages.inbox(1, 1, 10)) == ([], False)
 
 
-async def test_a_form_that_has_grown_old_is_kept_with_a_fresh_token(join: Join, house: Services) -> None:
+async def test_expired_form_is_shown_again_with_a_new_token(join: Join, house: Services) -> None:
     susan = await join("susan")
     answer = await susan.post("/send_message/susan", message="my long thought", csrf_token="old")
     page = await text(answer)
@@ -236,9 +234,7 @@ async def test_a_form_that_has_grown_old_is_kept_with_a_fresh_token(join: Join, 
     assert (await susan.post("/send_message/susan", message="my long thought", csrf_token=token)).status_code == 303
 
 
-async def test_what_was_written_when_the_session_had_ended_is_there_after_signing_in(
-    join: Join, house: Services, stranger: Browser
-) -> None:
+async def test_draft_is_restored_after_signing_in_again(join: Join, house: Services, stranger: Browser) -> None:
     susan = await join("susan")
     token = await susan.token()
     await house.accounts.set_password("susan", PASSWORD)
@@ -250,7 +246,7 @@ async def test_what_was_written_when_the_session_had_ended_is_there_after_signin
     assert "my long thought" not in await text(await susan.get(back))
 
 
-async def test_what_one_wrote_is_not_shown_to_the_next_who_signs_in(join: Join, house: Services) -> None:
+async def test_draft_is_not_shown_to_another_user(join: Join, house: Services) -> None:
     browser = await join("susan")
     await house.accounts.register("john", PASSWORD)
     token = await browser.token()
@@ -261,7 +257,7 @@ async def test_what_one_wrote_is_not_shown_to_the_next_who_signs_in(join: Join, 
     assert "my secret thought" not in await text(await browser.get("/send_message/susan"))
 
 
-async def test_what_one_wrote_to_one_person_is_not_shown_in_a_form_to_another(join: Join, house: Services) -> None:
+async def test_draft_is_not_shown_for_another_recipient(join: Join, house: Services) -> None:
     susan, _ = await join("susan"), await join("john")
     token = await susan.token()
     await house.accounts.set_password("susan", PASSWORD)
@@ -271,8 +267,8 @@ async def test_what_one_wrote_to_one_person_is_not_shown_in_a_form_to_another(jo
     assert "a note to myself" in await text(await susan.get("/send_message/susan"))
 
 
-async def test_a_page_of_one_person_is_not_told_the_news_of_another(join: Join, house: Services) -> None:
-    """A tab left open while somebody else signed in on the same browser."""
+async def test_page_of_one_user_gets_no_notifications_of_another(join: Join, house: Services) -> None:
+    """A tab left open while another user signed in on the same browser."""
     susan, john = await join("susan"), await join("john")
     await house.messages.send_message(1, 2, "for john alone")
     address = re.search(r'data-notifications="([^"]+)"', await text(await susan.get("/")))
@@ -282,7 +278,7 @@ async def test_a_page_of_one_person_is_not_told_the_news_of_another(join: Join, 
     assert (await john.get(address[1] + "&since=0&wait=5")).status_code == 401
 
 
-async def test_a_double_submit_sends_once_and_says_so_once(join: Join, house: Services) -> None:
+async def test_double_submit_sends_and_flashes_once(join: Join, house: Services) -> None:
     susan = await join("susan")
     nonce = field(await text(await susan.get("/send_message/susan")), "nonce")
     for _ in range(2):
@@ -293,7 +289,7 @@ async def test_a_double_submit_sends_once_and_says_so_once(join: Join, house: Se
     assert page.count("Your message has been sent.") == 1
 
 
-async def test_a_retry_under_a_key_gets_the_first_result(join: Join, house: Services) -> None:
+async def test_retry_with_idempotency_key_gets_the_first_result(join: Join, house: Services) -> None:
     susan = await join("susan")
     key = {"Idempotency-Key": '"one key"', "Accept": "application/json"}
     for path, nonce in (("/send_message/susan", "one"), ("/send_message/Susan", "two")):
@@ -302,13 +298,13 @@ async def test_a_retry_under_a_key_gets_the_first_result(join: Join, house: Serv
     for headers in (key, key | {"Accept": "text/html"}):
         answer = await susan.post("/send_message/susan", headers=headers, message="goodbye")
         assert answer.status_code == 422
-        assert "stands for another message" in await text(answer)
+        assert "already used for another message" in await text(answer)
     assert [post.body for post in (await house.messages.inbox(1, 1, 10))[0]] == ["hello"]
 
 
 @pytest.mark.parametrize("keys", [[""], ["x" * 256], ["caf\xe9"], ["a\tb"], ["a", "a"]])
 @pytest.mark.sqlite
-async def test_a_key_that_is_none_is_refused(join: Join, house: Services, keys: list[str]) -> None:
+async def test_invalid_idempotency_key_is_refused(join: Join, house: Services, keys: list[str]) -> None:
     susan = await join("susan")
     headers = [("Origin", ORIGIN), ("Accept", "application/json"), *(("Idempotency-Key", key) for key in keys)]
     form = {"csrf_token": await susan.token(), "message": "hello"}
@@ -318,7 +314,7 @@ async def test_a_key_that_is_none_is_refused(join: Join, house: Services, keys: 
 
 
 @pytest.mark.parametrize("changes", [{"send_limit": None}])
-async def test_a_script_that_never_looks_at_a_page_does_not_fill_its_cookie(join: Join) -> None:
+async def test_client_that_renders_no_page_does_not_fill_its_cookie(join: Join) -> None:
     susan = await join("susan")
     token = await susan.token()
     for number in range(100):
@@ -327,7 +323,7 @@ async def test_a_script_that_never_looks_at_a_page_does_not_fill_its_cookie(join
     assert len(answer.headers.get("Set-Cookie", "")) < 1000
 
 
-TOO_OFTEN = re.compile(r"try again in (about )?\d+ (seconds|minutes)")
+TOO_OFTEN = re.compile(r"Try again in (about )?\d+ (seconds|minutes)")
 
 
 @pytest.mark.parametrize("changes", [{"send_limit": Limit(1, 60)}])
@@ -346,7 +342,7 @@ async def test_a_message_over_the_limit_is_kept_in_its_form(join: Join, house: S
 
 
 @pytest.mark.parametrize("changes", [{"send_limit": Limit(1, 60)}])
-async def test_a_program_is_told_of_a_limit_in_its_own_way(join: Join) -> None:
+async def test_limit_is_reported_to_programs_as_problem_json(join: Join) -> None:
     susan = await join("susan")
     for _ in range(2):
         answer = await susan.post("/send_message/susan", message="hello", headers={"Accept": "application/json"})
@@ -356,14 +352,14 @@ async def test_a_program_is_told_of_a_limit_in_its_own_way(join: Join) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"sign_in_limit": Limit(1, 300)}])
-async def test_a_sign_in_over_the_limit_keeps_the_name_and_not_the_password(stranger: Browser, join: Join) -> None:
+async def test_login_over_the_limit_keeps_only_the_username(stranger: Browser, join: Join) -> None:
     await join("susan")
     await stranger.post("/auth/login", username="susan", password="not the password")
     answer = await stranger.post("/auth/login", username="susan", password=PASSWORD)
     page = await text(answer)
     assert answer.status_code == 429
     assert 290 <= int(answer.headers["Retry-After"]) <= 300
-    assert "try again in about 5 minutes" in page
+    assert "Try again in about 5 minutes" in page
     assert field(page, "username") == "susan"
     assert PASSWORD not in page
 
@@ -375,7 +371,7 @@ async def post_from(address: str, browser: Browser, path: str, **fields: str) ->
 
 
 @pytest.mark.parametrize("changes", [{"sign_in_limit": Limit(1, 300)}])
-async def test_an_address_is_limited_whatever_name_it_signs_in_to(app: Quart, stranger: Browser, join: Join) -> None:
+async def test_login_limit_by_address_covers_all_usernames(app: Quart, stranger: Browser, join: Join) -> None:
     await join("susan")
 
     async def tried(name: str, address: str) -> int:
@@ -387,7 +383,7 @@ async def test_an_address_is_limited_whatever_name_it_signs_in_to(app: Quart, st
 
 
 @pytest.mark.parametrize("changes", [{"register_limit": Limit(1, 60)}])
-async def test_a_registration_over_the_limit_is_shown_again_with_what_was_typed(stranger: Browser) -> None:
+async def test_registration_over_the_limit_keeps_the_input(stranger: Browser) -> None:
     answers = []
     for name in ("susan", "john"):
         fields = {"username": name, "email": f"{name}@example.org", "password": PASSWORD, "password2": PASSWORD}
@@ -411,7 +407,7 @@ async def test_a_large_body_is_refused_and_nothing_is_lost(join: Join, house: Se
 
 
 @pytest.mark.parametrize("path", ["/user/nobody", "/send_message/nobody", "/nothing/here", f"/user/{HOSTILE}"])
-async def test_what_is_not_there_is_said_to_be_missing(join: Join, path: str) -> None:
+async def test_unknown_paths_get_404(join: Join, path: str) -> None:
     susan = await join("susan")
     answer = await susan.get(path)
     page = await text(answer)
@@ -420,14 +416,14 @@ async def test_what_is_not_there_is_said_to_be_missing(join: Join, path: str) ->
     assert HOSTILE not in page
 
 
-async def test_a_message_to_nobody_is_refused(join: Join) -> None:
+async def test_message_to_unknown_user_gets_404(join: Join) -> None:
     susan = await join("susan")
     assert (await susan.post("/send_message/nobody", message="hello")).status_code == 404
 
 
 @pytest.mark.parametrize("page", ["-1", "0", "x", "1e3", "", "1000000000", "9" * 30, "٢"])
 @pytest.mark.parametrize("path", ["/messages", "/", "/auth/sessions"])
-async def test_a_page_that_is_none_is_missing(join: Join, path: str, page: str) -> None:
+async def test_invalid_page_number_gets_404(join: Join, path: str, page: str) -> None:
     susan = await join("susan")
     assert (await susan.get(path, query_string={"page": page})).status_code == 404
 
@@ -475,7 +471,7 @@ async def test_marking_up_to_what_was_shown_answers_the_count(join: Join, house:
     assert (told["name"], told["data"]) == ("unread_message_count", 1)
 
 
-async def test_without_javascript_marking_leads_back(join: Join, house: Services) -> None:
+async def test_marking_without_javascript_redirects_back(join: Join, house: Services) -> None:
     susan = await join("susan")
     for number in range(30):
         await house.messages.send_message(1, 1, str(number))
@@ -487,7 +483,7 @@ async def test_without_javascript_marking_leads_back(join: Join, house: Services
 
 
 @pytest.mark.parametrize("up_to", ["", "nan", "inf", "-1", "yesterday", "1e309"])
-async def test_a_mark_that_is_no_timestamp_is_refused(join: Join, house: Services, up_to: str) -> None:
+async def test_invalid_up_to_is_refused(join: Join, house: Services, up_to: str) -> None:
     susan = await join("susan")
     await house.messages.send_message(1, 1, "hello")
     answer = await susan.post("/messages/read", up_to=up_to, headers={"Accept": "application/json"})
@@ -496,7 +492,7 @@ async def test_a_mark_that_is_no_timestamp_is_refused(join: Join, house: Service
     assert badge(await text(await susan.get("/"))) == "1"
 
 
-async def test_a_stranger_marks_nothing(stranger: Browser) -> None:
+async def test_marking_needs_a_session(stranger: Browser) -> None:
     answer = await stranger.post("/messages/read", headers={"Accept": "application/json"})
     assert (answer.status_code, answer.content_type) == (401, "application/problem+json")
 
@@ -504,7 +500,7 @@ async def test_a_stranger_marks_nothing(stranger: Browser) -> None:
 STATES = re.compile(r"^(POST|PUT|PATCH|DELETE)$")
 
 
-async def test_nothing_changes_without_our_token_from_our_page(app: Quart, join: Join, house: Services) -> None:
+async def test_state_changes_need_token_and_own_origin(app: Quart, join: Join, house: Services) -> None:
     """Every state-changing route there is: without a token, with another's, from another site."""
     susan, john = await join("susan"), await join("john")
     johns = await john.token()
@@ -531,7 +527,7 @@ async def test_the_token_may_come_in_a_header(join: Join) -> None:
     assert answer.status_code == 303
 
 
-async def test_no_get_writes_what_anybody_is_told(app: Quart, join: Join, house: Services) -> None:
+async def test_get_requests_write_no_notifications(app: Quart, join: Join, house: Services) -> None:
     susan = await join("susan")
     await house.messages.send_message(1, 1, "hello")
     before = await text(await susan.get("/notifications"))
@@ -558,8 +554,8 @@ async def test_every_page_forbids_inline_script_and_style_and_has_none(join: Joi
         assert not re.search(r"<script(?![^>]*\ssrc=)|<style|\sstyle=|\son\w+=", page), path
 
 
-async def test_static_files_are_looked_for_anew_and_not_sent_again(stranger: Browser) -> None:
-    """Else an upgrade would mix old modules with new ones."""
+async def test_static_files_are_revalidated(stranger: Browser) -> None:
+    """Otherwise an upgrade would mix old and new modules."""
     answer = await stranger.get("/static/rt/main.js")
     assert (answer.status_code, answer.content_type) == (200, "text/javascript; charset=utf-8")
     assert answer.headers["Cache-Control"] == "no-cache"
@@ -567,7 +563,7 @@ async def test_static_files_are_looked_for_anew_and_not_sent_again(stranger: Bro
     assert again.status_code == 304
 
 
-async def test_pages_speak_the_language_that_the_browser_prefers(stranger: Browser) -> None:
+async def test_pages_use_the_preferred_language(stranger: Browser) -> None:
     spanish = await text(await stranger.get("/auth/login", headers={"Accept-Language": "es-MX,es;q=0.9,en;q=0.5"}))
     other = await text(await stranger.get("/auth/login", headers={"Accept-Language": "de"}))
     assert 'lang="es"' in spanish
@@ -576,14 +572,14 @@ async def test_pages_speak_the_language_that_the_browser_prefers(stranger: Brows
     assert "Sign in" in other
 
 
-async def test_refusals_speak_it_too(stranger: Browser) -> None:
+async def test_errors_use_the_preferred_language(stranger: Browser) -> None:
     answer = await stranger.post("/auth/login", username="x", password="y", headers={"Accept-Language": "es"})
     assert "incorrectos" in await text(answer)
     answer = await stranger.get("/nothing", headers={"Accept-Language": "es"})
-    assert "No encontrado" in await text(answer)
+    assert "Página no encontrada" in await text(answer)
 
 
-async def test_what_goes_wrong_is_logged_once_with_a_reference_that_the_person_sees(
+async def test_unexpected_error_is_logged_once_with_its_reference(
     join: Join, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     susan = await join("susan")
@@ -601,7 +597,7 @@ async def test_what_goes_wrong_is_logged_once_with_a_reference_that_the_person_s
     assert "broken on purpose" not in page
 
 
-async def test_a_wrong_method_is_told_the_right_one(stranger: Browser) -> None:
+async def test_wrong_method_gets_405_with_allow(stranger: Browser) -> None:
     answer = await stranger.client.delete("/auth/login")
     assert answer.status_code in (403, 405)
     answer = await stranger.get("/auth/logout")

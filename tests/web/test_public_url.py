@@ -117,7 +117,7 @@ async def status(app: Quart, transport: str, *headers: tuple[str, str], path: st
     return 101 if said[0]["type"] == "websocket.accept" else int(said[0]["status"])
 
 
-async def test_the_public_origin_is_let_in(app: Quart, cookie: tuple[str, str], transport: str) -> None:
+async def test_public_origin_is_accepted(app: Quart, cookie: tuple[str, str], transport: str) -> None:
     assert await status(app, transport, HOST, cookie, ("Origin", OURS)) == TRANSPORTS[transport][2]
     assert await status(app, transport, HOST, cookie) == (403 if transport == "websocket" else 200)
 
@@ -131,7 +131,7 @@ async def test_every_other_origin_is_refused(app: Quart, cookie: tuple[str, str]
 
 
 @pytest.mark.parametrize("sites", [["cross-site"], ["same-site"], [""], ["same-origin", "cross-site"]])
-async def test_what_a_browser_says_is_from_elsewhere_is_refused(
+async def test_cross_site_fetch_metadata_is_refused(
     app: Quart, cookie: tuple[str, str], transport: str, sites: list[str]
 ) -> None:
     said = [("Sec-Fetch-Site", site) for site in sites]
@@ -166,6 +166,6 @@ async def test_only_the_public_host_is_answered(app: Quart, cookie: tuple[str, s
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
-async def test_health_is_told_whatever_the_name(app: Quart, path: str) -> None:
+async def test_health_accepts_any_host(app: Quart, path: str) -> None:
     for host in FOREIGN_HOSTS:
         assert await status(app, "poll", ("Host", host), path=path) == 200

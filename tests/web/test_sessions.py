@@ -41,7 +41,7 @@ async def answers(browser: Browser) -> int:
     return int((await browser.get("/notifications")).status_code)
 
 
-async def test_one_sees_where_one_is_signed_in(app: Quart, house: Services) -> None:
+async def test_sessions_page_lists_own_sessions(app: Quart, house: Services) -> None:
     await house.accounts.register("susan", PASSWORD)
     await house.accounts.register("john", PASSWORD)
     await sign_in(app, "john", "curl/8.5.0")
@@ -53,19 +53,19 @@ async def test_one_sees_where_one_is_signed_in(app: Quart, house: Services) -> N
     assert page.index("Firefox on Linux") < page.index("This session") < page.index("Chrome on Android")
 
 
-async def test_another_session_is_ended_and_the_present_goes_on(app: Quart, house: Services) -> None:
+async def test_ending_another_session_keeps_the_current_one(app: Quart, house: Services) -> None:
     await house.accounts.register("susan", PASSWORD)
     browser, other = await sign_in(app, "susan"), await sign_in(app, "susan", PIXEL)
     _, (_, name) = await listed(browser)
     answer = await browser.post("/auth/sessions/end", session=name)
     assert (answer.status_code, answer.location) == (303, "/auth/sessions")
-    assert "That session has ended." in await text(await browser.get("/auth/sessions"))
+    assert "The session has been ended." in await text(await browser.get("/auth/sessions"))
     assert (await answers(browser), await answers(other)) == (200, 401)
     assert (await browser.post("/auth/sessions/end", session=name)).status_code == 303
     assert len(await listed(browser)) == 1
 
 
-async def test_only_ones_own_sessions_are_ended(app: Quart, house: Services) -> None:
+async def test_sessions_of_other_users_cannot_be_ended(app: Quart, house: Services) -> None:
     for name in ("susan", "john"):
         await house.accounts.register(name, PASSWORD)
     susan, john = await sign_in(app, "susan"), await sign_in(app, "john")
@@ -76,17 +76,17 @@ async def test_only_ones_own_sessions_are_ended(app: Quart, house: Services) -> 
     assert (await answers(susan), await answers(john)) == (200, 200)
 
 
-async def test_to_end_the_present_session_is_to_sign_out(app: Quart, house: Services) -> None:
+async def test_ending_the_current_session_signs_out(app: Quart, house: Services) -> None:
     await house.accounts.register("susan", PASSWORD)
     browser, other = await sign_in(app, "susan"), await sign_in(app, "susan")
     (_, name), _ = await listed(browser)
     answer = await browser.post("/auth/sessions/end", session=name)
     assert (answer.status_code, answer.location) == (303, "/")
-    assert "You are signed out." in await text(await browser.get("/"))
+    assert "You have signed out." in await text(await browser.get("/"))
     assert (await answers(browser), await answers(other)) == (401, 200)
 
 
-async def test_what_a_form_calls_a_session_by_signs_nobody_in(app: Quart, house: Services) -> None:
+async def test_session_name_is_no_credential(app: Quart, house: Services) -> None:
     user = await house.accounts.register("susan", PASSWORD)
     token = await house.sessions.start_session(user, remembered=True)
     name = session_name(token_hash(token))
@@ -94,13 +94,13 @@ async def test_what_a_form_calls_a_session_by_signs_nobody_in(app: Quart, house:
     assert name not in token
 
 
-async def test_signing_out_everywhere_ends_every_session_of_ones_own(app: Quart, house: Services) -> None:
+async def test_logout_everywhere_ends_all_own_sessions(app: Quart, house: Services) -> None:
     for name in ("susan", "john"):
         await house.accounts.register(name, PASSWORD)
     browser, other, john = [await sign_in(app, name) for name in ("susan", "susan", "john")]
     answer = await browser.post("/auth/logout_everywhere")
     assert (answer.status_code, answer.location) == (303, "/")
-    assert "You are signed out everywhere." in await text(await browser.get("/"))
+    assert "All your sessions have been signed out." in await text(await browser.get("/"))
     assert [await answers(each) for each in (browser, other, john)] == [401, 401, 200]
 
 
@@ -135,13 +135,13 @@ async def test_a_new_password_signs_out_everywhere_else(app: Quart, house: Servi
     ("change", "field", "words"),
     [
         ({"old_password": "not the password"}, "old_password", "not your present password"),
-        ({"password2": "something else"}, "password2", "differ"),
+        ({"password2": "something else"}, "password2", "do not match"),
         ({"password": "iloveyou", "password2": "iloveyou"}, "password", "others would try"),
         ({"password": "short", "password2": "short"}, "password", "8 to 1024"),
         ({"old_password": ""}, "old_password", "not your present password"),
     ],
 )
-async def test_a_bad_change_is_told_beside_its_field_and_changes_nothing(
+async def test_invalid_password_change_shows_field_error(
     join: Join, house: Services, change: dict[str, str], field: str, words: str
 ) -> None:
     susan = await join("susan")
@@ -157,7 +157,7 @@ async def test_a_bad_change_is_told_beside_its_field_and_changes_nothing(
     assert await answers(susan) == 200
 
 
-async def test_the_old_password_is_guessed_no_oftener_than_at_the_way_in(join: Join) -> None:
+async def test_password_change_counts_as_login_attempt(join: Join) -> None:
     susan = await join("susan")
     statuses = [(await changed(susan, old_password="not the password")).status_code for _ in range(11)]
     assert statuses == [422] * 10 + [429]
@@ -168,7 +168,7 @@ async def test_the_old_password_is_guessed_no_oftener_than_at_the_way_in(join: J
     assert answer.status_code == 429
 
 
-async def test_a_change_is_a_guess_from_its_address(join: Join, house: Services) -> None:
+async def test_password_change_counts_for_its_address(join: Join, house: Services) -> None:
     susan = await join("susan")
     for number in range(10):
         with pytest.raises(Invalid):
@@ -180,13 +180,13 @@ async def test_a_change_is_a_guess_from_its_address(join: Join, house: Services)
     assert answer.status_code == 429
 
 
-async def test_a_form_that_has_grown_old_changes_no_password(join: Join, house: Services) -> None:
+async def test_expired_form_changes_no_password(join: Join, house: Services) -> None:
     susan = await join("susan")
     assert (await changed(susan, csrf_token="old")).status_code == 403
     assert await house.accounts.opens("susan", PASSWORD)
 
 
-async def test_a_sign_in_that_is_refused_at_the_last_moment_leaves_the_present_session(
+async def test_late_login_refusal_keeps_the_current_session(
     join: Join, house: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     susan = await join("susan")
@@ -194,12 +194,12 @@ async def test_a_sign_in_that_is_refused_at_the_last_moment_leaves_the_present_s
     async def refused(*_: object, **__: object) -> str:
         raise Invalid("password", "It was changed just now.")
 
-    monkeypatch.setattr(house.accounts, "start_session", refused)
+    monkeypatch.setattr(house.sessions, "start_session", refused)
     assert (await susan.post("/auth/login", username="susan", password=PASSWORD)).status_code == 422
     assert await answers(susan) == 200
 
 
-async def test_the_pages_are_reached_from_ones_own_profile_alone(join: Join) -> None:
+async def test_session_pages_are_linked_from_own_profile_only(join: Join) -> None:
     susan, _ = await join("susan"), await join("john")
     own, other = await text(await susan.get("/user/Susan")), await text(await susan.get("/user/john"))
     for path in ("/auth/sessions", "/auth/change_password"):
@@ -208,14 +208,14 @@ async def test_the_pages_are_reached_from_ones_own_profile_alone(join: Join) -> 
 
 
 @pytest.mark.parametrize("path", ["/auth/sessions/end", "/auth/logout_everywhere", "/auth/change_password"])
-async def test_a_stranger_is_shown_the_way_in(stranger: Browser, path: str) -> None:
+async def test_session_pages_redirect_to_login(stranger: Browser, path: str) -> None:
     answer = await stranger.post(path)
     assert (answer.status_code, answer.location) == (303, "/auth/login")
     answer = await stranger.post(path, headers={"Accept": "application/json"})
     assert (answer.status_code, answer.content_type) == (401, "application/problem+json")
 
 
-async def test_a_disabled_account_is_told_to_who_knows_its_password(stranger: Browser, house: Services) -> None:
+async def test_disabled_account_is_reported_with_correct_password(stranger: Browser, house: Services) -> None:
     await house.accounts.register("susan", PASSWORD)
     await house.accounts.disable("susan")
     answer = await stranger.post("/auth/login", username="susan", password=PASSWORD)
@@ -237,7 +237,7 @@ async def test_many_sessions_have_pages(app: Quart, join: Join, house: Services)
     assert "This session" not in page
 
 
-async def test_what_a_browser_calls_itself_is_shown_as_text(app: Quart, house: Services) -> None:
+async def test_user_agent_is_escaped(app: Quart, house: Services) -> None:
     await house.accounts.register("susan", PASSWORD)
     hostile = ["<b>/1.0", "%(browser)s/1", "Register/1.0", "x" * 5000]
     susan, *_ = [await sign_in(app, "susan", each) for each in hostile]
@@ -304,5 +304,5 @@ async def test_what_a_browser_calls_itself_is_shown_as_text(app: Quart, house: S
         ("x" * 200, "Unknown device"),
     ],
 )
-def test_a_device_is_put_in_words(agent: str, words: str) -> None:
-    assert devices.in_words(agent, lambda sentence, **values: sentence % values) == words
+def test_a_device_is_put_describe(agent: str, words: str) -> None:
+    assert devices.describe(agent, lambda sentence, **values: sentence % values) == words

@@ -1,4 +1,4 @@
-"""How a WebSocket ends when its feed does, over a feed that does so on purpose."""
+"""How a WebSocket closes when its feed raises."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -14,7 +14,7 @@ from microblog_rt.web.socket import Socket
 
 
 class Ending:
-    """A feed that tells one empty page, and then ends so."""
+    """A feed that yields one empty page and then raises."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -43,18 +43,18 @@ async def closed_with(error: Exception) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(("error", "code"), [(SignedOut(), 4401), (Forbidden(), 4403)])
-async def test_a_refusal_is_4000_and_the_status_that_a_poll_would_get(error: Refused, code: int) -> None:
+async def test_close_code_is_4000_plus_poll_status(error: Refused, code: int) -> None:
     assert await closed_with(error) == (code, error.code)
 
 
 @pytest.mark.parametrize(("error", "code"), [(Draining(), 1012), (Unavailable(), 4503)])
-async def test_a_client_that_may_come_back_is_told_when_in_milliseconds(error: Refused, code: int) -> None:
+async def test_close_reason_is_the_retry_delay_in_milliseconds(error: Refused, code: int) -> None:
     closed, reason = await closed_with(error)
     assert closed == code
     assert 0 <= int(reason) <= 2000
 
 
-async def test_what_nobody_expected_is_1011_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_unexpected_error_closes_with_1011_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     code, reference = await closed_with(RuntimeError("broken on purpose"))
     assert code == 1011
     (logged,) = [each for each in caplog.records if each.name.startswith("microblog_rt")]

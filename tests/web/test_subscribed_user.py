@@ -1,7 +1,4 @@
-"""Whom a client listens to: its session's user, whatever it asks for.
-
-Not here: what it is told (``tests/test_transports.py``).
-"""
+"""A client is subscribed to its session's user, whatever its query says."""
 
 from contextlib import AbstractContextManager
 
@@ -17,7 +14,7 @@ QUERIES = ["user", "user=1&user", "user_id", "recipient", "channel", "name", "si
 
 @pytest.fixture
 def listened(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Whom anybody has begun to listen to."""
+    """The user ids subscribed to so far."""
     users: list[int] = []
     real = Hub.subscribe
 
@@ -29,9 +26,7 @@ def listened(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return users
 
 
-async def test_whom_a_client_listens_to_is_said_by_its_session_alone(
-    house: Services, join: Join, listened: list[int]
-) -> None:
+async def test_only_the_session_selects_the_subscribed_user(house: Services, join: Join, listened: list[int]) -> None:
     susan, _ = await join("susan"), await join("john")
     await house.messages.send_message(SUSAN, JOHN, "not for susan")
     for query in QUERIES:

@@ -133,9 +133,7 @@ def refusals(browser: Browser, other: Browser) -> Iterator[tuple[str, Browser, d
         yield f"{site}, from nowhere", browser, {"Sec-Fetch-Site": site}, browser.token
 
 
-async def test_nothing_changes_but_by_our_own_page(
-    app: Quart, house: Services, settings: Settings, origin: str
-) -> None:
+async def test_cross_site_posts_change_nothing(app: Quart, house: Services, settings: Settings, origin: str) -> None:
     other = await signed_in(app, house, origin, "mallory")
     found = routes(app, "POST", "susan")
     assert len(found) >= 5
@@ -179,7 +177,7 @@ async def walk(app: Quart, browser: Browser, method: str) -> None:
 
 
 @pytest.mark.parametrize("method", SAFE)
-async def test_no_question_changes_anything(
+async def test_safe_methods_change_nothing(
     app: Quart, house: Services, settings: Settings, origin: str, method: str
 ) -> None:
     browser = await signed_in(app, house, origin, "susan")
@@ -190,7 +188,7 @@ async def test_no_question_changes_anything(
     assert dump(settings) == before
 
 
-async def test_a_question_notes_that_a_session_is_used_and_only_that_and_once(
+async def test_get_stores_only_the_session_use_and_once(
     app: Quart, house: Services, settings: Settings, origin: str
 ) -> None:
     browser = await signed_in(app, house, origin, "susan")

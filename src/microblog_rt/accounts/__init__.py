@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from microblog_rt.accounts.attempts import Attempts
 from microblog_rt.accounts.passwords import UNKNOWN_USERS_HASH, Passwords
 from microblog_rt.accounts.rules import faults, password_faults
-from microblog_rt.accounts.sessions import DISABLED, WRONG_PASSWORD, Reader, Sessions, session_name, token_hash
-from microblog_rt.errors import N_, Invalid, NotFound, SignedOut
+from microblog_rt.accounts.sessions import Reader, Sessions, session_name, token_hash
+from microblog_rt.errors import Invalid, NotFound, SignedOut
 from microblog_rt.models import User
 from microblog_rt.settings import Settings
 from microblog_rt.storage import Storage, Transaction, limits
@@ -21,8 +21,6 @@ from microblog_rt.storage import accounts as stored
 from microblog_rt.storage.accounts import Visit
 
 __all__ = ["Accounts", "Reader", "Sessions", "faults", "password_faults", "session_name", "token_hash"]
-
-WRONG_OLD_PASSWORD = N_("This is not your current password.")
 
 
 class Accounts:
@@ -43,7 +41,7 @@ class Accounts:
         for fault in await faults(username, password, email):
             raise fault
         if await self.find(username):
-            raise Invalid("username", stored.NAME_TAKEN)
+            raise Invalid("username", "username_taken")
         await self._attempts.register(address)
         user = User(
             username=username,
@@ -62,9 +60,9 @@ class Accounts:
         await self._attempts.sign_in(username, address)
         user = await self._matching(username, password)
         if user is None:
-            raise Invalid("password", WRONG_PASSWORD)
+            raise Invalid("password", "wrong_password")
         if user.disabled:
-            raise Invalid("username", DISABLED)
+            raise Invalid("username", "account_disabled")
         return user
 
     async def opens(self, username: str, password: str) -> bool:
@@ -100,12 +98,12 @@ class Accounts:
         try:
             user = await self.check_password(visit.user.username, old, address)
         except Invalid:
-            raise Invalid("old_password", WRONG_OLD_PASSWORD) from None
+            raise Invalid("old_password", "wrong_current_password") from None
         password_hash, token, session = await self._passwords.hash(new), secrets.token_urlsafe(32), visit.session
 
         def work(tx: Transaction) -> None:
             if stored.credentials(tx, user.id).password_hash != user.password_hash:
-                raise Invalid("old_password", WRONG_OLD_PASSWORD)  # it was changed while it was being checked
+                raise Invalid("old_password", "wrong_current_password")  # it was changed while it was being checked
             if session.token_hash not in stored.end_sessions(tx, user.id):
                 raise SignedOut
             stored.set_password(tx, user.id, password_hash)
@@ -143,7 +141,7 @@ class Accounts:
     async def _known(self, username: str) -> User:
         user = await self.find(username)
         if user is None:
-            raise NotFound(N_("There is no user called %(name)s."), name=username)
+            raise NotFound("unknown_user", name=username)
         return user
 
     async def people(self, page: int, size: int) -> tuple[Sequence[User], bool]:

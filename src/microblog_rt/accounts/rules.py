@@ -5,13 +5,12 @@ import re
 from collections.abc import Iterator
 from functools import cache
 
-from microblog_rt.errors import N_, Invalid
+from microblog_rt.errors import Invalid
 from microblog_rt.models import EMAIL_LENGTH, USERNAME_LENGTH
 
 USERNAME = re.compile(rf"[A-Za-z0-9_.-]{{2,{USERNAME_LENGTH}}}")
 EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 PASSWORD_LENGTHS = range(8, 1025)
-COMMON = N_("This password is too common. Choose another.")
 
 
 async def faults(username: str, password: str, email: str | None) -> list[Invalid]:
@@ -23,24 +22,23 @@ async def password_faults(password: str, username: str) -> list[Invalid]:
     """What is wrong with a password for that user."""
     least, most = PASSWORD_LENGTHS[0], PASSWORD_LENGTHS[-1]
     if len(password) not in PASSWORD_LENGTHS:
-        sentence = N_("A password has %(least)s to %(most)s characters.")
-        return [Invalid("password", sentence, least=least, most=most)]
+        return [Invalid("password", "password_length", least=least, most=most)]
     if password.lower() == username.lower() or await asyncio.to_thread(_is_common, password.lower()):
-        return [Invalid("password", COMMON)]
+        return [Invalid("password", "password_too_common")]
     return []
 
 
 def _name_faults(username: str) -> Iterator[Invalid]:
     if not USERNAME.fullmatch(username):
-        yield Invalid("username", N_("A name has 2 to 64 letters (a to z), digits, “_”, “.” or “-”."))
+        yield Invalid("username", "username_format")
     # Browsers resolve /user/.. as the parent path.
     elif not username.strip("."):
-        yield Invalid("username", N_("A name needs more than dots."))
+        yield Invalid("username", "username_only_dots")
 
 
 def _email_faults(email: str | None) -> Iterator[Invalid]:
     if email and (len(email) > EMAIL_LENGTH or not EMAIL.fullmatch(email)):
-        yield Invalid("email", N_("This is not an e-mail address."))
+        yield Invalid("email", "email_format")
 
 
 def _is_common(password: str) -> bool:

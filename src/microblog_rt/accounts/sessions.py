@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
-from microblog_rt.errors import N_, Invalid, Unavailable
+from microblog_rt.errors import Invalid, Unavailable
 from microblog_rt.mailboxes import Change, Mailboxes
 from microblog_rt.models import DEVICE_LENGTH, MICROSECOND, Session, User
 from microblog_rt.protocol import MICROSECONDS
@@ -21,9 +21,6 @@ from microblog_rt.storage.accounts import Visit
 from microblog_rt.timeouts import Timeouts
 
 log = logging.getLogger(__name__)
-
-WRONG_PASSWORD = N_("Wrong username or password.")
-DISABLED = N_("This account is disabled.")
 
 IDLE_UNLESS_REMEMBERED = timedelta(hours=12) // MICROSECOND
 USE_STORED_EVERY = timedelta(minutes=1) // MICROSECOND
@@ -62,9 +59,9 @@ class Sessions:
         def work(tx: Transaction) -> None:
             password_hash, disabled = accounts.credentials(tx, user.id)
             if password_hash != user.password_hash:
-                raise Invalid("password", WRONG_PASSWORD)
+                raise Invalid("password", "wrong_password")
             if disabled:
-                raise Invalid("username", DISABLED)
+                raise Invalid("username", "account_disabled")
             self.insert(tx, user.id, token, remembered, device)
 
         await self._storage.write(work)

@@ -6,13 +6,12 @@ from typing import NamedTuple
 from sqlalchemy import BigInteger, bindparam, case, delete, func, literal, select, type_coerce, update
 from sqlalchemy.dialects.postgresql import insert  # rendered for SQLite too
 
-from microblog_rt.errors import N_, Invalid
+from microblog_rt.errors import Invalid
 from microblog_rt.models import Mailbox, Session, User
 from microblog_rt.storage import Reading, Transaction, sql_time
 from microblog_rt.storage.counters import COUNTERS
 from microblog_rt.storage.sql_time import NOW
 
-NAME_TAKEN = N_("This name is taken. Please choose another.")
 SESSION_NAME_LENGTH = 16
 AT_ONCE = 5_000  # rows to delete in one transaction, during which other writers wait on SQLite
 COUNTER_COLUMNS = {each.key for counter in COUNTERS for each in (counter.column, counter.mark)}
@@ -61,7 +60,7 @@ def add(tx: Transaction, user: User) -> None:
     row = row.on_conflict_do_nothing(index_elements=["username_key"])
     added = tx.execute(row.returning(User.id, User.member_since)).one_or_none()
     if added is None:
-        raise Invalid("username", NAME_TAKEN)
+        raise Invalid("username", "username_taken")
     user.id, user.member_since = added
     start = {"clock": NOW, "clock_before": 0, **dict.fromkeys(COUNTER_COLUMNS, 0)}
     tx.execute(insert(Mailbox).values(user_id=user.id, **start))

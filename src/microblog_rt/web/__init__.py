@@ -1,18 +1,16 @@
 """Quart: pages, forms, errors, and the endpoint of every transport.
 
-    gate.py           at which name, and from which address
-    authentication.py       who is asking: one ``authenticate`` for pages, polls and sockets
-    origin.py         whether a request comes from our own pages
-    tabs.py           how many are open
-    forms.py          WTForms with a CSRF token
-    languages.py      quart-babel, and nothing else of it elsewhere
-    problems.py       the table from refusals to HTTP statuses; a page for people, problem+json for programs
-    auth.py, sessions.py, people.py, messages.py   the pages
-    health.py         alive, and ready
-    metrics.py        what is counted, for the operator
-    notifications.py  ``/notifications`` as poll and long poll; socket.py: as WebSocket
-
-Not here: what the services do (``accounts``, ``messages``, ``feed``).
+hosts.py          client address, allowed hosts and origins
+authentication.py session cookies; one ``authenticate`` for pages, polls and sockets
+tabs.py           limits on open connections
+forms.py          WTForms with a CSRF token
+languages.py      the only user of quart-babel
+problems.py       errors as HTTP statuses: an HTML page or problem+json
+sentences.py      the sentence for each error reason
+auth.py, sessions.py, people.py, messages.py   the pages
+health.py         liveness and readiness
+metrics.py        metrics for the operator
+notifications.py  ``/notifications`` as poll and long poll; socket.py: as WebSocket
 """
 
 from quart import Quart, Response, request
@@ -26,7 +24,7 @@ from microblog_rt.web.hosts import Hosts
 from microblog_rt.web.notifications import HSTS, Endpoint
 
 BODY_LIMIT = 64 * 1024
-ANY_NAME = {*health.PATHS, metrics.PATH}  # the operator's
+ANY_HOST = {*health.PATHS, metrics.PATH}  # for the operator
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -40,7 +38,7 @@ HEADERS = {
 
 
 def create(settings: Settings, secret_key: str, services: Services) -> Quart:
-    """The Quart application, with ``/notifications`` in front of it."""
+    """The Quart application, wrapped in the endpoint of ``/notifications``."""
     app = Quart(
         "microblog_rt",
         static_folder=str(files.STATIC),
@@ -50,17 +48,17 @@ def create(settings: Settings, secret_key: str, services: Services) -> Quart:
     app.secret_key = secret_key
     _configure(app, settings)
     app.extensions["services"] = services
-    gate = Hosts(settings)
-    _answer_to_our_names_alone(app, gate)
+    hosts = Hosts(settings)
+    _check_hosts(app, hosts)
     languages.init(app)
     problems.init(app)
-    forms.init(app, settings.public_url)  # whence and with which token, before anybody is looked up
+    forms.init(app, settings.public_url)  # before authentication: a cross-site request costs no query
     authentication = Authentication(app, services.accounts, services.sessions, secure=settings.public_url is not None)
-    # A set: the pages of sessions are among those of auth.
+    # A set, since sessions.py adds to the blueprint of auth.py.
     for blueprint in {pages.blueprint for pages in (people, auth, sessions, messages, health, metrics)}:
         app.register_blueprint(blueprint)
-    _answer_with_headers(app, settings)
-    app.asgi_app = Endpoint(app.asgi_app, app, authentication, gate, services, settings)  # type: ignore[method-assign]
+    _add_headers(app, settings)
+    app.asgi_app = Endpoint(app.asgi_app, app, authentication, hosts, services, settings)  # type: ignore[method-assign]
     return app
 
 
@@ -83,19 +81,19 @@ def _configure(app: Quart, settings: Settings) -> None:
         return {"heartbeat": heartbeat}
 
 
-def _answer_to_our_names_alone(app: Quart, gate: Hosts) -> None:
+def _check_hosts(app: Quart, hosts: Hosts) -> None:
     @app.before_request
     async def check_host() -> None:
-        if request.path not in ANY_NAME:
-            gate.check_host(request.scope)
+        if request.path not in ANY_HOST:
+            hosts.check_host(request.scope)
 
 
-def _answer_with_headers(app: Quart, settings: Settings) -> None:
+def _add_headers(app: Quart, settings: Settings) -> None:
     headers = HEADERS | ({"Strict-Transport-Security": HSTS} if settings.public_url else {})
 
     @app.after_request
     async def add_headers(response: Response) -> Response:
         response.headers.update(headers)
-        # Modules import each other by plain names: after an upgrade none of them may be the old one.
+        # Modules import each other without version in the URL: revalidate, so that an upgrade does not mix versions.
         response.headers["Cache-Control"] = "no-cache" if request.endpoint == "static" else "no-store"
         return response

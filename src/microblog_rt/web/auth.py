@@ -1,8 +1,4 @@
-"""Registering, signing in and out, changing one's password.
-
-Not here: what a session and a password are (``accounts``), cookies (``authentication.py``), the page of sessions
-(``sessions.py``).
-"""
+"""The pages to register, sign in and out, and change the password."""
 
 import re
 from http import HTTPStatus
@@ -17,7 +13,7 @@ from microblog_rt.models import EMAIL_LENGTH, USERNAME_LENGTH, User
 from microblog_rt.web import drafts
 from microblog_rt.web.authentication import address, authentication, current_user, signed_in
 from microblog_rt.web.context import services
-from microblog_rt.web.forms import blame, filled, keeps_form, say, show, submitted
+from microblog_rt.web.forms import add_error, bind_form, flash_once, redisplays_form, render_form, submitted
 from microblog_rt.web.languages import gettext, lazy
 
 blueprint = Blueprint("auth", __name__, url_prefix="/auth")
@@ -48,98 +44,98 @@ class RegisterForm(Form):
 
 
 class PasswordForm(Form):
-    old_password = PasswordField(lazy(N_("Present password")), render_kw=OLD_PASSWORD)
+    old_password = PasswordField(lazy(N_("Current password")), render_kw=OLD_PASSWORD)
     password = PasswordField(lazy(N_("New password")), render_kw=NEW_PASSWORD)
     password2 = PasswordField(lazy(N_("Repeat new password")), render_kw=NEW_PASSWORD)
     submit = SubmitField(lazy(N_("Change password")))
 
 
 @blueprint.route("/login", methods=["GET", "POST"])
-@keeps_form
+@redisplays_form()
 async def login() -> ResponseReturnValue:
     if request.method == "GET" and current_user().signed_in:
         return redirect(await _next())
-    form = await filled(LoginForm)
+    form = await bind_form(LoginForm)
     if submitted(form):
         try:
             name, password = form.username.data or "", form.password.data or ""
             user = await services().accounts.check_password(name, password, address())
-            return await _welcome(user, remembered=bool(form.remember_me.data))
+            return await _sign_in(user, remembered=bool(form.remember_me.data))
         except (Invalid, TooMany) as error:
-            blame(form, error)
-    return await show("login.html", form, next=await _next(""))
+            add_error(form, error)
+    return await render_form("login.html", form, next=await _next(""))
 
 
 @blueprint.route("/register", methods=["GET", "POST"])
-@keeps_form
+@redisplays_form()
 async def register() -> ResponseReturnValue:
     if request.method == "GET" and current_user().signed_in:
         return redirect(await _next())
-    form = await filled(RegisterForm)
-    if submitted(form) and not await _wrong(form):
+    form = await bind_form(RegisterForm)
+    if submitted(form) and not await _has_errors(form):
         try:
             name, password = form.username.data or "", form.password.data or ""
             user = await services().accounts.register(name, password, form.email.data, address())
-            return await _welcome(user, remembered=False)
+            return await _sign_in(user, remembered=False)
         except (Invalid, TooMany) as error:
-            blame(form, error)
-    return await show("register.html", form, next=await _next(""))
+            add_error(form, error)
+    return await render_form("register.html", form, next=await _next(""))
 
 
 @blueprint.post("/logout")
 async def logout() -> ResponseReturnValue:
     await authentication().sign_out()
     session.clear()
-    await say(gettext("You are signed out."), "success")
+    await flash_once(gettext("You have signed out."), "success")
     return redirect(url_for("people.index"), HTTPStatus.SEE_OTHER)
 
 
 @blueprint.route("/change_password", methods=["GET", "POST"])
-@keeps_form
+@redisplays_form()
 @signed_in
 async def change_password() -> ResponseReturnValue:
-    user, form = current_user().user, await filled(PasswordForm)
-    if submitted(form) and not await _wrong_new(form, user):
+    user, form = current_user().user, await bind_form(PasswordForm)
+    if submitted(form) and not await _has_password_errors(form, user):
         try:
             await authentication().change_password(form.old_password.data or "", form.password.data or "")
-            await say(gettext("Your password has been changed. You are signed out everywhere else."), "success")
+            await flash_once(gettext("Your password has been changed. All other sessions are signed out."), "success")
             return redirect(url_for("people.user", username=user.username), HTTPStatus.SEE_OTHER)
         except (Invalid, TooMany) as error:
-            blame(form, error)
-    return await show("change_password.html", form)
+            add_error(form, error)
+    return await render_form("change_password.html", form)
 
 
-async def _wrong(form: RegisterForm) -> bool:
+async def _has_errors(form: RegisterForm) -> bool:
     password = form.password.data or ""
-    return _blamed(form, await accounts.faults(form.username.data or "", password, form.email.data))
+    return _add_errors(form, await accounts.faults(form.username.data or "", password, form.email.data))
 
 
-async def _wrong_new(form: PasswordForm, user: User) -> bool:
-    return _blamed(form, await accounts.password_faults(form.password.data or "", user.username))
+async def _has_password_errors(form: PasswordForm, user: User) -> bool:
+    return _add_errors(form, await accounts.password_faults(form.password.data or "", user.username))
 
 
-def _blamed(form: RegisterForm | PasswordForm, wrong: list[Invalid]) -> bool:
-    """Show all that is wrong at once; whether anything is."""
+def _add_errors(form: RegisterForm | PasswordForm, errors: list[Invalid]) -> bool:
+    """Add all errors to the form; return whether there are any."""
     if (form.password.data or "") != (form.password2.data or ""):
-        wrong.append(Invalid("password2", N_("The two passwords differ.")))
-    for error in wrong:
-        blame(form, error)
-    return bool(wrong)
+        errors.append(Invalid("password2", "passwords_differ"))
+    for error in errors:
+        add_error(form, error)
+    return bool(errors)
 
 
-async def _welcome(user: User, *, remembered: bool) -> ResponseReturnValue:
+async def _sign_in(user: User, *, remembered: bool) -> ResponseReturnValue:
     await authentication().sign_in(user, remembered=remembered)
     drafts.carry_over(user.id)
     return redirect(await _next(), HTTPStatus.SEE_OTHER)
 
 
 async def _next(otherwise: str | None = None) -> str:
-    """Where the visitor wanted to go, if that is inside; else ``otherwise``, or the start."""
-    wanted = (await request.form).get("next") or request.args.get("next", "")
-    if INSIDE.fullmatch(wanted):
-        return wanted
+    """The ``next`` parameter if it is a path of this site; else ``otherwise``, or the home page."""
+    target = (await request.form).get("next") or request.args.get("next", "")
+    if LOCAL_PATH.fullmatch(target):
+        return target
     return url_for("people.index") if otherwise is None else otherwise
 
 
-# A path of ours: one slash, not two, no backslash (which browsers take for a slash), nothing invisible.
-INSIDE = re.compile(r"/(?![/\\])[!-\[\]-~]*")
+# One leading slash, not two, and no backslash (browsers treat it as a slash), space or control character.
+LOCAL_PATH = re.compile(r"/(?![/\\])[!-\[\]-~]*")

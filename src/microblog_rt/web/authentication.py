@@ -1,7 +1,6 @@
-"""Who is asking: quart-auth's signed cookie around a session token that only the database believes.
+"""Authentication: quart-auth's signed cookie with a user id and a session token.
 
-The cookie says whose session it claims to be, so that a tab can listen before it reads; whether the session
-lives is looked up by every read. Not here: sessions themselves (``accounts/``).
+The cookie names the user, so that a tab can subscribe before it reads; every read checks the session in the database.
 """
 
 from collections.abc import Iterable
@@ -22,17 +21,17 @@ from microblog_rt.storage.accounts import Visit
 from microblog_rt.storage.counters import UNREAD_MESSAGES
 from microblog_rt.web.problems import wants_json
 
-# Answered to whoever asks, whoever that is: also where the database is away.
-NOBODYS = {"static", "health.alive", "health.ready", "metrics.numbers"}
+# Need no user, and work while the database is down.
+ANONYMOUS = {"static", "health.alive", "health.ready", "metrics.numbers"}
 
-COOKIES_KNOWN = 10_000
-LONGEST_COOKIE = 300  # characters; ours have some 180
+COOKIES_CACHED = 10_000
+LONGEST_COOKIE = 300  # characters; a valid one has about 180
 
 Headers = Iterable[tuple[bytes, bytes]]
 
 
 class CurrentUser(AuthUser):
-    """Whoever asks for a page; signed in once ``visit`` is there."""
+    """The user of a request; signed in if ``visit`` is set."""
 
     reader: Reader | None = None
     visit: Visit | None = None
@@ -43,7 +42,7 @@ class CurrentUser(AuthUser):
 
     @property
     def user(self) -> User:
-        """The user; raises SignedOut where there is none."""
+        """The user; raises SignedOut if there is none."""
         if self.visit is None:
             raise SignedOut
         return self.visit.user
@@ -58,12 +57,12 @@ class CurrentUser(AuthUser):
 
     @property
     def cursor(self) -> str:
-        """The cursor that goes with the count, as a page carries it."""
+        """The cursor that belongs to the count, as in a page's ``data-since``."""
         return protocol.seconds(self.visit.cursor) if self.visit else "0"
 
 
 class Authentication(QuartAuth):
-    """quart-auth with sessions that end: ``authenticate`` is the same for every transport."""
+    """quart-auth with revocable sessions; ``authenticate`` serves every transport."""
 
     user_class = CurrentUser
 
@@ -71,9 +70,9 @@ class Authentication(QuartAuth):
         self._app = app
         self._accounts = accounts
         self._sessions = sessions
-        # What a good cookie says never changes; only the database says whether its session lives.
-        self._known = lru_cache(maxsize=COOKIES_KNOWN)(self._verified)
-        # Not a singleton: quart-auth's own context processor is synchronous, and so costs a thread a page.
+        # A valid cookie's content never changes; whether its session is live is checked in the database.
+        self._cached = lru_cache(maxsize=COOKIES_CACHED)(self._verified)
+        # Not a singleton: quart-auth's context processor is synchronous, which would cost a thread per page.
         super().__init__(
             app,
             cookie_name="__Host-microblog_session" if secure else "microblog_session",
@@ -87,7 +86,7 @@ class Authentication(QuartAuth):
         app.context_processor(self._current_user)
 
     def authenticate(self, headers: Headers) -> Reader:
-        """Whom a request's headers claim to be of, without I/O; raises SignedOut where of nobody."""
+        """The reader in a request's cookie, without I/O; raises SignedOut without a valid cookie."""
         sent = b"; ".join(value for name, value in headers if name.lower() == b"cookie")
         reader = self._reader(parse_cookie(sent.decode("ascii", "ignore")).get(cast(str, self.cookie_name), ""))
         if reader is None:
@@ -95,35 +94,35 @@ class Authentication(QuartAuth):
         return reader
 
     def resolve_user(self) -> CurrentUser:
-        visitor = CurrentUser(None)
+        current = CurrentUser(None)
         cookie = request.cookies.get(cast(str, self.cookie_name), "")
-        visitor.reader = self._reader(cookie)
-        if cookie and visitor.reader is None:
-            visitor.action = Action.DELETE
-        return visitor
+        current.reader = self._reader(cookie)
+        if cookie and current.reader is None:
+            current.action = Action.DELETE
+        return current
 
     async def sign_in(self, user: User, *, remembered: bool) -> None:
-        """Begin a session for this browser, in place of the one it had."""
+        """Start a session for this browser and end its previous one."""
         device = request.headers.get("User-Agent", "")
         token = await self._sessions.start_session(user, remembered=remembered, device=device)
         await self._end(self.current.reader)
-        self._hand_out(user, token, remembered=remembered)
+        self._set_cookie(user, token, remembered=remembered)
 
     async def change_password(self, old: str, new: str) -> None:
-        """Change the user's password: all sessions end, and this browser has a new one."""
+        """Change the user's password, end all sessions, and start a new one for this browser."""
         visit = self.current.visit
         if visit is None:
             raise SignedOut
         token = await self._accounts.change_password(visit, old, new, address())
-        self._hand_out(visit.user, token, remembered=visit.session.remembered)
+        self._set_cookie(visit.user, token, remembered=visit.session.remembered)
 
     async def sign_out(self) -> None:
-        """End this browser's session, here and on the server."""
+        """End this browser's session, and delete its cookie."""
         await self._end(self.current.reader)
         self.logout_user()
 
     async def sign_out_everywhere(self) -> None:
-        """End every session of the user, and so this browser's."""
+        """End every session of the user, and delete the cookie."""
         await self._sessions.end_sessions(self.current.user.id)
         self.logout_user()
 
@@ -133,18 +132,18 @@ class Authentication(QuartAuth):
 
     def _reader(self, cookie: str) -> Reader | None:
         try:
-            return self._known(cookie) if 0 < len(cookie) <= LONGEST_COOKIE else None
+            return self._cached(cookie) if 0 < len(cookie) <= LONGEST_COOKIE else None
         except SignedOut:
             return None
 
     def _verified(self, cookie: str) -> Reader:
-        # Raises, for what is no cookie of ours must not take up the memory of those that are.
+        # Raises instead of returning None, so that invalid cookies are not cached.
         user_id, _, token = (self.load_token(cookie, self._app) or "").partition(".")
         if not token:
             raise SignedOut
         return Reader(int(user_id), token_hash(token))
 
-    def _hand_out(self, user: User, token: str, *, remembered: bool) -> None:
+    def _set_cookie(self, user: User, token: str, *, remembered: bool) -> None:
         action = Action.WRITE_PERMANENT if remembered else Action.WRITE
         self.login_user(CurrentUser(f"{user.id}.{token}", action))
 
@@ -153,45 +152,45 @@ class Authentication(QuartAuth):
             await self._sessions.end_session(reader)
 
     async def _load(self) -> None:
-        visitor = self.current
-        if visitor.reader is None or request.endpoint in NOBODYS:
+        current = self.current
+        if current.reader is None or request.endpoint in ANONYMOUS:
             return
-        visitor.visit = await self._sessions.visit(visitor.reader)
-        if visitor.visit is None:
-            visitor.action = Action.DELETE
+        current.visit = await self._sessions.visit(current.reader)
+        if current.visit is None:
+            current.action = Action.DELETE
         else:
-            await self._sessions.note_use(visitor.reader, visitor.visit.last_used)
+            await self._sessions.note_use(current.reader, current.visit.last_used)
 
     async def _current_user(self) -> dict[str, Any]:
         return {"current_user": self.current}
 
 
 def authentication() -> Authentication:
-    """The application's authentication, from inside a request."""
+    """The Authentication of the application that answers the current request."""
     return cast(Authentication, current_app.extensions["authentication"])
 
 
 def current_user() -> CurrentUser:
-    """Whoever asks for the present page."""
+    """The user of the current request."""
     return authentication().current
 
 
 def current_reader() -> Reader:
-    """The same as a reader; raises SignedOut where nobody is signed in."""
-    visitor = current_user()
-    if visitor.reader is None or not visitor.signed_in:
+    """The reader of the current request; raises SignedOut."""
+    current = current_user()
+    if current.reader is None or not current.signed_in:
         raise SignedOut
-    return visitor.reader
+    return current.reader
 
 
 def address() -> str:
-    """Where the present request comes from; empty where that is not known."""
+    """The client's address of the current request; "" if unknown."""
     client = request.scope.get("client")
     return client[0] if client else ""
 
 
 def signed_in(view: RouteCallable) -> RouteCallable:
-    """A page for people who are signed in; others are shown the way, and come back afterwards."""
+    """Require a signed-in user: redirect to the sign-in page and back, or 401 for a JSON client."""
 
     @wraps(view)
     async def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -199,12 +198,12 @@ def signed_in(view: RouteCallable) -> RouteCallable:
             return await view(*args, **kwargs)  # type: ignore[misc]
         if wants_json():
             raise SignedOut
-        return way_in(request.full_path if request.method == "GET" else None)
+        return redirect_to_login(request.full_path if request.method == "GET" else None)
 
     return guarded
 
 
-def way_in(target: str | None) -> Response:
-    """The sign-in page, and from there to the page ``target``."""
+def redirect_to_login(target: str | None) -> Response:
+    """Redirect to the sign-in page, which leads to ``target`` afterwards."""
     target = target and target.rstrip("?")
     return cast(Response, redirect(url_for("auth.login", next=target), HTTPStatus.SEE_OTHER))

@@ -1,7 +1,6 @@
-"""What somebody is signed in with, in words, out of what the browser calls itself.
+"""A device's description from its User-Agent, such as “Firefox on Linux”, without versions.
 
-As much as its owner needs to know it again: no versions. Browsers call themselves by the names of others as well,
-so the first word of a table that is found decides.
+A User-Agent also contains the names of other browsers: the first match in table order decides.
 """
 
 import re
@@ -36,8 +35,8 @@ SYSTEMS = {
 PROGRAM = re.compile(r"(?!Mozilla\b)[A-Za-z][\w.+-]{1,30}(?=[/ ]|$)", re.ASCII)
 
 
-def in_words(user_agent: str, gettext: Callable[..., str]) -> str:
-    """“Firefox on Linux”, or what of it can be told; of a program its name; as ``gettext`` puts it."""
+def describe(user_agent: str, gettext: Callable[..., str]) -> str:
+    """The description, translated by ``gettext``: browser and system, either, a program's name, or unknown."""
     program = PROGRAM.match(user_agent)
     browser = _first(BROWSERS, user_agent) or (program[0] if program else "")
     system = _first(SYSTEMS, user_agent)

@@ -1,30 +1,29 @@
-"""What somebody wrote when their session had ended, kept in their browser until they have signed in again.
+"""A message sent after its session had ended, kept in the browser until its author signs in again.
 
-It lies in Quart's signed cookie, for the same person and the same recipient. (Whoever can read this browser's
-cookies can read it; whoever signs in there next is not shown it.)
+Stored in Quart's signed cookie (readable in this browser), for the same user and recipient only.
 """
 
 from quart import session
 
 DRAFT = "draft"
-LONGEST = 300  # characters; a cookie must stay small
+LONGEST = 300  # characters, to keep the cookie small
 
 
 def keep(user_id: int, recipient: str, text: str | None) -> None:
-    """Remember what ``user_id`` wrote to ``recipient``, if anything of a sensible length."""
+    """Store the text that ``user_id`` wrote to ``recipient``, unless it is empty or too long."""
     if text and len(text) <= LONGEST:
         session[DRAFT] = [user_id, recipient, text]
 
 
 def take(user_id: int, recipient: str) -> str | None:
-    """What ``user_id`` had written to ``recipient``, once."""
+    """Remove and return the text that ``user_id`` wrote to ``recipient``, if any."""
     if session.get(DRAFT, [])[:2] != [user_id, recipient]:
         return None
     return str(session.pop(DRAFT)[2])
 
 
 def carry_over(user_id: int) -> None:
-    """Empty the cookie for ``user_id``, who has just signed in, but for their own draft."""
+    """Clear the cookie after ``user_id`` has signed in, except for that user's draft."""
     draft = session.get(DRAFT)
     session.clear()
     if draft and draft[0] == user_id:

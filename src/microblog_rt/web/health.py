@@ -1,7 +1,7 @@
-"""Health, for supervisors and load balancers: alive (``/healthz``), and ready for clients (``/readyz``).
+"""Liveness (``/healthz``) and readiness (``/readyz``), for supervisors and load balancers.
 
-Answered whatever name it is asked by, to anybody, and without a word about anybody. The database is asked, the bus
-tells what it last heard: it is a hint, and who is without it is ready all the same.
+Both accept any Host and need no session. Readiness queries the database; the state of the bus is reported but does not
+affect readiness, since the sweep replaces lost signals.
 """
 
 import asyncio
@@ -19,7 +19,6 @@ blueprint = Blueprint("health", __name__)
 
 PATHS = {"/healthz", "/readyz"}
 DATABASE_SECONDS = 2.0
-# Whoever can send clients elsewhere should.
 NOT_READY = {"disconnected": "no database", "read-only": "database is read-only"}
 
 

@@ -1,7 +1,4 @@
-"""Who knocks, and at which name: the client's address behind proxies, and the hosts that this server answers to.
-
-Not here: whether a request comes from our own pages (``origin.py``), and who is signed in (``authentication.py``).
-"""
+"""The client's address behind proxies, the allowed Host headers and the allowed origins."""
 
 import logging
 import re
@@ -10,19 +7,20 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
-from microblog_rt.errors import N_, BadRequest
+from microblog_rt.errors import BadRequest, Forbidden
 from microblog_rt.settings import LOOPBACK, Settings
 
 log = logging.getLogger(__name__)
 
+OWN_SITES = {"same-origin", "none"}  # none: typed or a bookmark; another port of this host would be same-site
 FORWARDED_FOR = b"x-forwarded-for"
 FORWARDED = {FORWARDED_FOR, b"forwarded", b"x-real-ip"}
 HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([\w.-]+))(?::[0-9]{1,5})?", re.ASCII)
-HOME_PREFIX = 64  # what a provider gives to one home: counted as one address
+HOME_PREFIX = 64  # a provider assigns one /64 to a home: counted as one address
 
 
 class Hosts:
-    """The same questions for every request, whatever its transport."""
+    """Checks that apply to requests of every transport."""
 
     def __init__(self, settings: Settings) -> None:
         self._hops = settings.trusted_hops
@@ -31,52 +29,66 @@ class Hosts:
         self._public = public.netloc
         self._names = LOOPBACK | ({settings.bind_host.lower()} if settings.bind_host else set())
 
-    def address(self, scope: Any) -> str:
-        """Whom a request counts for: the client's address, an IPv6 one with all others of its home; "" if unknown.
+    def client_address(self, scope: Any) -> str:
+        """The client's address for rate limits (for IPv6, its /64 network); "" if unknown.
 
-        Each trusted proxy has added one address to ``X-Forwarded-For``; what stands before those is anybody's word.
+        Each trusted proxy has appended one address to ``X-Forwarded-For``; earlier entries can be forged.
         """
         peer = (scope.get("client") or ("",))[0]
         headers = scope["headers"]
         if not self._hops:
             self._warn_once(headers)
-            return _counted(peer)
+            return _normalized(peer)
         added = [part.strip() for value in _values(headers, FORWARDED_FOR) for part in value.split(",")]
-        seen = added[-self._hops] if len(added) >= self._hops else ""
-        return _counted(name_of(seen.lower()) or seen) or _counted(peer)  # some proxies add a port
+        client = added[-self._hops] if len(added) >= self._hops else ""
+        return _normalized(host_name(client.lower()) or client) or _normalized(peer)  # some proxies add a port
 
     def check_host(self, scope: Any) -> None:
-        """Raise BadRequest unless the request names this server as one may: a foreign name is somebody's trick."""
+        """Raise BadRequest unless there is one Host header and it names this server (DNS rebinding)."""
         hosts = [value.lower() for value in _values(scope["headers"], b"host")]
-        if len(hosts) != 1 or not self._is_ours(hosts[0], scope):
-            raise BadRequest(FOREIGN_HOST)
+        if len(hosts) != 1 or not self._is_own(hosts[0], scope):
+            raise BadRequest("unknown_host")
 
-    def _is_ours(self, host: str, scope: Any) -> bool:
+    def _is_own(self, host: str, scope: Any) -> bool:
         if self._public:
             return host in (self._public, f"{self._public}:443")
-        name = name_of(host)
+        name = host_name(host)
         return bool(name) and (name in self._names or name == (scope.get("server") or ("",))[0])
 
     def _warn_once(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         if not self._warned and any(name in FORWARDED for name, _ in headers):
             self._warned = True
-            log.warning("a proxy forwards requests, and is not believed; if it is yours, set MICROBLOG_TRUSTED_HOPS")
+            log.warning("forwarding headers ignored: set MICROBLOG_TRUSTED_HOPS if there is a trusted proxy")
 
 
-FOREIGN_HOST = N_("This server is not called that. Its operator names it with --bind or MICROBLOG_PUBLIC_URL.")
+def check_origin(sent: Iterable[tuple[bytes, bytes]], public_url: str | None, *, required: bool = False) -> None:
+    """Raise Forbidden if the Origin is another site's, or is missing although ``required``.
+
+    The own origin is ``public_url``; without one, plain http at the request's Host. ``Sec-Fetch-Site``, which pages
+    cannot set, must agree if it is sent. (RFC 6454; W3C Fetch Metadata.)
+    """
+    headers = [(name.lower(), value.decode("latin-1")) for name, value in sent]
+    origins = [value for name, value in headers if name == b"origin"]
+    hosts = [value.lower() for name, value in headers if name == b"host"]
+    sites = [value for name, value in headers if name == b"sec-fetch-site"]
+    own = public_url or f"http://{hosts[0] if hosts else ''}"
+    if origins != [own] and (origins or required):
+        raise Forbidden
+    if not OWN_SITES.issuperset(sites):
+        raise Forbidden
 
 
 def _values(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> Sequence[str]:
     return [value.decode("latin-1") for name, value in headers if name == wanted]
 
 
-def name_of(host: str) -> str:
-    """The name in a Host header; "" where that is anything else than a name and a port."""
+def host_name(host: str) -> str:
+    """The name in a Host header without its port; "" if the header is malformed."""
     match = HOST.fullmatch(host)
     return (match[1] or match[2]) if match else ""
 
 
-def _counted(text: str) -> str:
+def _normalized(text: str) -> str:
     try:
         address = ip_address(text.partition("%")[0])
     except ValueError:

@@ -1,4 +1,4 @@
-"""quart-babel behind one module: which language a page is in, and its words."""
+"""Language selection and translation; the only module that uses quart-babel."""
 
 from typing import Any, cast
 
@@ -8,14 +8,15 @@ from quart_babel import Babel, get_locale, gettext
 
 from microblog_rt.errors import Refused
 from microblog_rt.files import TRANSLATIONS
+from microblog_rt.web import sentences
 
 LANGUAGES = ("en", "es")
 
-__all__ = ["LANGUAGES", "gettext", "init", "lazy", "said"]
+__all__ = ["LANGUAGES", "gettext", "init", "lazy", "translated"]
 
 
 def init(app: Quart) -> None:
-    """Let pages speak the language that the browser prefers."""
+    """Render pages in the language that the browser prefers."""
     Babel(app, default_translation_directories=str(TRANSLATIONS), locale_selector=_preferred)
 
     @app.context_processor
@@ -23,13 +24,13 @@ def init(app: Quart) -> None:
         return {"locale": str(get_locale())}
 
 
-def said(error: Refused) -> str:
-    """A refusal's sentence in the language of the page."""
-    return gettext(error.sentence, **error.values)
+def translated(error: Refused) -> str:
+    """The sentence for an error in the request's language."""
+    return gettext(sentences.template(error), **error.values)
 
 
 def lazy(sentence: str) -> str:
-    """A sentence of ours that is translated when it is shown. Never one with user text: it is not escaped."""
+    """A string that is translated when it is rendered. Never with user input: it is not escaped."""
     return cast(str, LazyProxy(gettext, sentence, enable_cache=False))
 
 

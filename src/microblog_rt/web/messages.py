@@ -1,4 +1,4 @@
-"""The pages of private messages. Not here: sending and marking themselves (``messages.py`` a level up)."""
+"""The pages of private messages."""
 
 import re
 import secrets
@@ -11,12 +11,20 @@ from wtforms import Form, HiddenField, SubmitField, TextAreaField
 
 from microblog_rt import protocol
 from microblog_rt.errors import N_, BadRequest, Invalid, TooMany
-from microblog_rt.web import drafts, paging
-from microblog_rt.web.authentication import current_user, signed_in, way_in
-from microblog_rt.web.context import services
-from microblog_rt.web.forms import blame, filled, form_is_old, keeps_form, say, show, submitted
+from microblog_rt.web import drafts
+from microblog_rt.web.authentication import current_user, redirect_to_login, signed_in
+from microblog_rt.web.context import check_page, page_number, services
+from microblog_rt.web.forms import (
+    add_error,
+    bind_form,
+    flash_once,
+    form_expired,
+    redisplays_form,
+    render_form,
+    submitted,
+)
 from microblog_rt.web.languages import gettext, lazy
-from microblog_rt.web.people import known
+from microblog_rt.web.people import find_user
 from microblog_rt.web.problems import JSON, wants_json
 
 blueprint = Blueprint("messages", __name__)
@@ -32,42 +40,42 @@ class MessageForm(Form):
 
 
 @blueprint.route("/send_message/<recipient>", methods=["GET", "POST"])
-@keeps_form
+@redisplays_form(nonce=None, message=lazy(N_("Your message")))
 async def send_message(recipient: str) -> ResponseReturnValue:
-    form = await filled(MessageForm)
-    visitor = current_user()
-    if not visitor.signed_in:
-        if visitor.reader and not form_is_old():
-            drafts.keep(visitor.reader.user_id, recipient, form.message.data)
-        return way_in(request.full_path)
-    person = await known(recipient)
+    form = await bind_form(MessageForm)
+    current = current_user()
+    if not current.signed_in:
+        if current.reader and not form_expired():
+            drafts.keep(current.reader.user_id, recipient, form.message.data)
+        return redirect_to_login(request.full_path)
+    person = await find_user(recipient)
     if request.method == "GET":
-        form.message.data = drafts.take(visitor.user.id, recipient)
+        form.message.data = drafts.take(current.user.id, recipient)
     if submitted(form):
         program_key = _program_key()
         try:
             text, nonce = form.message.data or "", form.nonce.data or ""
-            await services().messages.send_message(visitor.user.id, person.id, text, nonce, program_key)
-            await say(gettext("Your message has been sent."), "success")
+            await services().messages.send_message(current.user.id, person.id, text, nonce, program_key)
+            await flash_once(gettext("Your message has been sent."), "success")
             return redirect(url_for("people.user", username=person.username), HTTPStatus.SEE_OTHER)
         except (Invalid, TooMany) as error:
-            blame(form, error)
-    return await show("send_message.html", form, person=person)
+            add_error(form, error)
+    return await render_form("send_message.html", form, person=person)
 
 
 def _program_key() -> str:
     sent = request.headers.getlist("Idempotency-Key")
     if len(sent) > 1 or not all(PROGRAM_KEY.fullmatch(each) for each in sent):
-        raise BadRequest(N_("Idempotency-Key is one value of 1 to 255 printable ASCII characters."))
+        raise BadRequest("idempotency_key_format")
     return sent[0] if sent else ""
 
 
 @blueprint.get("/messages")
 @signed_in
 async def messages() -> ResponseReturnValue:
-    page = paging.number(request.args)
+    page = page_number(request.args)
     posts, more = await services().messages.inbox(current_user().user.id, page, PAGE_SIZE)
-    paging.check(page, posts)
+    check_page(page, posts)
     return await render_template(
         "messages.html",
         posts=posts,
@@ -95,13 +103,13 @@ async def _up_to() -> int | None:
         (text,) = sent
         return protocol.parse_cursor(text)
     except ValueError:
-        raise BadRequest(N_("up_to is one timestamp, in seconds, as notifications carry it.")) from None
+        raise BadRequest("up_to_format") from None
 
 
 def _back() -> str:
     try:
-        came_from = urlsplit(request.referrer or "")
+        referrer = urlsplit(request.referrer or "")
     except ValueError:
-        came_from = urlsplit("")
-    here = came_from.netloc == request.host and came_from.path == url_for(".messages")
-    return f"{came_from.path}?{came_from.query}".rstrip("?") if here else url_for(".messages")
+        referrer = urlsplit("")
+    from_inbox = referrer.netloc == request.host and referrer.path == url_for(".messages")
+    return f"{referrer.path}?{referrer.query}".rstrip("?") if from_inbox else url_for(".messages")

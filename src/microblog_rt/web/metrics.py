@@ -1,7 +1,7 @@
-"""``/metrics``: what is counted, for the operator alone.
+"""``/metrics``, for the operator.
 
-With ``MICROBLOG_METRICS_TOKEN`` to whoever bears that token; without it to this machine, asked by one of its own
-names and through no proxy. Everybody else is told that there is nothing. Not here: the numbers (``metrics.py``).
+With ``MICROBLOG_METRICS_TOKEN`` it requires that bearer token; without, a direct request from this machine to a
+loopback name. All other requests get 404.
 """
 
 from hmac import compare_digest
@@ -13,32 +13,32 @@ from microblog_rt import metrics
 from microblog_rt.errors import NotFound
 from microblog_rt.settings import LOOPBACK
 from microblog_rt.web.authentication import address
-from microblog_rt.web.hosts import FORWARDED, name_of
+from microblog_rt.web.hosts import FORWARDED, host_name
 
 blueprint = Blueprint("metrics", __name__)
 
 PATH = "/metrics"
-LOOPBACK_HOME = "::/64"  # what ::1 is counted as
+LOOPBACK_NETWORK = "::/64"  # the normalized form of ::1
 
 
 @blueprint.get(PATH)
 async def numbers() -> ResponseReturnValue:
     token = current_app.config["METRICS_TOKEN"]
-    if not (_bears(token) if token else _is_here()):
+    if not (_has_token(token) if token else _is_local()):
         raise NotFound
     return Response(metrics.text(), content_type=metrics.CONTENT_TYPE)
 
 
-def _bears(token: str) -> bool:
+def _has_token(token: str) -> bool:
     sent = request.headers.get("Authorization", "")
     return compare_digest(sent.encode(), f"Bearer {token}".encode())
 
 
-def _is_here() -> bool:
-    # A proxy on this machine is a neighbour too, and asks for anybody.
+def _is_local() -> bool:
+    # A proxy on this machine also connects from loopback.
     forwarded = any(name in FORWARDED for name, _ in request.scope["headers"])
-    return not forwarded and name_of(request.host.lower()) in LOOPBACK and _is_loopback(address())
+    return not forwarded and host_name(request.host.lower()) in LOOPBACK and _is_loopback(address())
 
 
-def _is_loopback(counted: str) -> bool:
-    return counted.startswith("127.") or counted == LOOPBACK_HOME
+def _is_loopback(address: str) -> bool:
+    return address.startswith("127.") or address == LOOPBACK_NETWORK

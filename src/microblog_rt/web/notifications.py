@@ -1,7 +1,7 @@
-"""``/notifications``, one URL for every transport: a plain ASGI application in front of Quart's.
+"""``/notifications``, one URL for every transport: an ASGI application that wraps Quart's.
 
-Plain, because a tab costs half as much memory and CPU so, and a poll too. Here are the poll and the long poll,
-and what all transports share: who asks, from where, since when. The WebSocket is next door (``socket.py``).
+Without Quart a tab and a poll cost half the memory and CPU. This module has the poll, the long poll, and the checks
+and query parsing that all transports share. See also: ``socket.py`` for the WebSocket.
 """
 
 import asyncio
@@ -16,14 +16,14 @@ from quart import Quart
 
 from microblog_rt import metrics, protocol
 from microblog_rt.accounts import Reader
-from microblog_rt.errors import N_, BadRequest, NotFound, Refused, SignedOut
+from microblog_rt.errors import BadRequest, NotFound, Refused, SignedOut
 from microblog_rt.protocol import Notification
 from microblog_rt.services import Services
 from microblog_rt.settings import Settings
-from microblog_rt.web import origin
 from microblog_rt.web.authentication import Authentication
-from microblog_rt.web.hosts import Hosts
-from microblog_rt.web.problems import ANSWERS, JSON, PROBLEM, SENTENCES, answer_to, problem, unexpected
+from microblog_rt.web.hosts import Hosts, check_origin
+from microblog_rt.web.problems import ANSWERS, JSON, PROBLEM, problem, status_of, unexpected
+from microblog_rt.web.sentences import SENTENCES, sentence
 from microblog_rt.web.socket import Socket
 from microblog_rt.web.tabs import Tabs
 
@@ -37,7 +37,7 @@ POLL_AFTER = b"5"  # seconds
 NAMES = 100
 WAIT = re.compile(f"-?({protocol.CURSOR.pattern})")
 
-REJECTION = "websocket.http.response"  # what answers a handshake that is not accepted
+REJECTION = "websocket.http.response"  # ASGI's HTTP response to a rejected handshake
 
 HEADERS = [
     (b"cache-control", b"no-store"),
@@ -49,7 +49,7 @@ HSTS = f"max-age={timedelta(days=365) // timedelta(seconds=1)}"
 
 
 class Query(NamedTuple):
-    """What a client asks for; ``wait`` in seconds, None for a plain poll; ``user``: whose page is asking."""
+    """A parsed query. ``wait`` is in seconds, None for a plain poll; ``user`` is the user id of the page, if sent."""
 
     since: int
     names: frozenset[str]
@@ -58,25 +58,25 @@ class Query(NamedTuple):
 
 
 class Gone(Exception):
-    """The client went away."""
+    """The client disconnected."""
 
 
 class Endpoint:
-    """The ASGI application: ``/notifications`` itself, everything else passed on."""
+    """The ASGI application: serves ``/notifications`` and passes everything else to Quart."""
 
     def __init__(
         self,
         inner: Any,
         app: Quart,
         authentication: Authentication,
-        gate: Hosts,
+        hosts: Hosts,
         services: Services,
         settings: Settings,
     ) -> None:
         self._inner = inner
         self._app = app
-        self._visitors = authentication
-        self._gate = gate
+        self._authentication = authentication
+        self._hosts = hosts
         self._tabs = Tabs(settings)
         self._feed = services.feed
         self._hub = services.hub
@@ -91,22 +91,22 @@ class Endpoint:
             await self._inner(scope, receive, send)
         elif scope["path"] == PATH:
             await self._http(scope, receive, send)
-        elif _is_address(scope["path"]) and _is_name(scope["headers"]):
-            await self._inner(self._as_seen(scope), receive, send)
+        elif _is_valid_path(scope["path"]) and _is_valid_host(scope["headers"]):
+            await self._inner(self._public_scope(scope), receive, send)
         else:
             await _answer(send, self._headers, BadRequest())
 
-    def _as_seen(self, scope: Scope) -> Scope:
-        """For the pages: https where that is what people see, and the client behind the proxies."""
+    def _public_scope(self, scope: Scope) -> Scope:
+        """The scope for Quart: the public scheme, and the client's address behind the proxies."""
         scheme = "https" if self._public_url else scope["scheme"]
-        return {**scope, "scheme": scheme, "client": (self._gate.address(scope), 0)}
+        return {**scope, "scheme": scheme, "client": (self._hosts.client_address(scope), 0)}
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         try:
-            reader, query = self._admitted(scope, socket=True)
+            reader, query = self._admit(scope, socket=True)
             self._hub.check_open()
-            with self._tabs.opened(reader.user_id, self._gate.address(scope), metrics.WEBSOCKETS):
+            with self._tabs.opened(reader.user_id, self._hosts.client_address(scope), metrics.WEBSOCKETS):
                 await self._socket.serve(reader, query.since, query.names, receive, send)
         except Refused as error:
             await _answer(send, self._headers, error, REJECTION)
@@ -118,7 +118,7 @@ class Endpoint:
             await _method_not_allowed(send, self._headers)
             return
         try:
-            notifications = await self._drain(scope, receive)
+            notifications = await self._poll(scope, receive)
         except Refused as error:
             await _answer(send, self._headers, error)
         except Gone:
@@ -129,29 +129,29 @@ class Endpoint:
             headers = [*self._headers, (b"content-type", JSON.encode()), (b"poll-after", POLL_AFTER)]
             await _respond(send, HTTPStatus.OK, headers, protocol.frame(notifications).encode())
 
-    def _admitted(self, scope: Scope, *, socket: bool = False) -> tuple[Reader, Query]:
+    def _admit(self, scope: Scope, *, socket: bool = False) -> tuple[Reader, Query]:
         headers = scope["headers"]
-        self._gate.check_host(scope)
+        self._hosts.check_host(scope)
         if scope["path"] != PATH:
             raise NotFound
-        origin.check(headers, self._public_url)
-        reader = self._visitors.authenticate(headers)
-        origin.check(headers, self._public_url, required=socket)
+        check_origin(headers, self._public_url)
+        reader = self._authentication.authenticate(headers)
+        check_origin(headers, self._public_url, required=socket)
         query = parse(scope["query_string"])
-        # A page of one person, left open while another signed in here: that one's news is none of its business.
+        # A page left open while another user signed in on this browser must not get that user's notifications.
         if query.user is not None and query.user != str(reader.user_id):
             raise SignedOut
         return reader, query
 
-    async def _drain(self, scope: Scope, receive: Receive) -> list[Notification]:
-        reader, query = self._admitted(scope)
+    async def _poll(self, scope: Scope, receive: Receive) -> list[Notification]:
+        reader, query = self._admit(scope)
         if not query.wait:
             return _counted("poll", await self._feed.page(reader, query.since, query.names))
         self._hub.check_open()
-        with self._tabs.opened(reader.user_id, self._gate.address(scope), metrics.LONG_POLLS):
-            return _counted("long_poll", await self._held(reader, query, query.wait, receive))
+        with self._tabs.opened(reader.user_id, self._hosts.client_address(scope), metrics.LONG_POLLS):
+            return _counted("long_poll", await self._hold(reader, query, query.wait, receive))
 
-    async def _held(self, reader: Reader, query: Query, wait: float, receive: Receive) -> list[Notification]:
+    async def _hold(self, reader: Reader, query: Query, wait: float, receive: Receive) -> list[Notification]:
         held = asyncio.create_task(self._feed.hold(reader, query.since, query.names, wait))
         gone = asyncio.create_task(_until_gone(receive))
         try:
@@ -172,10 +172,10 @@ def _counted(transport: str, notifications: list[Notification]) -> list[Notifica
 
 
 def parse(query_string: bytes) -> Query:
-    """What a query asks for; raises BadRequest, naming what cannot be understood."""
-    asked = parse_qs(query_string.decode("latin-1"), keep_blank_values=True)
-    since, names, wait = _since(asked.get("since")), _names(asked.get("name", [])), _wait(asked.get("wait"))
-    return Query(since, names, wait, asked.get("user", [None])[-1])
+    """Parse a query string; raises BadRequest for the parameter that is malformed."""
+    params = parse_qs(query_string.decode("latin-1"), keep_blank_values=True)
+    since, names, wait = _since(params.get("since")), _names(params.get("name", [])), _wait(params.get("wait"))
+    return Query(since, names, wait, params.get("user", [None])[-1])
 
 
 def _since(sent: list[str] | None) -> int:
@@ -183,12 +183,12 @@ def _since(sent: list[str] | None) -> int:
         (text,) = sent or ["0"]
         return protocol.parse_cursor(text)
     except ValueError:
-        raise BadRequest(N_("since is one number of seconds, 0 or more.")) from None
+        raise BadRequest("since_format") from None
 
 
 def _names(sent: list[str]) -> frozenset[str]:
     if len(sent) > NAMES:
-        raise BadRequest(N_("These are too many names."))
+        raise BadRequest("too_many_names")
     return frozenset(sent)
 
 
@@ -196,11 +196,11 @@ def _wait(sent: list[str] | None) -> float | None:
     if sent is None:
         return None
     if len(sent) != 1 or not WAIT.fullmatch(sent[0]):
-        raise BadRequest(N_("wait is one number of seconds."))
+        raise BadRequest("wait_format")
     return min(max(float(sent[0]), 0.0), protocol.LONGEST_WAIT)
 
 
-def _is_address(path: str) -> bool:
+def _is_valid_path(path: str) -> bool:
     try:
         urlsplit(path)
     except ValueError:
@@ -208,8 +208,8 @@ def _is_address(path: str) -> bool:
     return path != ""
 
 
-def _is_name(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether the Host can be one; Quart fails on what cannot, before it asks anybody (``a..b``)."""
+def _is_valid_host(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether the Host can be IDNA-encoded; Quart raises for others (``a..b``) before any handler."""
     try:
         for name, value in headers:
             if name == b"host":
@@ -227,21 +227,21 @@ async def _until_gone(receive: Receive) -> None:
 async def _method_not_allowed(send: Send, headers: Headers) -> None:
     status = HTTPStatus.METHOD_NOT_ALLOWED
     headers = [*headers, PROBLEM_TYPE, (b"allow", b"GET, HEAD")]
-    await _respond(send, status, headers, problem(status, "method_not_allowed", "Ask with GET."))
+    await _respond(send, status, headers, problem(status, "method_not_allowed", SENTENCES["method_not_allowed"]))
 
 
 async def _answer(send: Send, headers: Headers, error: Refused, kind: str = "http.response") -> None:
-    status = answer_to(error).status
+    status = status_of(error).status
     headers = [*headers, PROBLEM_TYPE]
     if error.retry_after is not None:
         headers = [*headers, (b"retry-after", b"%d" % error.retry_after)]
-    await _respond(send, status, headers, problem(status, error.code, str(error)), kind)
+    await _respond(send, status, headers, problem(status, error.code, sentence(error)), kind)
 
 
 async def _fail(send: Send, headers: Headers, error: Exception, kind: str = "http.response") -> None:
-    status, sentence = ANSWERS["unexpected"].status, SENTENCES[ANSWERS["unexpected"].status]
+    status, text = ANSWERS["unexpected"].status, SENTENCES["unexpected"]
     headers = [*headers, PROBLEM_TYPE]
-    await _respond(send, status, headers, problem(status, "unexpected", sentence, unexpected(error)), kind)
+    await _respond(send, status, headers, problem(status, "unexpected", text, unexpected(error)), kind)
 
 
 async def _respond(send: Send, status: int, headers: Headers, body: bytes, kind: str = "http.response") -> None:

@@ -1,13 +1,12 @@
-"""The start page and profiles. Not here: accounts themselves."""
+"""The home page and the profiles."""
 
 from quart import Blueprint, render_template, request, url_for
 from quart.typing import ResponseReturnValue
 
-from microblog_rt.errors import N_, NotFound
+from microblog_rt.errors import NotFound
 from microblog_rt.models import User
-from microblog_rt.web import paging
 from microblog_rt.web.authentication import current_user, signed_in
-from microblog_rt.web.context import services
+from microblog_rt.web.context import check_page, page_number, services
 
 blueprint = Blueprint("people", __name__)
 
@@ -18,9 +17,9 @@ PAGE_SIZE = 25
 async def index() -> ResponseReturnValue:
     if not current_user().signed_in:
         return await render_template("index.html")
-    page = paging.number(request.args)
+    page = page_number(request.args)
     people, more = await services().accounts.people(page, PAGE_SIZE)
-    paging.check(page, people)
+    check_page(page, people)
     return await render_template(
         "people.html",
         people=people,
@@ -33,13 +32,13 @@ async def index() -> ResponseReturnValue:
 @blueprint.get("/user/<username>")
 @signed_in
 async def user(username: str) -> ResponseReturnValue:
-    person = await known(username)
+    person = await find_user(username)
     return await render_template("user.html", person=person, own=person.id == current_user().user.id)
 
 
-async def known(username: str) -> User:
+async def find_user(username: str) -> User:
     """The user of that name; raises NotFound."""
     person = await services().accounts.find(username)
     if person is None:
-        raise NotFound(N_("There is no user called %(name)s."), name=username)
+        raise NotFound("unknown_user", name=username)
     return person

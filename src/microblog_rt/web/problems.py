@@ -1,33 +1,40 @@
-"""Refusals as answers: one table of statuses, a page for people, problem+json (RFC 9457) for programs.
-
-Not here: what is refused (``errors.py``).
-"""
+"""Errors as responses: one table of statuses, an HTML page for browsers, problem+json (RFC 9457) for programs."""
 
 import json
 import logging
 import secrets
+from collections.abc import Iterable
 from errno import ENAMETOOLONG
 from http import HTTPStatus
 from typing import NamedTuple, cast
 
-from quart import Quart, Response, g, make_response, render_template, request
+from quart import Quart, Response, current_app, g, make_response, render_template, request
 from werkzeug.exceptions import HTTPException
 
 from microblog_rt import metrics
-from microblog_rt.errors import N_, BadRequest, NotFound, Refused, TooMany, Unavailable
-from microblog_rt.web.languages import gettext, said
+from microblog_rt.errors import N_, BadRequest, NotFound, Refused, Unavailable
+from microblog_rt.web.languages import gettext, translated
+from microblog_rt.web.sentences import SENTENCES
 
 log = logging.getLogger(__name__)
 
 
 class Answer(NamedTuple):
-    """What a refusal is over HTTP, and after a WebSocket's handshake."""
+    """The HTTP status of an error, and its close code after a WebSocket handshake."""
 
     status: HTTPStatus
     close_code: int
 
 
-# The one table, by error code. A close code is 4000 and the status, but for a server that goes away (RFC 6455, 7.4.1).
+class Field(NamedTuple):
+    """A form field that the error page offers to send again; hidden without a label."""
+
+    name: str
+    value: str
+    label: str | None
+
+
+# By error code. A close code is 4000 + the status, except when the server fails or shuts down (RFC 6455, 7.4.1).
 ANSWERS = {
     "refused": Answer(HTTPStatus.BAD_REQUEST, 4400),
     "bad_request": Answer(HTTPStatus.BAD_REQUEST, 4400),
@@ -42,7 +49,7 @@ ANSWERS = {
     "draining": Answer(HTTPStatus.SERVICE_UNAVAILABLE, 1012),
 }
 
-# What Quart refuses by itself. Not the names of the statuses: those change with Python's version.
+# Codes of Quart's own errors. Not the status phrases: those differ between Python versions.
 CODES = {
     HTTPStatus.NOT_FOUND: NotFound.code,
     HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
@@ -50,25 +57,16 @@ CODES = {
 }
 
 TITLES = {
-    HTTPStatus.BAD_REQUEST: N_("Not understood"),
-    HTTPStatus.UNAUTHORIZED: N_("Please sign in"),
-    HTTPStatus.FORBIDDEN: N_("Not allowed"),
-    HTTPStatus.NOT_FOUND: N_("Not found"),
-    HTTPStatus.METHOD_NOT_ALLOWED: N_("Not done that way"),
-    HTTPStatus.UNPROCESSABLE_ENTITY: N_("Not accepted"),
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: N_("Too much"),
-    HTTPStatus.TOO_MANY_REQUESTS: N_("Too often"),
-    HTTPStatus.INTERNAL_SERVER_ERROR: N_("Something went wrong"),
-    HTTPStatus.SERVICE_UNAVAILABLE: N_("Not now"),
-}
-
-SENTENCES = {
-    HTTPStatus.NOT_FOUND: NotFound.sentence,
-    HTTPStatus.METHOD_NOT_ALLOWED: N_("This address does not take such a request."),
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: N_("What was sent is too large. Nothing was kept of it."),
-    HTTPStatus.TOO_MANY_REQUESTS: TooMany.sentence,
-    HTTPStatus.INTERNAL_SERVER_ERROR: N_("This is our fault, not yours. It has been written down."),
-    HTTPStatus.SERVICE_UNAVAILABLE: Unavailable.sentence,
+    HTTPStatus.BAD_REQUEST: N_("Bad request"),
+    HTTPStatus.UNAUTHORIZED: N_("Sign in required"),
+    HTTPStatus.FORBIDDEN: N_("Forbidden"),
+    HTTPStatus.NOT_FOUND: N_("Page not found"),
+    HTTPStatus.METHOD_NOT_ALLOWED: N_("Method not allowed"),
+    HTTPStatus.UNPROCESSABLE_ENTITY: N_("Invalid request"),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: N_("Payload too large"),
+    HTTPStatus.TOO_MANY_REQUESTS: N_("Too many requests"),
+    HTTPStatus.INTERNAL_SERVER_ERROR: N_("Internal server error"),
+    HTTPStatus.SERVICE_UNAVAILABLE: N_("Service unavailable"),
 }
 
 JSON = "application/json"
@@ -76,40 +74,40 @@ PROBLEM = "application/problem+json"
 
 
 def init(app: Quart) -> None:
-    """Answer every error of ``app``."""
+    """Register the error handlers of ``app``."""
     app.register_error_handler(Refused, _refused)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unexpected)
 
 
-def answer_to(error: Refused) -> Answer:
-    """What a refusal is on the wire."""
+def status_of(error: Refused) -> Answer:
+    """The HTTP status and close code of an error."""
     return ANSWERS[error.code]
 
 
 def unexpected(error: Exception) -> str:
-    """Log an error that nobody foresaw, once, under a reference that whoever met it is told."""
+    """Log an unexpected error once, and return the reference that the client gets."""
     metrics.UNEXPECTED.count()
     reference = secrets.token_hex(4)
-    log.error("unexpected, told as reference %s", reference, exc_info=error)
+    log.error("unexpected error, reference %s", reference, exc_info=error)
     return reference
 
 
 def problem(status: HTTPStatus, code: str, sentence: str, reference: str | None = None) -> bytes:
-    """The body of a problem+json answer; ``reference`` finds what was logged."""
+    """The body of a problem+json response; ``reference`` is the one in the log."""
     body = {"type": "about:blank", "title": status.phrase, "status": status, "code": code, "detail": sentence}
     return json.dumps(body | ({"reference": reference} if reference else {})).encode()
 
 
 def wants_json() -> bool:
-    """Whether the present request asks for JSON rather than a page."""
+    """Whether the current request prefers JSON over HTML."""
     accepted = request.accept_mimetypes
     return accepted.best_match(["text/html", JSON, PROBLEM]) in (JSON, PROBLEM)
 
 
 async def _refused(error: Refused) -> Response:
-    again = await _to_send_again() if isinstance(error, Unavailable) else {}
-    answer = await _answer(answer_to(error).status, error.code, said(error), again=again)
+    again = await _fields_to_resend() if isinstance(error, Unavailable) else []
+    answer = await _answer(status_of(error).status, error.code, translated(error), again=again)
     if error.retry_after is not None:
         answer.headers["Retry-After"] = str(error.retry_after)
     return answer
@@ -119,8 +117,8 @@ async def _http_error(error: HTTPException) -> Response:
     if error.code is None or error.code < HTTPStatus.BAD_REQUEST:
         return cast(Response, error.get_response())
     status = HTTPStatus(error.code)
-    code, sentence = CODES.get(status, BadRequest.code), gettext(SENTENCES.get(status, BadRequest.sentence))
-    answer = await _answer(status, code, sentence)
+    code = CODES.get(status, BadRequest.code)
+    answer = await _answer(status, code, gettext(_sentence_of(status)))
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
         answer.headers["Allow"] = ", ".join(error.valid_methods or ())  # type: ignore[attr-defined]
     return answer
@@ -128,21 +126,28 @@ async def _http_error(error: HTTPException) -> Response:
 
 async def _unexpected(error: Exception) -> Response:
     if isinstance(error, OSError) and error.errno == ENAMETOOLONG:
-        return await _refused(NotFound())  # no file of ours
-    status = ANSWERS["unexpected"].status
-    return await _answer(status, "unexpected", gettext(SENTENCES[status]), unexpected(error))
+        return await _refused(NotFound())  # a static file's name
+    status, sentence = ANSWERS["unexpected"].status, SENTENCES["unexpected"]
+    return await _answer(status, "unexpected", gettext(sentence), unexpected(error))
 
 
-async def _to_send_again() -> dict[str, str]:
-    """A message that could not be taken just now: the same form, so that it is sent once, whatever became of it."""
-    if request.method != "POST" or request.endpoint != "messages.send_message" or g.get("form_is_old"):
-        return {}
+def _sentence_of(status: HTTPStatus) -> str:
+    by_status = {answer.status: code for code, answer in reversed(ANSWERS.items())} | CODES
+    return SENTENCES[by_status.get(status, BadRequest.code)]
+
+
+async def _fields_to_resend() -> list[Field]:
+    """The submitted fields that the view declares with ``redisplays_form``, unchanged, and the CSRF token."""
+    view = current_app.view_functions.get(request.endpoint or "")
+    resend: dict[str, str | None] = getattr(view, "resend", {})
+    if request.method != "POST" or not resend or g.get("form_expired"):
+        return []
     sent = await request.form
-    return {name: sent[name] for name in ("csrf_token", "nonce", "message") if name in sent}
+    return [Field(name, sent[name], label) for name, label in {"csrf_token": None, **resend}.items() if name in sent]
 
 
 async def _answer(
-    status: HTTPStatus, code: str, sentence: str, reference: str | None = None, again: dict[str, str] | None = None
+    status: HTTPStatus, code: str, sentence: str, reference: str | None = None, again: Iterable[Field] = ()
 ) -> Response:
     if wants_json():
         answer = await make_response(problem(status, code, sentence, reference), status)

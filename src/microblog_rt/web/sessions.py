@@ -1,4 +1,4 @@
-"""The page of one's sessions, where each can be ended, or all of them. Not here: signing in and out (``auth.py``)."""
+"""The page of the user's sessions, where one or all of them can be ended."""
 
 from datetime import datetime
 from http import HTTPStatus
@@ -9,36 +9,36 @@ from quart.typing import ResponseReturnValue
 
 from microblog_rt.accounts import Reader, session_name
 from microblog_rt.models import Session
-from microblog_rt.web import devices, paging
+from microblog_rt.web import devices
 from microblog_rt.web.auth import blueprint, logout
 from microblog_rt.web.authentication import authentication, current_reader, signed_in
-from microblog_rt.web.context import services
-from microblog_rt.web.forms import say
+from microblog_rt.web.context import check_page, page_number, services
+from microblog_rt.web.forms import flash_once
 from microblog_rt.web.languages import gettext
 
 PAGE_SIZE = 25
 
 
-class Shown(NamedTuple):
+class SessionRow(NamedTuple):
     """A session as the page shows it."""
 
     name: str
     device: str
     created: datetime
     last_used: datetime
-    present: bool
+    current: bool
 
 
 @blueprint.get("/sessions")
 @signed_in
 async def sessions() -> ResponseReturnValue:
     reader = current_reader()
-    page = paging.number(request.args)
+    page = page_number(request.args)
     found, more = await services().sessions.sessions(reader, page, PAGE_SIZE)
-    paging.check(page, found)
+    check_page(page, found)
     return await render_template(
         "sessions.html",
-        sessions=[_shown(each, reader) for each in found],
+        sessions=[_row(each, reader) for each in found],
         page=page,
         previous_url=url_for(".sessions", page=page - 1) if page > 1 else None,
         next_url=url_for(".sessions", page=page + 1) if more else None,
@@ -53,7 +53,7 @@ async def end_session() -> ResponseReturnValue:
     if name == session_name(reader.token_hash):
         return await logout()
     await services().sessions.end_session_named(reader.user_id, name)
-    await say(gettext("That session has ended."), "success")
+    await flash_once(gettext("The session has been ended."), "success")
     return redirect(url_for(".sessions"), HTTPStatus.SEE_OTHER)
 
 
@@ -62,15 +62,15 @@ async def end_session() -> ResponseReturnValue:
 async def logout_everywhere() -> ResponseReturnValue:
     await authentication().sign_out_everywhere()
     session.clear()
-    await say(gettext("You are signed out everywhere."), "success")
+    await flash_once(gettext("All your sessions have been signed out."), "success")
     return redirect(url_for("people.index"), HTTPStatus.SEE_OTHER)
 
 
-def _shown(each: Session, reader: Reader) -> Shown:
-    return Shown(
+def _row(each: Session, reader: Reader) -> SessionRow:
+    return SessionRow(
         name=session_name(each.token_hash),
-        device=devices.in_words(each.device, gettext),
+        device=devices.describe(each.device, gettext),
         created=each.created,
         last_used=each.last_used,
-        present=each.token_hash == reader.token_hash,
+        current=each.token_hash == reader.token_hash,
     )

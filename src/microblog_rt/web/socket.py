@@ -1,7 +1,6 @@
-"""``/notifications`` as a WebSocket: frames out of the feed, acknowledgements in.
+"""``/notifications`` as a WebSocket: sends the feed's pages as frames, receives acknowledgements.
 
-One task tells, one hears; whichever ends first ends the other. Not here: who may connect (``notifications.py``),
-what there is to tell (``feed.py``), and how much a client may say (``server/websocket.py``).
+One task sends, one receives; when one ends, both end. See also: ``server/websocket.py`` for frame limits.
 """
 
 import asyncio
@@ -15,7 +14,7 @@ from microblog_rt.accounts import Reader
 from microblog_rt.errors import Draining, Refused, Unavailable
 from microblog_rt.feed import Feed
 from microblog_rt.protocol import Notification
-from microblog_rt.web.problems import ANSWERS, answer_to, unexpected
+from microblog_rt.web.problems import ANSWERS, status_of, unexpected
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -26,11 +25,11 @@ NOT_ACKNOWLEDGED = 4408
 DELIVERIES = metrics.DELIVERIES["websocket"]
 
 HEARTBEATS_UNANSWERED = 2
-RETURN_WITHIN = 2000  # milliseconds
+RECONNECT_WITHIN = 2000  # milliseconds
 
 
 class Closing(Exception):
-    """The connection is over; ``code`` says why, None where the client has gone already."""
+    """The connection ends with close code ``code``; None if the client has disconnected."""
 
     def __init__(self, code: int | None, reason: str = "") -> None:
         super().__init__(code, reason)
@@ -39,21 +38,21 @@ class Closing(Exception):
 
 
 class Socket:
-    """Serves every WebSocket of this process; one call of ``serve`` is one connection."""
+    """Serves the WebSockets of this process; one call of ``serve`` per connection."""
 
     def __init__(self, feed: Feed, heartbeat: float) -> None:
         self._feed = feed
         self._heartbeat = heartbeat
 
     async def serve(self, reader: Reader, since: int, names: frozenset[str], receive: Receive, send: Send) -> None:
-        """Talk with one client until one of both ends it; raises Refused where it must not even begin."""
+        """Serve one connection until either side closes it; raises Refused before the handshake is accepted."""
         feed = self._feed.follow(reader, since, names, heartbeat=self._heartbeat)
         async with aclosing(feed) as pages:
             first = await anext(pages)
             header = (b"heartbeat", f"{self._heartbeat:g}".encode())
             await send({"type": "websocket.accept", "headers": [header]})
             try:
-                await _talk(first, pages, receive, send)
+                await _run(first, pages, receive, send)
             except* Closing as group:
                 closing = _first(group)
                 if closing.code is not None:
@@ -61,16 +60,16 @@ class Socket:
                     await send({"type": "websocket.close", "code": closing.code, "reason": closing.reason})
 
 
-async def _talk(
+async def _run(
     first: list[Notification], pages: AsyncGenerator[list[Notification]], receive: Receive, send: Send
 ) -> None:
     client = Client()
     async with asyncio.TaskGroup() as group:
-        group.create_task(_hear(client, receive))
-        await _tell(first, pages, client, send)
+        group.create_task(_receive_all(client, receive))
+        await _send_all(first, pages, client, send)
 
 
-async def _tell(
+async def _send_all(
     first: list[Notification], pages: AsyncGenerator[list[Notification]], client: "Client", send: Send
 ) -> None:
     try:
@@ -78,30 +77,30 @@ async def _tell(
         DELIVERIES.count(bool(first))
         async for notifications in pages:
             if notifications:
-                client.is_told(notifications[-1])
+                client.expect_news_acknowledgement(notifications[-1])
             else:
                 client.expect_acknowledgement()
             await send({"type": "websocket.send", "text": protocol.frame(notifications)})
     except Unavailable as error:
-        raise Closing(answer_to(error).close_code, str(_milliseconds_to_wait(error))) from None
+        raise Closing(status_of(error).close_code, str(_retry_milliseconds(error))) from None
     except Refused as error:
-        raise Closing(answer_to(error).close_code, error.code) from None
+        raise Closing(status_of(error).close_code, error.code) from None
     except Closing:
         raise
     except Exception as error:
         raise Closing(ANSWERS["unexpected"].close_code, unexpected(error)) from None
 
 
-async def _hear(client: "Client", receive: Receive) -> None:
+async def _receive_all(client: "Client", receive: Receive) -> None:
     while True:
         event = await receive()
         if event["type"] == "websocket.disconnect":
             raise Closing(None)
-        client.says(event.get("text"))
+        client.received(event.get("text"))
 
 
 class Client:
-    """What is known of one client: whether it acknowledges heartbeats, and the news it was told since the last."""
+    """The acknowledgements of one client: of heartbeats, and of the notifications sent since the last."""
 
     __slots__ = ("_acknowledges", "_news", "_unanswered")
 
@@ -110,8 +109,8 @@ class Client:
         self._unanswered = 0
         self._news: Notification | None = None
 
-    def says(self, text: str | None) -> None:
-        """Take one frame; raises Closing unless it is an acknowledgement."""
+    def received(self, text: str | None) -> None:
+        """Process one received frame; raises Closing unless it is an acknowledgement."""
         if text is None or not protocol.is_acknowledgement(text):
             raise Closing(UNSUPPORTED)
         self._acknowledges = True
@@ -120,24 +119,24 @@ class Client:
             metrics.ACKNOWLEDGED_AFTER.observe(protocol.age(self._news))
             self._news = None
 
-    def is_told(self, newest: Notification) -> None:
-        """News is about to be sent. How long a client takes is known where it answers before the next heartbeat."""
+    def expect_news_acknowledgement(self, newest: Notification) -> None:
+        """Record that notifications are sent; their delay is measured if acknowledged before the next heartbeat."""
         DELIVERIES.count()
         self._news = newest
 
     def expect_acknowledgement(self) -> None:
-        """A heartbeat is about to be sent; raises Closing if the client has stopped answering them."""
+        """Record that a heartbeat is sent; raises Closing if the client has stopped acknowledging them."""
         if self._acknowledges and self._unanswered == HEARTBEATS_UNANSWERED:
             raise Closing(NOT_ACKNOWLEDGED)
         self._unanswered += 1
         self._news = None
 
 
-def _milliseconds_to_wait(error: Unavailable) -> int:
+def _retry_milliseconds(error: Unavailable) -> int:
     if isinstance(error, Draining):
         return round(error.back_in * 1000)
-    # Each its own: a herd that comes back at once would be the next outage.
-    return random.randrange(RETURN_WITHIN)  # noqa: S311
+    # Random, so that clients do not all reconnect at once.
+    return random.randrange(RECONNECT_WITHIN)  # noqa: S311
 
 
 def _first(group: BaseExceptionGroup[Closing]) -> Closing:

@@ -1,6 +1,6 @@
-"""How many tabs are open in this process, by user and by address: WebSockets and held questions together.
+"""Limits on open WebSockets and long polls in this process, by user and by address.
 
-Not here: limits over time, which are counted in the database (``storage/limits.py``).
+See also: ``storage/limits.py`` for rates, which are counted in the database.
 """
 
 from collections import Counter
@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from microblog_rt import metrics
-from microblog_rt.errors import N_, TooMany
+from microblog_rt.errors import TooMany
 from microblog_rt.settings import Settings
 
-TRY_AGAIN = 5  # seconds: no longer than between two polls, which are never refused
+TRY_AGAIN = 5  # seconds: the interval of plain polls, which are never refused
 
 
 class Tabs:
-    """Counts who is there; exact, for nothing is awaited between the question and the count."""
+    """Counts open tabs; exact, since nothing is awaited between check and increment."""
 
     def __init__(self, settings: Settings) -> None:
         self._per_user = settings.tabs_per_user
@@ -26,12 +26,12 @@ class Tabs:
 
     @contextmanager
     def opened(self, user_id: int, address: str, kind: metrics.Gauge) -> Iterator[None]:
-        """Count one tab, of that kind, while the block lasts; raises TooMany."""
+        """Count one tab in the block, also in the gauge ``kind``; raises TooMany."""
         if _full(self._users[user_id], self._per_user) or (
             address and _full(self._addresses[address], self._per_address)
         ):
             metrics.limit_hit("tabs")
-            raise TooMany(TRY_AGAIN, N_("Too many pages are open at once."))
+            raise TooMany(TRY_AGAIN, "too_many_tabs")
         kind.count()
         self._users[user_id] += 1
         self._addresses[address] += 1
@@ -39,15 +39,15 @@ class Tabs:
             yield
         finally:
             kind.count(-1)
-            _less(self._users, user_id)
-            _less(self._addresses, address)
+            _decrement(self._users, user_id)
+            _decrement(self._addresses, address)
 
 
 def _full(count: int, limit: int | None) -> bool:
     return limit is not None and count >= limit
 
 
-def _less(counts: Counter[Any], key: Any) -> None:
+def _decrement(counts: Counter[Any], key: Any) -> None:
     counts[key] -= 1
     if not counts[key]:
         del counts[key]

@@ -1,0 +1,60 @@
+"""The sentence for each error reason, in English; the catalogues translate them.
+
+See also: ``errors.py``, whose ``reason`` and ``values`` select and fill a sentence.
+"""
+
+from microblog_rt.errors import N_, Refused
+
+SENTENCES = {
+    # Wire codes, the default reasons.
+    "refused": N_("The request was refused."),
+    "bad_request": N_("The server cannot process this request. Check it and try again."),
+    "invalid": N_("This value is not valid."),
+    "signed_out": N_("Sign in to continue."),
+    "forbidden": N_("This request did not come from a current page of this site. Reload the page and try again."),
+    "not_found": N_("This page does not exist."),
+    "method_not_allowed": N_("This address does not support that HTTP method."),
+    "too_large": N_("The request is too large. Nothing was saved. Shorten it and try again."),
+    "idempotency_key_reused": N_("This Idempotency-Key was already used for another message. Use a new key."),
+    "too_many": N_("Too many requests. Wait a moment and try again."),
+    "unexpected": N_("An unexpected error occurred. It has been logged."),
+    "unavailable": N_("Service unavailable. Try again in a moment."),
+    "draining": N_("Service unavailable. Try again in a moment."),
+    # Accounts.
+    "username_format": N_("A username has 2 to 64 letters (a to z), digits, “_”, “.” or “-”."),
+    "username_only_dots": N_("A username cannot consist of dots only."),
+    "username_taken": N_("This username is taken. Choose another."),
+    "email_format": N_("This is not a valid email address."),
+    "password_length": N_("A password has %(least)s to %(most)s characters."),
+    "password_too_common": N_("This password is too common. Choose another."),
+    "passwords_differ": N_("The passwords do not match."),
+    "wrong_password": N_("Wrong username or password."),
+    "wrong_current_password": N_("This is not your current password."),
+    "account_disabled": N_("This account is disabled."),
+    "unknown_user": N_("There is no user called %(name)s."),
+    # Messages and notifications.
+    "message_empty": N_("Enter a message."),
+    "message_too_long": N_("The message has %(length)s characters. The limit is %(limit)s."),
+    "idempotency_key_format": N_("Idempotency-Key must be one value of 1 to 255 printable ASCII characters."),
+    "up_to_format": N_("up_to must be one timestamp in seconds, as in a notification."),
+    "notification_name_length": N_("A notification's name has 1 to %(limit)s characters."),
+    "notification_data_not_json": N_("A notification's data must be JSON: %(error)s"),
+    # Requests.
+    "page_not_found": N_("This page does not exist."),
+    "unknown_host": N_("Unknown host name. The operator sets it with --bind or MICROBLOG_PUBLIC_URL."),
+    "since_format": N_("since must be one number of seconds, 0 or more."),
+    "wait_format": N_("wait must be one number of seconds."),
+    "too_many_names": N_("Too many names."),
+    "too_many_tabs": N_("Too many open pages. Close some and try again."),
+}
+
+
+def template(error: Refused) -> str:
+    """The sentence with its ``%(name)s`` places; an unknown reason is its own sentence."""
+    return SENTENCES.get(error.reason, error.reason)
+
+
+def sentence(error: Refused) -> str:
+    """The sentence in English."""
+    text = template(error)
+    return text % error.values if error.values else text
