@@ -26,7 +26,7 @@ STRETCH = 30  # times the bound, after which the block is cancelled
 
 
 async def quickest(work: Callable[[], Awaitable[object]], enough: float) -> float:
-    """The shortest time, in seconds, of up to ``TRIES`` runs of ``work``; stops once a run takes less than ``enough``."""
+    """The shortest time (seconds) of up to ``TRIES`` runs of ``work``; stops once a run takes less than ``enough``."""
     took: list[float] = []
     while len(took) < TRIES and min(took, default=enough) >= enough:
         begun = time.monotonic()
@@ -87,7 +87,7 @@ class LoadMonitor:
         self._looking = threading.Thread(target=self._look_on, daemon=True)
 
     def allows(self, seconds: float, moment: float) -> float:
-        """The bound of ``seconds`` plus the time since ``moment`` (seconds since 1970) lost to load; at most doubled."""
+        """The bound of ``seconds`` plus the time since ``moment`` (Unix seconds) lost to load; at most doubled."""
         now, then = self._look(), self._look_at(moment)
         lost = max(now.pressure - then.pressure, now.stolen - then.stolen, now.missed - then.missed)
         return seconds + min(lost, seconds)

@@ -143,11 +143,11 @@ def _check_bus(settings: Settings) -> None:
     """Raise `Misconfigured` when the bus needs another kind of database than the configured one."""
     if settings.bus_url == SQLITE_BUS and settings.sqlite_file is None:
         raise Misconfigured(
-            f"{PREFIX}BUS_URL: {SQLITE_BUS} must be used with an SQLite database; change {PREFIX}DATABASE_URL or the bus"
+            f"{PREFIX}BUS_URL: {SQLITE_BUS} must be used with an SQLite database; change one of the two"
         )
     if settings.bus_url.startswith(POSTGRESQL_BUS) and not settings.database_url.startswith("postgresql"):
         raise Misconfigured(
-            f"{PREFIX}BUS_URL: {POSTGRESQL_BUS} must be used with a PostgreSQL database; change {PREFIX}DATABASE_URL or the bus"
+            f"{PREFIX}BUS_URL: {POSTGRESQL_BUS} must be used with a PostgreSQL database; change one of the two"
         )
 
 
