@@ -1,4 +1,4 @@
-"""Which tests ``pytest --fast`` runs: those that start no other process, on SQLite alone.
+"""Which tests ``pytest --fast`` runs: those that start no other process and no long search, on SQLite alone.
 
 A test starts processes when its module, or a test helper that the module uses, imports one of ``STARTERS``, or when
 one of its fixtures returns an object of theirs. A new test therefore needs no entry in a list.
@@ -18,22 +18,30 @@ STARTERS = (
     "playwright",
     "multiprocessing",
 )
+# Searches over many histories or interleavings; each takes seconds.
+SEARCHES = ("tests.test_histories", "tests.test_interleavings")
 SHARED = "tests.conftest"  # its fixtures are judged by their return types
 
 
 def split(items: list[pytest.Item]) -> tuple[list[pytest.Item], list[pytest.Item]]:
-    """The tests that start no process, and the others."""
-    slow = [item for item in items if starts_processes(item)]
+    """The fast tests, and the others."""
+    slow = [item for item in items if is_slow(item)]
     return [item for item in items if item not in set(slow)], slow
 
 
-def starts_processes(item: pytest.Item) -> bool:
+def is_slow(item: pytest.Item) -> bool:
+    """Whether ``--fast`` leaves this test out."""
     assert isinstance(item, pytest.Function)
-    return _module_starts(item.module.__name__) or any(
-        starter in str(fixture.func.__annotations__.get("return", ""))
-        for fixtures in item._fixtureinfo.name2fixturedefs.values()
-        for fixture in fixtures[-1:]
-        for starter in STARTERS
+    module = item.module.__name__
+    return (
+        module in SEARCHES
+        or _module_starts(module)
+        or any(
+            starter in str(fixture.func.__annotations__.get("return", ""))
+            for fixtures in item._fixtureinfo.name2fixturedefs.values()
+            for fixture in fixtures[-1:]
+            for starter in STARTERS
+        )
     )
 
 
