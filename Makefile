@@ -1,16 +1,20 @@
-# The two that matter: `make run` and `make test`. Both do all their own set-up, and are quick the second time.
+# Main targets: `make run`, `make check` (under a minute, before each commit) and `make test` (everything).
+# Each installs what it needs; later runs skip that.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 BIND ?= 127.0.0.1:8000
 
-.PHONY: run test proof lint types python javascript wheel dist bench lock format clean tools
+.PHONY: run check test proof lint types contract unit python coverage javascript wheel dist bench lock format clean tools
 
 run: $(VENV)/run.stamp
 	$(BIN)/microblog-rt serve --demo --bind $(BIND)
 
-test: lint types javascript python wheel
+# Lint, types, import contract, and the tests that start no process, on SQLite.
+check: lint types contract unit
+
+test: lint types javascript python coverage wheel
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
@@ -19,21 +23,33 @@ lint: $(VENV)/dev.stamp
 types: $(VENV)/dev.stamp
 	$(BIN)/mypy
 
+contract: $(VENV)/dev.stamp
+	$(BIN)/lint-imports --no-cache
+
+unit: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest --fast --ignore tests/wheel --numprocesses 2 --dist loadfile
+
 python: $(VENV)/dev.stamp tools
-	$(BIN)/python -m pytest --ignore tests/wheel --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --ignore tests/wheel --numprocesses 2 --dist loadfile --cov --cov-report=
+
+# The notification core must have full branch coverage. Reads the data that `make python` wrote.
+CORE := */microblog_rt/feed.py,*/microblog_rt/hub.py,*/microblog_rt/mailboxes.py,*/microblog_rt/protocol.py,*/microblog_rt/bus/*
+
+coverage: python
+	$(BIN)/coverage report --skip-covered --include='$(CORE)' --fail-under=100
 
 javascript: tools
 	node --test tests/js/*.test.js
 
-# The wheel itself, in an environment and a folder with nothing else in them.
+# Test the built wheel in an empty environment and folder.
 wheel: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest tests/wheel
 
-# A wheel to install elsewhere, in dist/.
+# Build a wheel in dist/.
 dist: $(VENV)/run.stamp
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation -w dist .
 
-# The long form of what `make test` tries in part: every promise, with everything broken on purpose; half an hour.
+# The full fault-injection proof, of which `make test` runs a short form; takes half an hour.
 proof: $(VENV)/dev.stamp tools
 	$(BIN)/python -m pytest tests/proof/test_planted.py
 	$(BIN)/python -m pytest tests/test_interleavings.py tests/test_histories.py --proof --timeout 3600
@@ -46,7 +62,7 @@ format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The lock files, anew; needs uv.
+# Regenerate the lock files; needs uv. Pinned versions stay unless pyproject.toml excludes them.
 lock:
 	echo hatchling | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url --no-emit-find-links pyproject.toml - -o requirements.lock
@@ -58,9 +74,9 @@ lock:
 		-o requirements-dev.lock
 
 clean:
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .coverage dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
-# Chromium, Node, Redis, PostgreSQL, nginx and what else the tests drive, from Debian's packages, where they are missing.
+# Install the tools that the tests need (Chromium, Node, Redis, PostgreSQL, nginx) from Debian packages, if missing.
 tools:
 	@.ci/tools chromium node redis-server postgres nginx
 

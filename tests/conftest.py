@@ -12,6 +12,7 @@ from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
 from microblog_rt.storage import migrations
 from microblog_rt.timeouts import Timeouts
+from tests import fast
 from tests.server_process import DEADLINE, Server
 from tests.services import PostgreSQL
 from tests.timing import LoadMonitor
@@ -36,12 +37,20 @@ EMPTIED = f"SET lock_timeout = '40s'; TRUNCATE {TABLES} RESTART IDENTITY CASCADE
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--proof", action="store_true", help="the full form of what is otherwise tried in part")
+    parser.addoption("--fast", action="store_true", help="only tests that start no process, on SQLite alone")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--fast"):
+        items[:], slow = fast.split(items)
+        config.hook.pytest_deselected(items=slow)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     # What asks for a database runs on both, unless it is marked.
     if "database" in metafunc.fixturenames:
-        kinds = [SQLITE] if metafunc.definition.get_closest_marker("sqlite") else [SQLITE, POSTGRESQL]
+        sqlite_only = metafunc.config.getoption("--fast") or metafunc.definition.get_closest_marker("sqlite")
+        kinds = [SQLITE] if sqlite_only else [SQLITE, POSTGRESQL]
         metafunc.parametrize("database", kinds, indirect=True)
 
 

@@ -6,8 +6,10 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, WebSocketException
+
+from tests.http_client import websocket
 
 RESTART = 1012
 FIRST_BACKOFF, LAST_BACKOFF = 0.5, 30.0  # seconds
@@ -31,7 +33,7 @@ class Returner:
         while True:
             pause = random.uniform(0, backoff)
             try:
-                async with self._connected() as tab:
+                async with websocket(self._url, self._cookie) as tab:
                     await tab.recv()
                     self.there.append(time.monotonic())
                     backoff = FIRST_BACKOFF
@@ -39,11 +41,6 @@ class Returner:
             except (OSError, WebSocketException, EOFError, TimeoutError):
                 backoff = min(2 * backoff, LAST_BACKOFF)
             await asyncio.sleep(pause)
-
-    def _connected(self) -> connect:
-        url = self._url.replace("http", "ws") + "/notifications"
-        headers = {"Cookie": self._cookie}
-        return connect(url, origin=self._url, additional_headers=headers, compression=None)  # type: ignore[arg-type]
 
     async def _until_closed(self, tab: ClientConnection) -> float:
         try:

@@ -13,10 +13,11 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import httpx
-from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.server_process import DEADLINE, Person, Server
+from tests import http_client
+from tests.http_client import Person, get
+from tests.server_process import Server
 from tests.timing import awake
 
 UNLIMITED = {f"MICROBLOG_{name}": "" for name in ("SIGN_IN_LIMIT", "SIGN_IN_GLOBAL_LIMIT", "TABS_PER_USER")}
@@ -39,7 +40,7 @@ async def page(server: Server, cookie: str) -> str:
 
 async def websocket(server: Server, cookie: str) -> str:
     try:
-        async with opened(server, cookie) as tab:
+        async with http_client.websocket(server.url, cookie) as tab:
             await tab.recv()
             return "open"
     except InvalidStatus as refusal:
@@ -47,22 +48,13 @@ async def websocket(server: Server, cookie: str) -> str:
 
 
 async def _status(server: Server, path: str, cookie: str) -> str:
-    # Not through httpx's cookie jar: some of these are nothing that it would send.
-    async with httpx.AsyncClient(base_url=server.url, timeout=DEADLINE) as client:
-        answer = await client.get(path, headers={"Cookie": cookie})
+    answer = await get(server.url, cookie, path)
     location = answer.headers.get("Location", "")
     return str(answer.status_code) + (" to sign in" if location.startswith("/auth/login") else "")
 
 
 REFUSALS: dict[Ask, str] = {poll: "401", long_poll: "401", websocket: "401", page: "303 to sign in"}
 ACCEPTANCES: dict[Ask, str] = {poll: "200", websocket: "open", page: "200"}
-
-
-def opened(server: Server, cookie: str) -> connect:
-    """A WebSocket with that Cookie header, from our own Origin."""
-    url = server.url.replace("http", "ws") + "/notifications"
-    origin = server.url
-    return connect(url, origin=origin, additional_headers={"Cookie": cookie}, compression=None)  # type: ignore[arg-type]
 
 
 def value(person: Person) -> str:
@@ -149,7 +141,7 @@ async def revoke(server: Server, count: int) -> list[float]:
 async def _revoked(server: Server, person: Person) -> float:
     cookie = f"{SESSION}={value(person)}"
     token = await asyncio.to_thread(person.token)
-    async with opened(server, cookie) as tab:
+    async with http_client.websocket(server.url, cookie) as tab:
         await tab.recv()
         held = asyncio.create_task(_status(server, "/notifications?wait=20", cookie))
         await asyncio.sleep(0.05)  # for the question to be there; if it is not, it is refused at once

@@ -1,4 +1,4 @@
-"""A server as a user starts it: ``microblog-rt serve --demo`` in a folder of its own, and people who sign in to it."""
+"""A server as a user starts it: ``microblog-rt serve --demo`` in a folder of its own, and its signed-in users."""
 
 import os
 import re
@@ -11,6 +11,7 @@ from typing import Self
 
 import httpx
 
+from tests.http_client import Person as Person
 from tests.ports import free_port
 
 DEADLINE = 60.0  # seconds; what takes longer has failed
@@ -80,7 +81,7 @@ class Server:
         assert found, numbers
         return int(found[1])
 
-    def person(self, name: str) -> "Person":
+    def person(self, name: str) -> Person:
         """Somebody signed in, with a browser's cookies."""
         return Person(self, name)
 
@@ -99,35 +100,3 @@ class Server:
     def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
         if self.process is not None and self.process.poll() is None:
             self.stop()
-
-
-class Person:
-    """Somebody with a session, over real HTTP."""
-
-    def __init__(self, server: Server, name: str) -> None:
-        self.server = server
-        self.name = name
-        self.client = httpx.Client(base_url=server.url, timeout=DEADLINE)
-        answer = self.post("/auth/login", username=name, password=server.password)
-        assert answer.status_code == httpx.codes.SEE_OTHER, answer.text
-
-    def token(self) -> str:
-        """A CSRF token of this browser."""
-        page = self.client.get("/auth/login", follow_redirects=True).text
-        found = re.search(r'name="csrf_token" value="([^"]+)"', page)
-        assert found, page
-        return found[1]
-
-    def post(self, path: str, **fields: str) -> httpx.Response:
-        return self.client.post(path, data={"csrf_token": self.token(), **fields}, headers={"Origin": self.server.url})
-
-    def send(self, recipient: str, text: str) -> None:
-        answer = self.post(f"/send_message/{recipient}", message=text)
-        assert answer.status_code == httpx.codes.SEE_OTHER, answer.text
-
-    def cookie(self) -> str:
-        """The Cookie header of this browser."""
-        return "; ".join(f"{name}={value}" for name, value in self.client.cookies.items())
-
-    def close(self) -> None:
-        self.client.close()

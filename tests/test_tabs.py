@@ -1,6 +1,6 @@
 """How many tabs may be open, of a user and from an address: exact, over WebSockets and long polls together.
 
-From a real server process. Not here: whose address counts (``web/test_gate.py``).
+From a real server process.
 """
 
 import asyncio
@@ -12,10 +12,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus
 
-from tests.server_process import DEADLINE, Person, Server
+from tests.http_client import Person, websocket
+from tests.server_process import DEADLINE, Server
 
 LIMIT = 4
 # Held for long: there is no notification of that name.
@@ -57,9 +58,9 @@ class Tabs:
 
     async def websocket(self) -> httpx.Response | None:
         """Open one; the answer where it is refused."""
-        url = self._url.replace("http", "ws") + HELD
+        cookie, address = self._headers["Cookie"], {"X-Forwarded-For": self._headers["X-Forwarded-For"]}
         try:
-            tab = await connect(url, origin=self._url, additional_headers=self._headers)  # type: ignore[arg-type]
+            tab = await websocket(self._url, cookie, HELD, address)
         except InvalidStatus as refusal:
             said = refusal.response
             return httpx.Response(said.status_code, headers=list(said.headers.raw_items()), content=bytes(said.body))

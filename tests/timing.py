@@ -18,15 +18,15 @@ from typing import NamedTuple, Self
 PRESSURE = Path("/proc/pressure")
 STOLEN = 8  # the field of the first line of /proc/stat
 LOOK_EVERY = 0.05  # seconds
-STOOD_STILL = 0.1  # seconds by which a look is late
+STOOD_STILL = 0.1  # seconds of delay after which a sample counts as late
 LOOKS = 20_000
 TRIES = 5
 TURN = 0.02  # seconds
-STRETCH = 30  # times as long: what has not come by then does not come
+STRETCH = 30  # times the bound, after which the block is cancelled
 
 
 async def quickest(work: Callable[[], Awaitable[object]], enough: float) -> float:
-    """The seconds that ``work`` takes: what waits for something does so each time. Not tried again below ``enough``."""
+    """The shortest time (seconds) of up to ``TRIES`` runs of ``work``; stops once a run takes less than ``enough``."""
     took: list[float] = []
     while len(took) < TRIES and min(took, default=enough) >= enough:
         begun = time.monotonic()
@@ -37,7 +37,7 @@ async def quickest(work: Callable[[], Awaitable[object]], enough: float) -> floa
 
 @asynccontextmanager
 async def awake() -> AsyncIterator[Callable[[], float]]:
-    """The seconds since the block was entered in which this process had its turn: of others it says nothing then."""
+    """A function that returns the seconds for which this process ran, since the block was entered."""
     passed, before = 0.0, time.monotonic()
 
     def so_far() -> float:
@@ -59,7 +59,7 @@ async def awake() -> AsyncIterator[Callable[[], float]]:
 
 @asynccontextmanager
 async def within(seconds: float) -> AsyncIterator[None]:
-    """The block takes less than so many seconds in which this process had its turn."""
+    """Fail unless the block takes less than ``seconds``, not counting time in which this process did not run."""
     async with awake() as so_far, asyncio.timeout(STRETCH * seconds):
         yield
         took = so_far()
@@ -67,19 +67,18 @@ async def within(seconds: float) -> AsyncIterator[None]:
 
 
 class Look(NamedTuple):
-    """What had been counted by that moment, in seconds."""
+    """Counters at one moment, in seconds."""
 
     at: float
-    pressure: float  # somebody wanted a core, or the disk, and had none
+    pressure: float  # a process waited for a core or the disk
     stolen: float  # by the host of a virtual machine
-    missed: float  # by looking late: all stood still
+    missed: float  # samples came late: nothing ran
 
 
 class LoadMonitor:
-    """How long the machine kept somebody waiting: what no promise in seconds can be held against.
+    """Measures the time that processes lost to load on the machine, to extend time bounds by it.
 
-    On a quiet machine that is next to nothing. But a server that does far too much makes others wait as well: of
-    pressure no more is forgiven than was promised, so that nothing takes more than twice as long unnoticed.
+    A server that does too much causes load as well, so a bound is never more than doubled.
     """
 
     def __init__(self) -> None:
@@ -88,14 +87,15 @@ class LoadMonitor:
         self._looking = threading.Thread(target=self._look_on, daemon=True)
 
     def allows(self, seconds: float, moment: float) -> float:
-        """How long what was promised in so many seconds may have taken since that moment, in seconds since 1970."""
+        """The bound of ``seconds`` plus the time since ``moment`` (Unix seconds) lost to load; at most doubled."""
         now, then = self._look(), self._look_at(moment)
-        pressure = min(now.pressure - then.pressure, seconds)
-        return seconds + max(pressure, now.stolen - then.stolen, now.missed - then.missed)
+        lost = max(now.pressure - then.pressure, now.stolen - then.stolen, now.missed - then.missed)
+        return seconds + min(lost, seconds)
 
     def stood_still(self, moment: float = 0.0) -> float:
-        """For how long all did since that moment, or since this was opened."""
-        return self.allows(0, moment)
+        """The seconds since ``moment``, or since the start, in which the whole machine ran nothing."""
+        now, then = self._look(), self._look_at(moment)
+        return max(now.stolen - then.stolen, now.missed - then.missed)
 
     def _look_at(self, moment: float) -> Look:
         looks = list(self._looks)

@@ -1,6 +1,6 @@
-"""The settings: read once from the environment, frozen, a bad one refused by name.
+"""The settings, read once from environment variables and validated.
 
-Not here: anything that acts on them. Nothing below ``app.py`` sees the environment.
+Only ``app.py`` and what is above it read the environment.
 """
 
 import math
@@ -21,7 +21,7 @@ MEMORY = "memory://"
 SQLITE_BUS = "sqlite://"
 POSTGRESQL_BUS = "postgresql://"
 SECRET_KEY_LENGTH = 16
-LOOPBACK = {"localhost", "127.0.0.1", "::1"}  # how a machine calls itself
+LOOPBACK = {"localhost", "127.0.0.1", "::1"}  # names of the local host
 DAY = 86400
 HEARTBEATS_IDLE, SHORTEST_IDLE = 4, 120
 
@@ -35,7 +35,7 @@ class Limit(NamedTuple):
 
 @dataclass(frozen=True)
 class Settings:
-    """What an operator chose. ``None`` for a limit or a cap means there is none."""
+    """Validated settings. ``None`` disables a limit or a cap."""
 
     database_url: str = field(default=DEFAULT_DATABASE_URL, repr=False)
     bus_url: str = field(default=MEMORY, repr=False)
@@ -55,11 +55,14 @@ class Settings:
     log: str = "text"
     session_idle: int = 14 * DAY
     session_lifetime: int = 90 * DAY
-    bind_host: str | None = None  # of ``serve --bind``, not of the environment
+    bind_host: str | None = None  # from ``serve --bind``, not from the environment
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
-        """The settings named ``MICROBLOG_...`` in ``environ``; raises Misconfigured, naming the bad one."""
+        """Parse the ``MICROBLOG_...`` variables of ``environ``.
+
+        Raises `Misconfigured`, naming the variable, for an invalid value.
+        """
         chosen: dict[str, Any] = {}
         for name, parse in PARSERS.items():
             variable = PREFIX + name.upper()
@@ -69,27 +72,29 @@ class Settings:
                 except ValueError as error:
                     raise Misconfigured(f"{variable}: {error}") from None
         settings = cls(**chosen)
-        # Streams note their use with heartbeats, held questions when they are over.
+        # Streams record their use with each heartbeat, long polls when they end: both must come before the idle limit.
         if settings.session_idle < max(HEARTBEATS_IDLE * settings.heartbeat, SHORTEST_IDLE):
-            raise Misconfigured(f"{PREFIX}SESSION_IDLE: wants 2 minutes, and 4 times {PREFIX}HEARTBEAT, at least")
+            raise Misconfigured(
+                f"{PREFIX}SESSION_IDLE: must be at least 2 minutes and at least 4 times {PREFIX}HEARTBEAT"
+            )
         _check_bus(settings)
         return settings
 
     @property
     def default_database(self) -> bool:
-        """Whether the database is the embedded default, which looks after its own migrations."""
+        """Whether the database is the default SQLite file, which is migrated automatically."""
         return self.database_url == DEFAULT_DATABASE_URL
 
     @property
     def sqlite_file(self) -> Path | None:
-        """The database's file, or None where the database is not SQLite."""
+        """The path of the SQLite file, or None for another database."""
         if not self.database_url.startswith(SQLITE):
             return None
         return Path(self.database_url.removeprefix(SQLITE + "/"))
 
 
 def unknown(environ: Mapping[str, str]) -> list[str]:
-    """Names in ``environ`` that look like settings and are none: most likely misspelt."""
+    """Variables in ``environ`` with the settings prefix that name no setting, such as misspelt ones."""
     known = {PREFIX + name.upper() for name in PARSERS}
     return sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
 
@@ -100,12 +105,14 @@ def _database_url(text: str) -> str:
         return text
     path = text.removeprefix(SQLITE + "/")
     if path in (text, "", ":memory:") or "?" in path:
-        raise ValueError(f"wants a file, as in {DEFAULT_DATABASE_URL}, or {POSTGRESQL}USER:PASSWORD@HOST/NAME")
+        raise ValueError(
+            f"must be an SQLite file, as in {DEFAULT_DATABASE_URL}, or {POSTGRESQL}USER:PASSWORD@HOST/NAME"
+        )
     return text
 
 
 def _check_address(text: str) -> None:
-    wanted = f"wants {POSTGRESQL}USER:PASSWORD@HOST:PORT/NAME, what is special in a password percent-encoded"
+    wanted = f"must be {POSTGRESQL}USER:PASSWORD@HOST:PORT/NAME, with special characters percent-encoded"
     try:
         parts = urlsplit(text)
         several = "," in parts.netloc.rpartition("@")[2] or "host" in parse_qs(parts.query)
@@ -116,9 +123,9 @@ def _check_address(text: str) -> None:
     if not whole:
         raise ValueError(wanted)
     if several:
-        raise ValueError("wants one HOST; where there is a standby, an address that moves with the primary")
+        raise ValueError("must name one HOST; with a standby, use an address that follows the primary")
     if "sslmode=" in parts.query:
-        raise ValueError("wants ?ssl=require or the like; sslmode is what other drivers call it")
+        raise ValueError("must use ?ssl=require instead of sslmode, which asyncpg does not accept")
 
 
 def _bus_url(text: str) -> str:
@@ -126,32 +133,36 @@ def _bus_url(text: str) -> str:
     redis = parts.scheme in ("redis", "rediss") and parts.hostname
     if text not in (MEMORY, SQLITE_BUS) and not text.startswith(POSTGRESQL_BUS) and not redis:
         raise ValueError(
-            f"wants {MEMORY} (one process), redis://HOST:PORT/NUMBER, or what the database itself can do: "
+            f"must be {MEMORY} (one process), redis://HOST:PORT/NUMBER, or the bus of the database: "
             f"{SQLITE_BUS} or {POSTGRESQL_BUS}"
         )
     return text
 
 
 def _check_bus(settings: Settings) -> None:
-    """Raise Misconfigured for a bus that is in a database, and not in this one."""
+    """Raise `Misconfigured` when the bus needs another kind of database than the configured one."""
     if settings.bus_url == SQLITE_BUS and settings.sqlite_file is None:
-        raise Misconfigured(f"{PREFIX}BUS_URL: {SQLITE_BUS} wants the database to be an SQLite file")
+        raise Misconfigured(
+            f"{PREFIX}BUS_URL: {SQLITE_BUS} must be used with an SQLite database; change one of the two"
+        )
     if settings.bus_url.startswith(POSTGRESQL_BUS) and not settings.database_url.startswith("postgresql"):
-        raise Misconfigured(f"{PREFIX}BUS_URL: {POSTGRESQL_BUS} wants the database to be PostgreSQL too")
+        raise Misconfigured(
+            f"{PREFIX}BUS_URL: {POSTGRESQL_BUS} must be used with a PostgreSQL database; change one of the two"
+        )
 
 
 def _secret_key(text: str) -> str:
     if len(text) < SECRET_KEY_LENGTH:
-        raise ValueError(f"wants at least {SECRET_KEY_LENGTH} characters, kept secret and random")
+        raise ValueError(f"must be random and have at least {SECRET_KEY_LENGTH} characters")
     return text
 
 
 def _public_url(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme != "https" or not parts.hostname or "@" in parts.netloc:
-        raise ValueError("wants https://HOST or https://HOST:PORT (leave it unset for plain http)")
+        raise ValueError("must be https://HOST or https://HOST:PORT (leave it unset for plain http)")
     if parts.path.strip("/") or parts.query or parts.fragment:
-        raise ValueError("wants no path: https://HOST or https://HOST:PORT")
+        raise ValueError("must have no path: https://HOST or https://HOST:PORT")
     port = f":{parts.port}" if parts.port not in (None, 443) else ""
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"https://{host}{port}"
@@ -167,20 +178,20 @@ def _limit(text: str) -> Limit | None:
         return None
     match = LIMIT.fullmatch(text)
     if not match or not int(match[1]) or not int(match[2] or 1):
-        raise ValueError("wants COUNT/UNIT, as in 60/minute or 10/5minutes (empty: no limit)")
+        raise ValueError("must be COUNT/UNIT, as in 60/minute or 10/5minutes (empty: no limit)")
     return Limit(int(match[1]), int(match[2] or 1) * UNITS[match[3]])
 
 
 def _duration(text: str) -> int:
     match = DURATION.fullmatch(text)
     if not match or int(match[1]) * UNITS[match[2]] > 3650 * DAY:
-        raise ValueError("wants COUNT and UNIT, as in 14days or 12hours, at most 3650days")
+        raise ValueError("must be COUNT and UNIT, as in 14days or 12hours, at most 3650days")
     return int(match[1]) * UNITS[match[2]]
 
 
 def _hops(text: str) -> int:
     if not re.fullmatch(r"\d", text, re.ASCII):
-        raise ValueError("wants the number of proxies in front of this server, 0 to 9")
+        raise ValueError("must be the number of proxies in front of this server, 0 to 9")
     return int(text)
 
 
@@ -188,25 +199,25 @@ def _cap(text: str) -> int | None:
     if not text:
         return None
     if not re.fullmatch(r"[1-9]\d{0,8}", text, re.ASCII):
-        raise ValueError("wants a whole number above 0 (empty: no limit)")
+        raise ValueError("must be a whole number above 0 (empty: no limit)")
     return int(text)
 
 
 def _seconds(text: str) -> float:
     if not 0 < _number(text) <= 3600:
-        raise ValueError("wants a number of seconds above 0, at most 3600")
+        raise ValueError("must be a number of seconds above 0, at most 3600")
     return _number(text)
 
 
 def _drain(text: str) -> float:
     if not 0 <= _number(text) <= 3600:
-        raise ValueError("wants a number of seconds from 0 to 3600")
+        raise ValueError("must be a number of seconds from 0 to 3600")
     return _number(text)
 
 
 def _log(text: str) -> str:
     if text not in ("text", "json"):
-        raise ValueError("wants text or json")
+        raise ValueError("must be text or json")
     return text
 
 

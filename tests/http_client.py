@@ -1,0 +1,78 @@
+"""Clients of a real server: sign-in over HTTP, a WebSocket tab, polls and long polls.
+
+    person = Person(server, "alice")            # signs in; keeps cookies, sends CSRF token and Origin
+    person.send("bob", "hello")                 # sends a message
+    async with websocket(server.url, person.cookie()) as tab: ...
+    answer = await get(server.url, person.cookie(), "/notifications?wait=5")
+
+``server`` is anything with ``url`` and ``password``, such as `tests.server_process.Server`.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import httpx
+from websockets.asyncio.client import connect
+
+if TYPE_CHECKING:
+    from tests.server_process import Server
+
+DEADLINE = 60.0  # seconds
+NOTIFICATIONS = "/notifications"
+
+
+class Person:
+    """A signed-in user with a browser's cookies; synchronous."""
+
+    def __init__(self, server: "Server", name: str) -> None:
+        self.server = server
+        self.name = name
+        self.client = httpx.Client(base_url=server.url, timeout=DEADLINE)
+        answer = self.post("/auth/login", username=name, password=server.password)
+        assert answer.status_code == httpx.codes.SEE_OTHER, answer.text
+
+    def token(self) -> str:
+        """A CSRF token of this browser."""
+        page = self.client.get("/auth/login", follow_redirects=True).text
+        found = re.search(r'name="csrf_token" value="([^"]+)"', page)
+        assert found, page
+        return found[1]
+
+    def post(self, path: str, **fields: str) -> httpx.Response:
+        """Submit a form with a CSRF token; redirects are not followed."""
+        return self.client.post(path, data={"csrf_token": self.token(), **fields}, headers={"Origin": self.server.url})
+
+    def send(self, recipient: str, text: str) -> None:
+        """Send a message."""
+        answer = self.post(f"/send_message/{recipient}", message=text)
+        assert answer.status_code == httpx.codes.SEE_OTHER, answer.text
+
+    def cookie(self) -> str:
+        """The Cookie header of this browser."""
+        return "; ".join(f"{name}={value}" for name, value in self.client.cookies.items())
+
+    def close(self) -> None:
+        self.client.close()
+
+
+def websocket(url: str, cookie: str, target: str = NOTIFICATIONS, headers: Mapping[str, str] | None = None) -> connect:
+    """A WebSocket to ``target`` with that Cookie header and the server's own Origin; await it or enter it.
+
+    ``headers`` are added to the handshake. Raises `websockets.exceptions.InvalidStatus` on entry when refused.
+    """
+    return connect(
+        url.replace("http", "ws", 1) + target,
+        origin=url,  # type: ignore[arg-type]
+        additional_headers={"Cookie": cookie, **(headers or {})},
+        compression=None,
+    )
+
+
+async def get(url: str, cookie: str, target: str = NOTIFICATIONS) -> httpx.Response:
+    """One request with that Cookie header, on a connection of its own; with ``?wait=N`` a long poll.
+
+    The header bypasses httpx's cookie jar, which would refuse malformed cookies.
+    """
+    async with httpx.AsyncClient(base_url=url, timeout=DEADLINE) as client:
+        return await client.get(target, headers={"Cookie": cookie})
