@@ -119,7 +119,7 @@ def test_readme_serves_from_an_empty_folder(tmp_path: Path) -> None:
     (block,) = [block for block in _shell_blocks(ROOT / "README.md") if "microblog-rt serve" in block]
     command = _commands(block)[-1].split()
     assert Path(command[0]).name == "microblog-rt"
-    with _serving([*command[1:], "--bind", "127.0.0.1:0"], tmp_path):
+    with Serving([*command[1:], "--bind", "127.0.0.1:0"], tmp_path):
         assert (tmp_path / "microblog.db").exists()
 
 
@@ -128,17 +128,18 @@ def demo(tmp_path: Path) -> Iterator[tuple[str, str]]:
     """A demo server: its URL and the password of its accounts."""
     folder = tmp_path / "server"
     folder.mkdir()
-    with _serving(["serve", "--demo", "--bind", "127.0.0.1:0"], folder) as output:
+    with Serving(["serve", "--demo", "--bind", "127.0.0.1:0"], folder, "demo-") as output:
         url, password = re.search(r"http://[\d.]+:\d+", output), re.search(r"demo-[0-9a-f]{8}", output)
-        assert url and password, output
+        assert url, output
+        assert password, output
         yield url[0], password[0]
 
 
-class _serving:
-    """Run the command ``microblog-rt`` in a folder; entering returns what it printed until it served."""
+class Serving:
+    """Run the command ``microblog-rt`` in a folder; entering returns its output up to the text ``until``."""
 
-    def __init__(self, arguments: list[str], folder: Path) -> None:
-        self._arguments, self._folder = arguments, folder
+    def __init__(self, arguments: list[str], folder: Path, until: str = "http://") -> None:
+        self._arguments, self._folder, self._until = arguments, folder, until
 
     def __enter__(self) -> str:
         environ = {name: value for name, value in os.environ.items() if not name.startswith(settings.PREFIX)}
@@ -154,7 +155,7 @@ class _serving:
         lines = []
         for line in self._process.stdout:
             lines.append(line)
-            if "http://" in line:
+            if self._until in line:
                 return "".join(lines)
         raise AssertionError("".join(lines))
 
@@ -184,6 +185,8 @@ def _shell_blocks(page: Path) -> list[str]:
 
 
 def _is_shell(block: str) -> bool:
+    if "scrape_configs:" in block:
+        return False
     first = block.lstrip().split()[0]
     return first in NOT_RUN or first.startswith(("URL=", "/", "microblog-rt")) or first == "run()"
 
