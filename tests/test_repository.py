@@ -1,15 +1,23 @@
-"""The house: what must stay true of the repository itself."""
+"""Checks on the repository: imports, private names of dependencies, translations, file sizes, wording."""
 
 import ast
+import inspect
 import re
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
+import aiosqlite
+import asyncpg
 import pytest
+import quart
 from babel.messages.catalog import Catalog
 from babel.messages.mofile import read_mo
 from babel.messages.pofile import read_po
+from h11 import SERVER
+from h11 import Connection as H11Connection
+from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.config import Config
 from hypercorn.protocol import h2, h11, ws_stream
 from wsproto.connection import Connection, ConnectionType
@@ -29,13 +37,13 @@ def test_imports_go_downwards_only() -> None:
     assert "5 kept, 0 broken" in result.stdout
 
 
-def test_alembics_folder_is_no_package() -> None:
-    """It would shadow the installed Alembic: Hypercorn and pytest put the working directory first on the path."""
+def test_alembic_folder_is_not_a_package() -> None:
+    """A package would shadow Alembic: Hypercorn and pytest put the working directory first on the path."""
     assert not (ROOT / "alembic" / "__init__.py").exists()
 
 
-def test_hypercorn_knows_every_key_of_its_settings() -> None:
-    """It would accept an unknown one silently."""
+def test_hypercorn_toml_has_only_known_keys() -> None:
+    """Hypercorn ignores unknown keys without a warning."""
     keys = re.findall(r"^(\w+) =", files.HYPERCORN.read_text(), re.MULTILINE)
     assert keys
     assert [key for key in keys if not hasattr(Config, key)] == []
@@ -44,8 +52,8 @@ def test_hypercorn_knows_every_key_of_its_settings() -> None:
     assert not config.include_server_header
 
 
-def test_hypercorn_makes_its_handshakes_where_we_replace_them() -> None:
-    """An upgrade of Hypercorn that moves them must not bring compression back unseen."""
+def test_hypercorn_creates_handshakes_where_we_replace_them() -> None:
+    """Otherwise an upgrade of Hypercorn could enable compression again."""
     assert "Handshake(" in Path(ws_stream.__file__).read_text()
     names = {
         node.id for node in ast.walk(ast.parse(Path(ws_stream.__file__).read_text())) if isinstance(node, ast.Name)
@@ -53,15 +61,46 @@ def test_hypercorn_makes_its_handshakes_where_we_replace_them() -> None:
     assert {"Handshake", "PerMessageDeflate"} <= names
 
 
+def test_hypercorn_private_names_exist() -> None:
+    assert inspect.iscoroutinefunction(h11.H11Protocol._check_protocol)
+    assert inspect.iscoroutinefunction(TCPServer._close)
+    assert inspect.iscoroutinefunction(ws_stream.WSStream._accept)
+
+
+def test_wsproto_private_names_exist() -> None:
+    connection = Connection(ConnectionType.SERVER)
+    assert hasattr(connection._proto, "_frame_decoder")
+
+
+def test_h11_private_names_exist() -> None:
+    assert hasattr(H11Connection(SERVER), "_request_method")
+
+
+def test_aiosqlite_private_names_exist() -> None:
+    connection = aiosqlite.Connection(lambda: sqlite3.connect(":memory:"), 64)
+    assert connection._thread.daemon is False
+    assert hasattr(connection._tx, "put_nowait")
+    assert inspect.iscoroutinefunction(aiosqlite.Connection._execute)
+    assert isinstance(aiosqlite.Connection._conn, property)
+
+
+def test_asyncpg_private_names_exist() -> None:
+    assert callable(asyncpg.Connection._cancel_current_command)
+
+
+def test_quart_stores_flashes_under_the_expected_key() -> None:
+    assert '"_flashes"' in inspect.getsource(quart.helpers.flash)
+
+
 @pytest.mark.parametrize("length", [0, 1, 125, 126, 65535, 65536])
-def test_our_text_frames_are_those_that_wsproto_would_make(length: int) -> None:
+def test_text_frames_equal_those_of_wsproto(length: int) -> None:
     text = "é" * (length // 2) + "x" * (length % 2)
     connection = Connection(ConnectionType.SERVER)
     assert websocket.text_frame(text) == connection.send(TextMessage(data=text))
 
 
-def test_hypercorn_makes_its_streams_where_we_replace_them() -> None:
-    """In HTTP/1.1 alone: over HTTP/2 a frame written straight to the transport would break the connection."""
+def test_hypercorn_creates_streams_where_we_replace_them() -> None:
+    """Only for HTTP/1.1: over HTTP/2, a frame written directly to the transport would break the connection."""
     assert "WSStream(" in Path(str(h11.__file__)).read_text()
     websocket.install()
     assert vars(h11)["WSStream"] is websocket.PlainStream
@@ -70,7 +109,7 @@ def test_hypercorn_makes_its_streams_where_we_replace_them() -> None:
 
 
 @pytest.mark.parametrize("path", translations.catalogues(), ids=lambda path: path.parent.parent.name)
-def test_every_string_is_translated_and_compiled(path: Path, tmp_path: Path) -> None:
+def test_catalogues_are_complete_and_compiled(path: Path, tmp_path: Path) -> None:
     catalogue = translations.read(path)
     assert translations.untranslated(catalogue) == []
     assert [each for each in catalogue if each.fuzzy and each.id] == []
@@ -79,43 +118,44 @@ def test_every_string_is_translated_and_compiled(path: Path, tmp_path: Path) -> 
         wanted = {message.id for message in read_po(file) if message.id}
     assert {message.id for message in catalogue if message.id} == wanted
     with path.with_suffix(".mo").open("rb") as file:
-        assert words(read_mo(file)) == words(catalogue)
+        assert strings(read_mo(file)) == strings(catalogue)
+    translations.compile_to(path, tmp_path / "again.mo")
+    assert (tmp_path / "again.mo").read_bytes() == path.with_suffix(".mo").read_bytes()
     for message in catalogue:
-        assert places(str(message.id)) == places(str(message.string)) or not message.id, message.id
+        assert placeholders(str(message.id)) == placeholders(str(message.string)) or not message.id, message.id
 
 
-def words(catalogue: Catalog) -> dict[str, str]:
+def strings(catalogue: Catalog) -> dict[str, str]:
     return {str(message.id): str(message.string) for message in catalogue if message.id}
 
 
-def places(sentence: str) -> set[str]:
+def placeholders(sentence: str) -> set[str]:
     return set(re.findall(r"%\(\w+\)s|\{\w+\}", sentence))
 
 
-def test_spanish_is_not_english() -> None:
-    """A word that is the same in both is rare."""
+def test_spanish_differs_from_english() -> None:
+    """Few strings are the same in both languages."""
     (path,) = [path for path in translations.catalogues() if path.parent.parent.name == "es"]
     same = [str(message.id) for message in translations.read(path) if message.id and message.id == message.string]
     assert len(same) < 5, same
 
 
-def test_english_and_spanish_are_spoken() -> None:
+def test_languages_are_english_and_spanish() -> None:
     assert [path.parent.parent.name for path in translations.catalogues()] == ["en", "es"]
 
 
-def test_pages_ask_nobody_else_for_anything() -> None:
+def test_pages_load_nothing_from_other_hosts() -> None:
     pages = [*(ROOT / "templates").glob("*.html"), *(ROOT / "static/rt").glob("*.js"), *(ROOT / "static/css").glob("*")]
     assert len(pages) > 20
     for page in pages:
         assert not re.search(r"(src|href|url|from|import)\W{1,3}(https?:)?//", page.read_text()), page
 
 
-def test_vendored_files_bring_their_licence() -> None:
+def test_vendored_files_include_their_licence() -> None:
     assert "MIT" in (ROOT / "static/vendor/bootstrap/LICENSE").read_text()
 
 
 def test_files_stay_small() -> None:
-    """A house worth living in: 40 to 200 lines, hardly ever over 400."""
     long = {
         str(path.relative_to(ROOT)): lines
         for path in [*(ROOT / "src").rglob("*.py"), *(ROOT / "static/rt").glob("*.js")]
@@ -124,12 +164,56 @@ def test_files_stay_small() -> None:
     assert long == {}
 
 
-def test_every_refusal_has_its_place_in_the_table() -> None:
-    codes = {kind.code for kind in kinds_of(Refused)}
+def test_every_error_has_a_status_and_close_code() -> None:
+    codes = {kind.code for kind in subclasses(Refused)}
     assert codes | {"unexpected"} == set(problems.ANSWERS)
     for code, (status, close_code) in problems.ANSWERS.items():
         assert close_code == {"draining": 1012, "unexpected": 1011}.get(code, 4000 + status)
 
 
-def kinds_of(kind: type[Refused]) -> set[type[Refused]]:
-    return {kind}.union(*(kinds_of(each) for each in kind.__subclasses__()))
+def subclasses(kind: type[Refused]) -> set[type[Refused]]:
+    return {kind}.union(*(subclasses(each) for each in kind.__subclasses__()))
+
+
+AVOIDED = (
+    "somebody",
+    "nobody",
+    "whoever",
+    "whom",
+    "is told",
+    "was told",
+    "are told",
+    "were told",
+    "word of",
+    "in vain",
+    "stands at",
+    "taken leave",
+    "grown old",
+    "lest",
+    "herd",
+    "Not here:",
+    "tells of",
+    "who waits",
+    "house",
+)
+# Occurrences that are right: (end of the path, phrase).
+ALLOWED: set[tuple[str, str]] = set()
+
+
+def test_wording_is_plain() -> None:
+    """Words of a literary style do not occur in code, comments, messages or documentation."""
+    pattern = re.compile(r"\b(" + "|".join(map(re.escape, AVOIDED)) + r")(?!\w)", re.IGNORECASE)
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {match[1]}"
+        for path in prose_files()
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        for match in pattern.finditer(line)
+        if (path.name, match[1].lower()) not in ALLOWED
+    ]
+    assert found == [], "\n".join(found)
+
+
+def prose_files() -> list[Path]:
+    folders = {"src": ("*.py", "*.po"), "static/rt": ("*.js",), "docs": ("*.md", "*.yaml"), "templates": ("*.html",)}
+    found = [path for folder, kinds in folders.items() for kind in kinds for path in (ROOT / folder).rglob(kind)]
+    return sorted(found) + [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]

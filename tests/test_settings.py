@@ -2,7 +2,7 @@
 
 import pytest
 
-from microblog_rt import files, settings
+from microblog_rt import settings
 from microblog_rt.errors import Misconfigured
 from microblog_rt.settings import Limit, Settings
 
@@ -140,9 +140,3 @@ def test_misspelt_setting_is_found() -> None:
     assert settings.unknown({"MICROBLOG_DATABSE_URL": "x", "MICROBLOG_SWEEP": "5", "HOME": "/"}) == [
         "MICROBLOG_DATABSE_URL"
     ]
-
-
-def test_every_setting_is_documented_in_the_readme() -> None:
-    readme = (files.CHECKOUT / "README.md").read_text()
-    missing = [name for name in settings.PARSERS if f"`MICROBLOG_{name.upper()}`" not in readme]
-    assert not missing
