@@ -18,11 +18,6 @@ See also: ``web/sentences.py`` (texts by reason) and ``web/problems.py`` (HTTP s
 from math import ceil
 
 
-def N_(sentence: str) -> str:
-    """Mark a string for extraction into the catalogues."""
-    return sentence
-
-
 class Refused(Exception):
     """A request that is not carried out.
 

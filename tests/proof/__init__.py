@@ -1,17 +1,16 @@
-"""Proof of what the other tests take for granted, and of what they cannot show: that everything may break at once.
+"""Fault injection against real servers, and planted bugs that named tests must catch.
 
-    __main__.py  ``python -m tests.proof``: the full form, and a table of its figures
-    test_short.py  the short form, for ``make test``
-    rows.py      what is broken, how often, while what goes on (goals 11 to 14, and a rolling restart)
-    faults.py    each way to break something, and to heal it
-    world.py     PostgreSQL, Redis, two hosts, people, and their tabs
-    host.py, line.py   one host, its clock ahead (``ahead/``) or not; its line to Redis
-    people.py, tabs.py, doing.py, http.py   clients: what they show, and what they do
-    ledger.py    what was acknowledged, and what was shown
-    checks.py    what must be true of it all in the end
+__main__.py  ``python -m tests.proof``: the full form, and a table of its figures
+test_short.py  the short form, for ``make test``
+rows.py      what is broken, how often, under which load (goals.md, rows 11 to 14, and a rolling restart)
+faults.py    each fault: break, wait, heal
+world.py     PostgreSQL, Redis, two hosts, users and their tabs
+host.py, tcp_proxy.py   one host, and its connection to Redis
+startup/     sets a host's clock ahead, or plants a bug, when Python starts
+people.py, tabs.py, workload.py, http.py   the clients: their sessions, tabs and requests
+ledger.py    what was acknowledged, and what was shown
+checks.py    the invariants, checked at the end of each row
 
-    planted.py   twelve bugs, and copies of the product that have them
-    aside.py     our tests, run on such a copy
-
-Not here: what those tests are about.
+planted.py   twelve bugs
+forked_tests.py   runs our tests with one of them
 """

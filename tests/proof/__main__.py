@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import logging
+import os
 import random
 import sys
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from microblog_rt import files
+from tests.proof.planted import PLANTS, VARIABLE
 from tests.proof.rows import FULL, ROWS, SHORT, Result, Row, Scale
 from tests.proof.world import world
 
@@ -44,7 +46,7 @@ def main() -> int:
     options = argparse.ArgumentParser(prog="python -m tests.proof", description=__doc__)
     options.add_argument("--short", action="store_true", help="the short form")
     options.add_argument("--seed", type=int, default=random.randrange(10**6), help="of a run to repeat")
-    options.add_argument("--build", type=Path, default=files.CHECKOUT / "src", help="the product to run")
+    options.add_argument("--plant", choices=[plant.name for plant in PLANTS], help="a bug to plant in the servers")
     options.add_argument("--kills", type=int, help="how many processes to kill")
     options.add_argument("--away", type=float, nargs="+", help="for how many seconds to take the database away")
     options.add_argument("rows", nargs="*", help=f"of {', '.join(row.__name__ for row in ROWS)}; else all")
@@ -53,10 +55,12 @@ def main() -> int:
     scale = scale._replace(kills=chosen.kills or scale.kills, away=chosen.away or scale.away)
     print(f"seed {chosen.seed}, {scale}")
     random.seed(chosen.seed)
+    if chosen.plant:
+        os.environ[VARIABLE] = chosen.plant  # the servers inherit it
     logging.disable(logging.WARNING)  # our own storage's, of what we break
     rows = [row for row in ROWS if not chosen.rows or row.__name__ in chosen.rows]
     with TemporaryDirectory(prefix="proof-", ignore_cleanup_errors=True) as folder:
-        results = asyncio.run(run(Path(folder), scale, rows, chosen.seed, chosen.build))
+        results = asyncio.run(run(Path(folder), scale, rows, chosen.seed, files.CHECKOUT / "src"))
     return 1 if any(result.wrong for result in results) else 0
 
 

@@ -1,7 +1,7 @@
-"""Our tests on another build of the product, in a process of their own that is forked from one with all else loaded.
+"""Our tests with a planted bug, in a process forked from one that has the dependencies loaded.
 
-Forked, because to load what the product stands on takes longer than a named test does. Not here: the builds
-(``planted.py``). The product must not be imported here: it would be ours, and not that of the build.
+Forked, because importing the dependencies takes longer than a named test does. The process that is forked must not
+import the product before the bug is planted. See also: ``planted.py``.
 """
 
 import os
@@ -13,12 +13,12 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 500  # seconds, for all tests on one build
+TIMEOUT = 500  # seconds, for all tests of one run
 LOADED = [
     *("pytest", "quart", "quart_auth", "quart_babel", "wtforms", "hypercorn.asyncio", "sqlalchemy.ext.asyncio"),
     *("aiosqlite", "alembic.command", "argon2", "zxcvbn", "redis.asyncio", "httpx", "hypothesis", "asyncpg"),
 ]
-# Those plugins alone that the tests need.
+# Only the plugins that the tests need.
 OPTIONS = ["-p", "pytest_asyncio.plugin", "-p", "pytest_timeout", "-p", "no:cacheprovider", "--timeout=120"]
 
 forks = get_context("forkserver")
@@ -26,53 +26,57 @@ forks.set_forkserver_preload(LOADED)
 
 
 class Outcome(NamedTuple):
-    """What became of one test: "passed", or how it failed (``failure``) or could not be run (``error``)."""
+    """The result of one test: "passed", "failure", or "error" if it could not be run."""
 
     test: str
     kind: str
     message: str
 
 
-def run(build: Path, tests: Iterable[str]) -> list[Outcome]:
-    """Run those tests of ours on the product in ``build``; what became of each."""
-    process = forks.Process(target=_run, args=(build, list(tests)))
+def run(folder: Path, tests: Iterable[str], plant: str | None = None) -> list[Outcome]:
+    """Run ``tests`` with the bug ``plant``, reporting into ``folder``; the result of each."""
+    process = forks.Process(target=_run, args=(folder, list(tests), plant))
     process.start()
-    process.join(PATIENCE)
+    process.join(TIMEOUT)
     process.kill()  # if it has not ended
     process.join()
-    assert process.exitcode in (0, 1), _said(build).read_text()  # else pytest itself is in trouble
-    assert _report(build).exists(), _said(build).read_text()
-    return [_outcome(case) for case in ElementTree.parse(_report(build)).iter("testcase")]  # noqa: S314 # it is ours
+    assert process.exitcode in (0, 1), _output(folder).read_text()  # else pytest itself failed
+    assert _report(folder).exists(), _output(folder).read_text()
+    return [_outcome(case) for case in ElementTree.parse(_report(folder)).iter("testcase")]  # noqa: S314 # it is ours
 
 
-def _run(build: Path, tests: list[str]) -> None:
-    said = os.open(_said(build), os.O_WRONLY | os.O_CREAT)
+def _run(folder: Path, tests: list[str], plant: str | None) -> None:
+    output = os.open(_output(folder), os.O_WRONLY | os.O_CREAT)
     for stream in (1, 2):
-        os.dup2(said, stream)
+        os.dup2(output, stream)
     for name in [name for name in os.environ if name.startswith("PYTEST_")]:
-        del os.environ[name]  # it is for the other pytest
+        del os.environ[name]  # meant for the parent pytest
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    os.environ["PYTHONPATH"] = str(build / "src")  # for the servers that tests start
-    sys.path.insert(0, str(build / "src"))
+    sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
     assert "microblog_rt" not in sys.modules
+    if plant is not None:
+        from tests.proof import planted
+
+        os.environ |= planted.environment(plant, ROOT / "src")  # for the servers that tests start
+        planted.apply(plant)
 
     import pytest
 
     os.chdir(ROOT)
-    where = [f"--basetemp={build / 'tests'}", f"--junit-xml={_report(build)}"]
-    sys.exit(pytest.main([*OPTIONS, *where, *tests]))
+    reports = [f"--basetemp={folder / 'tests'}", f"--junit-xml={_report(folder)}"]
+    sys.exit(pytest.main([*OPTIONS, *reports, *tests]))
 
 
-def _said(build: Path) -> Path:
-    return build / "said.txt"
+def _output(folder: Path) -> Path:
+    return folder / "output.txt"
 
 
-def _report(build: Path) -> Path:
-    return build / "report.xml"
+def _report(folder: Path) -> Path:
+    return folder / "report.xml"
 
 
 def _outcome(case: ElementTree.Element) -> Outcome:
     test = f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name')}"
-    for trouble in case:
-        return Outcome(test, trouble.tag, trouble.get("message", ""))
+    for problem in case:
+        return Outcome(test, problem.tag, problem.get("message", ""))
     return Outcome(test, "passed", "")

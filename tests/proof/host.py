@@ -18,7 +18,8 @@ from tests.services import BOUND
 AHEAD = 300  # seconds
 DEADLINE = 40.0  # seconds for a start or an end
 PAUSE = 0.3  # seconds, as a service manager leaves between two starts
-FAST = Path(__file__).with_name("ahead")  # on the path of whoever has a fast clock
+ROOT = Path(__file__).parents[2]
+STARTUP = Path(__file__).with_name("startup")  # its sitecustomize.py moves the clock
 
 BEGINNING = re.compile(r"^(?=\d{4}-\d\d-\d\d )", re.MULTILINE)  # of what was logged at once
 BAD = re.compile(r"Traceback|never retrieved|database is locked| ERROR | CRITICAL ")
@@ -37,9 +38,15 @@ class Host:
         self.log = folder / f"{name}.log"
         self._folder = folder
         clean = {key: value for key, value in os.environ.items() if not key.startswith("MICROBLOG_")}
-        self._environ = {**clean, **UNLIMITED, "PYTHONPATH": str(python_path), "PYTHONUNBUFFERED": "1", **environ}
+        self._environ = {
+            **clean,
+            **UNLIMITED,
+            "PYTHONPATH": f"{STARTUP}{os.pathsep}{python_path}{os.pathsep}{ROOT}",
+            "PYTHONUNBUFFERED": "1",
+            **environ,
+        }
         if ahead:
-            self._environ |= {"PYTHONPATH": f"{FAST}{os.pathsep}{python_path}", "PROOF_AHEAD": str(AHEAD)}
+            self._environ["PROOF_AHEAD"] = str(AHEAD)
         self._process: subprocess.Popen[str] | None = None
         self.wanted = True
         self._looked_at = 0

@@ -1,176 +1,227 @@
-"""Twelve bugs, each of which one named test must catch (goals.md, row 16); and a test build with one of them in it.
+"""Planted bugs: each replaces one object of the running product, and one named test must fail because of it.
 
-A test build is a copy of the product in a folder of its own, with one piece of one file replaced. Nothing of this is
-in the product. Not here: that they are caught (``test_planted.py``).
+``apply(name)`` plants one in this process. Processes started with ``environment(name)`` plant it before they run.
+See also: ``test_planted.py``, which runs the named tests.
 """
 
-import shutil
+import asyncio
+import os
+import re
+import sys
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-from microblog_rt import files
+from sqlalchemy import select
 
-ROOT = files.CHECKOUT
-BESIDE = ["static", "templates", "alembic", "hypercorn.toml"]
+from microblog_rt import hub, mailboxes
+from microblog_rt.bus import BusEvent, Gap
+from microblog_rt.bus.redis import RedisBus
+from microblog_rt.feed import Feed
+from microblog_rt.models import Mailbox
+from microblog_rt.protocol import FURTHEST, Signal
+from microblog_rt.storage import Storage
+from microblog_rt.storage import mailboxes as rows
+from microblog_rt.storage.counters import COUNTERS
+from microblog_rt.storage.sql_time import now
+from microblog_rt.web import forms, hosts
+from microblog_rt.web import notifications as endpoint
+from microblog_rt.web.notifications import Endpoint, parse
+
+VARIABLE = "PROOF_PLANT"
+STARTUP = Path(__file__).with_name("startup")  # its sitecustomize.py runs first in every Python process
 
 
-class Plant(NamedTuple):
-    """In ``file``, ``sound`` becomes ``broken``, which is ``wrong``; the test ``caught_by`` fails there."""
+def replace(owner: Any, name: str, value: Any) -> Any:
+    """Set ``owner.name`` and return what it was. Raises AssertionError if ``owner`` does not define it."""
+    assert name in vars(owner), f"update the planted bug: {owner.__name__} has no {name}"
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    return before
 
-    name: str
-    wrong: str
-    file: str
-    sound: str
-    broken: str
+
+def publish_before_commit() -> None:
+    """Signals are sent while the transaction that they are about is still open."""
+
+    async def write(self: Storage, work: Callable[..., Any], after_commit: Callable[[], None] | None = None) -> Any:
+        loop = asyncio.get_running_loop()
+
+        def run(tx: Any) -> Any:
+            result = work(tx)
+            if after_commit is not None:
+                loop.call_soon_threadsafe(after_commit)
+            return result
+
+        return await original(self, run)
+
+    original = replace(Storage, "write", write)
+
+
+def time_cursor() -> None:
+    """A message is stamped with the time from before the lock, not with the mailbox clock."""
+
+    async def change(self: mailboxes.Mailboxes, user_ids: Any, work: Callable[..., Any], **options: Any) -> Any:
+        moment = now()
+
+        def run(change: Any) -> Any:
+            counted = change._counted
+            change._counted = lambda user_id, counter, tick: counted(user_id, counter, tick._replace(clock=moment))
+            return work(change)
+
+        return await original(self, user_ids, run, **options)
+
+    original = replace(mailboxes.Mailboxes, "change", change)
+
+
+def count_before_lock() -> None:
+    """The unread count is read before the mailbox is locked, and incremented from there."""
+
+    async def change(self: mailboxes.Mailboxes, user_ids: Any, work: Callable[..., Any], **options: Any) -> Any:
+        async with self._storage.reading() as reading:
+            before = await reading.scalar(select(Mailbox.unread_message_count).where(Mailbox.user_id == user_ids))
+
+        def run(change: Any) -> Any:
+            counted = change._counted
+            change._counted = lambda user_id, counter, tick: counted(
+                user_id, counter, tick._replace(value=(before or 0) + 1)
+            )
+            return work(change)
+
+        return await original(self, user_ids, run, **options)
+
+    original = replace(mailboxes.Mailboxes, "change", change)
+
+
+def constant_count() -> None:
+    """Marking as read sets the count to 0 instead of counting what is left."""
+    statements = {
+        each: rows._counting(each, 0).values({each.mark: rows.MARK}).where(each.mark < rows.MARK) for each in COUNTERS
+    }
+    replace(rows, "MARK_READ", statements)
+
+
+def no_gap() -> None:
+    """A bus that had to connect again does not report that it may have lost signals."""
+
+    async def events(self: RedisBus) -> AsyncGenerator[BusEvent]:
+        async with aclosing(original(self)) as found:
+            async for event in found:
+                if not isinstance(event, Gap):
+                    yield event
+
+    original = replace(RedisBus, "events", events)
+
+
+def no_sweep() -> None:
+    """The sweep queries the clocks and signals no subscriber."""
+
+    async def sweep_once(self: Feed) -> None:
+        await self._behind(None)
+
+    replace(Feed, "sweep_once", sweep_once)
+
+
+def no_origin_check() -> None:
+    """Requests from pages of every origin are accepted."""
+    for module in (hosts, forms, endpoint):
+        replace(module, "check_origin", lambda *_, **__: None)
+
+
+def subscribe_after_read() -> None:
+    """Signals that arrive during a read are taken for answered by it."""
+
+    async def catch_up(self: Feed, reader: Any, since: int, names: Any, subscriber: Any) -> Any:
+        page = await self._read(reader, since, names)
+        subscriber.begin_read()
+        subscriber.end_read(page.clock)
+        return page
+
+    replace(Feed, "_catch_up", catch_up)
+
+
+def unbounded_pending() -> None:
+    """The notifications kept for a slow subscriber are not limited."""
+
+    def deliver(self: hub.Subscriber, signal: Signal) -> None:
+        hub.NAMES_KEPT = sys.maxsize  # only now: the test has imported the true limit
+        original(self, signal)
+
+    assert hub.NAMES_KEPT
+    original = replace(hub.Subscriber, "deliver", deliver)
+
+
+def acknowledge_before_commit() -> None:
+    """Sending is started, and reported as done."""
+    tasks = set()
+
+    async def change(self: mailboxes.Mailboxes, user_ids: Any, work: Callable[..., Any], **options: Any) -> None:
+        tasks.add(asyncio.create_task(original(self, user_ids, work, **options)))
+
+    original = replace(mailboxes.Mailboxes, "change", change)
+
+
+def channel_from_client() -> None:
+    """A client subscribes to the user that it names, not to the one of its session."""
+
+    def admitted(self: Endpoint, scope: Any, **options: Any) -> Any:
+        asked = parse(scope["query_string"]).user
+        rest = re.sub(rb"&?user=[^&]*", b"", scope["query_string"])
+        reader, query = original(self, {**scope, "query_string": rest}, **options)
+        return (reader if asked is None else reader._replace(user_id=int(asked))), query
+
+    original = replace(Endpoint, "_admitted", admitted)
+
+
+def mark_everything() -> None:
+    """Marking as read marks everything that exists by then, not what was shown."""
+
+    def mark_read(tx: Any, user_id: int, counter: Any, up_to: int) -> Any:
+        return original(tx, user_id, counter, FURTHEST)
+
+    original = replace(rows, "mark_read", mark_read)
+
+
+@dataclass(frozen=True)
+class Plant:
+    """``apply`` plants the bug, and the test ``caught_by`` fails."""
+
+    apply: Callable[[], None]
     caught_by: str
+
+    @property
+    def name(self) -> str:
+        """The name of the function that applies it."""
+        return self.apply.__name__
 
 
 PLANTS = [
+    Plant(publish_before_commit, "tests/test_messages.py::test_nobody_is_told_before_the_commit[sqlite]"),
+    Plant(time_cursor, "tests/test_interleavings.py::test_a_send_that_waited_for_another_is_newer_than_it[sqlite]"),
+    Plant(count_before_lock, "tests/test_interleavings.py::test_sends_at_once_are_both_counted[sqlite]"),
+    Plant(constant_count, "tests/test_messages.py::test_a_mark_hides_nothing_newer_than_what_was_shown[sqlite]"),
+    Plant(no_gap, "tests/bus/test_every_bus.py::test_gap_precedes_signals_of_the_new_connection[redis]"),
+    Plant(no_sweep, "tests/test_feed.py::test_the_sweep_wakes_whoever_is_behind[sqlite]"),
+    Plant(no_origin_check, "tests/test_origins.py::test_a_foreign_origin_is_refused[websocket-http://evil.example]"),
+    Plant(subscribe_after_read, "tests/test_feed.py::test_what_is_committed_during_the_first_read_is_told[sqlite]"),
+    Plant(unbounded_pending, "tests/test_hub.py::test_what_a_slow_reader_holds_is_bounded"),
+    Plant(acknowledge_before_commit, "tests/test_messages.py::test_what_is_acknowledged_is_committed[sqlite]"),
     Plant(
-        "publish before commit",
-        "The recipient is told of a message while its transaction is still open.",
-        "messages.py",
-        """
-                await self._notifications.stage(tx, signal)
-        except rows.AlreadySent:
-""",
-        """
-                await self._notifications.tell(signal)
-        except rows.AlreadySent:
-""",
-        "tests/test_messages.py::test_nobody_is_told_before_the_commit[sqlite]",
-    ),
-    Plant(
-        "time() cursor",
-        "A message and its notification bear the wall clock's time from before the lock, not the mailbox clock's.",
-        "messages.py",
-        """
-            async with self._storage.transaction() as tx:
-                tick = await clock.tick(tx, recipient_id, unread=1)
-""",
-        """
-            moment = __import__("time").time_ns() // 1000
-            async with self._storage.transaction() as tx:
-                tick = (await clock.tick(tx, recipient_id, unread=1))._replace(clock=moment)
-""",
-        "tests/test_interleavings.py::test_a_send_that_waited_for_another_is_newer_than_it[sqlite]",
-    ),
-    Plant(
-        "count before lock",
-        "The unread count is read before the mailbox is locked, and told one higher.",
-        "messages.py",
-        """
-            async with self._storage.transaction() as tx:
-                tick = await clock.tick(tx, recipient_id, unread=1)
-""",
-        """
-            async with self._storage.feed_read() as look:
-                before, _, _ = await told.standing(look, recipient_id)
-            async with self._storage.transaction() as tx:
-                tick = (await clock.tick(tx, recipient_id, unread=1))._replace(unread_message_count=before + 1)
-""",
-        "tests/test_interleavings.py::test_sends_at_once_are_both_counted[sqlite]",
-    ),
-    Plant(
-        "constant 0",
-        "Marking as read sets the count to 0 instead of counting what is left.",
-        "storage/messages.py",
-        ".values(unread_message_count=UNREAD)",
-        ".values(unread_message_count=0)",
-        "tests/test_messages.py::test_a_mark_hides_nothing_newer_than_what_was_shown[sqlite]",
-    ),
-    Plant(
-        "no Gap",
-        "A bus that had to subscribe again does not say that it may have missed something.",
-        "bus/redis.py",
-        "return [Gap(), *events] if reconnected else events",
-        "return events",
-        "tests/bus/test_every_bus.py::test_gap_precedes_signals_of_the_new_connection[redis]",
-    ),
-    Plant(
-        "no sweep",
-        "The sweep looks, and signals nobody.",
-        "feed.py",
-        "if reached > positions[user_id]:",
-        "if False:",
-        "tests/test_feed.py::test_the_sweep_wakes_whoever_is_behind[sqlite]",
-    ),
-    Plant(
-        "no Origin check",
-        "Whatever page a request comes from, it is taken for ours.",
-        "web/hosts.py",
-        "if origins != [own] and (origins or required):",
-        "if False:",
-        "tests/test_origins.py::test_a_foreign_origin_is_refused[websocket-http://evil.example]",
-    ),
-    Plant(
-        "no recheck after register",
-        "A tab counts as listening only once its first read is over; what came meanwhile is taken for read.",
-        "feed.py",
-        """
-        subscriber.begin_read()
-        page = await self._read(reader, since, names)
-""",
-        """
-        page = await self._read(reader, since, names)
-        subscriber.begin_read()
-""",
-        "tests/test_feed.py::test_what_is_committed_during_the_first_read_is_told[sqlite]",
-    ),
-    Plant(
-        "unbounded publish_queue",
-        "What waits for a tab that takes nothing grows with what it is told.",
-        "hub.py",
-        " or len(self._kept) == NAMES_KEPT",
-        "",
-        "tests/test_hub.py::test_what_a_slow_reader_holds_is_bounded",
-    ),
-    Plant(
-        "acknowledge before commit",
-        "Sending is begun, and called done.",
-        "messages.py",
-        "return await self._storage.finish(self._send(sender_id, recipient_id, body, key))",
-        "return bool(self._storage.begin(self._send(sender_id, recipient_id, body, key)))",
-        "tests/test_messages.py::test_what_is_acknowledged_is_committed[sqlite]",
-    ),
-    Plant(
-        "channel from client input",
-        "A client listens to the user it names, not to the one whose session it has.",
-        "web/notifications.py",
-        """
-        if query.user is not None and query.user != str(reader.user_id):
-            raise SignedOut
-""",
-        """
-        if query.user is not None:
-            reader = reader._replace(user_id=int(query.user))
-""",
+        channel_from_client,
         "tests/web/test_subscribed_user.py::test_only_the_session_selects_the_subscribed_user[sqlite]",
     ),
-    Plant(
-        "read marks now()",
-        "Reading marks everything that is there by now, not what was shown.",
-        "messages.py",
-        "await clock.tick_to_mark(tx, user_id, up_to)",
-        "await clock.tick_to_mark(tx, user_id, __import__('time').time_ns() // 1000)",
-        "tests/test_interleavings.py::test_a_reader_never_hides_a_message_that_came_after[sqlite]",
-    ),
+    Plant(mark_everything, "tests/test_interleavings.py::test_a_reader_never_hides_a_message_that_came_after[sqlite]"),
 ]
 
 
-def copied(folder: Path) -> Path:
-    """The product as it is, in ``folder``."""
-    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in BESIDE:
-        (folder / name).symlink_to(ROOT / name)
-    return folder
+def apply(name: str) -> None:
+    """Plant the bug ``name`` in this process."""
+    (plant,) = [each for each in PLANTS if each.name == name]
+    plant.apply()
 
 
-def broken(folder: Path, plant: Plant) -> Path:
-    """A test build in ``folder``: the product with that one bug in it."""
-    file = copied(folder) / "src" / "microblog_rt" / plant.file
-    text = file.read_text()
-    found = text.count(plant.sound)
-    assert found == 1, f"mend the plant {plant.name!r}: {plant.file} holds its piece {found} times:\n{plant.sound}"
-    file.write_text(text.replace(plant.sound, plant.broken))
-    return folder
+def environment(name: str, python_path: Path) -> dict[str, str]:
+    """The variables with which a Python process plants ``name`` when it starts."""
+    paths = [STARTUP, python_path, STARTUP.parents[2]]
+    return {VARIABLE: name, "PYTHONPATH": os.pathsep.join(map(str, paths))}

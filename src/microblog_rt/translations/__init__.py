@@ -53,6 +53,11 @@ def compile_all() -> Iterator[str]:
         yield f"{catalogue.locale_identifier}: {len(catalogue)} strings"
 
 
+def compile_to(path: Path, compiled: Path) -> None:
+    """Compile one catalogue to the file ``compiled``."""
+    _pybabel("compile", f"--input-file={path}", f"--output-file={compiled}", f"--locale={path.parent.parent.name}")
+
+
 def read(path: Path) -> Catalog:
     """Parse a catalogue."""
     with path.open("rb") as file:

@@ -8,13 +8,14 @@ from quart.typing import ResponseReturnValue
 from wtforms import BooleanField, EmailField, Form, PasswordField, StringField, SubmitField
 
 from microblog_rt import accounts
-from microblog_rt.errors import N_, Invalid, TooMany
+from microblog_rt.errors import Invalid, TooMany
 from microblog_rt.models import EMAIL_LENGTH, USERNAME_LENGTH, User
 from microblog_rt.web import drafts
 from microblog_rt.web.authentication import address, authentication, current_user, signed_in
 from microblog_rt.web.context import services
 from microblog_rt.web.forms import add_error, bind_form, flash_once, redisplays_form, render_form, submitted
 from microblog_rt.web.languages import gettext, lazy
+from microblog_rt.web.sentences import N_
 
 blueprint = Blueprint("auth", __name__, url_prefix="/auth")
 

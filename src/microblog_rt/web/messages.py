@@ -10,7 +10,7 @@ from quart.typing import ResponseReturnValue
 from wtforms import Form, HiddenField, SubmitField, TextAreaField
 
 from microblog_rt import protocol
-from microblog_rt.errors import N_, BadRequest, Invalid, TooMany
+from microblog_rt.errors import BadRequest, Invalid, TooMany
 from microblog_rt.web import drafts
 from microblog_rt.web.authentication import current_user, redirect_to_login, signed_in
 from microblog_rt.web.context import check_page, page_number, services
@@ -26,6 +26,7 @@ from microblog_rt.web.forms import (
 from microblog_rt.web.languages import gettext, lazy
 from microblog_rt.web.people import find_user
 from microblog_rt.web.problems import JSON, wants_json
+from microblog_rt.web.sentences import N_
 
 blueprint = Blueprint("messages", __name__)
 

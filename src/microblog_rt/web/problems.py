@@ -12,9 +12,9 @@ from quart import Quart, Response, current_app, g, make_response, render_templat
 from werkzeug.exceptions import HTTPException
 
 from microblog_rt import metrics
-from microblog_rt.errors import N_, BadRequest, NotFound, Refused, Unavailable
+from microblog_rt.errors import BadRequest, NotFound, Refused, Unavailable
 from microblog_rt.web.languages import gettext, translated
-from microblog_rt.web.sentences import SENTENCES
+from microblog_rt.web.sentences import N_, SENTENCES
 
 log = logging.getLogger(__name__)
 

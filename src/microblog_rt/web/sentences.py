@@ -3,7 +3,13 @@
 See also: ``errors.py``, whose ``reason`` and ``values`` select and fill a sentence.
 """
 
-from microblog_rt.errors import N_, Refused
+from microblog_rt.errors import Refused
+
+
+def N_(sentence: str) -> str:
+    """Mark ``sentence`` for extraction; it is translated where it is shown."""
+    return sentence
+
 
 SENTENCES = {
     # Wire codes, the default reasons.
