@@ -22,7 +22,6 @@ from sqlalchemy import delete, func, select
 
 from microblog_rt.mailboxes import Change
 from microblog_rt.models import Base, Mailbox, Message, User
-from microblog_rt.protocol import cursor_of
 from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
 from microblog_rt.storage import accounts as rows
@@ -103,7 +102,7 @@ class Histories(RuleBasedStateMachine):
         user = self.person(who)
         posts, _ = self.run(self.services.messages.inbox(user.id, page, 2))
         if posts:
-            self.run(self.services.messages.mark_read(user.id, cursor_of(posts[0].timestamp)))
+            self.run(self.services.messages.mark_read(user.id, posts[0].timestamp))
 
     @rule(who=PEOPLE)
     def read_all(self, who: int) -> None:

@@ -14,7 +14,7 @@ from microblog_rt.accounts import Reader, token_hash
 from microblog_rt.errors import KeyReused, SignedOut
 from microblog_rt.mailboxes import Change
 from microblog_rt.models import Mailbox, Message, Session
-from microblog_rt.protocol import MICROSECONDS, Notification, cursor_of
+from microblog_rt.protocol import MICROSECONDS, Notification
 from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
 from microblog_rt.storage import Transaction
@@ -267,7 +267,7 @@ def read_what_is_shown(shown: list[str]) -> Script:
     async def script(services: Services) -> None:
         posts, _ = await services.messages.inbox(SUSAN, 1, 25)
         shown[:] = [post.body for post in posts]
-        await services.messages.mark_read(SUSAN, cursor_of(posts[0].timestamp))
+        await services.messages.mark_read(SUSAN, posts[0].timestamp)
 
     return script
 

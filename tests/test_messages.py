@@ -10,7 +10,7 @@ import pytest
 from microblog_rt.errors import BadRequest, Invalid, KeyReused, NotFound, TooMany
 from microblog_rt.hub import Hub
 from microblog_rt.models import User
-from microblog_rt.protocol import Signal, cursor_of
+from microblog_rt.protocol import Signal
 from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Limit, Settings
 from tests.clients import signed_in
@@ -123,7 +123,7 @@ async def test_a_mark_hides_nothing_newer_than_what_was_shown(services: Services
     await services.messages.send_message(susan.id, susan.id, "shown")
     posts, _ = await services.messages.inbox(susan.id, 1, 10)
     await services.messages.send_message(susan.id, susan.id, "came after")
-    notification = await services.messages.mark_read(susan.id, cursor_of(posts[0].timestamp))
+    notification = await services.messages.mark_read(susan.id, posts[0].timestamp)
     assert (notification.name, notification.data) == ("unread_message_count", 1)
     posts, _ = await services.messages.inbox(susan.id, 1, 10)
     assert [post.unread for post in posts] == [True, False]

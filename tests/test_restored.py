@@ -245,7 +245,7 @@ def test_the_command_says_how_many_while_a_server_runs(tmp_path: Path) -> None:
         bob = server.person("bob")
         assert bob.client.get("/notifications").json() == []
         result = Folder(tmp_path).run("db", "restored")
-        assert (result.returncode, result.stdout) == (0, "2 users are told what the database holds now.\n")
+        assert (result.returncode, result.stdout) == (0, "Restamped the notifications of 2 users.\n")
         (told,) = bob.client.get("/notifications").json()
         assert (told["name"], told["data"]) == ("unread_message_count", 0)
         bob.close()

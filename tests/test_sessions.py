@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import BigInteger, select, type_coerce, update
+from sqlalchemy import select, update
 
 from microblog_rt.accounts import Accounts, Reader, session_name, token_hash
 from microblog_rt.accounts.passwords import Passwords
@@ -202,9 +202,7 @@ async def begun_ago(services: Services, user: User, seconds: float) -> Reader:
 
 async def put_back(services: Services, reader: Reader, seconds: float, *columns: str) -> None:
     """Make those times of a session earlier."""
-    earlier = {
-        each: type_coerce(getattr(Session, each), BigInteger) - round(seconds * MICROSECONDS) for each in columns
-    }
+    earlier = {each: getattr(Session, each) - round(seconds * MICROSECONDS) for each in columns}
     change = update(Session).where(Session.token_hash == reader.token_hash).values(earlier)
     await services.storage.write(lambda tx: tx.execute(change))
 
@@ -258,7 +256,7 @@ async def test_a_stream_ends_with_its_sessions_lifetime_however_much_it_is_used(
     assert isinstance(await stream.refused(), SignedOut)
     session = await row(services, reader)
     assert session.last_used > session.created
-    assert (session.expires - session.created).total_seconds() == 10
+    assert session.expires - session.created == 10 * MICROSECONDS
     await services.close()
 
 
@@ -278,7 +276,7 @@ async def test_how_long_a_session_lasts_unused(
     services = assemble(replace(settings, session_idle=idle, session_lifetime=lifetime), PATIENT)
     token = await services.sessions.start_session(susan, remembered=remembered)
     session = await row(services, Reader(susan.id, token_hash(token)))
-    assert (session.expires - session.created).total_seconds() == lasts
+    assert session.expires - session.created == lasts * MICROSECONDS
     await services.close()
 
 

@@ -2,14 +2,15 @@
 
 The path of a message, file by file:
 
-    web/messages.py   a form
-    messages.py       the verb: one transaction that locks the mailbox, inserts, replaces the notification
-    hub.py, bus/      after the commit: who listens here, and who listens elsewhere
-    feed.py           what is new since a cursor, in order, without a gap
-    web/notifications.py, web/socket.py   poll, long poll and WebSocket, all draining that feed
+    web/messages.py   the form
+    messages.py       the service: what a send writes
+    mailboxes.py      one transaction: locks the mailbox, ticks its clock, counts, notifies; then signals
+    hub.py, bus/      the subscribers of this process, and the other processes
+    feed.py           what is newer than a cursor, in order and without a gap
+    web/notifications.py, web/socket.py   poll, long poll and WebSocket, all from that feed
 
-Below them: ``storage`` (all SQL, the mailbox clock), ``protocol`` (the wire), ``models`` (the nouns).
-Above them: ``app`` (composition), ``server`` (Hypercorn), ``cli`` and ``asgi`` (the ways in).
+Below them: ``storage`` (all SQL, the mailbox clock), ``protocol`` (the wire), ``models`` (the tables).
+Above them: ``app`` (composition), ``server`` (Hypercorn), ``cli`` and ``asgi`` (the entry points).
 """
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""The command ``microblog-rt``. Not here: what the commands do once they are understood."""
+"""The command line, ``microblog-rt``."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Commands(click.Group):
-    """Says what is wrong in one line instead of a traceback."""
+    """Prints an expected error as one line instead of a traceback."""
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -42,17 +42,21 @@ def main() -> None:
 
 @main.command()
 @click.option("--bind", default="127.0.0.1:8000", show_default=True, metavar="HOST:PORT|systemd")
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes; two want a bus.")
-@click.option("--demo", "with_demo", is_flag=True, help="Make two accounts to try it with; on loopback alone.")
+@click.option(
+    "--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes; several need a bus."
+)
+@click.option("--demo", "with_demo", is_flag=True, help="Create two demo accounts; only on loopback.")
 def serve(bind: str, workers: int, with_demo: bool) -> None:
-    """Serve until SIGTERM or Ctrl-C; a second one ends it without waiting for tabs to leave."""
+    """Serve until SIGTERM or Ctrl-C; a second one stops without waiting for open tabs."""
     host = listening.host(bind)
     chosen = replace(_settings(), bind_host=host)
     logs.begin(chosen.log, several=workers > 1)
     if with_demo and not listening.is_loopback(host):
-        raise Misconfigured("--demo makes accounts whose password is printed: only on loopback, as 127.0.0.1")
+        raise Misconfigured(
+            "--demo creates accounts whose password is printed, so it requires a loopback address"
+        )
     if workers > 1 and chosen.bus_url == settings.MEMORY:
-        raise Misconfigured(f"--workers {workers} wants a bus between them: set MICROBLOG_BUS_URL={_some_bus(chosen)}")
+        raise Misconfigured(f"--workers {workers} needs a bus between them: set MICROBLOG_BUS_URL={_some_bus(chosen)}")
     _look_at_database(chosen)
     secret_key.secret_key(chosen)
     with server.listen(bind) as socket:
@@ -77,12 +81,12 @@ def serve(bind: str, workers: int, with_demo: bool) -> None:
 
 @main.group()
 def db() -> None:
-    """The database."""
+    """Manage the database."""
 
 
 @db.command()
 def upgrade() -> None:
-    """Bring the database to this program's revision."""
+    """Migrate the database to this program's revision."""
     chosen = _settings()
     migrations.upgrade(chosen.database_url)
     click.echo(f"The database is at {migrations.head()}.")
@@ -90,7 +94,7 @@ def upgrade() -> None:
 
 @db.command()
 def current() -> None:
-    """Tell the database's revision, and this program's."""
+    """Print the revision of the database, and of this program."""
     revision = migrations.current(_settings().database_url)
     click.echo(f"{revision or 'empty'} (newest: {migrations.head()})")
 
@@ -101,24 +105,24 @@ def current() -> None:
     default=60.0,
     show_default=True,
     type=click.FloatRange(0, 86400),
-    help="Seconds that the clocks before the restoring may have been ahead of this one.",
+    help="How far, in seconds, the clocks before the restore may have been ahead of this one.",
 )
 def restored(ahead: float) -> None:
-    """Tell every client the state of a backup that was restored, whatever it knows; may be run again."""
+    """Send the state of a restored backup to every client. Safe to run again."""
     users = _with_parts(lambda services: restoring.restored(services.storage, services.mailboxes, ahead))
-    click.echo(f"{users} users are told what the database holds now.")
+    click.echo(f"Restamped the notifications of {users} users.")
 
 
 @main.group()
 def user() -> None:
-    """Accounts."""
+    """Manage accounts."""
 
 
 @user.command()
 @click.argument("name")
 @click.option("--email", help="Optional.")
 def add(name: str, email: str | None) -> None:
-    """Make an account; the password is asked for, or one line on standard input."""
+    """Create an account; the password is prompted for, or read as one line from standard input."""
     word = _password()
     _with_parts(lambda services: services.accounts.register(name, word, email))
     click.echo(f"{name} can sign in.")
@@ -127,31 +131,31 @@ def add(name: str, email: str | None) -> None:
 @user.command()
 @click.argument("name")
 def password(name: str) -> None:
-    """Set an account's password and end its sessions; asked for, or one line on standard input."""
+    """Set an account's password and end its sessions; prompted for, or read as one line from standard input."""
     word = _password()
     _with_parts(lambda services: services.accounts.set_password(name, word))
-    click.echo(f"{name} has a new password; every session of theirs has ended.")
+    click.echo(f"{name} has a new password; all their sessions have ended.")
 
 
 @user.command()
 @click.argument("name")
 def disable(name: str) -> None:
-    """Keep an account from signing in, and end its sessions."""
+    """Disable an account and end its sessions."""
     _with_parts(lambda services: services.accounts.disable(name))
-    click.echo(f"{name} is disabled; every session of theirs has ended.")
+    click.echo(f"{name} is disabled; all their sessions have ended.")
 
 
 @user.command()
 @click.argument("name")
 def enable(name: str) -> None:
-    """Let a disabled account sign in again."""
+    """Enable a disabled account."""
     _with_parts(lambda services: services.accounts.enable(name))
     click.echo(f"{name} can sign in.")
 
 
 @main.command()
 def shell() -> None:
-    """A Python prompt with the models and a session at hand; ``await`` works in it."""
+    """Start a Python prompt with the models, the services and a session; ``await`` works in it."""
     from microblog_rt.shell import interact
 
     chosen = _settings()
@@ -161,12 +165,12 @@ def shell() -> None:
 
 @main.group()
 def translate() -> None:
-    """The catalogues of other languages; in a checkout alone."""
+    """Maintain the translation catalogues; only in a checkout."""
 
 
 @translate.command("update")
 def translate_update() -> None:
-    """Bring every catalogue up to date with the strings in the code and the templates."""
+    """Update every catalogue from the strings in the code and the templates."""
     from microblog_rt import translations
 
     for line in translations.update():
@@ -175,7 +179,7 @@ def translate_update() -> None:
 
 @translate.command("compile")
 def translate_compile() -> None:
-    """Compile every catalogue for use."""
+    """Compile every catalogue."""
     from microblog_rt import translations
 
     for line in translations.compile_all():
@@ -185,7 +189,7 @@ def translate_compile() -> None:
 @cache
 def _settings() -> Settings:
     for name in settings.unknown(os.environ):
-        click.echo(f"Warning: {name} is no setting of microblog-rt, and is not looked at.", err=True)
+        click.echo(f"Warning: {name} is not a setting of microblog-rt; ignored.", err=True)
     return Settings.from_environ(os.environ)
 
 

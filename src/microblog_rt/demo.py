@@ -1,4 +1,4 @@
-"""Two accounts to try it with. Their password comes of the installation's own key: nobody elsewhere knows it."""
+"""Two demo accounts. Their password is derived from the installation's secret key."""
 
 import hashlib
 
@@ -13,12 +13,12 @@ def password(secret_key: str) -> str:
 
 
 async def prepare(accounts: Accounts, secret_key: str) -> list[str]:
-    """Make the demo accounts that are missing; the names of those that the password opens."""
+    """Create missing demo accounts; the names of those that use the demo password."""
     return [name for name in NAMES if await _opens(accounts, name, password(secret_key))]
 
 
-async def _opens(accounts: Accounts, name: str, word: str) -> bool:
+async def _opens(accounts: Accounts, name: str, candidate: str) -> bool:
     if await accounts.find(name) is None:
-        await accounts.register(name, word)
+        await accounts.register(name, candidate)
         return True
-    return await accounts.opens(name, word)
+    return await accounts.opens(name, candidate)

@@ -9,14 +9,12 @@ import logging
 import random
 from collections.abc import AsyncGenerator, Collection, Iterable
 from contextlib import aclosing
-from datetime import timedelta
 
 from microblog_rt import metrics, protocol
 from microblog_rt.accounts import Reader, Sessions
 from microblog_rt.bus import Bus, Changed
 from microblog_rt.errors import Draining, SignedOut, Unavailable
 from microblog_rt.hub import Hub, Subscriber, UserSubscribers
-from microblog_rt.models import MICROSECOND
 from microblog_rt.protocol import MICROSECONDS, Notification, Signal
 from microblog_rt.storage import Storage, mailboxes, notifications, sql_time
 from microblog_rt.storage.notifications import Page
@@ -24,7 +22,7 @@ from microblog_rt.timeouts import Timeouts
 
 log = logging.getLogger(__name__)
 
-STREAM_USE_STORED_EVERY = timedelta(hours=1) // MICROSECOND
+STREAM_USE_STORED_EVERY = 3_600 * MICROSECONDS
 
 
 class Feed:

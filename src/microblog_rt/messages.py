@@ -1,7 +1,6 @@
 """Private messages: send one, mark as read what was shown, a page of the inbox."""
 
 import hashlib
-from datetime import datetime
 from typing import NamedTuple
 
 from microblog_rt import metrics
@@ -19,7 +18,7 @@ class Post(NamedTuple):
 
     author: User
     body: str
-    timestamp: datetime
+    timestamp: int
     unread: bool
 
 

@@ -1,21 +1,14 @@
-"""The nouns, as mapped classes: User, Mailbox, Session, Message, Notification, and the Attempts that limits count.
+"""The mapped classes: User, Mailbox, Session, Message, Notification and Attempt.
 
-Every time in the database is a BIGINT of microseconds since 1970, a reading of a mailbox's clock
-(``storage/clock.py``). Not here: queries (``storage/``) and what may be done with the nouns (``accounts``,
-``messages``, ``notifications``). All relationships are ``lazy="raise"``: what a page shows was loaded on purpose.
+Every time is an integer of microseconds since 1970; pages format it (``web/languages.py``). All relationships are
+``lazy="raise"``: a query loads what a page shows.
 """
 
 import json
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import BigInteger, ForeignKey, Index, Integer, MetaData, String, Text, UniqueConstraint, false
-from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
-from sqlalchemy.types import TypeDecorator
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
 
 USERNAME_LENGTH = 64
 EMAIL_LENGTH = 254
@@ -23,32 +16,6 @@ MESSAGE_LENGTH = 140
 NOTIFICATION_NAME_LENGTH = 128
 DEVICE_LENGTH = 200
 SUBJECT_LENGTH = 100
-
-
-class Moment(TypeDecorator[datetime]):
-    """Microseconds in the database, an aware datetime in Python; a clock reading (int) is taken as it is."""
-
-    impl = BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | int | None, dialect: Dialect) -> int | None:
-        return (value - EPOCH) // MICROSECOND if isinstance(value, datetime) else value
-
-    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
-        return None if value is None else EPOCH + value * MICROSECOND
-
-
-class Seconds(TypeDecorator[float]):
-    """Microseconds in the database, float seconds in Python; a clock reading (int) is taken as it is."""
-
-    impl = BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: float | int | None, dialect: Dialect) -> int | None:
-        return round(value * 1_000_000) if isinstance(value, float) else value
-
-    def process_result_value(self, value: int | None, dialect: Dialect) -> float | None:
-        return None if value is None else value / 1_000_000
 
 
 class Base(DeclarativeBase):
@@ -63,12 +30,12 @@ class Base(DeclarativeBase):
     )
 
 
-# SQLite numbers rows by itself only where the primary key's type is exactly INTEGER.
+# SQLite assigns row ids only if the primary key's type is exactly INTEGER.
 Id = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class User(Base):
-    """A person with an account. ``username_key`` is the name in lower case: names are unique whatever their case."""
+    """An account. ``username_key`` is the name in lower case: names are unique regardless of case."""
 
     __tablename__ = "user"
     __table_args__ = (UniqueConstraint("username_key"),)
@@ -78,7 +45,7 @@ class User(Base):
     username_key: Mapped[str] = mapped_column(String(USERNAME_LENGTH))
     email: Mapped[str | None] = mapped_column(String(EMAIL_LENGTH))
     password_hash: Mapped[str] = mapped_column(String(256))
-    member_since: Mapped[datetime] = mapped_column(Moment)
+    member_since: Mapped[int] = mapped_column(BigInteger)
     disabled: Mapped[bool] = mapped_column(server_default=false())
 
     mailbox: Mapped["Mailbox"] = relationship(back_populates="user", lazy="raise")
@@ -91,10 +58,10 @@ class User(Base):
 
 
 class Mailbox(Base):
-    """What a user is told: the clock that orders it, the high-water mark of reading, the unread count.
+    """A user's clock, read mark and counter.
 
-    ``clock`` only grows. ``clock_before`` is what it was before its last tick, so that a signal-up can say
-    what it follows. ``unread_message_count`` is always the number of messages after the mark.
+    ``clock`` only grows; ``clock_before`` is its value before the last tick. ``unread_message_count`` always equals
+    the number of messages whose timestamp is greater than ``last_message_read_time``.
     """
 
     __tablename__ = "mailbox"
@@ -102,16 +69,16 @@ class Mailbox(Base):
     user_id: Mapped[int] = mapped_column(ForeignKey("user.id"), primary_key=True, autoincrement=False)
     clock: Mapped[int] = mapped_column(BigInteger)
     clock_before: Mapped[int] = mapped_column(BigInteger)
-    last_message_read_time: Mapped[datetime] = mapped_column(Moment)
+    last_message_read_time: Mapped[int] = mapped_column(BigInteger)
     unread_message_count: Mapped[int] = mapped_column(Integer)
 
     user: Mapped[User] = relationship(back_populates="mailbox", lazy="raise")
 
 
 class Session(Base):
-    """A sign-in that lasts until it is ended or expires; the browser holds the token, this row only its hash.
+    """A sign-in, until it is ended or expires. The browser holds the token, this row only its hash.
 
-    ``device`` is what the browser called itself.
+    ``device`` is the User-Agent.
     """
 
     __tablename__ = "session"
@@ -120,16 +87,16 @@ class Session(Base):
     token_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("user.id"))
     remembered: Mapped[bool]
-    created: Mapped[datetime] = mapped_column(Moment)
-    last_used: Mapped[datetime] = mapped_column(Moment)
-    expires: Mapped[datetime] = mapped_column(Moment)
+    created: Mapped[int] = mapped_column(BigInteger)
+    last_used: Mapped[int] = mapped_column(BigInteger)
+    expires: Mapped[int] = mapped_column(BigInteger)
     device: Mapped[str] = mapped_column(String(DEVICE_LENGTH), server_default="")
 
     user: Mapped[User] = relationship(lazy="raise")
 
 
 class Message(Base):
-    """A private message. ``timestamp`` is a reading of the recipient's clock: no two of one recipient are equal."""
+    """A private message. ``timestamp`` is a reading of the recipient's clock, unique per recipient."""
 
     __tablename__ = "message"
     __table_args__ = (
@@ -141,7 +108,7 @@ class Message(Base):
     sender_id: Mapped[int] = mapped_column(ForeignKey("user.id"))
     recipient_id: Mapped[int] = mapped_column(ForeignKey("user.id"))
     body: Mapped[str] = mapped_column(String(MESSAGE_LENGTH))
-    timestamp: Mapped[datetime] = mapped_column(Moment)
+    timestamp: Mapped[int] = mapped_column(BigInteger)
     idempotency_key: Mapped[str | None] = mapped_column(String(64))
 
     author: Mapped[User] = relationship(back_populates="messages_sent", foreign_keys=[sender_id], lazy="raise")
@@ -151,22 +118,22 @@ class Message(Base):
 
 
 class Notification(Base):
-    """The state a user was last told under a name: one row per user and name, the newest in place of the older."""
+    """The latest state of one name for one user: one row per user and name, replaced by each change."""
 
     __tablename__ = "notification"
 
     user_id: Mapped[int] = mapped_column(ForeignKey("user.id"), primary_key=True, autoincrement=False)
     name: Mapped[str] = mapped_column(String(NOTIFICATION_NAME_LENGTH), primary_key=True)
-    timestamp: Mapped[float] = mapped_column(Seconds)
+    timestamp: Mapped[int] = mapped_column(BigInteger)
     payload_json: Mapped[str] = mapped_column(Text)
 
     def get_data(self) -> Any:
-        """The notification's data, out of its JSON."""
+        """The notification's data, parsed from its JSON."""
         return json.loads(self.payload_json)
 
 
 class Attempt(Base):
-    """Something that a limit counts, until it ``expires``; ``subject`` says what was done, and by whom."""
+    """One action that a rate limit counts until ``expires``; ``subject`` names the action and who did it."""
 
     __tablename__ = "attempt"
     __table_args__ = (Index(None, "subject", "expires"),)

@@ -1,7 +1,7 @@
-"""The wire, without I/O: notifications, frames, cursors, acknowledgements, and the signal-ups between processes.
+"""The wire, without I/O: notifications, signals, frames, cursors and acknowledgements.
 
-A cursor is an int here, microseconds since 1970, and float seconds on the wire; doubles carry microseconds
-exactly until 2106. Not here: where notifications come from (``feed.py``) and how they travel (``web/``, ``bus/``).
+A cursor is an integer of microseconds since 1970 here, and a number of seconds on the wire. JSON doubles represent
+microseconds exactly until 2106.
 """
 
 import json
@@ -9,7 +9,6 @@ import math
 import re
 import time
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -19,7 +18,7 @@ FURTHEST = 2**63 - 1
 
 
 class Notification:
-    """One notification as a client is told it: its name, its data as JSON text, its cursor in microseconds."""
+    """One notification as clients receive it: name, data as JSON text, timestamp in microseconds."""
 
     def __init__(self, name: str, payload_json: str, timestamp: int) -> None:
         self.name = name
@@ -28,7 +27,7 @@ class Notification:
 
     @cached_property
     def wire(self) -> str:
-        """The notification as a JSON object; made once, however many tabs are told."""
+        """The notification as a JSON object, encoded once for all tabs."""
         head = f'{{"name": {json.dumps(self.name)}, "data": {self.payload_json}'
         return f'{head}, "timestamp": {seconds(self.timestamp)}}}'
 
@@ -41,9 +40,9 @@ class Notification:
 
 
 class Signal:
-    """Word that a user's clock has reached ``clock``; may carry the one notification that followed ``follows``.
+    """A user's clock has reached ``clock``; may carry the one notification that followed the reading ``follows``.
 
-    A subscriber that stands at ``follows`` may hand the notification on without a read; any other reads.
+    A subscriber whose position is ``follows`` passes the notification on without a read; any other reads.
     """
 
     __slots__ = ("clock", "follows", "notification", "user_id")
@@ -58,31 +57,25 @@ class Signal:
 
 
 def frame(notifications: Iterable[Notification]) -> str:
-    """The JSON array that is both a poll's body and a WebSocket's text frame."""
+    """The JSON array that is both the body of a poll and a WebSocket text frame."""
     return "[" + ", ".join([each.wire for each in notifications]) + "]"
 
 
 def seconds(cursor: int) -> str:
-    """A cursor as JSON: Unix seconds that read back to the same microsecond."""
+    """A cursor as JSON: Unix seconds that parse to the same microsecond."""
     return repr(cursor / MICROSECONDS)
 
 
-def cursor_of(moment: datetime) -> int:
-    """The cursor that an aware datetime stands for."""
-    return (moment - EPOCH) // timedelta(microseconds=1)
-
-
 def age(notification: Notification) -> float:
-    """How long ago ``notification`` was stamped, in seconds, as far as the clocks of its hosts agree."""
+    """Seconds since ``notification`` was stamped, as far as the hosts' clocks agree."""
     return time.time() - notification.timestamp / MICROSECONDS
 
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 CURSOR = re.compile(r"[0-9]{1,30}(\.[0-9]{0,30})?([eE][+-]?[0-9]{1,3})?")
 
 
 def parse_cursor(text: str) -> int:
-    """A client's cursor in microseconds, to the nearest; raises ValueError unless finite and not negative."""
+    """A client's cursor, rounded to microseconds. Raises ValueError unless it is a finite number, 0 or more."""
     if not CURSOR.fullmatch(text):
         raise ValueError("not a number of seconds")
     value = float(text) * MICROSECONDS

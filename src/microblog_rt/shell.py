@@ -1,4 +1,4 @@
-"""A Python prompt over one database, where ``await`` works. Not here: the services it hands out (``app.py``)."""
+"""A Python prompt over one database, in which ``await`` works."""
 
 import ast
 import asyncio
@@ -15,27 +15,27 @@ BANNER = """microblog-rt: {names}
 
 
 def interact(services: Services) -> None:
-    """Talk until the end of input."""
+    """Run the prompt until the end of input."""
     import sqlalchemy
 
-    nouns = {each.__name__: each for each in _nouns()}
+    models_by_name = {each.__name__: each for each in _model_classes()}
     with asyncio.Runner() as runner:
         opened = services.storage.reading()
         session = runner.run(opened.__aenter__())
-        at_hand = {**services._asdict(), **nouns, "session": session, "select": sqlalchemy.select}
+        names = {**services._asdict(), **models_by_name, "session": session, "select": sqlalchemy.select}
         try:
-            Console(runner, at_hand).interact(BANNER.format(names=", ".join(nouns)), exitmsg="")
+            Console(runner, names).interact(BANNER.format(names=", ".join(models_by_name)), exitmsg="")
         finally:
             runner.run(opened.__aexit__(None, None, None))
             runner.run(services.close())
 
 
-def _nouns() -> list[type]:
+def _model_classes() -> list[type]:
     return [mapper.class_ for mapper in models.Base.registry.mappers]
 
 
 class Console(code.InteractiveConsole):
-    """A console that runs what awaits on a loop of its own."""
+    """A console that runs coroutines on its own event loop."""
 
     def __init__(self, runner: asyncio.Runner, names: dict[str, Any]) -> None:
         super().__init__(names)

@@ -11,7 +11,7 @@ class Timeouts:
     """Seconds. The defaults are what operators get."""
 
     # The database (storage/)
-    database_silence: float = 1.2  # a database that answers nobody for so long is unavailable
+    database_silence: float = 1.2  # a database that answers no caller for so long is unavailable
     silence_check: float = 0.05  # between two looks at that
     silence_pause: float = 0.3  # a look that is later than this: the process itself was stopped
     sqlite_busy: float = 1.0  # for another process to release SQLite's write lock
@@ -49,6 +49,6 @@ class Timeouts:
     linger: float = 0.5  # for a client to close after we did
     websocket_silence: float = 25.0  # before a ping is sent; longer than a heartbeat
     websocket_pong: float = 15.0  # for the answer to that ping
-    drain_close: float = 5.0  # for tabs that were told to close
+    drain_close: float = 5.0  # for tabs that were asked to close
     drain_scatter: float = 2.0  # random extra, so that tabs do not return together
     worker_restart: float = 1.0  # between two starts of one worker

@@ -8,12 +8,11 @@ import hashlib
 import logging
 import secrets
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from typing import NamedTuple
 
 from microblog_rt.errors import Invalid, Unavailable
 from microblog_rt.mailboxes import Change, Mailboxes
-from microblog_rt.models import DEVICE_LENGTH, MICROSECOND, Session, User
+from microblog_rt.models import DEVICE_LENGTH, Session, User
 from microblog_rt.protocol import MICROSECONDS
 from microblog_rt.settings import Settings
 from microblog_rt.storage import Storage, Transaction, accounts, sql_time
@@ -22,9 +21,9 @@ from microblog_rt.timeouts import Timeouts
 
 log = logging.getLogger(__name__)
 
-IDLE_UNLESS_REMEMBERED = timedelta(hours=12) // MICROSECOND
-USE_STORED_EVERY = timedelta(minutes=1) // MICROSECOND
-RETRY_AFTER = timedelta(seconds=5) // MICROSECOND  # when the database could not store a use
+IDLE_UNLESS_REMEMBERED = 43_200 * MICROSECONDS
+USE_STORED_EVERY = 60 * MICROSECONDS
+RETRY_AFTER = 5 * MICROSECONDS  # when the database could not store a use
 
 
 class Reader(NamedTuple):

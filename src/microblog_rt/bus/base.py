@@ -35,9 +35,7 @@ An outage is logged once when it begins and once when it ends, without the URL, 
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
-from typing import NamedTuple
-
-from sqlalchemy import Connection
+from typing import Any, NamedTuple, Protocol
 
 from microblog_rt.bus.heartbeat import Heartbeat
 from microblog_rt.protocol import Signal
@@ -72,6 +70,13 @@ class Health(NamedTuple):
     heard_seconds_ago: float | None
 
 
+class Transaction(Protocol):
+    """What ``stage`` needs of an open transaction; SQLAlchemy's synchronous connection has it."""
+
+    def exec_driver_sql(self, statement: str, parameters: Any) -> Any:
+        """Execute ``statement`` in the driver's own parameter style."""
+
+
 class Bus(ABC):
     """Base class of the backends; by default nothing is staged, and the signals of every user arrive."""
 
@@ -82,7 +87,7 @@ class Bus(ABC):
         self.connected = asyncio.Event()
         self.heartbeat = Heartbeat(timeouts)
 
-    def stage(self, tx: Connection, signal: Signal) -> None:  # noqa: B027
+    def stage(self, tx: Transaction, signal: Signal) -> None:  # noqa: B027
         """Deliver ``signal`` when ``tx`` commits, if the bus is inside the database."""
 
     @abstractmethod

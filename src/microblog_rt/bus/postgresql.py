@@ -17,10 +17,9 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import asyncpg
-from sqlalchemy import Connection
 
 from microblog_rt.bus import wire
-from microblog_rt.bus.base import Bus, BusEvent, Gap
+from microblog_rt.bus.base import Bus, BusEvent, Gap, Transaction
 from microblog_rt.bus.heartbeat import background_tasks
 from microblog_rt.bus.outage import Outage
 from microblog_rt.errors import Misconfigured
@@ -48,7 +47,7 @@ class PostgresqlBus(Bus):
         self._attempted = False
         self._warned = False
 
-    def stage(self, tx: Connection, signal: Signal) -> None:
+    def stage(self, tx: Transaction, signal: Signal) -> None:
         """NOTIFY when ``tx`` commits."""
         packed = wire.pack(self._origin, signal).decode()
         tx.exec_driver_sql("SELECT pg_notify($1, $2)", (CHANNEL, packed))

@@ -1,7 +1,7 @@
 """The database: engines, transactions, and every query, in one module per noun.
 
     sqlite.py, postgres.py   how each database is opened
-    silence.py         gives up on a database that answers nobody
+    silence.py         gives up on a database that does not answer
     sql_time.py        the current time, in statements and in Python
     mailboxes.py       the mailbox clock, counters and read marks
     counters.py        which notifications are counted
@@ -155,7 +155,7 @@ class Storage:
 
 
 def _log_failure(task: "asyncio.Task[Any]") -> None:
-    """Log the failure of a write whose caller is gone; a refusal concerns nobody any more."""
+    """Log the failure of a write whose caller is gone, unless it is a refusal."""
     error = None if task.cancelled() else task.exception()
     if error is not None and not isinstance(error, Refused):
         log.error("write failed after its client disconnected", exc_info=error)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import BigInteger, bindparam, case, delete, func, literal, select, type_coerce, update
+from sqlalchemy import BigInteger, bindparam, case, delete, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert  # rendered for SQLite too
 
 from microblog_rt.errors import Invalid
@@ -44,7 +44,7 @@ VISIT = (
         User,
         Session,
         Mailbox.clock,
-        NOW - type_coerce(Session.last_used, BigInteger),
+        NOW - Session.last_used,
         *[each.column for each in COUNTERS],
     )
     .join(Session, Session.user_id == User.id)
@@ -89,7 +89,7 @@ async def visit(reading: Reading, token_hash: str) -> Visit | None:
 
 def note_use(tx: Transaction, token_hash: str, idle: dict[bool, int], lifetime: int) -> None:
     """Store that a live session was used: it lasts ``idle[remembered]`` microseconds from now, within ``lifetime``."""
-    latest = type_coerce(Session.created, BigInteger) + lifetime
+    latest = Session.created + lifetime
     wanted = NOW + case((Session.remembered, literal(idle[True], BigInteger)), else_=literal(idle[False], BigInteger))
     statement = (
         update(Session)

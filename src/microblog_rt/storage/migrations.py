@@ -1,8 +1,7 @@
-"""Alembic without alembic.ini: which revision a database is at, and the way to the newest.
+"""Alembic without alembic.ini: the revision of a database, and the upgrade to the newest.
 
-A database is changed on a connection of its own: SQLite's with foreign keys off (its batch operations would delete
-every child row), and in one transaction that holds SQLite's write lock or a lock of PostgreSQL's, so that two
-upgrades at once, from two hosts, are one after the other.
+An upgrade uses its own connection, on SQLite with foreign keys off (batch operations would delete every child row). It
+is one transaction that holds SQLite's write lock or an advisory lock of PostgreSQL, so concurrent upgrades are serial.
 """
 
 import asyncio
@@ -40,7 +39,7 @@ def head() -> str:
 def current(url: str) -> str | None:
     """The revision the database is at; None for an empty one. Raises Misconfigured if it cannot be opened."""
     if _is_sqlite(url) and not Path(make_url(url).database or "").exists():
-        return None  # to look must not make one
+        return None  # opening it would create it
     return _opened(url, _current)
 
 
@@ -75,7 +74,7 @@ def _upgrade(connection: Connection) -> None:
 def _refuse_unknown(revision: str | None) -> None:
     known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
     if revision is not None and revision not in known:
-        raise Misconfigured(f"the database is at {revision}, made by a newer microblog-rt; install that one")
+        raise Misconfigured(f"the database is at {revision}, a revision of a newer microblog-rt; install that version")
 
 
 def _config() -> Config:

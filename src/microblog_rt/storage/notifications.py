@@ -7,7 +7,7 @@ could skip a row (rows first, clock second) or leak one after a sign-out (sessio
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import and_, bindparam, func, or_, select, type_coerce, update
+from sqlalchemy import and_, bindparam, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert  # rendered for SQLite too
 from sqlalchemy.sql import Select
 from sqlalchemy.types import BigInteger
@@ -60,7 +60,7 @@ def stamp(tx: Transaction, user_id: int, name: str, timestamp: int) -> None:
 
 def current_count(tx: Transaction, user_id: int, counter: Counter) -> Notification:
     """The counter's value as a notification; stamped with the clock if there has never been one."""
-    timestamp = type_coerce(models.Notification.timestamp, BigInteger)
+    timestamp = models.Notification.timestamp
     latest = and_(models.Notification.user_id == Mailbox.user_id, models.Notification.name == counter.name)
     statement = (
         select(counter.column, func.coalesce(timestamp, Mailbox.clock))
@@ -91,7 +91,7 @@ async def since(storage: Storage, token_hash: str, user_id: int, cursor: int, na
 
 
 def _newer_than_cursor(named: bool) -> Select[int, int, int, str, str, int]:
-    timestamp = type_coerce(models.Notification.timestamp, BigInteger)
+    timestamp = models.Notification.timestamp
     cursor = bindparam("cursor", type_=BigInteger)
     newer = and_(models.Notification.user_id == Mailbox.user_id, or_(timestamp > cursor, cursor > Mailbox.clock))
     if named:
@@ -99,8 +99,8 @@ def _newer_than_cursor(named: bool) -> Select[int, int, int, str, str, int]:
     return (
         select(
             Mailbox.clock,
-            (NOW - type_coerce(Session.last_used, BigInteger)).label("unused"),
-            (type_coerce(Session.expires, BigInteger) - NOW).label("left"),
+            (NOW - Session.last_used).label("unused"),
+            (Session.expires - NOW).label("left"),
             models.Notification.name,
             models.Notification.payload_json,
             timestamp.label("timestamp"),
@@ -120,7 +120,7 @@ def _newer_than_cursor(named: bool) -> Select[int, int, int, str, str, int]:
 NAMES = (
     select(models.Notification.name)
     .where(models.Notification.user_id == bindparam("of_user"))
-    .order_by(type_coerce(models.Notification.timestamp, BigInteger))
+    .order_by(models.Notification.timestamp)
 )
 STAMP = (
     update(models.Notification)

@@ -1,4 +1,4 @@
-"""Gives up on a database that has answered nobody for some time.
+"""Gives up on a database that has not answered any caller for some time.
 
 A fixed time-out for each caller would refuse those at the end of a long queue that moves. So a caller that waits for a
 connection waits for as long as others are answered; one that has a connection must itself be answered, statement by

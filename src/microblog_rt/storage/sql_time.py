@@ -1,7 +1,7 @@
-"""What time it is: ``NOW`` for statements, by the database's own clock where that is a good one, and ``now()`` for us.
+"""The current time: ``NOW`` in statements, ``now()`` in Python.
 
-On PostgreSQL several hosts share one clock so, and a host whose own is fast poisons nothing. SQLite's has
-milliseconds alone, and is on this machine anyway: there it is ``now()`` that is asked, once a statement.
+On PostgreSQL ``NOW`` is the server's clock, which all hosts share. SQLite's clock has only milliseconds and is this
+machine's, so there ``NOW`` is ``now()``, bound once per statement.
 """
 
 import time
@@ -21,14 +21,14 @@ def now() -> int:
 
 
 class Now(FunctionElement[int]):
-    """When a statement began, in microseconds since 1970."""
+    """The time at which the statement began, in microseconds since 1970."""
 
     type = BigInteger()
     inherit_cache = True
 
 
 class NowAtLast(FunctionElement[int]):
-    """When a statement that may have waited for a row has it."""
+    """The time at which it is evaluated, after the statement has waited for its row."""
 
     type = BigInteger()
     inherit_cache = True

@@ -83,7 +83,7 @@ async def messages() -> ResponseReturnValue:
         page=page,
         newer_url=url_for(".messages", page=page - 1) if page > 1 else None,
         older_url=url_for(".messages", page=page + 1) if more else None,
-        up_to=protocol.seconds(protocol.cursor_of(posts[0].timestamp)) if posts else "",
+        up_to=protocol.seconds(posts[0].timestamp) if posts else "",
     )
 
 

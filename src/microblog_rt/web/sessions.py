@@ -1,6 +1,5 @@
 """The page of the user's sessions, where one or all of them can be ended."""
 
-from datetime import datetime
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -24,8 +23,8 @@ class SessionRow(NamedTuple):
 
     name: str
     device: str
-    created: datetime
-    last_used: datetime
+    created: int
+    last_used: int
     current: bool
 
 
