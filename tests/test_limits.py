@@ -108,7 +108,7 @@ async def test_two_processes_count_together(wired: Wired, susan: User, checks: l
 async def test_a_name_there_is_none_of_is_limited_like_any_other(wired: Wired, checks: list[str]) -> None:
     services = wired(sign_in_limit=Limit(2, 300))
     for _ in range(2):
-        with pytest.raises(Invalid, match="Wrong username or password"):
+        with pytest.raises(Invalid, match="wrong_password"):
             await services.accounts.check_password("Nobody", PASSWORD)
     with pytest.raises(TooMany):
         await services.accounts.check_password("nobody", PASSWORD)

@@ -52,9 +52,7 @@ def serve(bind: str, workers: int, with_demo: bool) -> None:
     chosen = replace(_settings(), bind_host=host)
     logs.begin(chosen.log, several=workers > 1)
     if with_demo and not listening.is_loopback(host):
-        raise Misconfigured(
-            "--demo creates accounts whose password is printed, so it requires a loopback address"
-        )
+        raise Misconfigured("--demo creates accounts whose password is printed, so it requires a loopback address")
     if workers > 1 and chosen.bus_url == settings.MEMORY:
         raise Misconfigured(f"--workers {workers} needs a bus between them: set MICROBLOG_BUS_URL={_some_bus(chosen)}")
     _look_at_database(chosen)
