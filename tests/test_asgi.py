@@ -42,4 +42,4 @@ async def test_creation_reads_nothing_and_start_names_the_fault(
     monkeypatch.delenv("MICROBLOG_SWEEP")
     with pytest.raises(Misconfigured, match="microblog-rt db upgrade"):
         await lifespan(app)
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []  # noqa: ASYNC240

@@ -159,7 +159,7 @@ async def trouble(house: Services, kind: type[Exception] | None) -> AsyncIterato
             def fails(*_: object) -> None:
                 raise kind
 
-            for each in ("transaction", "reading", "statement"):
+            for each in ("begin_write", "_attempt"):
                 patch.setattr(house.storage, each, fails)
         yield
 

@@ -134,11 +134,11 @@ async def test_a_new_password_signs_out_everywhere_else(app: Quart, house: Servi
 @pytest.mark.parametrize(
     ("change", "field", "words"),
     [
-        ({"old_password": "not the password"}, "old_password", "not your present password"),
+        ({"old_password": "not the password"}, "old_password", "not your current password"),
         ({"password2": "something else"}, "password2", "do not match"),
-        ({"password": "iloveyou", "password2": "iloveyou"}, "password", "others would try"),
+        ({"password": "iloveyou", "password2": "iloveyou"}, "password", "too common"),
         ({"password": "short", "password2": "short"}, "password", "8 to 1024"),
-        ({"old_password": ""}, "old_password", "not your present password"),
+        ({"old_password": ""}, "old_password", "not your current password"),
     ],
 )
 async def test_invalid_password_change_shows_field_error(
