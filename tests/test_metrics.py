@@ -29,7 +29,7 @@ from tests.test_transports import change, closed, frame, socket_to
 from tests.test_transports import code as code_of
 
 ASKED = 12  # enough for every worker to have been asked
-CHANGES_BY_ITSELF = re.compile(r"^microblog_workers_hearing .*$", re.M)
+CHANGES_BY_ITSELF = re.compile(r"^microblog_workers_connected .*$", re.M)
 
 Numbers = dict[str, float]
 
@@ -112,7 +112,7 @@ async def test_numbers_are_right_across_workers(workers: Server) -> None:
     assert 0 < now["microblog_commit_to_send_seconds_sum"] / 16 < DEADLINE
     assert now["microblog_limits_hit_total send"] == 1
     assert now["microblog_workers"] == 2
-    await reached(workers, "microblog_workers_hearing", 2)
+    await reached(workers, "microblog_workers_connected", 2)
 
     await end_a_worker(workers)
     living = [tab for tab in tabs if await lives(tab)]
@@ -194,13 +194,13 @@ async def test_a_sweep_counts_what_no_wake_up_told(services: Services, susan: Us
     await services.feed.sweep_once()
     await services.messages.send_message(susan.id, susan.id, "told")
     await services.feed.sweep_once()
-    assert grown["microblog_sweep_finds_total"] == 0
+    assert grown["microblog_signals_lost_total"] == 0
     services.hub.deliver = lambda _, **__: None  # type: ignore[method-assign]
     await services.messages.send_message(susan.id, susan.id, "not told")
     del services.hub.deliver
     await services.feed.sweep_once()
     await services.feed.sweep_once()
-    assert grown["microblog_sweep_finds_total"] == 1
+    assert grown["microblog_signals_lost_total"] == 1
     await tab.disconnect()
 
 

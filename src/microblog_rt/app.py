@@ -47,11 +47,11 @@ async def _measure(bus: Bus, every: float) -> None:
     metrics.WORKERS.set(1)
     try:
         while True:
-            metrics.HEARING.set(bus.health().state in ("connected", "single_process"))
+            metrics.CONNECTED.set(bus.health().state in ("connected", "single_process"))
             await asyncio.sleep(every)
     finally:
         metrics.WORKERS.set(0)
-        metrics.HEARING.set(0)
+        metrics.CONNECTED.set(0)
 
 
 async def _delete_expired(accounts: Accounts, every: float) -> None:

@@ -127,7 +127,7 @@ class Feed:
         A signal may still be on its way when a sweep finds its user behind. It is lost if it has not arrived by the
         next sweep.
         """
-        metrics.SWEEP_FINDS.count(sum(self._hub.is_lost(group, clock) for group, clock in self._unsignalled))
+        metrics.SIGNALS_LOST.count(sum(self._hub.is_lost(group, clock) for group, clock in self._unsignalled))
         self._unsignalled = []
         for user_id, clock in (await self._behind(None)).items():
             if group := self._hub.unsignalled(user_id, clock):

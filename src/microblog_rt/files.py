@@ -1,7 +1,4 @@
-"""Where the folders beside the package are: inside it when installed from a wheel, beside ``src`` in a checkout.
-
-Not here: what is in them.
-"""
+"""The data folders: inside the package when installed from a wheel, beside ``src`` in a checkout."""
 
 from pathlib import Path
 

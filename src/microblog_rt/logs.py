@@ -1,4 +1,4 @@
-"""How the log is written: as text, or one JSON object a line. Not here: what is logged."""
+"""Log formats: text, or one JSON object per line."""
 
 import json
 import logging
@@ -6,17 +6,17 @@ from datetime import UTC, datetime
 
 
 def begin(form: str, *, several: bool) -> None:
-    """Log on standard error from now on, as ``text`` or ``json``; ``several``: processes write to the same place."""
+    """Log to standard error as ``text`` or ``json``; ``several``: with process ids, as several processes log there."""
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    who = " [%(process)d]" if several else ""
+    process = " [%(process)d]" if several else ""
     handler = logging.StreamHandler()
-    text = logging.Formatter(f"%(asctime)s{who} %(levelname)s %(name)s: %(message)s")
+    text = logging.Formatter(f"%(asctime)s{process} %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonLines() if form == "json" else text)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 class JsonLines(logging.Formatter):
-    """One object a line: ``time`` (RFC 3339, UTC), ``level``, ``logger``, ``message``, ``process``, ``exception``."""
+    """One object per line: ``time`` (RFC 3339, UTC), ``level``, ``logger``, ``message``, ``process``, ``exception``."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, str | int | None] = {

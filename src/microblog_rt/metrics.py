@@ -1,9 +1,8 @@
-"""What is counted, for whoever watches over it: plain numbers, the same whichever worker is asked.
+"""Metrics in Prometheus's format, summed over all workers, so that every worker gives the same answer.
 
-Each process counts in a row of its own; the rows of workers lie in memory that they share with their supervisor,
-so that any of them can add them up. A count is one addition in memory: a tenth of a microsecond, where
-prometheus-client's values for several processes (files, and a lock) take one or two. The counts of a worker that
-has ended stay, in the supervisor's row; what it held is gone. Not here: who may read it (``web/metrics.py``).
+Each process counts in its own row of numbers. The rows of workers are in memory shared with the supervisor. Counting is
+one addition, 0.1 microseconds; prometheus-client's multi-process values (files and a lock) take one or two. When a
+worker ends, its counters are added to the supervisor's row and its gauges are dropped.
 """
 
 import mmap
@@ -22,13 +21,13 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 NUMBER = 8  # bytes
 
 _rows: "list[memoryview[float]]"
-_mine: "memoryview[float]"
+_own: "memoryview[float]"
 _families: list["Family"] = []
 _row_length = 0
 
 
 class Counter:
-    """Something that happens; the number only grows."""
+    """A number that only grows."""
 
     __slots__ = ("_place",)
 
@@ -36,25 +35,25 @@ class Counter:
         self._place = _reserve(1)
 
     def count(self, times: int = 1) -> None:
-        """It happened."""
-        _mine[self._place] += times
+        """Add ``times``."""
+        _own[self._place] += times
 
     def value(self, row: Sequence[float]) -> float:
         return row[self._place]
 
 
 class Gauge(Counter):
-    """Something that a process has so many of, as long as it lives."""
+    """A number that can fall, and is dropped when its process ends."""
 
     __slots__ = ()
 
     def set(self, number: float) -> None:
-        """So many."""
-        _mine[self._place] = number
+        """Set the number."""
+        _own[self._place] = number
 
 
 class Histogram:
-    """How long something took."""
+    """A distribution of durations in seconds."""
 
     __slots__ = ("_place", "_sum")
 
@@ -63,10 +62,10 @@ class Histogram:
         self._sum = _reserve(1)
 
     def observe(self, seconds: float) -> None:
-        """It took so long; clocks that disagree may make it less than nothing, which counts as that."""
+        """Add a duration; negative ones, from clocks that disagree, count as 0."""
         seconds = max(seconds, 0.0)
-        _mine[self._place + bisect_left(SECONDS, seconds)] += 1
-        _mine[self._sum] += seconds
+        _own[self._place + bisect_left(SECONDS, seconds)] += 1
+        _own[self._sum] += seconds
 
     def buckets(self, row: Sequence[float]) -> list[tuple[str, float]]:
         counts = row[self._place : self._place + len(SECONDS) + 1]
@@ -77,7 +76,7 @@ class Histogram:
 
 
 class Family:
-    """All that has one name: one number, or one for each value of a label, which is never a client's to choose."""
+    """The metrics of one name: one, or one per value of a label. Clients never choose label values."""
 
     def __init__(self, name: str, about: str, label: str = "") -> None:
         self._name, self._about = name, about
@@ -98,8 +97,8 @@ class Family:
         self._histogram = Histogram()
         return self._histogram
 
-    def told(self, row: Sequence[float]) -> Metric:
-        """The family as prometheus-client knows it, with the numbers of ``row``."""
+    def metric(self, row: Sequence[float]) -> Metric:
+        """The family in prometheus-client's types, with the numbers of ``row``."""
         if self._histogram is not None:
             return HistogramMetricFamily(
                 self._name, self._about, self._histogram.buckets(row), self._histogram.sum(row)
@@ -121,90 +120,92 @@ def _reserve(numbers: int) -> int:
 _tabs = Family("microblog_tabs", "Open tabs.", "transport")
 WEBSOCKETS, LONG_POLLS = _tabs.gauge("websocket"), _tabs.gauge("long_poll")
 
-_polls = Family("microblog_polls", "Polls that were answered; long polls when they ended.", "transport")
+_polls = Family("microblog_polls", "Polls answered; long polls when they ended.", "transport")
 POLLS = {each: _polls.counter(each) for each in ("poll", "long_poll")}
 
-_deliveries = Family("microblog_deliveries", "Frames and answers that told news.", "transport")
+_deliveries = Family("microblog_deliveries", "Frames and responses that carried notifications.", "transport")
 DELIVERIES = {each: _deliveries.counter(each) for each in ("websocket", "long_poll", "poll")}
 
-CONFLATED = Family("microblog_conflated", "States that a newer one replaced before a tab was told.").counter()
-SWEEP_FINDS = Family("microblog_sweep_finds", "Users of whose news no signal-up had come.").counter()
+CONFLATED = Family("microblog_conflated", "Notifications replaced by newer ones before they were sent.").counter()
+SIGNALS_LOST = Family("microblog_signals_lost", "Changes found by a sweep whose signal never arrived.").counter()
 GAPS = Family("microblog_gaps", "Times that the bus may have lost signal-ups, so that everybody read.").counter()
 
-SENT_AFTER = Family("microblog_commit_to_send_seconds", "From the stamp of a change to its frame.").histogram()
+SENT_AFTER = Family("microblog_commit_to_send_seconds", "Time from the stamp of a change to its frame.").histogram()
 ACKNOWLEDGED_AFTER = Family(
-    "microblog_commit_to_acknowledge_seconds", "From the stamp of a change to a client's word that it is applied."
+    "microblog_commit_to_acknowledge_seconds", "Time from the stamp of a change to the client's acknowledgement."
 ).histogram()
 
-_closes = Family("microblog_closes", "WebSockets that ended; 1006 without a word.", "code")
+_closes = Family("microblog_closes", "WebSockets closed, by code; 1006: without a close frame.", "code")
 CLOSES = {
     code: _closes.counter(str(code))
     for code in (1000, 1001, 1002, 1003, 1006, 1007, 1008, 1009, 1011, 1012, 4401, 4403, 4408, 4429, 4503)
 }
 OTHER_CLOSES = _closes.counter("other")
 
-_limits = Family("microblog_limits_hit", "What was refused for being too much or too often.", "limit")
+_limits = Family("microblog_limits_hit", "Requests refused by a limit.", "limit")
 LIMITS = {each: _limits.counter(each) for each in ("sign_in", "register", "send", "tabs", "frames")}
 OTHER_LIMITS = _limits.counter("other")
 
-SENDS = Family("microblog_sends", "Messages that were committed.").counter()
-DATABASE_TROUBLE = Family("microblog_database_trouble", "Times that the database was locked, full or away.").counter()
-UNEXPECTED = Family("microblog_unexpected", "Errors that nobody foresaw; each is in the log.").counter()
+SENDS = Family("microblog_sends", "Messages committed.").counter()
+DATABASE_UNAVAILABLE = Family(
+    "microblog_database_unavailable", "Operations that failed because the database was unavailable."
+).counter()
+UNEXPECTED_ERRORS = Family("microblog_unexpected_errors", "Unexpected errors; each is logged.").counter()
 
-WORKERS = Family("microblog_workers", "Processes that serve.").gauge()
-HEARING = Family("microblog_workers_hearing", "Processes that hear the others, as the bus last knew.").gauge()
-REPLACED = Family("microblog_workers_replaced", "Workers that ended unasked.").counter()
+WORKERS = Family("microblog_workers", "Worker processes that serve.").gauge()
+CONNECTED = Family("microblog_workers_connected", "Worker processes whose bus is connected.").gauge()
+REPLACED = Family("microblog_workers_replaced", "Workers that died and were replaced.").counter()
 
 _rows = [memoryview(bytearray(NUMBER * _row_length)).cast("d")]
-_mine = _rows[0]
+_own = _rows[0]
 
 
 def closed(code: int) -> None:
-    """A WebSocket ended with ``code``, ours or the client's."""
+    """Count a WebSocket that was closed with ``code``, by either side."""
     CLOSES.get(code, OTHER_CLOSES).count()
 
 
 def limit_hit(subject: str) -> None:
-    """Something was refused; ``subject`` begins with the name of the limit."""
+    """Count a refusal; ``subject`` begins with the name of the limit."""
     LIMITS.get(subject.partition(":")[0], OTHER_LIMITS).count()
 
 
 def text() -> bytes:
-    """Every number there is, added up over the workers, in Prometheus's text format."""
+    """All metrics, summed over the workers, in Prometheus's text format."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Everything())
+    registry.register(_AllMetrics())
     return generate_latest(registry)
 
 
-class _Everything(Collector):
+class _AllMetrics(Collector):
     def collect(self) -> Iterable[Metric]:
         total = [sum(numbers) for numbers in zip(*_rows, strict=True)]
-        return [family.told(total) for family in _families]
+        return [family.metric(total) for family in _families]
 
 
 def share(workers: int) -> None:
-    """Before workers are forked: a row for each of them, from 1 on, beside that of this process, in shared memory."""
-    global _rows, _mine
+    """Before forking: allocate a row per worker (from 1) beside that of this process, in shared memory."""
+    global _rows, _own
     memory = memoryview(mmap.mmap(-1, NUMBER * _row_length * (workers + 1))).cast("d")
-    memory[:_row_length] = _mine
+    memory[:_row_length] = _own
     _rows = [memory[start : start + _row_length] for start in range(0, len(memory), _row_length)]
-    _mine = _rows[0]
+    _own = _rows[0]
 
 
-def work_at(place: int) -> None:
+def work_at(slot: int) -> None:
     """In a worker: count in that row from now on."""
-    global _mine
-    _mine = _rows[place]
+    global _own
+    _own = _rows[slot]
 
 
-def clear(place: int) -> None:
-    """In the supervisor: whoever counted in that row has ended. What happened has happened; what it held is gone."""
-    ended = _rows[place]
-    for each in _places_of_counts():
-        _mine[each] += ended[each]
+def clear(slot: int) -> None:
+    """In the supervisor: add the counters of an ended worker to this process's row, and clear its row."""
+    ended = _rows[slot]
+    for each in _counter_positions():
+        _own[each] += ended[each]
     ended[:] = memoryview(bytes(NUMBER * _row_length)).cast("d")
 
 
-def _places_of_counts() -> list[int]:
+def _counter_positions() -> list[int]:
     held = {each._place for family in _families for each in family._counters.values() if isinstance(each, Gauge)}
     return [each for each in range(_row_length) if each not in held]

@@ -1,12 +1,11 @@
-"""Hypercorn, embedded: the listening socket, its settings, and a stop that tells every tab.
+"""Hypercorn, embedded: the listening socket, its settings, and graceful shutdown.
 
-    listening.py    the socket, and a clear word where it cannot be had
-    connection.py   deadlines for whatever a peer may leave undone
-    websocket.py    what Hypercorn's WebSockets must not do
-    drain.py        the stop
-    supervisor.py   several such servers on one socket
-
-Not here: the application (``app.py``).
+listening.py    the listening socket
+connection.py   deadlines for everything that a client may leave undone
+websocket.py    corrections of Hypercorn's WebSocket stream
+drain.py        graceful shutdown
+shutdown.py     how a shutdown is requested
+supervisor.py   several such servers on one socket
 """
 
 import asyncio
@@ -25,12 +24,13 @@ from hypercorn.config import Config
 from microblog_rt import files
 from microblog_rt.hub import Hub
 from microblog_rt.server import connection, websocket
-from microblog_rt.server.drain import PATIENCE, drain
+from microblog_rt.server.drain import drain
 from microblog_rt.server.listening import listen
-from microblog_rt.server.stop import Stop
+from microblog_rt.server.shutdown import Shutdown
 from microblog_rt.server.supervisor import Announce, Supervisor, Work
+from microblog_rt.timeouts import Timeouts
 
-__all__ = ["Announce", "Stop", "configuration", "listen", "serve", "supervise"]
+__all__ = ["Announce", "Shutdown", "configuration", "listen", "serve", "supervise"]
 
 log = logging.getLogger(__name__)
 
@@ -39,84 +39,98 @@ DESCRIPTORS = 2**18
 
 
 async def serve(
-    app: Any, hub: Hub, listening: socket, drain_seconds: float, announce: Announce, *, supervised: bool = False
+    app: Any,
+    hub: Hub,
+    listening: socket,
+    drain_seconds: float,
+    announce: Announce,
+    *,
+    supervised: bool = False,
+    timeouts: Timeouts = Timeouts(),
 ) -> None:
-    """Serve ``app`` on a listening socket until SIGTERM or SIGINT; every tab is told before it ends.
+    """Serve ``app`` on a listening socket until SIGTERM or SIGINT, then drain.
 
-    ``announce`` is called once it serves, with what can stop it as well as a signal. ``supervised``: others serve on
-    the same socket, and a supervisor passes on what it is told.
+    ``announce`` is called once it serves, with an object that can request the shutdown as a signal does.
+    ``supervised``: other processes serve on the same socket, and a supervisor forwards signals.
     """
-    websocket.install()
-    connection.install()
-    _allow_descriptors()
-    _collect_garbage_less()
-    stop, drained = Stop(), asyncio.Event()
-    stop.obey(supervised=supervised)
+    websocket.install(timeouts)
+    connection.install(timeouts)
+    _raise_descriptor_limit()
+    _collect_garbage_rarely()
+    shutdown, drained = Shutdown(), asyncio.Event()
+    shutdown.handle_signals(supervised=supervised)
 
     config = configuration()
 
     async def trigger() -> None:
-        announce(stop)
-        await stop.asked.wait()
-        # A client that keeps its connection, as a proxy does, might send its next request as we close it.
+        announce(shutdown)
+        await shutdown.requested.wait()
+        # A proxy that keeps its connection could send the next request while we close it.
         config.keep_alive_max_requests = 0
-        await drain(hub, drain_seconds, stop.at_once, together=supervised)
+        await drain(hub, drain_seconds, shutdown.forced, together=supervised, timeouts=timeouts)
         drained.set()
 
     config.bind = [f"fd://{listening.detach()}"]
-    _log_as_we_do(config)
-    # Hypercorn would cut with a traceback, and then wait for ever: the patience is ours.
-    patience, config.graceful_timeout = config.graceful_timeout, float("inf")
+    _use_our_log(config)
+    # Hypercorn would cut connections with a traceback, and then wait for ever; the time-out here is ours.
+    timeout, config.graceful_timeout = config.graceful_timeout, float("inf")
     serving = asyncio.create_task(hypercorn_serve(app, config, shutdown_trigger=trigger))
-    await _first_of(serving, drained, stop.at_once)
-    await asyncio.wait({serving}, timeout=patience)
+    await _first_of(serving, drained, shutdown.forced)
+    await asyncio.wait({serving}, timeout=timeout)
     if not serving.done():
-        _leave_behind()
+        _exit_now()
     await serving
 
 
-def supervise(work: Work, workers: int, listening: socket, drain_seconds: float, announce: Callable[[], None]) -> int:
-    """Run ``work``, which serves and calls what it is handed once it does, in several processes; the exit status."""
-    patience = drain_seconds + PATIENCE + configuration().graceful_timeout + PATIENCE
-    # Once the last worker has closed the socket, a client is to be refused at once, not to wait for nobody.
-    return Supervisor(work, workers, patience, listening.close).run(announce)
+def supervise(
+    work: Work,
+    workers: int,
+    listening: socket,
+    drain_seconds: float,
+    announce: Callable[[], None],
+    timeouts: Timeouts = Timeouts(),
+) -> int:
+    """Run ``work`` in several processes and return the exit status; ``work`` calls its argument once it serves."""
+    timeout = drain_seconds + 2 * timeouts.drain_close + configuration().graceful_timeout
+    # Once the last worker has closed the socket, clients must be refused, not queued.
+    return Supervisor(work, workers, timeout, listening.close, timeouts.worker_restart).run(announce)
 
 
 def configuration(path: Path = files.HYPERCORN) -> Config:
-    """Hypercorn's settings, out of ``hypercorn.toml``."""
+    """Hypercorn's settings, from ``hypercorn.toml``."""
     return Config.from_toml(path)
 
 
 async def _first_of(serving: asyncio.Task[None], *events: asyncio.Event) -> None:
-    happen = [asyncio.create_task(event.wait()) for event in events]
-    await asyncio.wait({serving, *happen}, return_when=asyncio.FIRST_COMPLETED)
-    for each in happen:
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait({serving, *waits}, return_when=asyncio.FIRST_COMPLETED)
+    for each in waits:
         each.cancel()
 
 
-def _log_as_we_do(config: Config) -> None:
+def _use_our_log(config: Config) -> None:
     if config.errorlog == "-":
         config.errorlog = logging.getLogger("hypercorn.error")
         config.errorlog.setLevel(config.loglevel.upper())
 
 
-def _allow_descriptors() -> None:
-    # A tab is a descriptor, and the usual soft limit of 1,024 is from another time.
+def _raise_descriptor_limit() -> None:
+    # Each tab needs a descriptor; the usual soft limit is 1,024.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _collect_garbage_less() -> None:
-    # Tabs live long: to look through thousands of them after every few hundred allocations is a third of the work.
+def _collect_garbage_rarely() -> None:
+    # Tabs live long. Scanning thousands of them after every few hundred allocations cost a third of the CPU.
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
 
 
-def _leave_behind() -> NoReturn:
-    # Hypercorn waits for ever for a client that takes nothing. What was acknowledged is on the disk.
-    log.warning("some connections did not close; they are cut")
+def _exit_now() -> NoReturn:
+    # Hypercorn waits for ever for a client that reads nothing. What was acknowledged is on the disk.
+    log.warning("some connections did not close in time; cutting them")
     logging.shutdown()
     os._exit(0)

@@ -1,9 +1,8 @@
-"""One TCP connection, with a deadline on everything that a peer may leave undone.
+"""One TCP connection, with a deadline for everything that a client may leave undone.
 
-Hypercorn waits for ever for the rest of a request, for a client that does not read, and for one that is gone
-but for its keep-alive time; and it closes at once, so that a client that was still sending never hears why. Here
-are the deadlines and an end that can be heard. Tests fail when Hypercorn's connection is no longer the one that
-this replaces. Not here: WebSocket frames (``websocket.py``), the listening socket's own options (``listening.py``).
+Hypercorn waits for ever for the rest of a request and for a client that does not read, notices a vanished client only
+after the keep-alive time, and closes so abruptly that a client that is still sending never reads the response. A test
+fails if Hypercorn no longer uses the class that this replaces.
 """
 
 import asyncio
@@ -17,25 +16,24 @@ from hypercorn.asyncio.worker_context import EventWrapper
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
 
-SEND_SECONDS = 10.0  # for a client to take what it was sent
-HEAD_SECONDS = 6.0  # for the whole head of a request, from its first byte
-BODY_SECONDS = 12.0  # for the whole body
-LINGER_SECONDS = 0.5  # for a client to hear that this is the end, and to end too
+from microblog_rt.timeouts import Timeouts
 
-GONE = (OSError, RuntimeError, TimeoutError)
+DISCONNECTED = (OSError, RuntimeError, TimeoutError)
 
 
 class Connection(TCPServer):
-    """A connection that ends in time, whatever its peer does."""
+    """A connection that ends in time, whatever the client does."""
+
+    timeouts = Timeouts()  # replaced by ``install``
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._phase: object = None
         self._due: float | None = None
         self._reader_task: asyncio.Task[Any] | None = None
-        self._heard_all: asyncio.Future[None] | None = None
-        self._leaving = False
-        # A send is over when the kernel has everything: what a client does not take is never kept here.
+        self._read_to_end: asyncio.Future[None] | None = None
+        self._closing = False
+        # A send ends when the kernel has taken everything: nothing is buffered here for a slow client.
         self.writer.transport.set_write_buffer_limits(high=0)
 
     async def run(self) -> None:
@@ -51,9 +49,9 @@ class Connection(TCPServer):
                 await self._send(event.data)
             return
         if isinstance(event, Closed) and isinstance(self.protocol.protocol, H11Protocol):
-            # A client that has sent its next request already gets no turn any more, and Hypercorn would wait for one.
-            self.protocol.protocol.connection = Ended()
-        if not (isinstance(event, Updated) and self._leaving):
+            # The client may have sent its next request already; Hypercorn would wait for that one to be served.
+            self.protocol.protocol.connection = ClosedConnection()
+        if not (isinstance(event, Updated) and self._closing):
             await super().protocol_send(event)
 
     async def _send(self, data: bytes) -> None:
@@ -62,37 +60,37 @@ class Connection(TCPServer):
             if not transport.is_closing():
                 self.writer.write(data)
             if transport.get_write_buffer_size():
-                async with asyncio.timeout(SEND_SECONDS):
+                async with asyncio.timeout(self.timeouts.send):
                     await self.writer.drain()
-        except GONE:
+        except DISCONNECTED:
             transport.abort()
         if transport.is_closing():
             await self.protocol.handle(Closed())
 
     async def _read_data(self) -> None:
         if isinstance(self.protocol.protocol, H11Protocol):
-            self.protocol.protocol.can_read = Turn(self.reader, self._depart)
+            self.protocol.protocol.can_read = ReadTurn(self.reader, self._discard_rest)
         while not self.reader.at_eof():
             try:
                 async with asyncio.timeout_at(self._deadline()):
                     data = await self.reader.read(MAX_RECV)
-            except GONE:
+            except DISCONNECTED:
                 break
-            if not self._leaving:
+            if not self._closing:
                 await self.protocol.handle(RawData(data))
-        self._leaving = True
-        if self._heard_all is not None and not self._heard_all.done():
-            self._heard_all.set_result(None)
+        self._closing = True
+        if self._read_to_end is not None and not self._read_to_end.done():
+            self._read_to_end.set_result(None)
         await self.protocol.handle(Closed())
         await self.idle_task.stop()
 
-    def _depart(self) -> None:
-        """Read on to the end without a look at what comes."""
-        self._leaving = True
-        cast(H11Protocol, self.protocol.protocol).connection = Ended()
+    def _discard_rest(self) -> None:
+        """Read to the end and discard what arrives."""
+        self._closing = True
+        cast(H11Protocol, self.protocol.protocol).connection = ClosedConnection()
 
     def _deadline(self) -> float | None:
-        """When the peer must have sent all of what it has begun to send; None where it has begun nothing."""
+        """When the client must have sent all of what it began to send; None if it began nothing."""
         phase, seconds = self._sending()
         if phase != self._phase:
             self._phase = phase
@@ -105,77 +103,77 @@ class Connection(TCPServer):
             return None, 0
         state, number = protocol.connection.their_state, protocol.keep_alive_requests
         if state is h11.SEND_BODY:
-            return (state, number), BODY_SECONDS
+            return (state, number), self.timeouts.request_body
         if state is h11.IDLE and (number == 0 or protocol.connection.trailing_data[0]):
-            return (state, number), HEAD_SECONDS
+            return (state, number), self.timeouts.request_head
         return None, 0
 
     async def _close(self) -> None:
-        if not self._leaving:
-            self._leaving = True
+        if not self._closing:
+            self._closing = True
             try:
-                await self._say_goodbye()
-            except GONE:
+                await self._close_gracefully()
+            except DISCONNECTED:
                 self.writer.transport.abort()
         try:
-            async with asyncio.timeout(SEND_SECONDS):
+            async with asyncio.timeout(self.timeouts.send):
                 await super()._close()
-        except GONE:
+        except DISCONNECTED:
             self.writer.transport.abort()
 
-    async def _say_goodbye(self) -> None:
-        """End our side, and hear the other out for a moment: data unread at the end would take back what was said."""
-        async with asyncio.timeout(SEND_SECONDS):
+    async def _close_gracefully(self) -> None:
+        """Close our side and read for a moment longer: unread data would make the kernel reset what was sent."""
+        async with asyncio.timeout(self.timeouts.send):
             await self.writer.drain()
         self.writer.write_eof()
-        async with asyncio.timeout(LINGER_SECONDS):
+        async with asyncio.timeout(self.timeouts.linger):
             if asyncio.current_task() is self._reader_task:
                 while await self.reader.read(MAX_RECV):
                     pass
             else:
-                self._heard_all = self.loop.create_future()
-                await self._heard_all
+                self._read_to_end = self.loop.create_future()
+                await self._read_to_end
 
 
-class Turn(EventWrapper):
-    """In the place of the event that the next request of a client waits for, while another is held.
+class ReadTurn(EventWrapper):
+    """Replaces the event that a pipelined request waits for while another one is held.
 
-    Nothing is read meanwhile, so the client's end would not be noticed: it is this one's turn too. (Behind more than
-    asyncio buffers, 128 KiB, it is not.)
+    Nothing is read meanwhile, so this also wakes when the client closes the connection. (It cannot notice that behind
+    more pipelined data than asyncio buffers, 128 KiB.)
     """
 
-    def __init__(self, reader: asyncio.StreamReader, depart: Callable[[], None]) -> None:
+    def __init__(self, reader: asyncio.StreamReader, discard_rest: Callable[[], None]) -> None:
         super().__init__()
         self._reader = reader
-        self._depart = depart
-        self._watches = self._ended = False
+        self._discard_rest = discard_rest
+        self._watching = self._closed = False
 
     async def wait(self) -> None:
         self._watch()
-        if not self._ended:
+        if not self._closed:
             await super().wait()
-        if self._ended:
-            self._depart()
+        if self._closed:
+            self._discard_rest()
 
     def _watch(self) -> None:
-        if self._watches:
+        if self._watching:
             return
-        self._watches = True
-        self._ended = bool(self._reader._eof or self._reader.exception())  # type: ignore[attr-defined]
+        self._watching = True
+        self._closed = bool(self._reader._eof or self._reader.exception())  # type: ignore[attr-defined]
         for name in ("feed_eof", "set_exception"):
-            setattr(self._reader, name, self._noticing(getattr(self._reader, name)))
+            setattr(self._reader, name, self._setting_closed(getattr(self._reader, name)))
 
-    def _noticing(self, method: Callable[..., None]) -> Callable[..., None]:
-        def noticed(*args: Any) -> None:
+    def _setting_closed(self, method: Callable[..., None]) -> Callable[..., None]:
+        def wrapper(*args: Any) -> None:
             method(*args)
-            self._ended = True
+            self._closed = True
             self._event.set()
 
-        return noticed
+        return wrapper
 
 
-class Ended(H11WSConnection):
-    """In the place of h11's connection once ours is over: nothing comes out, and nothing more is said."""
+class ClosedConnection(H11WSConnection):
+    """Replaces h11's connection once ours is closed: no events, no output."""
 
     def __init__(self) -> None:
         self.buffer = bytearray()
@@ -184,6 +182,7 @@ class Ended(H11WSConnection):
         return b""
 
 
-def install() -> None:
-    """Make every connection of this process such a one."""
+def install(timeouts: Timeouts = Timeouts()) -> None:
+    """Use this class for every connection of this process."""
+    Connection.timeouts = timeouts
     vars(run)["TCPServer"] = Connection

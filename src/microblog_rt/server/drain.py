@@ -1,7 +1,6 @@
-"""A stop that nobody notifications much: tabs leave one after the other, and come back so too.
+"""Graceful shutdown: tabs are closed one after the other and told when to reconnect.
 
-Hypercorn would cut open WebSockets with 1011, or on Python 3.12 wait for them for ever. Not here: how a tab is
-told (``web/socket.py``), and what is left when everybody has gone (``server/__init__.py``).
+Hypercorn would cut open WebSockets with 1011, or on Python 3.12 wait for them for ever.
 """
 
 import asyncio
@@ -10,43 +9,43 @@ import logging
 import random
 
 from microblog_rt.hub import Hub
+from microblog_rt.timeouts import Timeouts
 
 log = logging.getLogger(__name__)
 
-SCATTER = 2.0  # seconds, between those who leave together
-PATIENCE = 5.0  # seconds, for those who were told
 
+async def drain(
+    hub: Hub, seconds: float, forced: asyncio.Event, *, together: bool = False, timeouts: Timeouts = Timeouts()
+) -> None:
+    """Close every subscriber, spread over ``seconds``, or at once when ``forced`` is set.
 
-async def drain(hub: Hub, seconds: float, at_once: asyncio.Event, *, together: bool = False) -> None:
-    """Close every subscriber, spread over ``seconds``, the last of them sooner once ``at_once`` is set.
-
-    Each is told to come back after as long as the whole takes: they return as spread as they left, to whoever
-    is there then. Nobody may begin to listen meanwhile; everything else is served. ``together`` with others on
-    the same socket, nobody is sent back before the last of those has ended.
+    Each is asked to reconnect after as long as the whole drain takes, so that tabs return as spread out as they were
+    closed. New subscribers are refused meanwhile; everything else is served. ``together`` with other processes on the
+    same socket, no tab is asked to return before the last of those has ended.
     """
+
+    def scatter() -> float:
+        return random.uniform(0, timeouts.drain_scatter)  # noqa: S311
+
     loop = asyncio.get_running_loop()
-    leaving, start = hub.subscribers(), loop.time()
-    pause = seconds / max(len(leaving), 1)
-    lasts = seconds if together else pause * max(len(leaving) - 1, 0)
-    hub.stop_accepting(lambda: max(0.0, start + lasts - loop.time()) + _scatter())
-    random.shuffle(leaving)
-    if leaving and lasts > 1:
-        log.info("%s tabs are told to go over %.0f seconds; another signal ends it now", len(leaving), lasts)
-    for number, subscriber in enumerate(leaving):
-        await _until(start + number * pause, at_once)
-        subscriber.close(lasts + _scatter())
+    subscribers, start = hub.subscribers(), loop.time()
+    pause = seconds / max(len(subscribers), 1)
+    duration = seconds if together else pause * max(len(subscribers) - 1, 0)
+    hub.stop_accepting(lambda: max(0.0, start + duration - loop.time()) + scatter())
+    random.shuffle(subscribers)
+    if subscribers and duration > 1:
+        log.info("draining %s tabs over %.0f seconds; another signal ends it now", len(subscribers), duration)
+    for number, subscriber in enumerate(subscribers):
+        await _until(start + number * pause, forced)
+        subscriber.close(duration + scatter())
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(timeouts.drain_close):
             await hub.empty.wait()
     except TimeoutError:
         log.warning("some tabs did not close in time")
 
 
-async def _until(moment: float, at_once: asyncio.Event) -> None:
+async def _until(deadline: float, forced: asyncio.Event) -> None:
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout_at(moment):
-            await at_once.wait()
-
-
-def _scatter() -> float:
-    return random.uniform(0, SCATTER)  # noqa: S311
+        async with asyncio.timeout_at(deadline):
+            await forced.wait()

@@ -1,7 +1,7 @@
-"""The listening socket: opened before anything is served, so that what is wrong with it is said at once.
+"""The listening socket, opened before anything else so that its errors are reported at once.
 
-Or handed over by systemd (sd_listen_fds(3)), which keeps it while one server ends and the next begins: who comes in
-between waits a moment, and is refused by nobody.
+Or inherited from systemd (sd_listen_fds(3)), which keeps it open between two servers: clients that connect meanwhile
+wait instead of being refused.
 """
 
 import os
@@ -15,17 +15,17 @@ SYSTEMD = "systemd"
 FIRST_INHERITED = 3
 INTERNET = (socket.AF_INET, socket.AF_INET6)
 BACKLOG = 2048
-UNACKNOWLEDGED_SECONDS = 20  # for what was sent to reach the other side's kernel
+UNACKNOWLEDGED_SECONDS = 20  # for sent data to be acknowledged by the client's kernel
 
 REASONS = {
-    EADDRINUSE: "the port is in use; stop what uses it, or choose another with --bind HOST:PORT",
+    EADDRINUSE: "the port is in use; stop what uses it, or choose another one with --bind HOST:PORT",
     EACCES: "not allowed; ports below 1024 need privileges",
     EADDRNOTAVAIL: "this machine has no such address",
 }
 
 
 def listen(bind: str) -> socket.socket:
-    """A socket that listens on ``HOST:PORT`` (``[::1]:8000`` for IPv6), or systemd's; raises Misconfigured."""
+    """A socket that listens on ``HOST:PORT`` (``[::1]:8000`` for IPv6), or systemd's. Raises Misconfigured."""
     if bind == SYSTEMD:
         return _with_options(_inherited())
     host, port = split(bind)
@@ -38,7 +38,7 @@ def listen(bind: str) -> socket.socket:
 
 
 def _with_options(listening: socket.socket) -> socket.socket:
-    # Every connection inherits it: a peer that vanished, or whose window stays shut, is given up by the kernel.
+    # Every connection inherits it: the kernel gives up clients that vanished or whose window stays closed.
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_SECONDS * 1000)
     return listening
@@ -46,19 +46,19 @@ def _with_options(listening: socket.socket) -> socket.socket:
 
 def _inherited() -> socket.socket:
     if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS") != "1":
-        raise Misconfigured("--bind systemd wants one socket from systemd: see deploy/microblog-rt.socket")
+        raise Misconfigured("--bind systemd requires one socket from systemd; see deploy/microblog-rt.socket")
     try:
         inherited = socket.socket(fileno=os.dup(FIRST_INHERITED))
     except OSError as error:
         raise Misconfigured(f"systemd's socket cannot be used: {error.strerror}") from None
     if inherited.family not in INTERNET or not inherited.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         inherited.close()
-        raise Misconfigured("systemd's socket does not listen on an address: it wants ListenStream=HOST:PORT")
+        raise Misconfigured("systemd's socket does not listen on an address: it needs ListenStream=HOST:PORT")
     return inherited
 
 
 def host(bind: str) -> str:
-    """The host that is listened on; raises Misconfigured."""
+    """The host that ``bind`` listens on. Raises Misconfigured."""
     if bind != SYSTEMD:
         return split(bind)[0]
     with _inherited() as inherited:
@@ -66,11 +66,11 @@ def host(bind: str) -> str:
 
 
 def split(bind: str) -> tuple[str, int]:
-    """Host and port of ``HOST:PORT``; raises Misconfigured."""
+    """Host and port of ``HOST:PORT``. Raises Misconfigured."""
     host, colon, port = bind.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not colon or not host or not port.isdecimal() or int(port) > 65535:
-        raise Misconfigured(f"--bind wants HOST:PORT, as in 127.0.0.1:8000, or systemd, not {bind}")
+        raise Misconfigured(f"--bind must be HOST:PORT, as in 127.0.0.1:8000, or systemd, not {bind}")
     return host, int(port)
 
 
@@ -85,6 +85,6 @@ def is_loopback(host: str) -> bool:
 
 
 def url(listening: socket.socket) -> str:
-    """Where a browser finds it."""
+    """The URL for a browser."""
     host, port = listening.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,6 +1,6 @@
-"""Several single-process servers on one listening socket: forked, watched, replaced, ended together.
+"""Several single-process servers on one listening socket: forked, replaced when they die, and stopped together.
 
-Hypercorn's own workers all end when one of them is killed. Not here: what a worker does (``server/__init__.py``).
+Hypercorn's own workers all end when one of them is killed.
 """
 
 import gc
@@ -15,30 +15,33 @@ from contextlib import ExitStack, contextmanager
 from typing import NoReturn
 
 from microblog_rt import metrics
-from microblog_rt.server.stop import HURRY, Stop
+from microblog_rt.server.shutdown import FORCE_SIGNAL, Shutdown
 
 log = logging.getLogger(__name__)
 
-Announce = Callable[[Stop], None]
+Announce = Callable[[Shutdown], None]
 Work = Callable[[Announce], None]
 
-SOONEST = 1.0  # seconds from one start in a worker's place to the next
 READY = b"."
-OURS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 
 
 class Supervisor:
-    """Keeps ``count`` workers running until it is told to stop; ``patience``: seconds for them to come to an end.
+    """Keeps ``count`` workers running until it is asked to stop, then kills those left after ``timeout`` seconds.
 
-    ``no_more_starts`` is called once it is told to stop: no worker is started after that.
+    ``no_more_starts`` is called when it is asked to stop: no worker is started after that. ``restart``: seconds between
+    two starts of one worker.
     """
 
-    def __init__(self, work: Work, count: int, patience: float, no_more_starts: Callable[[], None]) -> None:
+    def __init__(
+        self, work: Work, count: int, timeout: float, no_more_starts: Callable[[], None], restart: float
+    ) -> None:
         self._work = work
-        self._patience = patience
+        self._timeout = timeout
+        self._restart = restart
         self._no_more_starts = no_more_starts
         self._started: dict[int, float] = {}  # by process id
-        self._places: dict[int, int] = {}  # where each counts
+        self._slots: dict[int, int] = {}  # of the metrics, by process id
         self._free = list(range(1, count + 1))
         self._due = [0.0] * count  # when the missing workers are to be started
         self._ready = 0
@@ -54,21 +57,21 @@ class Supervisor:
         with ExitStack() as stack:
             self._signals = stack.enter_context(_signals())
             self._lifeline = stack.enter_context(_pipe())
-            self._word = stack.enter_context(_pipe())
+            self._ready_pipe = stack.enter_context(_pipe())
             selector = stack.enter_context(selectors.DefaultSelector())
             selector.register(self._signals, selectors.EVENT_READ, self._on_signals)
-            selector.register(self._word[0], selectors.EVENT_READ, self._on_word)
+            selector.register(self._ready_pipe[0], selectors.EVENT_READ, self._on_ready)
             while self._started or self._due:
-                self._start_those_due()
+                self._start_due()
                 for key, _ in selector.select(self._pause()):
                     key.data()
                     if self._ready >= wanted:
                         announce()
                         wanted = 2**63  # once
-                self._lose_patience()
+                self._kill_overdue()
         return self._status
 
-    def _start_those_due(self) -> None:
+    def _start_due(self) -> None:
         now = time.monotonic()
         for _ in [due for due in self._due if due <= now]:
             self._started[self._fork()] = now
@@ -85,8 +88,8 @@ class Supervisor:
             else:
                 self._stop()
 
-    def _on_word(self) -> None:
-        self._ready += len(os.read(self._word[0], 4096))
+    def _on_ready(self) -> None:
+        self._ready += len(os.read(self._ready_pipe[0], 4096))
 
     def _reap(self) -> None:
         while True:
@@ -96,12 +99,12 @@ class Supervisor:
                 return
             if not pid:
                 return
-            if pid in self._started:  # as the first process of a container it has others' children too
+            if pid in self._started:  # as process 1 of a container it gets other processes' children too
                 self._ended(pid, os.waitstatus_to_exitcode(status))
 
     def _ended(self, pid: int, status: int) -> None:
         started = self._started.pop(pid)
-        self._leave(self._places.pop(pid))
+        self._free_slot(self._slots.pop(pid))
         if self._stopping is not None:
             self._status = self._status or (1 if status else 0)
         elif not self._ready:
@@ -110,70 +113,70 @@ class Supervisor:
             self._stop()
         else:
             metrics.REPLACED.count()
-            log.warning("worker %s ended with status %s; another takes its place", pid, status)
-            self._due.append(started + SOONEST)
+            log.warning("worker %s ended with status %s; starting another", pid, status)
+            self._due.append(started + self._restart)
 
-    def _leave(self, place: int) -> None:
-        metrics.clear(place)
-        self._free.append(place)
+    def _free_slot(self, slot: int) -> None:
+        metrics.clear(slot)
+        self._free.append(slot)
 
     def _stop(self) -> None:
-        """Pass the word on; the second time it means now."""
+        """Forward the request to stop; the second time, force it."""
         self._due = []
         self._no_more_starts()
-        self._tell(signal.SIGTERM if self._stopping is None else HURRY)
-        self._stopping = self._stopping or time.monotonic() + self._patience
+        self._signal(signal.SIGTERM if self._stopping is None else FORCE_SIGNAL)
+        self._stopping = self._stopping or time.monotonic() + self._timeout
 
-    def _lose_patience(self) -> None:
+    def _kill_overdue(self) -> None:
         if self._stopping is not None and self._started and time.monotonic() >= self._stopping:
-            log.error("workers that did not come to an end are killed")
-            self._stopping += self._patience
-            self._tell(signal.SIGKILL)
+            log.error("killing workers that did not stop in time")
+            self._stopping += self._timeout
+            self._signal(signal.SIGKILL)
 
-    def _tell(self, number: signal.Signals) -> None:
+    def _signal(self, number: signal.Signals) -> None:
         for pid in self._started:
             os.kill(pid, number)
 
     def _fork(self) -> int:
-        # Until the child has handlers of its own, a signal to stop waits.
-        before = set(signal.pthread_sigmask(signal.SIG_BLOCK, {*OURS, HURRY}))
-        place = self._free.pop()
+        # A signal to stop stays pending until the child has installed its own handlers.
+        before = set(signal.pthread_sigmask(signal.SIG_BLOCK, {*HANDLED, FORCE_SIGNAL}))
+        slot = self._free.pop()
         pid = os.fork()
         if not pid:
-            metrics.work_at(place)
-            self._be_a_worker(before)
-        self._places[pid] = place
+            metrics.work_at(slot)
+            self._run_worker(before)
+        self._slots[pid] = slot
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return pid
 
-    def _be_a_worker(self, before: set[int]) -> NoReturn:
+    def _run_worker(self, before: set[int]) -> NoReturn:
         status = 1
         try:
             signal.set_wakeup_fd(-1)
-            for number in OURS:
+            for number in HANDLED:
                 signal.signal(number, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the supervisor's to hear
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor handles a terminal's Ctrl-C
             os.close(self._lifeline[1])
-            self._work(lambda stop: self._report(stop, before))
+            self._work(lambda shutdown: self._report(shutdown, before))
             status = 0
         except BaseException:
-            log.critical("a worker broke", exc_info=True)
+            log.critical("worker failed", exc_info=True)
         finally:
             logging.shutdown()
             os._exit(status)
 
-    def _report(self, stop: Stop, before: set[int]) -> None:
+    def _report(self, shutdown: Shutdown, before: set[int]) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        stop.when_readable(self._lifeline[0])  # nobody ever writes: it is the end of the supervisor
-        os.write(self._word[1], READY)
+        shutdown.when_readable(self._lifeline[0])  # never written to: readable when the supervisor has died
+        os.write(self._ready_pipe[1], READY)
 
 
 @contextmanager
 def _signals() -> Iterator[socket.socket]:
-    """A socket with a byte for each signal that came."""
+    """A socket that receives a byte for each signal."""
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
-    handlers = {number: signal.signal(number, lambda *_: None) for number in OURS}
+    handlers = {number: signal.signal(number, lambda *_: None) for number in HANDLED}
     signal.set_wakeup_fd(sender.fileno())
     try:
         with receiver, sender:

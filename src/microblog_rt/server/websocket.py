@@ -1,10 +1,9 @@
-"""What Hypercorn's WebSockets must not do: negotiate an extension, keep what is too big, wait for the dead.
+"""Corrections of Hypercorn's WebSockets: no extensions, bounded messages, and pings for silent clients.
 
-Compression would cost 105 KB a tab and 16 microseconds a frame, and let a small frame inflate to hundreds of
-megabytes. Hypercorn has no setting for it, so the handshake is told that no extension was offered. A frame
-without extensions is a length and the text (RFC 6455, 5.2), the same for every tab. Tests fail when Hypercorn's
-handshake and stream are no longer found where this replaces them. Not here: deadlines of the connection below
-(``connection.py``), and what clients may say (``web/socket.py``).
+Compression would cost 105 KB per tab and 16 microseconds per frame, and let a small frame inflate to hundreds of
+megabytes. Hypercorn has no setting for it, so the handshake drops the header that offers it. Without extensions a frame
+is a length and the text (RFC 6455, 5.2), the same for every tab. Tests fail if Hypercorn's handshake and stream are no
+longer where this replaces them.
 """
 
 import socket
@@ -23,30 +22,29 @@ from wsproto.events import CloseConnection, Message, Ping, TextMessage
 from wsproto.frame_protocol import CloseReason
 
 from microblog_rt import metrics
+from microblog_rt.timeouts import Timeouts
 
 FRAMES, FRAMES_SECONDS = 20, 10.0  # fragments and control frames count
-SILENT_SECONDS = 25.0  # longer than a heartbeat: whoever acknowledges those is never pinged
-PONG_SECONDS = 15.0
-SEND_BUFFER = 16 * 1024  # bytes, in the kernel: a client that does not read is noticed soon
+SEND_BUFFER = 16 * 1024  # bytes, in the kernel: small, so that a client that does not read is noticed soon
 
 
 class PlainHandshake(ws_stream.Handshake):
-    """A handshake that has heard of no extension and no subprotocol, and so parses and accepts none."""
+    """A handshake that ignores offered extensions and subprotocols."""
 
     def __init__(self, headers: list[tuple[bytes, bytes]], http_version: str) -> None:
-        super().__init__([each for each in headers if each[0].lower() not in UNHEARD_OF], http_version)
+        super().__init__([each for each in headers if each[0].lower() not in IGNORED], http_version)
         names = [name.lower() for name, _ in headers]
         self._is_clear = names.count(b"sec-websocket-key") == names.count(b"sec-websocket-version") == 1
 
     def is_valid(self) -> bool:
-        """Whether RFC 6455, 4.2.1, is kept; the right Connection and Upgrade are what led here."""
+        """Whether the request satisfies RFC 6455, 4.2.1; its Connection and Upgrade were checked before."""
         if self.http_version == "2":
             return super().is_valid()
         return self.http_version == "1.1" and self._is_clear and self.version == VERSION and _is_key(self.key)
 
 
-# Connection: Hypercorn fails on what is not ASCII there.
-UNHEARD_OF = {b"sec-websocket-extensions", b"sec-websocket-protocol", b"connection"}
+# Connection: Hypercorn fails on non-ASCII values there.
+IGNORED = {b"sec-websocket-extensions", b"sec-websocket-protocol", b"connection"}
 VERSION = b"13"
 
 
@@ -58,12 +56,14 @@ def _is_key(key: bytes | None) -> bool:
 
 
 class PlainStream(ws_stream.WSStream):
-    """A stream that is bounded in what it takes, frames a text once for all tabs, and knows when nobody is there."""
+    """A stream that bounds messages, encodes a frame once for all tabs, and pings silent clients."""
+
+    timeouts = Timeouts()  # replaced by ``install``
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._frames: deque[float] | None = None
-        self._heard = 0.0
+        self._received_at = 0.0
         self._pinged: float | None = None
 
     async def handle(self, event: Event) -> None:
@@ -76,13 +76,13 @@ class PlainStream(ws_stream.WSStream):
             if self.closed and isinstance(event, Request):
                 await self.send(StreamClosed(stream_id=self.stream_id))
         elif self.state is ASGIWebsocketState.HANDSHAKE:
-            await self._refuse_haste()
+            await self._refuse_early_data()
         elif self.state is ASGIWebsocketState.CONNECTED:
             self.connection.receive_data(event.data)
             await self._handle_events()
 
-    async def _refuse_haste(self) -> None:
-        """Frames, or a body, before the handshake was answered; the application must hear of it, or waits for ever."""
+    async def _refuse_early_data(self) -> None:
+        """Refuse data sent before the handshake was answered, and end the application, which would wait for ever."""
         self.closed = True
         await self.app_put({"type": "websocket.disconnect", "code": 1006})  # type: ignore[misc]
         await self._send_error_response(400)
@@ -103,16 +103,16 @@ class PlainStream(ws_stream.WSStream):
             await super().app_send(message)
         elif not self.closed and self.connection.state is ConnectionState.OPEN:
             frame = text_frame(message["text"]) + self._ping()
-            if not self._sent_at_once(frame):
+            if not self._written_directly(frame):
                 await self.send(Data(stream_id=self.stream_id, data=frame))
 
     async def _accept(self, message: Any) -> None:
         await super()._accept(message)
-        self._heard = monotonic()
+        self._received_at = monotonic()
         self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
 
     async def _handle_events(self) -> None:
-        self._heard, self._pinged = monotonic(), None
+        self._received_at, self._pinged = monotonic(), None
         for event in self.connection.events():
             if isinstance(event, CloseConnection):
                 await self._end(event.code if self.connection.state is ConnectionState.OPEN else None, event)
@@ -140,17 +140,19 @@ class PlainStream(ws_stream.WSStream):
             self.buffer.clear()
 
     def _announced(self) -> int:
-        """How much of the frame that has begun is still to come, by its head."""
+        """The number of bytes of the current frame that are still to come, by its header."""
         decoder = self.connection._proto._frame_decoder
         if decoder.header is None or decoder.header.opcode.iscontrol():
             return 0
         return decoder.header.payload_len - decoder.payload_consumed
 
-    async def _end(self, code: int | None, theirs: CloseConnection | None = None) -> None:
-        """Say ``code``, or answer their close, and be done: the application hears of a disconnection."""
-        metrics.closed(code or (theirs.code if theirs else CloseReason.NORMAL_CLOSURE))
+    async def _end(self, code: int | None, received: CloseConnection | None = None) -> None:
+        """Close with ``code``, or answer the client's close; the application gets a disconnect."""
+        metrics.closed(code or (received.code if received else CloseReason.NORMAL_CLOSURE))
         self.buffer.clear()
-        answer = theirs.response() if theirs and code is None else CloseConnection(code or CloseReason.NORMAL_CLOSURE)
+        answer = (
+            received.response() if received and code is None else CloseConnection(code or CloseReason.NORMAL_CLOSURE)
+        )
         await self._send_wsproto_event(answer)
         self.state = ASGIWebsocketState.CLOSED
         await self.send(StreamClosed(stream_id=self.stream_id))
@@ -160,25 +162,25 @@ class PlainStream(ws_stream.WSStream):
             return False
         if self._frames is None:
             self._frames = deque(maxlen=FRAMES)
-        full = len(self._frames) == FRAMES and self._heard - self._frames[0] < FRAMES_SECONDS
-        self._frames.append(self._heard)
+        full = len(self._frames) == FRAMES and self._received_at - self._frames[0] < FRAMES_SECONDS
+        self._frames.append(self._received_at)
         return full
 
     def _ping(self) -> bytes:
-        """A ping where it is time for one, to go with a frame; one that was not answered ends the connection."""
+        """A ping to send with a frame, if one is due; an unanswered one ends the connection."""
         now = monotonic()
         if self._pinged is not None:
-            if now - self._pinged >= PONG_SECONDS:
+            if now - self._pinged >= self.timeouts.websocket_pong:
                 self._transport.abort()
-        elif now - self._heard >= SILENT_SECONDS:
+        elif now - self._received_at >= self.timeouts.websocket_silence:
             self._pinged = now
             return PING
         return b""
 
-    def _sent_at_once(self, frame: bytes) -> bool:
-        """Whether a client that has taken all before could be written to without a wait: so nearly always.
+    def _written_directly(self, frame: bytes) -> bool:
+        """Write to the transport if the client has read everything before; whether it had, as nearly always.
 
-        Three coroutines and a lock fewer, for each tab. Whoever is behind goes the long way, and is waited for.
+        Saves three coroutines and a lock per tab. A slow client is written to with a time-out instead.
         """
         connection = self._connection
         transport = connection.writer.transport
@@ -198,7 +200,7 @@ class PlainStream(ws_stream.WSStream):
 
 @lru_cache(maxsize=64)
 def text_frame(text: str) -> bytes:
-    """A whole text frame, unmasked, as a server sends it."""
+    """An unmasked text frame, as a server sends it."""
     payload = text.encode()
     if len(payload) < 126:
         return pack("!BB", FINAL_TEXT, len(payload)) + payload
@@ -212,15 +214,16 @@ PING = b"\x89\x00"
 
 
 async def _stay_with_http_1(protocol: Any, request: Any) -> None:
-    """No ``Upgrade: h2c``, and no HTTP/2 by prior knowledge: browsers speak neither without TLS."""
+    """Neither ``Upgrade: h2c`` nor HTTP/2 by prior knowledge: browsers use neither without TLS."""
     if request.method.upper() == b"HEAD":
-        # Hypercorn takes ``head`` for it and leaves the body out, which h11 would miss.
+        # Hypercorn accepts ``head`` for HEAD and omits the body, which h11 would then expect.
         protocol.connection._request_method = b"HEAD"
 
 
-def install() -> None:
-    """Make every WebSocket of this process such a one, and cleartext HTTP/1.1 alone."""
+def install(timeouts: Timeouts = Timeouts()) -> None:
+    """Use these classes for every WebSocket of this process, and only HTTP/1.1 without TLS."""
+    PlainStream.timeouts = timeouts
     h11.H11Protocol._check_protocol = _stay_with_http_1  # type: ignore[assignment, method-assign]
     vars(ws_stream)["Handshake"] = PlainHandshake
-    # Not in HTTP/2, which TLS in hypercorn.toml would bring: there a frame must not go to the transport as it is.
+    # Not in HTTP/2, which TLS in hypercorn.toml would enable: its frames must not bypass the stream.
     vars(h11)["WSStream"] = PlainStream

@@ -147,7 +147,7 @@ class Storage:
             log.info("database available again for %s", kind)
 
     def _unavailable(self, kind: str, error: BaseException) -> Unavailable:
-        metrics.DATABASE_TROUBLE.count()
+        metrics.DATABASE_UNAVAILABLE.count()
         if not self._failing[kind]:
             self._failing[kind] = True
             log.warning("database unavailable for %s: %s", kind, str(error) or "no answer")

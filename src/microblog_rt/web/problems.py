@@ -87,7 +87,7 @@ def status_of(error: Refused) -> Answer:
 
 def unexpected(error: Exception) -> str:
     """Log an unexpected error once, and return the reference that the client gets."""
-    metrics.UNEXPECTED.count()
+    metrics.UNEXPECTED_ERRORS.count()
     reference = secrets.token_hex(4)
     log.error("unexpected error, reference %s", reference, exc_info=error)
     return reference
