@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol, cast
 
-from benchmarks import deliver, drain, memory, meter, poll, send, stalled
+from benchmarks import deliver, drain, gap, memory, meter, poll, send, stalled
 from benchmarks.table import Figure, lines
 from benchmarks.world import World, world
 
@@ -21,7 +21,15 @@ class Benchmark(Protocol):
     def run(self, world: World) -> list[Figure]: ...
 
 
-MODULES = {"memory": memory, "deliver": deliver, "poll": poll, "send": send, "drain": drain, "stalled": stalled}
+MODULES = {
+    "memory": memory,
+    "deliver": deliver,
+    "poll": poll,
+    "send": send,
+    "drain": drain,
+    "stalled": stalled,
+    "gap": gap,
+}
 BENCHMARKS = {name: cast(Benchmark, module) for name, module in MODULES.items()}
 
 

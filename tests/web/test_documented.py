@@ -159,7 +159,7 @@ async def trouble(house: Services, kind: type[Exception] | None) -> AsyncIterato
             def fails(*_: object) -> None:
                 raise kind
 
-            for each in ("begin_write", "_attempt"):
+            for each in ("write", "begin_write", "reading", "feed_read", "takes_writes"):
                 patch.setattr(house.storage, each, fails)
         yield
 

@@ -78,7 +78,7 @@ async def test_health_checks_do_not_authenticate(
     def away(*_: object) -> None:
         raise Unavailable
 
-    for each in ("_attempt",):
+    for each in ("reading", "feed_read", "takes_writes"):
         monkeypatch.setattr(house.storage, each, away)
     assert (await bob.get("/healthz")).status_code == 200
     answer = await bob.get("/readyz")
