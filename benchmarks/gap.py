@@ -12,6 +12,8 @@ from typing import Any
 
 from sqlalchemy import event
 
+from benchmarks.table import Figure
+from benchmarks.world import PREFIX, World
 from microblog_rt.accounts import Reader
 from microblog_rt.accounts.sessions import token_hash
 from microblog_rt.bus import Gap
@@ -20,9 +22,6 @@ from microblog_rt.models import User
 from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
 from microblog_rt.storage import Transaction, accounts, mailboxes, migrations
-
-from benchmarks.table import Figure
-from benchmarks.world import PREFIX, World
 
 USERS, TABS_EACH = 1000, 10
 TABS = USERS * TABS_EACH
@@ -129,7 +128,7 @@ async def _gap(services: Services, bus: GapBus, readers: list[Reader], condition
     queries, start = FeedQueries(services), time.perf_counter()
     bus.report_gap()
     async with asyncio.timeout(PATIENCE):
-        while services.hub.positions() != clocks or not queries.idle():
+        while services.hub.positions() != clocks or not queries.idle():  # noqa: ASYNC110
             await asyncio.sleep(IDLE / 10)
     inbox.cancel()
     await asyncio.wait({inbox})

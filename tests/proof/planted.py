@@ -171,7 +171,7 @@ def channel_from_client() -> None:
         reader, query = original(self, {**scope, "query_string": rest}, **options)
         return (reader if asked is None else reader._replace(user_id=int(asked))), query
 
-    original = replace(Endpoint, "_admitted", admitted)
+    original = replace(Endpoint, "_admit", admitted)
 
 
 def mark_everything() -> None:

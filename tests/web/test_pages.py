@@ -50,7 +50,7 @@ async def test_registering_signs_in(stranger: Browser) -> None:
         ({"username": HOSTILE}, "2 to 64"),
         ({"password": "short", "password2": "short"}, "8 to 1024"),
         ({"password2": "something else"}, "do not match"),
-        ({"password": "iloveyou", "password2": "iloveyou"}, "others would try"),
+        ({"password": "iloveyou", "password2": "iloveyou"}, "too common"),
         ({"email": "nowhere"}, "not a valid email address"),
     ],
 )
