@@ -4,6 +4,8 @@ Routes are found, not listed: a new one is tested by itself. Not here: which Ori
 (``tests/test_origins.py``, ``test_public_url.py``).
 """
 
+import asyncio
+import logging
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -211,3 +213,18 @@ def without_use(dumped: Dump) -> Dump:
     """All of it but when sessions were used, and until when they last."""
     sessions = [row | {"last_used": None, "expires": None} for row in dumped["session"]]
     return dumped | {"session": sessions}
+
+
+async def test_duplicate_send_of_disconnected_client_logs_nothing(
+    house: Services, caplog: pytest.LogCaptureFixture
+) -> None:
+    await house.accounts.register("susan", PASSWORD)
+    await house.messages.send_message(1, 1, "hello", "nonce")
+    caplog.clear()
+    sending = asyncio.create_task(house.messages.send_message(1, 1, "hello", "nonce"))
+    await asyncio.sleep(0)
+    sending.cancel()
+    await asyncio.wait({sending})
+    await house.accounts.forget_expired()  # a later write: by then the duplicate has been rolled back
+    assert sending.cancelled()
+    assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
