@@ -47,6 +47,8 @@ def _figures(tabs: list[Returner], start: float, stopped: float, status: int) ->
         Figure(
             f"  reconnected within {WINDOW:g} s, at most", "tabs", most_at_once(back, WINDOW), len(tabs) / DRAIN * 2
         ),
-        Figure("  disconnected for, at most", "s", max(there - gone for gone, there in zip(left, back, strict=True))),
+        Figure(
+            "  disconnected for, at most", "s", max(after - before for before, after in zip(left, back, strict=True))
+        ),
         Figure("  all reconnected after the signal", "s", max(back) - start),
     ]

@@ -46,10 +46,6 @@ class Tab:
         """Whether the tab is connected and shows that unread count."""
         return self.connected_at is not None and self.state.get(COUNT, 0) == count
 
-    def behind(self) -> int:
-        """How many acknowledged messages it has not been shown (never right for somebody who reads)."""
-        return max(0, len(self._ledger.acknowledged[self.person.id]) - self._counted)
-
     def drop(self) -> None:
         """Abort the connection."""
         raise NotImplementedError

@@ -26,7 +26,7 @@ Work = Coroutine[Any, Any, None]
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 PATIENCE = 10.0  # seconds for an answer
-ABORTED = 0.05  # of the sends: the client disconnects before the answer, and sends again
+ABORT_SHARE = 0.05  # of sends: the client disconnects before the answer, and sends again
 LONGEST_PAUSE = 2.0
 UP_TO = re.compile(rb'name="up_to" value="([\d.]+)"')
 CURSORS_KEPT = 40
@@ -112,7 +112,7 @@ class Workload:
 
     async def _deliver(self, send: Send) -> None:
         nonce, first = _nonce(), random.randrange(2)
-        if random.random() < ABORTED:
+        if random.random() < ABORT_SHARE:
             await self._abort(send, self._hosts[first], nonce)
         while True:
             pauses = []

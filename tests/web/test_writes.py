@@ -128,7 +128,7 @@ def refusals(browser: Browser, other: Browser) -> Iterator[tuple[str, Browser, d
     for origin in ("https://evil.example", "null", "", other_scheme, f"{browser.origin}:8000"):
         yield f"from {origin!r}", browser, {"Origin": origin}, browser.token
     yield "from nowhere", browser, {}, browser.token
-    yield "with a referrer of ours alone", browser, {"Referer": f"{browser.origin}/messages"}, browser.token
+    yield "with only a referrer of ours", browser, {"Referer": f"{browser.origin}/messages"}, browser.token
     for site in ("cross-site", "same-site"):
         yield f"{site}, says the browser", browser, {**good, "Sec-Fetch-Site": site}, browser.token
         yield f"{site}, from nowhere", browser, {"Sec-Fetch-Site": site}, browser.token
