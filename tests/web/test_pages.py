@@ -127,7 +127,7 @@ async def test_a_remembered_cookie_lasts_as_long_as_its_session_may(stranger: Br
     assert "Max-Age=7200;" in session_cookie(answer.headers.getlist("Set-Cookie"))
 
 
-async def test_remember_me_decides_how_long_the_browser_keeps_the_cookie(stranger: Browser, join: Join) -> None:
+async def test_remember_me_sets_the_lifetime_of_the_cookie(stranger: Browser, join: Join) -> None:
     await join("susan")
     answer = await stranger.post("/auth/login", username="susan", password=PASSWORD)
     assert "Max-Age" not in session_cookie(answer.headers.getlist("Set-Cookie"))
