@@ -1,6 +1,6 @@
-"""Requests as a browser makes them, one at a time, on a connection that stays open.
+"""HTTP requests with a browser's headers, one at a time, over a keep-alive connection.
 
-Not a cookie jar: what an answer sets is left alone, so that every request is like the one before.
+Cookies set by answers are ignored, so that all requests are alike.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ class Answer(NamedTuple):
 
 
 class Connection:
-    """One keep-alive connection of one person's browser."""
+    """A keep-alive connection."""
 
     def __init__(self, server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._origin = server.url
@@ -43,15 +43,15 @@ class Connection:
         self._writer = writer
 
     async def get(self, path: str, cookie: str) -> Answer:
-        return await self._ask(f"GET {path}", cookie)
+        return await self._request(f"GET {path}", cookie)
 
     async def post(self, path: str, cookie: str, **fields: str) -> Answer:
-        return await self._ask(f"POST {path}", cookie, urlencode(fields))
+        return await self._request(f"POST {path}", cookie, urlencode(fields))
 
-    async def _ask(self, what: str, cookie: str, body: str | None = None) -> Answer:
+    async def _request(self, request_line: str, cookie: str, body: str | None = None) -> Answer:
         sent = "" if body is None else f"{TYPE}Origin: {self._origin}\r\nContent-Length: {len(body)}\r\n"
         host = self._origin.removeprefix("http://")
-        head = f"{what} HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\n{HEADERS}{HINTS}{FETCHED}{sent}\r\n"
+        head = f"{request_line} HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\n{HEADERS}{HINTS}{FETCHED}{sent}\r\n"
         self._writer.write((head + (body or "")).encode())
         async with asyncio.timeout(PATIENCE):
             return await self._answer()
@@ -65,7 +65,7 @@ class Connection:
 
 @asynccontextmanager
 async def connected(server: Server) -> AsyncIterator[Connection]:
-    """A connection to ``server``, closed when the block is left."""
+    """A connection to ``server``, closed on exit."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     try:
         yield Connection(server, reader, writer)
@@ -74,7 +74,7 @@ async def connected(server: Server) -> AsyncIterator[Connection]:
 
 
 class Sender:
-    """Somebody with the form for a message open; its CSRF token is fetched once."""
+    """Sends messages with one CSRF token."""
 
     def __init__(self, connection: Connection, cookie: str, token: str) -> None:
         self._connection = connection
@@ -83,7 +83,7 @@ class Sender:
         self._sent = 0
 
     async def send(self, recipient: str) -> None:
-        """Send one message; it is committed when this returns."""
+        """Send one message and wait for the commit."""
         self._sent += 1
         fields = {
             "csrf_token": self._token,
@@ -96,7 +96,7 @@ class Sender:
 
 @asynccontextmanager
 async def sender(server: Server, person: Person) -> AsyncIterator[Sender]:
-    """``person`` at the form for a message, on a connection of their own."""
+    """A sender for ``person`` with its own connection."""
     async with connected(server) as connection:
         page = await connection.get(f"/send_message/{person.name}", person.cookie)
         token = re.search(r'name="csrf_token" value="([^"]+)"', page.body)

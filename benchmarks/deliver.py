@@ -1,7 +1,7 @@
-"""What it costs the server to bring one event to one tab.
+"""The server's CPU for the delivery of one event to one tab.
 
-One event after the other, each once the former has reached every tab. As many sends to people without a tab
-are taken off: what is left is the waking and the writing. The two take turns, for a machine's speed changes.
+Each event is sent after the previous one has reached every tab. The CPU of as many sends to users without a tab is
+subtracted, which leaves the delivery. Both kinds of sends alternate, because the speed of a machine changes.
 """
 
 import asyncio
@@ -20,12 +20,12 @@ from benchmarks.world import Person, World
 TARGET = 35.0  # microseconds
 ROUNDS = 5
 WARM_UP = 100  # sends
-TAIL = 0.1  # seconds for the server to finish what nobody waits for
+TAIL = 0.1  # seconds for the server to finish background work
 NO_HEARTBEAT = "600"
 
 
 class Plan(NamedTuple):
-    """Who listens with how many tabs, and how many events each of them is told in a round."""
+    """The number of users, of tabs each has, and of events each receives in a round."""
 
     users: int
     tabs_each: int
@@ -50,7 +50,7 @@ DESCRIPTORS = 2500
 
 
 def run(world: World) -> list[Figure]:
-    """One row a plan, each with a new server."""
+    """Measure each plan with a new server."""
     return [figure for plan in PLANS for figure in _run(world, plan)]
 
 
@@ -62,43 +62,43 @@ def _run(world: World, plan: Plan) -> list[Figure]:
 async def _measured(server: Server, pid: int, plan: Plan, world: World) -> list[Figure]:
     subscribers, absent = world.subscribers[: plan.users], world.absent[: plan.users]
     cookies = [person.cookie for person in subscribers for _ in range(plan.tabs_each)]
-    async with sender(server, world.senders[0]) as someone:
-        await _sent(someone, pid, absent, WARM_UP // plan.users)
-        async with tabs.tabs(server, cookies) as audience:
-            told = alone = NOTHING
+    async with sender(server, world.senders[0]) as message_sender:
+        await _sent(message_sender, pid, absent, WARM_UP // plan.users)
+        async with tabs.tabs(server, cookies) as observer:
+            delivered = alone = NOTHING
             for _ in range(ROUNDS):
-                told += await _sent(someone, pid, subscribers, plan.each_round, audience)
-                alone += await _sent(someone, pid, absent, plan.each_round)
-            return _figures(plan, alone, told, audience)
+                delivered += await _sent(message_sender, pid, subscribers, plan.each_round, observer)
+                alone += await _sent(message_sender, pid, absent, plan.each_round)
+            return _figures(plan, alone, delivered, observer)
 
 
 async def _sent(
-    someone: Sender, pid: int, people: Sequence[Person], each: int, audience: SubscriptionObserver | None = None
+    message_sender: Sender, pid: int, people: Sequence[Person], each: int, observer: SubscriptionObserver | None = None
 ) -> Used:
     watch = meter.Stopwatch(pid)
     for _ in range(each):
         for person in people:
-            await someone.send(person.name)
-            if audience:
-                await audience.until_told(len(audience.tabs) // len(people))
+            await message_sender.send(person.name)
+            if observer:
+                await observer.until_received(len(observer.tabs) // len(people))
     await asyncio.sleep(TAIL)
     return watch.used()
 
 
-def _figures(plan: Plan, alone: Used, told: Used, audience: SubscriptionObserver) -> list[Figure]:
-    each = 1e6 / audience.told
-    note = f"delivered {audience.notifications():,} of {plan.expected:,} in {audience.told:,} frames"
+def _figures(plan: Plan, alone: Used, delivered: Used, observer: SubscriptionObserver) -> list[Figure]:
+    each = 1e6 / observer.received
+    note = f"delivered {observer.notifications():,} of {plan.expected:,} in {observer.received:,} frames"
     return [
         Figure(
-            f"CPU to deliver an event to a tab, {plan}; the sends' own taken off",
+            f"CPU to deliver an event to a tab, {plan}; without the CPU of the sends",
             "µs",
-            (told.server - alone.server) * each,
+            (delivered.server - alone.server) * each,
             TARGET,
-            (told.load - alone.load) * each,
+            (delivered.load - alone.load) * each,
             note,
         ),
         Figure(
-            "  the same sends to people without a tab, a frame's share",
+            "  the sends alone, per frame",
             "µs",
             alone.server * each,
             load=alone.load * each,

@@ -1,4 +1,4 @@
-"""SIGTERM with a thousand tabs open: how spread they leave and come back, and what it costs nobody."""
+"""SIGTERM with a thousand open tabs: close codes, and how evenly tabs disconnect and reconnect."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ DESCRIPTORS = 4000
 
 
 def run(world: World) -> list[Figure]:
-    """Stop the server, start it again, and wait until every tab is back."""
+    """Stop the server, start it again, and wait until every tab is connected."""
     with world.serving(MICROBLOG_DRAIN=str(DRAIN)) as (server, _):
         cookies = [person.cookie for person in world.subscribers for _ in range(TABS_EACH)]
         return asyncio.run(_measured(server, cookies))
@@ -36,13 +36,19 @@ async def _measured(server: Server, cookies: list[str]) -> list[Figure]:
 def _figures(tabs: list[Returner], start: float, stopped: float, status: int) -> list[Figure]:
     codes = Counter(tab.codes[0] for tab in tabs)
     left, back = [tab.left[0] for tab in tabs], [tab.there[1] for tab in tabs]
-    what = f"SIGTERM with {len(tabs):,} tabs"
+    label = f"SIGTERM with {len(tabs):,} tabs"
     return [
-        Figure(f"{what}: exit status", "", status, 0, note=f"close codes {dict(codes)}"),
-        Figure("  closed with anything but 1012", "tabs", sum(codes.values()) - codes[1012], 0),
-        Figure("  from the signal to the end", "s", stopped - start),
-        Figure(f"  left within one {WINDOW:g} s at most", "tabs", most_at_once(left, WINDOW), len(tabs) / DRAIN * 1.5),
-        Figure(f"  back within one {WINDOW:g} s at most", "tabs", most_at_once(back, WINDOW), len(tabs) / DRAIN * 2),
-        Figure("  away, at most", "s", max(there - gone for gone, there in zip(left, back, strict=True))),
-        Figure("  all back after the signal", "s", max(back) - start),
+        Figure(f"{label}: exit status", "", status, 0, note=f"close codes {dict(codes)}"),
+        Figure("  closed with another code than 1012", "tabs", sum(codes.values()) - codes[1012], 0),
+        Figure("  from the signal to the exit", "s", stopped - start),
+        Figure(
+            f"  disconnected within {WINDOW:g} s, at most", "tabs", most_at_once(left, WINDOW), len(tabs) / DRAIN * 1.5
+        ),
+        Figure(
+            f"  reconnected within {WINDOW:g} s, at most", "tabs", most_at_once(back, WINDOW), len(tabs) / DRAIN * 2
+        ),
+        Figure(
+            "  disconnected for, at most", "s", max(after - before for before, after in zip(left, back, strict=True))
+        ),
+        Figure("  all reconnected after the signal", "s", max(back) - start),
     ]

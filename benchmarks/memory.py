@@ -1,4 +1,4 @@
-"""What an idle tab keeps in the server's memory, and what opening it costs."""
+"""The memory of the server per idle tab, and the CPU to open one."""
 
 import asyncio
 
@@ -21,7 +21,7 @@ WHAT = f"idle tab, {TABS:,} tabs of {USERS} users"
 
 
 def run(world: World) -> list[Figure]:
-    """Open the tabs, wait until things are quiet, and once more until each has acknowledged a heartbeat."""
+    """Open the tabs, and measure when they are idle and after each has acknowledged a heartbeat."""
     cookies = [person.cookie for person in world.subscribers[:USERS] for _ in range(TABS_EACH)]
     with world.serving() as (server, pid):
         return asyncio.run(_measured(server, pid, cookies))
@@ -32,12 +32,12 @@ async def _measured(server: Server, pid: int, cookies: list[str]) -> list[Figure
         pass
     await asyncio.sleep(QUIET)
     before, opening = meter.memory(pid), meter.Stopwatch(pid)
-    async with tabs.tabs(server, cookies) as audience:
+    async with tabs.tabs(server, cookies) as observer:
         opened = opening.used()
         await asyncio.sleep(QUIET)
         idle = meter.memory(pid)
         await asyncio.sleep(HEARTBEAT)
-        assert audience.heartbeats >= TABS
+        assert observer.heartbeats >= TABS
         return _figures(before, idle, meter.memory(pid), opened)
 
 
@@ -45,8 +45,8 @@ def _figures(before: Memory, idle: Memory, later: Memory, opened: Used) -> list[
     growth = [(after - start) / TABS for after, start in zip(idle, before, strict=True)]
     return [
         Figure(f"memory of an {WHAT}", "KiB", growth[0], TARGET, note="RSS"),
-        Figure("  its proportional share (PSS)", "KiB", growth[1]),
-        Figure("  the process's own (USS)", "KiB", growth[2]),
+        Figure("  proportional share (PSS)", "KiB", growth[1]),
+        Figure("  private to the process (USS)", "KiB", growth[2]),
         Figure("  after a heartbeat and its acknowledgement", "KiB", (later.rss - before.rss) / TABS, note="RSS"),
         Figure("  CPU to open it", "ms", opened.server / TABS * 1e3, load=opened.load / TABS * 1e3),
     ]

@@ -1,4 +1,4 @@
-"""What the kernel says a process has used. Linux alone: this reads ``/proc``."""
+"""CPU and memory of a process, read from ``/proc``. Linux only."""
 
 import os
 import resource
@@ -10,7 +10,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Memory(NamedTuple):
-    """KiB: resident, its proportional share of shared pages, and what is the process's alone."""
+    """Memory in KiB: resident, with a proportional share of shared pages, and private."""
 
     rss: int
     pss: int
@@ -18,7 +18,7 @@ class Memory(NamedTuple):
 
 
 def memory(pid: int) -> Memory:
-    """What ``pid`` holds now."""
+    """The current memory of ``pid``."""
     status, rollup = _sizes(pid, "status"), _sizes(pid, "smaps_rollup")
     return Memory(status["VmRSS"], rollup["Pss"], rollup["Private_Clean"] + rollup["Private_Dirty"])
 
@@ -29,13 +29,13 @@ def _sizes(pid: int, file: str) -> dict[str, int]:
 
 
 def cpu(pid: int) -> float:
-    """Seconds of CPU that all threads of ``pid`` have used, to the kernel's tick (mostly 10 ms)."""
+    """The CPU seconds of all threads of ``pid``; the resolution is usually 10 ms."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 class Used(NamedTuple):
-    """Seconds of the server's CPU, of this process's own, and on the clock."""
+    """CPU seconds of the server, CPU seconds of this process, and elapsed seconds."""
 
     server: float
     load: float
@@ -49,14 +49,14 @@ NOTHING = Used(0, 0, 0)
 
 
 class Stopwatch:
-    """Runs from when it is made."""
+    """Measures from its creation on."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._start = self._now()
 
     def used(self) -> Used:
-        """What was used since."""
+        """The use since the creation."""
         return Used(*(late - early for late, early in zip(self._now(), self._start, strict=True)))
 
     def _now(self) -> Used:
@@ -64,7 +64,7 @@ class Stopwatch:
 
 
 def speed() -> float:
-    """Milliseconds of CPU for one piece of plain Python: how fast this machine is just now."""
+    """The CPU milliseconds of a fixed Python loop, a measure of the machine's current speed."""
     start, kept = time.process_time(), {}
     for number in range(300_000):
         kept[number % 1000] = str(number)
@@ -72,12 +72,12 @@ def speed() -> float:
 
 
 def allow_descriptors(count: int) -> None:
-    """Let this process, and every server it starts, have ``count`` files open; exits if forbidden."""
+    """Raise the limit of open files, inherited by servers, to ``count``; exits if the hard limit is lower."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < count:
         raise SystemExit(
-            f"{count} open files are needed, and the hard limit here is {hard}: raise it (ulimit -Hn, "
-            "or nofile in limits.conf), or name only benchmarks that need fewer"
+            f"{count} open files are needed, and the hard limit is {hard}: raise it (ulimit -Hn, "
+            "or nofile in limits.conf), or run only benchmarks that need fewer"
         )
     if soft != resource.RLIM_INFINITY and soft < count:
         resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))

@@ -1,4 +1,4 @@
-"""What a poll costs that has nothing new to tell: one client, one request in flight, one connection."""
+"""The CPU of a poll without news: one client, one connection, one request at a time."""
 
 import asyncio
 import json
@@ -16,15 +16,15 @@ DESCRIPTORS = 100
 
 
 def run(world: World) -> list[Figure]:
-    """Poll as a tab does that has seen everything."""
+    """Poll with a current cursor."""
     with world.serving() as (server, pid):
         return asyncio.run(_measured(server, pid, world))
 
 
 async def _measured(server: Server, pid: int, world: World) -> list[Figure]:
     person = world.subscribers[0]
-    async with sender(server, world.senders[0]) as someone, connected(server) as connection:
-        await someone.send(person.name)
+    async with sender(server, world.senders[0]) as message_sender, connected(server) as connection:
+        await message_sender.send(person.name)
         cursor = await _cursor(connection, person)
         await _poll(connection, person, cursor, WARM_UP)
         watch = meter.Stopwatch(pid)
@@ -32,8 +32,8 @@ async def _measured(server: Server, pid: int, world: World) -> list[Figure]:
         used = watch.used()
     each = 1e3 / POLLS
     return [
-        Figure("CPU of a poll with nothing new", "ms", used.server * each, TARGET, used.load * each),
-        Figure("  one after the other", "polls/s", POLLS / used.wall),
+        Figure("CPU of a poll without news", "ms", used.server * each, TARGET, used.load * each),
+        Figure("  one at a time", "polls/s", POLLS / used.wall),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Figures of several runs as a plain table of their medians."""
+"""Formats the figures of several runs as a text table of medians."""
 
 from collections.abc import Iterable, Sequence
 from statistics import median
@@ -8,7 +8,7 @@ HEAD = ("what", "unit", "median", "lowest", "highest", "target", "load generator
 
 
 class Figure(NamedTuple):
-    """One number of one run; ``load`` is what the load generator used itself, in the same unit."""
+    """One number of one run; ``load`` is that of the load generator, in the same unit."""
 
     label: str
     unit: str
@@ -19,7 +19,7 @@ class Figure(NamedTuple):
 
 
 def lines(runs: Sequence[Sequence[Figure]]) -> list[str]:
-    """The table; every run has the same figures in the same order."""
+    """The lines of the table. Every run must have the same figures in the same order."""
     rows = [HEAD, *[_row(figures) for figures in zip(*runs, strict=True)]]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [_line(row, widths) for row in rows]

@@ -1,6 +1,6 @@
-"""Thousands of tabs: WebSockets with a browser's handshake that count what they are told, and little else.
+"""Thousands of tabs: WebSockets with a browser's handshake that count the frames they receive.
 
-No library: what a client library keeps for each connection would be most of what this process does.
+Without a client library, whose cost per connection would dominate.
 """
 
 import asyncio
@@ -15,12 +15,12 @@ from tests.server_process import Server
 from benchmarks.browser import HEADERS
 
 AT_ONCE = 200
-PATIENCE = 120.0  # seconds for all tabs to open, or to be told one thing
+PATIENCE = 120.0  # seconds for all tabs to open, or to receive one event
 
 TEXT, PING = 0x81, 0x89
 PONG = b"\x8a\x80\0\0\0\0"  # the server's pings are empty
 HEARTBEAT = b"[]"
-ACKNOWLEDGEMENT = b"\x81\x81\0\0\0\x000"  # masked by nothing: the cursor 0
+ACKNOWLEDGEMENT = b"\x81\x81\0\0\0\x000"  # the cursor 0, with a mask of zeros
 
 HANDSHAKE = (
     "GET /notifications?since=0 HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\n"
@@ -32,50 +32,50 @@ HANDSHAKE = (
 
 
 class SubscriptionObserver:
-    """All tabs of one run: what they have been told since their first frames."""
+    """All tabs of one run, and the frames they have received after their first ones."""
 
     def __init__(self) -> None:
         self.tabs: list[Tab] = []
-        self.told = 0
+        self.received = 0
         self.heartbeats = 0
         self.frames: Counter[bytes] = Counter()
         self._expected = 0
         self._reached = asyncio.Event()
 
-    def hears(self, payload: bytes) -> None:
-        """One frame has reached one tab."""
+    def frame_received(self, payload: bytes) -> None:
+        """Count one frame of one tab."""
         if payload == HEARTBEAT:
             self.heartbeats += 1
             return
-        self.told += 1
+        self.received += 1
         self.frames[payload] += 1
-        if self.told >= self._expected:
+        if self.received >= self._expected:
             self._reached.set()
 
-    async def until_told(self, more: int) -> None:
-        """Return once as many ``more`` frames have come as were waited for so far."""
+    async def until_received(self, more: int) -> None:
+        """Wait for ``more`` frames in addition to those that earlier calls waited for."""
         self._expected += more
-        if self.told < self._expected:
+        if self.received < self._expected:
             self._reached.clear()
             async with asyncio.timeout(PATIENCE):
                 await self._reached.wait()
 
     def notifications(self) -> int:
-        """How many notifications the frames held: as many as frames, where no two were conflated."""
+        """The number of notifications in the frames: that of the frames, unless some were conflated."""
         return sum(len(json.loads(payload)) * count for payload, count in self.frames.items())
 
     def check(self) -> None:
-        """Every tab that was opened must still be open."""
+        """Raise AssertionError if a tab has been closed."""
         assert not any(tab.ended for tab in self.tabs), "the server has closed a tab"
 
 
 class Tab(asyncio.Protocol):
-    """One tab: ``first`` is done with its first frame. Acknowledges heartbeats, as the pages' script does."""
+    """One tab; ``first`` is done after the first frame. Acknowledges heartbeats like the script of the pages."""
 
-    __slots__ = ("_audience", "_buffer", "_handshake", "_open", "ended", "first", "transport")
+    __slots__ = ("_buffer", "_handshake", "_observer", "_open", "ended", "first", "transport")
 
-    def __init__(self, audience: SubscriptionObserver, handshake: bytes, first: "asyncio.Future[None]") -> None:
-        self._audience = audience
+    def __init__(self, observer: SubscriptionObserver, handshake: bytes, first: "asyncio.Future[None]") -> None:
+        self._observer = observer
         self._handshake = handshake
         self._buffer = b""
         self._open = self.ended = False
@@ -94,9 +94,9 @@ class Tab(asyncio.Protocol):
             self._open = True
         while self._open and (frame := _frame(self._buffer)):
             opcode, payload, self._buffer = frame
-            self._hears(opcode, payload)
+            self._frame_received(opcode, payload)
 
-    def _hears(self, opcode: int, payload: bytes) -> None:
+    def _frame_received(self, opcode: int, payload: bytes) -> None:
         if opcode == PING:
             self.transport.write(PONG)
         elif opcode != TEXT:
@@ -105,7 +105,7 @@ class Tab(asyncio.Protocol):
             self.first.set_result(None)
             self.first = None
         else:
-            self._audience.hears(payload)
+            self._observer.frame_received(payload)
             if payload == HEARTBEAT:
                 self.transport.write(ACKNOWLEDGEMENT)
 
@@ -117,29 +117,29 @@ class Tab(asyncio.Protocol):
 
 @asynccontextmanager
 async def tabs(
-    server: Server, cookies: Iterable[str], audience: SubscriptionObserver | None = None
+    server: Server, cookies: Iterable[str], observer: SubscriptionObserver | None = None
 ) -> AsyncIterator[SubscriptionObserver]:
-    """A tab for each of ``cookies``, all open and past their first frames; gone when the block is left."""
-    audience = audience or SubscriptionObserver()
-    places = asyncio.Semaphore(AT_ONCE)
+    """Open a tab for each of ``cookies`` and wait for their first frames; closes them on exit."""
+    observer = observer or SubscriptionObserver()
+    slots = asyncio.Semaphore(AT_ONCE)
     try:
         async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
             for cookie in cookies:
-                group.create_task(_open(audience, server.port, cookie, places))
-        yield audience
-        audience.check()
+                group.create_task(_open(observer, server.port, cookie, slots))
+        yield observer
+        observer.check()
     finally:
-        for tab in audience.tabs:
+        for tab in observer.tabs:
             tab.transport.abort()
 
 
-async def _open(audience: SubscriptionObserver, port: int, cookie: str, places: asyncio.Semaphore) -> None:
+async def _open(observer: SubscriptionObserver, port: int, cookie: str, slots: asyncio.Semaphore) -> None:
     loop = asyncio.get_running_loop()
     handshake = HANDSHAKE.format(host=f"127.0.0.1:{port}", cookie=cookie).encode()
     first: asyncio.Future[None] = loop.create_future()
-    async with places:
-        _, tab = await loop.create_connection(lambda: Tab(audience, handshake, first), "127.0.0.1", port)
-        audience.tabs.append(tab)
+    async with slots:
+        _, tab = await loop.create_connection(lambda: Tab(observer, handshake, first), "127.0.0.1", port)
+        observer.tabs.append(tab)
         await first
 
 
@@ -149,12 +149,12 @@ def _check_answer(head: str) -> None:
 
 
 def _frame(buffer: bytes) -> tuple[int, bytes, bytes] | None:
-    """The first frame's opcode (with FIN) and payload, and what follows; None until it is all there."""
+    """The first frame's opcode (with FIN), its payload, and the rest; None while the frame is incomplete."""
     if len(buffer) < 2:
         return None
     start, size = 2, buffer[1]
     if size == 126:
         start, size = 4, int.from_bytes(buffer[2:4], "big")
-    assert size < 65536, "a frame that no notification needs"
+    assert size < 65536, "a frame larger than any notification"
     end = start + size
     return (buffer[0], buffer[start:end], buffer[end:]) if len(buffer) >= end else None

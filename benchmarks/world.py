@@ -1,7 +1,4 @@
-"""A database with people who are signed in, made once; every run has a server of its own on a copy of it.
-
-Made by the product's own services, not through the pages: signing in a hundred people is not what is measured.
-"""
+"""A database with signed-in users, created once by the product's services; each run starts a server on a copy."""
 
 import asyncio
 import shutil
@@ -20,7 +17,7 @@ from microblog_rt.settings import Settings
 from microblog_rt.storage import migrations
 from microblog_rt.web.authentication import Authentication
 
-LISTENERS = 100
+SUBSCRIBERS = 100
 ABSENT = 100
 SENDERS = 8
 PREFIX = "microblog-benchmark-"
@@ -33,14 +30,14 @@ UNLIMITED = {
 
 
 class Person(NamedTuple):
-    """Somebody signed in: their name, and the Cookie header of their browser."""
+    """A signed-in user: the name and the Cookie header."""
 
     name: str
     cookie: str
 
 
 class World(NamedTuple):
-    """The folder with the database, and who is in it; the ``absent`` never have a tab open."""
+    """The folder with the database, and its users; those in ``absent`` never have a tab open."""
 
     folder: Path
     subscribers: list[Person]
@@ -49,7 +46,7 @@ class World(NamedTuple):
 
     @contextmanager
     def serving(self, **environ: str) -> Iterator[tuple[Server, int]]:
-        """A server on a copy of this world, and its process id; it has ended when the block is left."""
+        """Start a server on a copy of this world; yields it and its process id, and stops it on exit."""
         with TemporaryDirectory(prefix=PREFIX) as copy:
             shutil.copytree(self.folder, copy, dirs_exist_ok=True)
             with Server(Path(copy), environ=UNLIMITED | environ) as server:
@@ -60,18 +57,18 @@ class World(NamedTuple):
 
 @contextmanager
 def world() -> Iterator[World]:
-    """A new world in a temporary folder."""
+    """Create a world in a temporary folder."""
     with TemporaryDirectory(prefix=PREFIX) as folder:
-        yield asyncio.run(_peopled(Path(folder)))
+        yield asyncio.run(_create(Path(folder)))
 
 
-async def _peopled(folder: Path) -> World:
+async def _create(folder: Path) -> World:
     url = f"sqlite+aiosqlite:///{folder}/microblog.db"
     migrations.upgrade(url)
     app = create_app(Settings(database_url=url))
     services: Services = app.extensions["services"]
     try:
-        groups = [("subscriber", LISTENERS), ("absent", ABSENT), ("sender", SENDERS)]
+        groups = [("subscriber", SUBSCRIBERS), ("absent", ABSENT), ("sender", SENDERS)]
         return World(folder, *[await _group(app, services, role, count) for role, count in groups])
     finally:
         await services.storage.close()

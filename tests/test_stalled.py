@@ -21,13 +21,13 @@ def test_readers_that_stall_are_gone_and_the_others_are_told(
     monkeypatch: pytest.MonkeyPatch, machine: LoadMonitor
 ) -> None:
     """All that the others should be told has come, and their tabs are still open, or this would not end well."""
-    monkeypatch.setattr(world, "LISTENERS", 1 + PLAN.users)
+    monkeypatch.setattr(world, "SUBSCRIBERS", 1 + PLAN.users)
     monkeypatch.setattr(world, "ABSENT", 0)
     monkeypatch.setattr(world, "SENDERS", stalled.SENDERS)
     with world.world() as people, people.serving() as (server, _):
         start = time.time()
         outcome = asyncio.run(stalled.measured(server, people, PLAN))
-        assert outcome.gone < stalled.GONE
+        assert outcome.gone < stalled.CLOSED
         assert outcome.growth < GROWTH
         assert outcome.beside < machine.allows(PROMPTLY, start)
         assert server.stop() == 0
@@ -40,10 +40,10 @@ async def test_the_tabs_of_the_benchmarks_answer_pings(monkeypatch: pytest.Monke
     monkeypatch.setattr(websocket, "PONG_SECONDS", 5)
     audience = tabs.SubscriptionObserver()
     # A frame is a second: a machine that stands still is no tab that keeps silent.
-    monkeypatch.setattr(websocket, "monotonic", lambda: audience.told)
+    monkeypatch.setattr(websocket, "monotonic", lambda: audience.received)
     app = Application("[1]", 0.02)
     async with served(app) as port:
         server = cast(Any, type("Server", (), {"port": port}))
         async with tabs.tabs(server, ["x=y"], audience):
-            await audience.until_told(30)
+            await audience.until_received(30)
             assert app.inside == 1

@@ -1,4 +1,4 @@
-"""``python -m tests.proof``: the full form, a table of figures, and a status that says whether anything was wrong."""
+"""``python -m tests.proof``: runs the rows and prints their figures; exit status 1 if a check failed."""
 
 import argparse
 import asyncio
@@ -18,22 +18,24 @@ from tests.proof.world import world
 
 
 async def run(folder: Path, scale: Scale, rows: Sequence[Row], seed: int, python_path: Path) -> list[Result]:
-    """Those rows, one after the other, in one world."""
+    """Run ``rows`` one after the other in one world."""
     results = []
-    async with world(folder, scale.tabs, seed, python_path) as here:
+    async with world(folder, scale.tabs, seed, python_path) as the_world:
         for row in rows:
             began, worked = time.monotonic(), time.process_time()
-            result = await row(here, scale)
+            result = await row(the_world, scale)
             took = time.monotonic() - began
             load = (time.process_time() - worked) / took
-            results.append(result._replace(figures={"seconds": took, "CPU of the proof": load, **result.figures}))
-            say(results[-1])
+            results.append(
+                result._replace(figures={"seconds": took, "CPU of the load generator": load, **result.figures})
+            )
+            show(results[-1])
     return results
 
 
-def say(result: Result) -> None:
-    """One row of the table."""
-    print(f"\n{result.name}: {'WRONG' if result.wrong else 'nothing wrong'}")
+def show(result: Result) -> None:
+    """Print one row."""
+    print(f"\n{result.name}: {'FAILED' if result.wrong else 'passed'}")
     for name, value in result.figures.items():
         print(f"    {name:<40} {value if not isinstance(value, float) else round(value, 3)}")
     for line in result.wrong[:20]:
@@ -42,22 +44,26 @@ def say(result: Result) -> None:
 
 
 def main() -> int:
-    """The command."""
+    """Run the command line."""
     options = argparse.ArgumentParser(prog="python -m tests.proof", description=__doc__)
     options.add_argument("--short", action="store_true", help="the short form")
-    options.add_argument("--seed", type=int, default=random.randrange(10**6), help="of a run to repeat")
+    options.add_argument(
+        "--seed", type=int, default=random.randrange(10**6), help="repeat the faults of an earlier run"
+    )
     options.add_argument("--plant", choices=[plant.name for plant in PLANTS], help="a bug to plant in the servers")
     options.add_argument("--kills", type=int, help="how many processes to kill")
-    options.add_argument("--away", type=float, nargs="+", help="for how many seconds to take the database away")
-    options.add_argument("rows", nargs="*", help=f"of {', '.join(row.__name__ for row in ROWS)}; else all")
+    options.add_argument("--outages", type=float, nargs="+", help="lengths of the database outages in seconds")
+    options.add_argument(
+        "rows", nargs="*", help=f"one or more of {', '.join(row.__name__ for row in ROWS)}; default: all"
+    )
     chosen = options.parse_args()
     scale = SHORT if chosen.short else FULL
-    scale = scale._replace(kills=chosen.kills or scale.kills, away=chosen.away or scale.away)
+    scale = scale._replace(kills=chosen.kills or scale.kills, outages=chosen.outages or scale.outages)
     print(f"seed {chosen.seed}, {scale}")
     random.seed(chosen.seed)
     if chosen.plant:
         os.environ[VARIABLE] = chosen.plant  # the servers inherit it
-    logging.disable(logging.WARNING)  # our own storage's, of what we break
+    logging.disable(logging.WARNING)  # from the storage of this process during outages
     rows = [row for row in ROWS if not chosen.rows or row.__name__ in chosen.rows]
     with TemporaryDirectory(prefix="proof-", ignore_cleanup_errors=True) as folder:
         results = asyncio.run(run(Path(folder), scale, rows, chosen.seed, files.CHECKOUT / "src"))

@@ -1,7 +1,4 @@
-"""One host: ``microblog-rt serve`` with its workers, in a process group of its own, on a port that it keeps.
-
-Not here: what two hosts share (``world.py``).
-"""
+"""One host: ``microblog-rt serve`` with two workers, in a process group of its own, on a fixed port."""
 
 import contextlib
 import os
@@ -17,11 +14,11 @@ from tests.services import BOUND
 
 AHEAD = 300  # seconds
 DEADLINE = 40.0  # seconds for a start or an end
-PAUSE = 0.3  # seconds, as a service manager leaves between two starts
+PAUSE = 0.3  # seconds between two attempts to start, as with a service manager
 ROOT = Path(__file__).parents[2]
 STARTUP = Path(__file__).with_name("startup")  # its sitecustomize.py moves the clock
 
-BEGINNING = re.compile(r"^(?=\d{4}-\d\d-\d\d )", re.MULTILINE)  # of what was logged at once
+BEGINNING = re.compile(r"^(?=\d{4}-\d\d-\d\d )", re.MULTILINE)  # of a log record
 BAD = re.compile(r"Traceback|never retrieved|database is locked| ERROR | CRITICAL ")
 
 NO_LIMITS = ["SIGN_IN_LIMIT", "SIGN_IN_GLOBAL_LIMIT", "SEND_LIMIT", "TABS_PER_USER", "TABS_PER_ADDRESS"]
@@ -29,7 +26,7 @@ UNLIMITED = {f"MICROBLOG_{name}": "" for name in [*NO_LIMITS, "REGISTER_LIMIT"]}
 
 
 class Host:
-    """A supervisor and two workers; ``name`` is for people, ``python_path`` says which build it runs."""
+    """A supervisor and two workers; ``name`` appears in reports, ``python_path`` selects the build."""
 
     def __init__(self, name: str, folder: Path, environ: dict[str, str], python_path: Path, *, ahead: bool) -> None:
         self.name = name
@@ -49,10 +46,10 @@ class Host:
             self._environ["PROOF_AHEAD"] = str(AHEAD)
         self._process: subprocess.Popen[str] | None = None
         self.wanted = True
-        self._looked_at = 0
+        self._checked = 0
 
     def start(self) -> None:
-        """Start it, as often as it takes while its database is away, and return once it serves."""
+        """Start the host, again while its database is down, and return once it serves."""
         until = time.monotonic() + DEADLINE
         self.wanted = True
         while self.wanted and not self._started():
@@ -60,26 +57,26 @@ class Host:
             time.sleep(PAUSE)
 
     def stop(self) -> int:
-        """Ask it to end, as for an upgrade; its exit status."""
+        """Stop the host with SIGTERM; its exit status."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
-        return self._over()
+        return self._exit_status()
 
     def kill(self) -> None:
-        """End all its processes at once."""
+        """Kill all processes of the host with SIGKILL."""
         assert self._process is not None
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._over()
+        self._exit_status()
 
     def close(self) -> None:
-        """End it for good."""
+        """Kill the host, and do not start it again."""
         self.wanted = False
         if self._process is not None:
             self.kill()
 
     def workers(self) -> list[int]:
-        """The processes that serve just now."""
+        """The process ids of the current workers."""
         assert self._process is not None
         try:
             pid = self._process.pid
@@ -88,13 +85,13 @@ class Host:
             return []
 
     def logged(self) -> str:
-        """What it has written on standard error, ever."""
+        """The whole log."""
         return self.log.read_text()
 
-    def complaints(self) -> list[str]:
-        """What its log holds since it was last asked that no log may hold, whatever happens; traceback and all."""
+    def new_errors(self) -> list[str]:
+        """The log records since the last call that are errors, with their tracebacks."""
         text = self.logged()
-        new, self._looked_at = text[self._looked_at :], len(text)
+        new, self._checked = text[self._checked :], len(text)
         return [each for each in BEGINNING.split(new) if BAD.search(each)]
 
     def _started(self) -> bool:
@@ -111,11 +108,11 @@ class Host:
         assert self._process.stdout is not None
         if self.url in self._process.stdout.readline():
             return True
-        with self._process as refused:  # it has said why in its log
-            refused.wait(DEADLINE)
+        with self._process as failed:  # the log has the reason
+            failed.wait(DEADLINE)
         return False
 
-    def _over(self) -> int:
+    def _exit_status(self) -> int:
         assert self._process is not None
         with self._process as process:
             return process.wait(DEADLINE)

@@ -1,16 +1,16 @@
-"""HTTP/1.1 for hundreds of clients in one process: requests over a connection, and little else."""
+"""A minimal HTTP/1.1 client, cheap enough for hundreds of connections in one process."""
 
 import asyncio
 from typing import NamedTuple
 
 CONNECT_WITHIN = 3.0  # seconds
 
-# What a connection may end in; all of it means: ask again.
-TROUBLE = (OSError, EOFError, TimeoutError)
+# The errors of a failed request; the caller retries.
+ERRORS = (OSError, EOFError, TimeoutError)
 
 
 class Answer(NamedTuple):
-    """A status, the headers in small letters, a body."""
+    """The status, the headers with lower-case names, and the body."""
 
     status: int
     headers: dict[str, str]
@@ -18,26 +18,26 @@ class Answer(NamedTuple):
 
     @property
     def retry_after(self) -> float | None:
-        """What it says of when to ask again, in seconds."""
-        said = self.headers.get("retry-after")
-        return None if said is None else float(said)
+        """Retry-After in seconds."""
+        delay = self.headers.get("retry-after")
+        return None if delay is None else float(delay)
 
 
 class Connection:
-    """Kept alive between requests as a browser does; any trouble ends it."""
+    """A keep-alive connection; an error closes it, and the next request opens a new one."""
 
     def __init__(self, port: int) -> None:
         self.port = port
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
-    async def ask(
+    async def request(
         self, method: str, target: str, headers: dict[str, str], body: bytes = b"", *, seconds: float
     ) -> Answer:
-        """One request and its answer; raises one of TROUBLE."""
+        """Send one request and return its answer; raises one of ERRORS."""
         try:
             async with asyncio.timeout(seconds):
-                await self.say(method, target, headers, body)
+                await self.send(method, target, headers, body)
                 answer = await self._answer()
         except BaseException:
             self.drop()
@@ -46,8 +46,8 @@ class Connection:
             self.drop()
         return answer
 
-    async def say(self, method: str, target: str, headers: dict[str, str], body: bytes = b"") -> None:
-        """The request alone."""
+    async def send(self, method: str, target: str, headers: dict[str, str], body: bytes = b"") -> None:
+        """Send a request without waiting for the answer."""
         if self._writer is None:
             async with asyncio.timeout(CONNECT_WITHIN):
                 self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -57,7 +57,7 @@ class Connection:
         await self._writer.drain()
 
     def drop(self) -> None:
-        """End the connection at once, whatever is under way."""
+        """Abort the connection."""
         if self._writer is not None:
             self._writer.transport.abort()
         self._reader = self._writer = None
@@ -67,5 +67,5 @@ class Connection:
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         fields = [line.partition(":") for line in head[1:] if line]
         headers = {name.lower(): value.strip() for name, _, value in fields}
-        length = int(headers["content-length"])  # all of ours say it
+        length = int(headers["content-length"])  # the server always sends it
         return Answer(int(head[0].split()[1]), headers, await self._reader.readexactly(length))

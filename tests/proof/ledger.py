@@ -1,4 +1,4 @@
-"""What was acknowledged and what was shown, written down as it happens. Not here: what is right (``checks.py``)."""
+"""A record of the acknowledged sends and of what the tabs displayed. See also: ``checks.py``."""
 
 import asyncio
 from collections import Counter, defaultdict
@@ -9,7 +9,7 @@ ACKNOWLEDGED, ABANDONED = "303", "abandoned"
 
 
 class Attempt(NamedTuple):
-    """One try at sending: to which host, from when to when, how it ended, and what Retry-After said."""
+    """One attempt to send: its host, begin, end, outcome, and Retry-After in seconds."""
 
     host: str
     begun: float
@@ -19,7 +19,7 @@ class Attempt(NamedTuple):
 
 
 class Send:
-    """One message that somebody wants sent; ``cursor``: the newest that its recipient's tabs held before."""
+    """One message; ``cursor`` is the newest that its recipient's tabs held before."""
 
     def __init__(self, sender: int, recipient: int, body: str, cursor: int) -> None:
         self.sender = sender
@@ -31,7 +31,7 @@ class Send:
 
 
 class Shown(NamedTuple):
-    """One notification as a tab was told it; its timestamp in microseconds."""
+    """One notification as a tab received it; the timestamp is in microseconds."""
 
     user: int
     name: str
@@ -40,10 +40,7 @@ class Shown(NamedTuple):
 
 
 class Ledger:
-    """Of one world, from its beginning; ``now`` tells its time, which is this process's own.
-
-    A second in which the machine gave it no turn is nobody's delay.
-    """
+    """The record of one world. ``now`` is a clock that stands still while this process does not run."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self.now = now
@@ -52,22 +49,22 @@ class Ledger:
         self.shown: set[Shown] = set()
         self.closes: Counter[int | None] = Counter()
         self.answers: Counter[str] = Counter()
-        self.marked: defaultdict[int, list[tuple[int, bool]]] = defaultdict(list)  # up to; whether acknowledged
+        self.marked: defaultdict[int, list[tuple[int, bool]]] = defaultdict(list)  # by user: (up to, acknowledged)
         self.wrong: list[str] = []
         self._changed = asyncio.Event()
 
     def acknowledge(self, send: Send) -> None:
-        """``send`` has been acknowledged now."""
+        """Record that ``send`` was acknowledged now."""
         send.acknowledged = self.now()
         self.acknowledged[send.recipient].append(send.acknowledged)
         self.change()
 
     def change(self) -> None:
-        """Something is different that somebody may wait for."""
+        """Wake what waits in ``until``."""
         self._changed.set()
 
     async def until(self, true: Callable[[], bool], seconds: float) -> bool:
-        """Wait for the change that makes it so; whether it came in time."""
+        """Wait at most ``seconds`` for ``true()``; whether it became true."""
         try:
             async with asyncio.timeout(seconds):
                 while not true():

@@ -1,7 +1,4 @@
-"""The people of a proof: made in the database, each with a session and the cookies of a browser that has signed in.
-
-Not through the pages: to check hundreds of passwords is not what is proven.
-"""
+"""The users of the proof, inserted into the database with a session and the cookies of a signed-in browser."""
 
 from functools import partial
 from typing import NamedTuple
@@ -16,11 +13,11 @@ from microblog_rt.storage import accounts as rows
 from microblog_rt.web.authentication import Authentication
 
 CSRF = "a-token-for-the-proof"
-LASTS = 24 * 3600 * 1_000_000
+LASTS = 24 * 3600 * 1_000_000  # microseconds
 
 
 class Person(NamedTuple):
-    """Somebody signed in: their id, their name, the Cookie header of their browser, and whether they ever read."""
+    """A signed-in user: id, name, Cookie header, and whether the user reads messages."""
 
     id: int
     name: str
@@ -29,7 +26,7 @@ class Person(NamedTuple):
 
 
 async def make(app: Quart, count: int) -> list[Person]:
-    """``count`` people, every fifth of whom reads what they receive."""
+    """Create ``count`` users; every fifth of them reads messages."""
     services: Services = app.extensions["services"]
     authentication: Authentication = app.extensions["authentication"]
     interface = app.session_interface

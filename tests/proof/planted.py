@@ -43,7 +43,7 @@ def replace(owner: Any, name: str, value: Any) -> Any:
 
 
 def publish_before_commit() -> None:
-    """Signals are sent while the transaction that they are about is still open."""
+    """Signals are delivered before the transaction commits."""
 
     async def write(self: Storage, work: Callable[..., Any], after_commit: Callable[[], None] | None = None) -> Any:
         loop = asyncio.get_running_loop()
@@ -63,11 +63,11 @@ def time_cursor() -> None:
     """A message is stamped with the time from before the lock, not with the mailbox clock."""
 
     async def change(self: mailboxes.Mailboxes, user_ids: Any, work: Callable[..., Any], **options: Any) -> Any:
-        moment = now()
+        before_lock = now()
 
         def run(change: Any) -> Any:
             counted = change._counted
-            change._counted = lambda user_id, counter, tick: counted(user_id, counter, tick._replace(clock=moment))
+            change._counted = lambda user_id, counter, tick: counted(user_id, counter, tick._replace(clock=before_lock))
             return work(change)
 
         return await original(self, user_ids, run, **options)
@@ -130,7 +130,7 @@ def no_origin_check() -> None:
 
 
 def subscribe_after_read() -> None:
-    """Signals that arrive during a read are taken for answered by it."""
+    """Signals that arrive during a read are treated as answered by it."""
 
     async def catch_up(self: Feed, reader: Any, since: int, names: Any, subscriber: Any) -> Any:
         page = await self._read(reader, since, names)
@@ -145,7 +145,7 @@ def unbounded_pending() -> None:
     """The notifications kept for a slow subscriber are not limited."""
 
     def deliver(self: hub.Subscriber, signal: Signal) -> None:
-        hub.NAMES_KEPT = sys.maxsize  # only now: the test has imported the true limit
+        hub.NAMES_KEPT = sys.maxsize  # now, after the test has imported the real limit
         original(self, signal)
 
     assert hub.NAMES_KEPT
@@ -153,7 +153,7 @@ def unbounded_pending() -> None:
 
 
 def acknowledge_before_commit() -> None:
-    """Sending is started, and reported as done."""
+    """A send is acknowledged before its transaction commits."""
     tasks = set()
 
     async def change(self: mailboxes.Mailboxes, user_ids: Any, work: Callable[..., Any], **options: Any) -> None:
@@ -163,7 +163,7 @@ def acknowledge_before_commit() -> None:
 
 
 def channel_from_client() -> None:
-    """A client subscribes to the user that it names, not to the one of its session."""
+    """A client is subscribed to the user in its query, not to the user of its session."""
 
     def admitted(self: Endpoint, scope: Any, **options: Any) -> Any:
         asked = parse(scope["query_string"]).user
@@ -171,11 +171,11 @@ def channel_from_client() -> None:
         reader, query = original(self, {**scope, "query_string": rest}, **options)
         return (reader if asked is None else reader._replace(user_id=int(asked))), query
 
-    original = replace(Endpoint, "_admitted", admitted)
+    original = replace(Endpoint, "_admit", admitted)
 
 
 def mark_everything() -> None:
-    """Marking as read marks everything that exists by then, not what was shown."""
+    """Marking as read marks everything that exists, not what was displayed."""
 
     def mark_read(tx: Any, user_id: int, counter: Any, up_to: int) -> Any:
         return original(tx, user_id, counter, FURTHEST)

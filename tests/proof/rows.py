@@ -1,6 +1,6 @@
-"""The rows of the proof: what is broken, and how often, while what goes on, and what may not happen meanwhile.
+"""The rows of the proof: which faults are injected under which load, and what must hold during them.
 
-Each returns its figures and what is wrong. Not here: what must be true in the end, whatever was broken (``checks.py``).
+Each row returns its figures and the violations it found. See also: ``checks.py`` for the invariants checked at its end.
 """
 
 import asyncio
@@ -10,18 +10,18 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from tests.proof import faults
-from tests.proof.faults import Fault, back
+from tests.proof.faults import Fault, recovery_time
 from tests.proof.ledger import ACKNOWLEDGED, Attempt, Send
 from tests.proof.tabs import Poll
 from tests.proof.world import SOON, SWEPT, World
 
-ANSWERED_WITHIN = 2.3  # seconds, a no while the database is away: 2, and what this machine takes beside
-BACK_WITHIN = 5.0
-AWAY_RATE = 4.0  # sends a second while the database is away: each of them is tried again and again
+REFUSED_WITHIN = 2.3  # seconds, while the database is down: 2, and some for the load generator
+RECOVERED_WITHIN = 5.0  # seconds
+OUTAGE_RATE = 4.0  # sends a second while the database is down; each is retried until acknowledged
 
 
 class Scale(NamedTuple):
-    """How much of everything."""
+    """The size of a run: tabs, sends a second, numbers of faults, and lengths of outages."""
 
     tabs: int
     rate: float
@@ -29,16 +29,16 @@ class Scale(NamedTuple):
     kills: int
     bus_faults: int
     bus_seconds: tuple[float, float]
-    away: Sequence[float]  # seconds
+    outages: Sequence[float]  # seconds, of the database
     rolls: int
 
 
-SHORT = Scale(tabs=60, rate=12, faults=4, kills=4, bus_faults=3, bus_seconds=(0.5, 1.5), away=[1], rolls=1)
-FULL = Scale(tabs=500, rate=50, faults=60, kills=300, bus_faults=20, bus_seconds=(1, 8), away=[1, 10, 60], rolls=1)
+SHORT = Scale(tabs=60, rate=12, faults=4, kills=4, bus_faults=3, bus_seconds=(0.5, 1.5), outages=[1], rolls=1)
+FULL = Scale(tabs=500, rate=50, faults=60, kills=300, bus_faults=20, bus_seconds=(1, 8), outages=[1, 10, 60], rolls=1)
 
 
 class Result(NamedTuple):
-    """One row: its figures, in words, and what is wrong."""
+    """The outcome of one row: figures by label, and violations as sentences."""
 
     name: str
     figures: dict[str, object]
@@ -49,13 +49,13 @@ Row = Callable[[World, Scale], Awaitable[Result]]
 
 
 async def random_faults(world: World, scale: Scale) -> Result:
-    """Row 11: faults of every kind, some two at once."""
+    """Row 11: faults of all kinds, some two at a time."""
     names: list[str] = []
-    async with _going_on(world, scale.rate) as sends:
+    async with _load(world, scale.rate) as sends:
         while len(names) < scale.faults:
             some = world.dice.sample(faults.ALL, world.dice.choice([1, 1, 2]))
             if len({_victim(fault) for fault in some}) < len(some):
-                continue  # what is down cannot be hung as well
+                continue  # two faults of the same process
             names += [fault.__name__ for fault in some]
             await asyncio.gather(*[fault(world, world.dice.uniform(0.3, 3)) for fault in some])
             await asyncio.sleep(world.dice.uniform(0, 1))
@@ -63,81 +63,86 @@ async def random_faults(world: World, scale: Scale) -> Result:
 
 
 async def kills(world: World, scale: Scale) -> Result:
-    """Row 12: a process is killed every 0.5 to 3 seconds; the host that nothing is done to serves throughout."""
-    harms: list[Harm] = []
-    async with _going_on(world, scale.rate) as sends, asyncio.TaskGroup() as group:
+    """Row 12: a process is killed every 0.5 to 3 seconds; the unaffected host serves throughout."""
+    started: list[Kill] = []
+    async with _load(world, scale.rate) as sends, asyncio.TaskGroup() as group:
         for _ in range(scale.kills):
-            while len({harm.whom for harm in harms if harm.lasts}) == len(VICTIMS):
+            while len({kill.victim for kill in started if kill.in_progress}) == len(VICTIMS):
                 await asyncio.sleep(0.1)
-            harms.append(Harm(world, harms))
-            group.create_task(harms[-1].do(world))
+            started.append(Kill(world, started))
+            group.create_task(started[-1].run(world))
             await asyncio.sleep(world.dice.uniform(0.5, 3))
-    meanwhile = [each for each in _attempts(sends()) if _not_concerned(each, harms)]
-    wrong = [f"12: {each} failed, though only the other host was hurt" for each in meanwhile if not _served(each)]
-    kinds = Counter(harm.fault.__name__ for harm in harms)
-    figures: dict[str, object] = {"kills": scale.kills, **kinds, "requests to the other host meanwhile": len(meanwhile)}
+    meanwhile = [each for each in _attempts(sends()) if _must_succeed(each, started)]
+    wrong = [f"12: {each} failed, though only the other host was killed" for each in meanwhile if not _served(each)]
+    kinds = Counter(kill.fault.__name__ for kill in started)
+    figures: dict[str, object] = {"kills": scale.kills, **kinds, "requests to the unaffected host": len(meanwhile)}
     return await _settled("12 kills", world, sends, SWEPT, figures, wrong)
 
 
-async def bus_away(world: World, scale: Scale) -> Result:
-    """Row 13: sends succeed at the first attempt, and no tab that streams is stale for longer than a sweep."""
+async def bus_down(world: World, scale: Scale) -> Result:
+    """Row 13: sends succeed at the first attempt, and no streaming tab is stale for longer than a sweep."""
     count: dict[str, int] = {}
-    async with _going_on(world, scale.rate) as sends:
-        _forget_delays(world)
+    async with _load(world, scale.rate) as sends:
+        _clear_delays(world)
         for number in range(scale.bus_faults):
             fault = faults.BUS[number % len(faults.BUS)]
             count[fault.__name__] = count.get(fault.__name__, 0) + 1
             await fault(world, world.dice.uniform(*scale.bus_seconds))
             await asyncio.sleep(world.dice.uniform(0, 1))
-    settled = await _settled("13 bus away", world, sends, SWEPT, {**count}, [])
+    settled = await _settled("13 bus down", world, sends, SWEPT, {**count}, [])
     tries = _attempts(sends())
-    wrong = [f"13: {each} though only the bus was away" for each in tries if not _served(each)]
+    wrong = [f"13: {each} though only the bus was down" for each in tries if not _served(each)]
     slowest = max(each.ended - each.begun for each in tries)
     stale = _staleness(world)
     late = [f"13: a tab was stale for {stale[-1]:.2f} s"] if stale and stale[-1] > SWEPT else []
-    figures = {"slowest send": slowest, "shown": len(stale), "stale p50": _at(stale, 0.5), "stale max": _at(stale, 1)}
+    figures = {
+        "slowest send": slowest,
+        "shown": len(stale),
+        "stale p50": _quantile(stale, 0.5),
+        "stale max": _quantile(stale, 1),
+    }
     return Result(settled.name, {**settled.figures, **figures}, [*settled.wrong, *wrong, *late])
 
 
-async def database_away(world: World, scale: Scale) -> Result:
-    """Row 14: a clear no within two seconds, and back within five."""
+async def database_down(world: World, scale: Scale) -> Result:
+    """Row 14: refused within two seconds while the database is down, and served within five after it returns."""
     wrong: list[str] = []
-    no, slowest, returns, left = 0, 0.0, [0.0], 0
-    leaving: list[tuple[str, Callable[[], None], Callable[[], None]]] = [
-        ("gone", world.database.stop, world.database.start),
+    refusals, slowest, recoveries, closes = 0, 0.0, [0.0], 0
+    outages: list[tuple[str, Callable[[], None], Callable[[], None]]] = [
+        ("stopped", world.database.stop, world.database.start),
         ("hung", world.database.pause, world.database.resume),
     ]
-    async with _going_on(world, AWAY_RATE) as sends:
-        for seconds in scale.away:
-            for how, leave, come_back in leaving:
+    async with _load(world, OUTAGE_RATE) as sends:
+        for seconds in scale.outages:
+            for how, begin, end in outages:
                 closed = sum(world.ledger.closes.values())
-                await asyncio.to_thread(leave)
+                await asyncio.to_thread(begin)
                 at = world.ledger.now()
                 await asyncio.sleep(seconds)
                 until = world.ledger.now()
-                await asyncio.to_thread(come_back)
-                returns += await asyncio.gather(*[back(world, host) for host in world.hosts])
-                left += sum(world.ledger.closes.values()) - closed
+                await asyncio.to_thread(end)
+                recoveries += await asyncio.gather(*[recovery_time(world, host) for host in world.hosts])
+                closes += sum(world.ledger.closes.values()) - closed
                 during = [each for each in _attempts(sends()) if at < each.begun and each.ended < until]
                 wrong += [f"14: {each}, the database {how}" for each in during if not _refused(each)]
-                no += len(during)
+                refusals += len(during)
                 slowest = max([slowest, *[each.ended - each.begun for each in during]])
-    wrong += [f"14: back after {max(returns):.2f} s"] if max(returns) > BACK_WITHIN else []
+    wrong += [f"14: recovered after {max(recoveries):.2f} s"] if max(recoveries) > RECOVERED_WITHIN else []
     figures: dict[str, object] = {
-        "away (s)": [*scale.away],
-        "each gone and hung, refusals": no,
+        "outages (s), stopped and hung": [*scale.outages],
+        "refusals": refusals,
         "slowest refusal": slowest,
     }
-    figures["later than it may be, or otherwise"] = len(wrong)
-    figures |= {"back within": max(returns), "tabs closed": left}
-    return await _settled("14 database away", world, sends, SOON, figures, wrong)
+    figures["requests not refused as required"] = len(wrong)
+    figures |= {"recovered within": max(recoveries), "tabs closed": closes}
+    return await _settled("14 database down", world, sends, SOON, figures, wrong)
 
 
 async def rolling_restart(world: World, scale: Scale) -> Result:
-    """Both hosts are upgraded one after the other under load: no failed send, no 1011, every tab right."""
+    """Both hosts are restarted one after the other under load: no failed send, no 1011, every tab correct."""
     wrong: list[str] = []
     closed = world.ledger.closes.copy()
-    async with _going_on(world, scale.rate) as sends:
+    async with _load(world, scale.rate) as sends:
         for _ in range(scale.rolls):
             for host in world.hosts:
                 status = await asyncio.to_thread(host.stop)
@@ -148,20 +153,20 @@ async def rolling_restart(world: World, scale: Scale) -> Result:
     wrong += [f"{closes[1011]} tabs were closed with 1011"] if closes[1011] else []
     figures: dict[str, object] = {"restarts": 2 * scale.rolls, "closes": dict(closes)}
     result = await _settled("rolling restart", world, sends, SOON, figures, wrong)
-    failed = [send for send in sends() if _saw_an_error(send)]
-    wrong = [*result.wrong, *[f"rolling: somebody saw an error: {send.attempts}" for send in failed]]
+    failed = [send for send in sends() if _failed_at_both(send)]
+    wrong = [*result.wrong, *[f"rolling: refused by both hosts: {send.attempts}" for send in failed]]
     return Result(result.name, {**result.figures, "sends that failed": len(failed)}, wrong)
 
 
-ROWS: list[Row] = [random_faults, kills, bus_away, database_away, rolling_restart]
+ROWS: list[Row] = [random_faults, kills, bus_down, database_down, rolling_restart]
 
 
 @asynccontextmanager
-async def _going_on(world: World, rate: float) -> AsyncIterator[Callable[[], list[Send]]]:
-    """What people do goes on in the block; the sends since its beginning."""
+async def _load(world: World, rate: float) -> AsyncIterator[Callable[[], list[Send]]]:
+    """Run the workload during the block; yields a function that returns the sends since its start."""
     await world.open_all()
     first = len(world.ledger.sends)
-    world.doing.begin(rate)
+    world.workload.start(rate)
     yield lambda: world.ledger.sends[first:]
 
 
@@ -182,58 +187,58 @@ async def _settled(
         "acknowledged": sum(send.acknowledged is not None for send in some),
         "attempts": dict(outcomes),
         "tabs": end.tabs,
-        "right": end.right,
-        "right within, streams": end.streamed,
-        "polls": end.polled,
+        "correct": end.correct,
+        "streams correct within (s)": end.streamed,
+        "polls correct within (s)": end.polled,
     }
     return Result(name, figures, wrong + end.wrong)
 
 
 VICTIMS = ["A", "B", "database", "bus"]
-OFTEN = [4, 4, 1, 1]
-HARMS: dict[str, list[Fault]] = {
+WEIGHTS = [4, 4, 1, 1]
+KILLS: dict[str, list[Fault]] = {
     "host": [faults.worker_killed, faults.worker_killed, faults.worker_killed, faults.host_killed],
     "database": [faults.database_killed, faults.database_backend_killed],
     "bus": [faults.redis_killed],
 }
-AFTER = 0.5  # seconds that a harm to the database may still be felt
+AFTER = 0.5  # seconds after its end during which a kill may still affect requests
 
 
 def _victim(fault: Fault) -> str:
     return fault.__name__.partition("_")[0]
 
 
-class Harm:
-    """One kill: of what, from when to when nobody else's is to be seen to."""
+class Kill:
+    """One kill: its victim, and from when to when requests to it may fail."""
 
-    def __init__(self, world: World, harms: Sequence["Harm"]) -> None:
-        hurt = {harm.whom for harm in harms if harm.lasts}
-        free = {victim: weight for victim, weight in zip(VICTIMS, OFTEN, strict=True) if victim not in hurt}
-        self.whom: str = world.dice.choices([*free], [*free.values()])[0]
-        self.host = next((host for host in world.hosts if host.name == self.whom), None)
-        self.fault = world.dice.choice(HARMS["host" if self.host else self.whom])
+    def __init__(self, world: World, started: Sequence["Kill"]) -> None:
+        busy = {kill.victim for kill in started if kill.in_progress}
+        free = {victim: weight for victim, weight in zip(VICTIMS, WEIGHTS, strict=True) if victim not in busy}
+        self.victim: str = world.dice.choices([*free], [*free.values()])[0]
+        self.host = next((host for host in world.hosts if host.name == self.victim), None)
+        self.fault = world.dice.choice(KILLS["host" if self.host else self.victim])
         self.begun = world.ledger.now()
         self.ended = float("inf")
 
     @property
-    def lasts(self) -> bool:
+    def in_progress(self) -> bool:
         return self.ended == float("inf")
 
-    async def do(self, world: World) -> None:
-        """Kill, and wait until all is as before."""
-        about = {"host": self.host} if self.host else {}
-        await self.fault(world, world.dice.uniform(0, 1), **about)
+    async def run(self, world: World) -> None:
+        """Kill, and wait until the victim serves again."""
+        options = {"host": self.host} if self.host else {}
+        await self.fault(world, world.dice.uniform(0, 1), **options)
         self.ended = world.ledger.now()
 
-    def meets(self, attempt: Attempt) -> bool:
-        """Whether something was tried while it lasted."""
+    def overlaps(self, attempt: Attempt) -> bool:
+        """Whether the attempt was made while this kill was in progress."""
         return self.begun <= attempt.ended and attempt.begun <= self.ended + AFTER
 
 
-def _not_concerned(attempt: Attempt, harms: Sequence[Harm]) -> bool:
-    """Whether, when that was tried, the other host was hurt, and neither its own nor the database."""
-    met = {harm.whom for harm in harms if harm.meets(attempt)}
-    return bool(met & {"A", "B"}) and not met & {attempt.host, "database"}
+def _must_succeed(attempt: Attempt, started: Sequence[Kill]) -> bool:
+    """Whether the other host was killed during the attempt, and neither its own host nor the database."""
+    overlapping = {kill.victim for kill in started if kill.overlaps(attempt)}
+    return bool(overlapping & {"A", "B"}) and not overlapping & {attempt.host, "database"}
 
 
 def _attempts(sends: list[Send]) -> list[Attempt]:
@@ -245,18 +250,18 @@ def _served(attempt: Attempt) -> bool:
 
 
 def _refused(attempt: Attempt) -> bool:
-    """Whether it was told, in time, that it does not work, and when to come again."""
-    in_time = attempt.ended - attempt.begun <= ANSWERED_WITHIN
+    """Whether the attempt was refused in time, with 503 and Retry-After."""
+    in_time = attempt.ended - attempt.begun <= REFUSED_WITHIN
     return attempt.outcome == "503" and attempt.retry_after is not None and in_time
 
 
-def _saw_an_error(send: Send) -> bool:
-    """Whether both hosts were tried in vain; somebody who went away by themselves is not one of them."""
+def _failed_at_both(send: Send) -> bool:
+    """Whether both hosts failed; attempts that the client aborted do not count."""
     tried = [each for each in send.attempts if each.outcome != "abandoned"]
     return len(tried) > 2 or send.acknowledged is None
 
 
-def _forget_delays(world: World) -> None:
+def _clear_delays(world: World) -> None:
     for tab in world.tabs:
         tab.delays.clear()
 
@@ -266,5 +271,5 @@ def _staleness(world: World) -> list[float]:
     return sorted(delay for tab in streams for delay in tab.delays)
 
 
-def _at(ordered: list[float], part: float) -> float:
+def _quantile(ordered: list[float], part: float) -> float:
     return ordered[min(int(len(ordered) * part), len(ordered) - 1)] if ordered else 0.0

@@ -1,7 +1,7 @@
-"""Tabs over every transport: each keeps its state and its cursor, and always wants to be there.
+"""Tabs over every transport. Each keeps a state and a cursor, and reconnects when it loses its connection.
 
-As the pages' script does: acknowledges heartbeats, takes 2.5 silent ones for dead, comes back after what it was told
-or with jitter. Only its longest pause is shorter, so that a proof does not consist of waiting. Not here: who checks.
+Like the script of the pages, a tab acknowledges heartbeats, gives a connection up after 2.5 missed heartbeats, and
+reconnects after the delay that the server sent, or with jitter. Its longest backoff is shorter, to save time.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus
 
 from tests.proof.host import Host
-from tests.proof.http import TROUBLE, Connection
+from tests.proof.http import ERRORS, Connection
 from tests.proof.ledger import Ledger, Shown
 from tests.proof.people import Person
 
@@ -22,11 +22,11 @@ SILENCE = 2.5 * HEARTBEAT
 WAIT = 10  # seconds that a long poll is held
 LONGEST_BACKOFF = 4.0  # seconds
 COUNT, MARK = "unread_message_count", "mark"
-TOLD = (1012, 4503)
+WITH_DELAY = (1012, 4503)  # close codes whose reason is the delay in milliseconds
 
 
 class Tab:
-    """One tab of one person: at home on the first of ``hosts``, on another where that one is not to be had."""
+    """One tab of one user; connects to the first of ``hosts``, and to the next after a failure."""
 
     kind = ""
 
@@ -34,40 +34,36 @@ class Tab:
         self.person = person
         self.state: dict[str, object] = {}
         self.since = 0
-        self.delays: list[float] = []  # seconds from an acknowledgement to being shown
-        self.there: float | None = None  # since when it is connected, by its first answer
-        self.changed = 0.0  # when it was last shown something else
+        self.delays: list[float] = []  # seconds from acknowledgement to display
+        self.connected_at: float | None = None  # time of the first answer on this connection
+        self.changed = 0.0  # time of the last change of the state
         self._hosts = hosts
         self._ledger = ledger
         self._counted = 0
         self._failures = 0
 
     def shows(self, count: int) -> bool:
-        """Whether it is connected, and shows that many unread."""
-        return self.there is not None and self.state.get(COUNT, 0) == count
-
-    def behind(self) -> int:
-        """How many acknowledged messages it has not been shown (never right for somebody who reads)."""
-        return max(0, len(self._ledger.acknowledged[self.person.id]) - self._counted)
+        """Whether the tab is connected and shows that unread count."""
+        return self.connected_at is not None and self.state.get(COUNT, 0) == count
 
     def drop(self) -> None:
-        """Lose the connection, as a phone in a tunnel does."""
+        """Abort the connection."""
         raise NotImplementedError
 
-    async def stay(self) -> None:
-        """For ever."""
+    async def run(self) -> None:
+        """Connect, and reconnect for ever."""
         while True:
             host = self._hosts[self._failures % len(self._hosts)]
-            pause = await self._visit(host)
-            if self.there is not None:
+            pause = await self._connect(host)
+            if self.connected_at is not None:
                 self._ledger.change()
-            self.there = None
+            self.connected_at = None
             self._failures += 1
             backoff = random.uniform(0, min(0.25 * 2**self._failures, LONGEST_BACKOFF))
             await asyncio.sleep(backoff if pause is None else pause)
 
-    async def _visit(self, host: Host) -> float | None:
-        """Be connected as long as that goes; how long it was told to stay away, if it was."""
+    async def _connect(self, host: Host) -> float | None:
+        """Serve one connection until it ends; the delay in seconds that the server sent, if any."""
         raise NotImplementedError
 
     def _target(self, wait: int | None = None) -> str:
@@ -76,13 +72,13 @@ class Tab:
 
     def _apply(self, text: str | bytes) -> None:
         now = self._ledger.now()
-        if self.there is None:
-            self.there, self._failures = now, 0
+        if self.connected_at is None:
+            self.connected_at, self._failures = now, 0
         for notification in json.loads(text):
             timestamp = round(notification["timestamp"] * 1_000_000)
             if timestamp <= self.since:
                 self._ledger.wrong.append(
-                    f"I1: {self.person.name} was told {notification} at or behind the cursor {self.since}"
+                    f"I1: {self.person.name} received {notification} at or behind the cursor {self.since}"
                 )
             self._ledger.shown.add(Shown(self.person.id, notification["name"], _plain(notification["data"]), timestamp))
             self.state[notification["name"]] = notification["data"]
@@ -95,15 +91,15 @@ class Tab:
         acknowledged = self._ledger.acknowledged[self.person.id]
         shown = self.state.get(COUNT, 0)
         assert isinstance(shown, int)
-        assert self.there is not None
+        assert self.connected_at is not None
         while self._counted < min(shown, len(acknowledged)):
-            self.delays.append(max(0.0, now - max(acknowledged[self._counted], self.there)))
+            self.delays.append(max(0.0, now - max(acknowledged[self._counted], self.connected_at)))
             self._counted += 1
         self._counted = max(self._counted, shown)
 
 
 class Socket(Tab):
-    """Over a WebSocket."""
+    """A tab with a WebSocket."""
 
     kind = "WebSocket"
     _socket = None
@@ -112,27 +108,27 @@ class Socket(Tab):
         if self._socket is not None:
             self._socket.transport.abort()
 
-    async def _visit(self, host: Host) -> float | None:
+    async def _connect(self, host: Host) -> float | None:
         url, headers = host.url.replace("http", "ws") + self._target(), {"Cookie": self.person.cookie}
-        way = {"origin": host.url, "additional_headers": headers, "compression": None, "proxy": None}
-        keeping = {"ping_interval": None, "open_timeout": SILENCE, "close_timeout": 1}
+        options = {"origin": host.url, "additional_headers": headers, "compression": None, "proxy": None}
+        timeouts = {"ping_interval": None, "open_timeout": SILENCE, "close_timeout": 1}
         try:
-            async with connect(url, **way, **keeping) as self._socket:  # type: ignore[arg-type]
-                await self._listen(self._socket)
+            async with connect(url, **options, **timeouts) as self._socket:  # type: ignore[arg-type]
+                await self._receive(self._socket)
         except InvalidStatus as error:
             self._ledger.answers[f"handshake {error.response.status_code}"] += 1
-            said = error.response.headers.get("Retry-After")
-            # Another host may be there at once.
-            return None if said is None or self._failures % len(self._hosts) == 0 else float(said)
+            delay = error.response.headers.get("Retry-After")
+            # Another host may accept the tab immediately.
+            return None if delay is None or self._failures % len(self._hosts) == 0 else float(delay)
         except ConnectionClosed as end:
             return self._closed(end)
-        except (*TROUBLE, InvalidHandshake, InvalidMessage):
+        except (*ERRORS, InvalidHandshake, InvalidMessage):
             self._ledger.answers["handshake failed"] += 1
         finally:
             self._socket = None
         return None
 
-    async def _listen(self, socket) -> None:  # type: ignore[no-untyped-def]
+    async def _receive(self, socket) -> None:  # type: ignore[no-untyped-def]
         while True:
             async with asyncio.timeout(SILENCE):
                 text = await socket.recv()
@@ -143,14 +139,14 @@ class Socket(Tab):
     def _closed(self, end: ConnectionClosed) -> float | None:
         code = end.rcvd.code if end.rcvd else None
         self._ledger.closes[code] += 1
-        if end.rcvd is None or code not in TOLD:
+        if end.rcvd is None or code not in WITH_DELAY:
             return None
-        # Not to the same one, which says when it will be back: a balancer has others.
+        # A load balancer has other hosts, so the tab does not wait for the one that restarts.
         return random.uniform(0, min(int(end.rcvd.reason) / 1000, 1.0))
 
 
-class Asking(Tab):
-    """Over HTTP, again and again."""
+class HttpTab(Tab):
+    """A tab that sends one GET after another."""
 
     _connection: Connection | None = None
 
@@ -158,18 +154,18 @@ class Asking(Tab):
         if self._connection is not None:
             self._connection.drop()
 
-    async def _visit(self, host: Host) -> float | None:
+    async def _connect(self, host: Host) -> float | None:
         self._connection = Connection(host.port)
         try:
             while True:
                 target, headers = self._target(self._wait()), {"Cookie": self.person.cookie}
-                answer = await self._connection.ask("GET", target, headers, seconds=WAIT + SILENCE)
+                answer = await self._connection.request("GET", target, headers, seconds=WAIT + SILENCE)
                 if answer.status != 200:
                     self._ledger.answers[f"{self.kind} {answer.status}"] += 1
                     return None if self._failures % len(self._hosts) == 0 else answer.retry_after
                 self._apply(answer.body)
                 await self._pause(float(answer.headers["poll-after"]))
-        except TROUBLE:
+        except ERRORS:
             self._ledger.answers[f"{self.kind} failed"] += 1
             return None
         finally:
@@ -182,20 +178,20 @@ class Asking(Tab):
         raise NotImplementedError
 
 
-class LongPoll(Asking):
-    """Held until there is something to tell; the first one of a connection is not, so its health is known at once."""
+class LongPoll(HttpTab):
+    """Requests are held until there is news, except the first of a connection, which shows that it works."""
 
     kind = "long poll"
 
     def _wait(self) -> int | None:
-        return WAIT if self.there is not None else 0
+        return WAIT if self.connected_at is not None else 0
 
     async def _pause(self, seconds: float) -> None:
         pass
 
 
-class Poll(Asking):
-    """Every so many seconds as the server says."""
+class Poll(HttpTab):
+    """Polls at the interval that the server sends."""
 
     kind = "poll"
 

@@ -1,23 +1,23 @@
-"""The line from one host to its Redis: carried through here, so that it can be cut, hang, or let nothing be heard.
+"""A TCP proxy between one host and its Redis that can cut, hang or silence the connections.
 
-Not here: a Redis that is itself hung or gone (``tests/services.py``).
+See also: ``tests/services.py``, which stops and hangs Redis itself.
 """
 
 import asyncio
 
-PIECE = 65536
+CHUNK = 65536
 
 
-class Line:
-    """``url`` leads to the Redis on ``target``, as long as nothing is done to it."""
+class TcpProxy:
+    """A proxy at ``url`` for the Redis on port ``target``; forwards everything until a fault is injected."""
 
     def __init__(self, target: int) -> None:
         self._target = target
-        self._links: set[asyncio.StreamWriter] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._flows = asyncio.Event()
-        self._flows.set()
-        self._cut = self._deaf = False
+        self._forwarding = asyncio.Event()
+        self._forwarding.set()
+        self._cut = self._silenced = False
         self._server: asyncio.Server | None = None
 
     @property
@@ -26,25 +26,25 @@ class Line:
         return f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/0"
 
     def cut(self) -> None:
-        """End every connection, and each new one."""
+        """Abort every connection, and each new one."""
         self._cut = True
-        self._end_all()
+        self._abort_all()
 
     def pause(self) -> None:
-        """Connections come about, and nothing goes through them in either direction."""
-        self._flows.clear()
+        """Accept connections, but forward nothing in either direction."""
+        self._forwarding.clear()
 
-    def deafen(self) -> None:
-        """Nothing that is published is heard; all else is answered."""
-        self._deaf = True
+    def silence(self) -> None:
+        """Drop what Redis publishes to subscribers; forward everything else."""
+        self._silenced = True
 
     def heal(self) -> None:
-        """Carry everything again; a pause is as long ago as if nothing had been."""
-        self._cut = self._deaf = False
-        self._flows.set()
+        """Forward everything again, including what a pause has held back."""
+        self._cut = self._silenced = False
+        self._forwarding.set()
 
-    async def __aenter__(self) -> "Line":
-        self._server = await asyncio.start_server(self._carry, "127.0.0.1", 0)
+    async def __aenter__(self) -> "TcpProxy":
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -54,48 +54,53 @@ class Line:
         self.cut()
         await asyncio.gather(*self._tasks)
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        self._links.add(writer)
+        self._writers.add(writer)
         try:
             if not self._cut:
-                await self._link(reader, writer)
+                await self._forward(reader, writer)
         except OSError:
             pass
         finally:
-            self._links.discard(writer)
+            self._writers.discard(writer)
             writer.transport.abort()
 
-    async def _link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        answers, asks = await asyncio.open_connection("127.0.0.1", self._target)
-        self._links.add(asks)
-        hears = asyncio.Event()  # set once this connection is a subscription
-        there = asyncio.create_task(self._pump(reader, asks, hears, asked=True))
-        back = asyncio.create_task(self._pump(answers, writer, hears, asked=False))
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        responses, upstream = await asyncio.open_connection("127.0.0.1", self._target)
+        self._writers.add(upstream)
+        subscribed = asyncio.Event()  # set once this connection is a subscription
+        requests = asyncio.create_task(self._pump(reader, upstream, subscribed, from_client=True))
+        replies = asyncio.create_task(self._pump(responses, writer, subscribed, from_client=False))
         try:
-            await asyncio.wait({there, back}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({requests, replies}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            there.cancel()
-            back.cancel()
-            await asyncio.gather(there, back, return_exceptions=True)
-            self._links.discard(asks)
-            asks.transport.abort()
+            requests.cancel()
+            replies.cancel()
+            await asyncio.gather(requests, replies, return_exceptions=True)
+            self._writers.discard(upstream)
+            upstream.transport.abort()
 
     async def _pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, hears: asyncio.Event, *, asked: bool
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        subscribed: asyncio.Event,
+        *,
+        from_client: bool,
     ) -> None:
-        while data := await reader.read(PIECE):
-            if asked and b"SUBSCRIBE" in data.upper():
-                hears.set()
-            await self._flows.wait()
-            if self._deaf and hears.is_set() and not asked:
+        while data := await reader.read(CHUNK):
+            if from_client and b"SUBSCRIBE" in data.upper():
+                subscribed.set()
+            await self._forwarding.wait()
+            if self._silenced and subscribed.is_set() and not from_client:
                 continue
             writer.write(data)
             await writer.drain()
 
-    def _end_all(self) -> None:
-        for link in self._links:
-            link.transport.abort()
+    def _abort_all(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()

@@ -1,4 +1,4 @@
-"""The rows of the proof in their short form, all in one world; ``python -m tests.proof`` is the full one."""
+"""The short form of the proof: all rows in one world. The full form is ``python -m tests.proof``."""
 
 import asyncio
 import random
@@ -12,7 +12,7 @@ from tests.proof.rows import ROWS, SHORT, Result
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
-    """Of all rows, one after the other: what takes longest is to make the world. The seed is printed."""
+    """The results of all rows in one world, because setting it up takes longest. Prints the seed."""
     seed = random.randrange(10**6)
     print(f"python -m tests.proof --short --seed {seed}")
     return asyncio.run(run(tmp_path_factory.mktemp("proof"), SHORT, ROWS, seed, files.CHECKOUT / "src"))
@@ -20,8 +20,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("number", range(len(ROWS)), ids=[row.__name__ for row in ROWS])
-def test_whatever_is_broken_all_is_right_in_the_end(results: list[Result], number: int) -> None:
+def test_invariants_hold_after_faults(results: list[Result], number: int) -> None:
     result = results[number]
     assert result.wrong == []
     assert result.figures["sends"] == result.figures["acknowledged"] != 0
-    assert result.figures["tabs"] == result.figures["right"] == SHORT.tabs
+    assert result.figures["tabs"] == result.figures["correct"] == SHORT.tabs

@@ -1,7 +1,7 @@
-"""What people do meanwhile: send, read what was shown, poll from old cursors; and marks that tell whose data it is.
+"""The load: users send, read, and poll from old cursors, and each gets marks that identify the owner of data.
 
-A send goes to either host, as a balancer does it: refused or unanswered by one, it goes to the other with the same
-nonce. Whoever is refused by both sees an error, waits as told, and tries again, until it is acknowledged.
+A message goes to either host, as from a load balancer. After a failure it goes to the other one with the same nonce;
+after two, the client waits as long as Retry-After says and repeats both, until the message is acknowledged.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 from microblog_rt.errors import Unavailable
 from microblog_rt.services import Services
 from tests.proof.host import Host
-from tests.proof.http import TROUBLE, Answer, Connection
+from tests.proof.http import ERRORS, Answer, Connection
 from tests.proof.ledger import ABANDONED, ACKNOWLEDGED, Attempt, Ledger, Send
 from tests.proof.people import CSRF, Person
 from tests.proof.tabs import MARK, Tab
@@ -26,15 +26,15 @@ Work = Coroutine[Any, Any, None]
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 PATIENCE = 10.0  # seconds for an answer
-IMPATIENT = 0.05  # of those who send go away before they are answered, and try again
+ABORT_SHARE = 0.05  # of sends: the client disconnects before the answer, and sends again
 LONGEST_PAUSE = 2.0
 UP_TO = re.compile(rb'name="up_to" value="([\d.]+)"')
 CURSORS_KEPT = 40
-LOOKS_FOR = 2.0  # seconds at a page of messages, at most, before marking them as read
+READING = 2.0  # seconds, at most, between opening a page of messages and marking them as read
 
 
-class Doing:
-    """What goes on in one world; ``rate`` is how many messages are sent a second."""
+class Workload:
+    """The load on one world; ``rate`` is the number of messages sent a second."""
 
     def __init__(
         self, people: Sequence[Person], hosts: Sequence[Host], tabs: Sequence[Tab], ledger: Ledger, services: Services
@@ -43,35 +43,33 @@ class Doing:
         self._people = people
         self._hosts = hosts
         self._ledger = ledger
-        self._parts = services
-        self._of = {person.id: [tab for tab in tabs if tab.person is person] for person in people}
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._services = services
+        self._tabs_of = {person.id: [tab for tab in tabs if tab.person is person] for person in people}
+        self._in_progress: set[asyncio.Task[None]] = set()
         self._running: list[asyncio.Task[None]] = []
         self.cursors: dict[int, list[int]] = {person.id: [0] for person in people[:20]}
 
-    def begin(self, rate: float) -> None:
-        """Go on from now on."""
+    def start(self, rate: float) -> None:
+        """Start the load."""
         self.rate = rate
         kinds: list[Callable[[], Work]] = [self._send, self._read, self._look_back, self._mark]
         rates = [rate, max(rate / 10, 0.5), max(rate / 10, 0.5), max(rate / 20, 0.5)]
-        self._running = [
-            asyncio.create_task(self._again_and_again(kind, each)) for kind, each in zip(kinds, rates, strict=True)
-        ]
+        self._running = [asyncio.create_task(self._repeat(kind, each)) for kind, each in zip(kinds, rates, strict=True)]
 
     async def finish(self, seconds: float) -> None:
-        """Begin nothing more, and see what was begun to its end: every message acknowledged."""
+        """Start nothing new, and wait until every request is finished and every message acknowledged."""
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
         self._running = []
-        if self._under_way:
-            _, late = await asyncio.wait(self._under_way, timeout=seconds)
+        if self._in_progress:
+            _, late = await asyncio.wait(self._in_progress, timeout=seconds)
             for task in late:
                 task.cancel()
-            self._ledger.wrong += [f"I2: {len(late)} requests did not come to an end in {seconds} s"] if late else []
+            self._ledger.wrong += [f"I2: {len(late)} requests were not finished within {seconds} s"] if late else []
 
     async def probe(self, host: Host) -> bool:
-        """One message more, tried at ``host`` alone, once."""
+        """Send one message to ``host``, once; whether it was acknowledged."""
         send = self._new()
         await self._attempt(send, host, _nonce())
         if send.acknowledged is None:
@@ -79,13 +77,13 @@ class Doing:
         return send.acknowledged is not None
 
     async def poll(self, host: Host, user: int, since: int) -> list[tuple[int, str, object]]:
-        """What a poll from ``since`` tells: timestamp, name, data."""
+        """Poll from ``since``; the notifications as (timestamp, name, data)."""
         answer = await self._get(host, user, f"/notifications?since={since / 1_000_000!r}")
         if answer.status != 200:
             raise ConnectionError(f"{answer.status}")
         return [(round(each["timestamp"] * 1_000_000), each["name"], each["data"]) for each in json.loads(answer.body)]
 
-    async def _again_and_again(self, kind: Callable[[], Work], rate: float) -> None:
+    async def _repeat(self, kind: Callable[[], Work], rate: float) -> None:
         due = time.monotonic()
         while True:
             due = max(due + random.expovariate(rate), time.monotonic() - 1)
@@ -94,17 +92,17 @@ class Doing:
 
     def _start(self, work: Work) -> None:
         task = asyncio.create_task(work)
-        self._under_way.add(task)
+        self._in_progress.add(task)
         task.add_done_callback(self._done)
 
     def _done(self, task: "asyncio.Task[None]") -> None:
-        self._under_way.discard(task)
+        self._in_progress.discard(task)
         if not task.cancelled() and task.exception():
-            self._ledger.wrong.append(f"the proof itself: {task.exception()!r}")
+            self._ledger.wrong.append(f"error in the proof itself: {task.exception()!r}")
 
     def _new(self) -> Send:
         sender, recipient = random.sample(self._people, 2)
-        cursor = max((tab.since for tab in self._of[recipient.id]), default=0)
+        cursor = max((tab.since for tab in self._tabs_of[recipient.id]), default=0)
         send = Send(sender.id, recipient.id, f"{len(self._ledger.sends)}: {sender.name} to {recipient.name}", cursor)
         self._ledger.sends.append(send)
         return send
@@ -113,19 +111,19 @@ class Doing:
         await self._deliver(self._new())
 
     async def _deliver(self, send: Send) -> None:
-        nonce, turn = _nonce(), random.randrange(2)
-        if random.random() < IMPATIENT:
-            await self._abandon(send, self._hosts[turn], nonce)
+        nonce, first = _nonce(), random.randrange(2)
+        if random.random() < ABORT_SHARE:
+            await self._abort(send, self._hosts[first], nonce)
         while True:
             pauses = []
-            for host in (self._hosts[turn], self._hosts[1 - turn]):
+            for host in (self._hosts[first], self._hosts[1 - first]):
                 pauses.append(await self._attempt(send, host, nonce))
                 if send.acknowledged is not None:
                     return
             await asyncio.sleep(min(max(pauses), LONGEST_PAUSE) * random.uniform(0.5, 1))
 
     async def _attempt(self, send: Send, host: Host, nonce: str) -> float:
-        """Try once; how long to wait before the next try."""
+        """Send once; the pause before the next attempt in seconds."""
         begun, retry_after = self._ledger.now(), None
         try:
             target = f"/send_message/{self._name(send.recipient)}"
@@ -135,31 +133,31 @@ class Doing:
             outcome = "refused"
         except TimeoutError:
             outcome = "no answer"
-        except TROUBLE as error:
+        except ERRORS as error:
             outcome = f"cut ({type(error).__name__})"
         send.attempts.append(Attempt(host.name, begun, self._ledger.now(), outcome, retry_after))
         if outcome == ACKNOWLEDGED and send.acknowledged is None:
             self._ledger.acknowledge(send)
         return retry_after or 0.5
 
-    async def _abandon(self, send: Send, host: Host, nonce: str) -> None:
+    async def _abort(self, send: Send, host: Host, nonce: str) -> None:
         connection, begun = Connection(host.port), self._ledger.now()
-        with contextlib.suppress(*TROUBLE):
+        with contextlib.suppress(*ERRORS):
             target, body = f"/send_message/{self._name(send.recipient)}", urlencode(self._form(send, nonce)).encode()
-            await connection.say("POST", target, self._headers(host, send.sender) | FORM, body)
+            await connection.send("POST", target, self._headers(host, send.sender) | FORM, body)
             await asyncio.sleep(random.uniform(0, 0.01))
         connection.drop()
         send.attempts.append(Attempt(host.name, begun, self._ledger.now(), ABANDONED))
 
     async def _read(self) -> None:
         person, host = random.choice([each for each in self._people if each.reads]), random.choice(self._hosts)
-        with contextlib.suppress(*TROUBLE):
+        with contextlib.suppress(*ERRORS):
             page = await self._get(host, person.id, "/messages")
             found = UP_TO.search(page.body) if page.status == 200 else None
             if found is None:
                 return
             up_to = round(float(found[1]) * 1_000_000)
-            await asyncio.sleep(random.uniform(0, LOOKS_FOR))
+            await asyncio.sleep(random.uniform(0, READING))
             marks = self._ledger.marked[person.id]
             marks.append((up_to, False))
             fields = {"up_to": found[1].decode()}
@@ -168,25 +166,25 @@ class Doing:
                 marks.append((up_to, True))
 
     async def _look_back(self) -> None:
-        """A poll from a cursor of some time ago: it must tell whatever a tab has been told since."""
+        """Poll from an old cursor: the answer must contain everything that a tab has received since."""
         user = random.choice(list(self.cursors))
         kept = self.cursors[user]
-        since, told = random.choice(kept), max((tab.since for tab in self._of[user]), default=0)
-        kept.append(told)
+        since, received = random.choice(kept), max((tab.since for tab in self._tabs_of[user]), default=0)
+        kept.append(received)
         del kept[1 : len(kept) - CURSORS_KEPT]
-        with contextlib.suppress(*TROUBLE):
+        with contextlib.suppress(*ERRORS):
             stamps = [each[0] for each in await self.poll(random.choice(self._hosts), user, since)]
-            self._ledger.wrong += missed(user, since, told, stamps)
+            self._ledger.wrong += missed(user, since, received, stamps)
 
     async def _mark(self) -> None:
         person = random.choice(self._people)
         with contextlib.suppress(Unavailable):
-            await self._parts.notifications.add_notification(person.id, MARK, {"of": person.id})
+            await self._services.notifications.add_notification(person.id, MARK, {"of": person.id})
 
     async def _get(self, host: Host, user: int, target: str) -> Answer:
         connection = Connection(host.port)
         try:
-            return await connection.ask("GET", target, self._headers(host, user), seconds=PATIENCE)
+            return await connection.request("GET", target, self._headers(host, user), seconds=PATIENCE)
         finally:
             connection.drop()
 
@@ -196,7 +194,7 @@ class Doing:
         connection, body = Connection(host.port), urlencode({"csrf_token": CSRF, **fields}).encode()
         headers = self._headers(host, user) | FORM | {"Accept": accept}
         try:
-            return await connection.ask("POST", target, headers, body, seconds=PATIENCE)
+            return await connection.request("POST", target, headers, body, seconds=PATIENCE)
         finally:
             connection.drop()
 
@@ -210,12 +208,12 @@ class Doing:
         return self._people[user - self._people[0].id].name
 
 
-def missed(user: int, since: int, told: int, stamps: list[int]) -> list[str]:
-    """What is wrong with an answer to a poll from ``since``, by one whose tabs had been told up to ``told`` before."""
+def missed(user: int, since: int, received: int, stamps: list[int]) -> list[str]:
+    """Violations in the answer to a poll from ``since``, when tabs had already received up to ``received``."""
     if stamps != sorted(stamps) or any(each <= since for each in stamps):
-        return [f"I3: user {user} asked from {since} and was told {stamps}"]
-    if told > max([since, *stamps]):
-        return [f"I3: user {user} had been told up to {told}, and from {since} on only {stamps}"]
+        return [f"I3: user {user} polled from {since} and received {stamps}"]
+    if received > max([since, *stamps]):
+        return [f"I3: user {user} had received up to {received}; a poll from {since} returned only {stamps}"]
     return []
 
 

@@ -66,7 +66,7 @@ async def app(settings: Settings) -> AsyncIterator[Quart]:
 
 
 @pytest.fixture
-def house(app: Quart) -> Services:
+def services(app: Quart) -> Services:
     services: Services = app.extensions["services"]
     return services
 

@@ -43,14 +43,14 @@ class Ask(NamedTuple):
     query: str = ""
     form: dict[str, str] = {}
     recipient: str = "susan"
-    trouble: type[Exception] | None = None
+    error: type[Exception] | None = None
 
 
 class Broken(Exception):
     """An unexpected error."""
 
 
-class Away(Unavailable):
+class Down(Unavailable):
     """The database is down."""
 
 
@@ -64,7 +64,7 @@ def and_pages(asks: list[Ask]) -> list[Ask]:
     return asks + [ask._replace(accept="text/html") for ask in asks]
 
 
-ANYWHERE = and_pages([Ask(400, headers={"Host": "evil.example"}), Ask(500, trouble=Broken), Ask(503, trouble=Away)])
+ANYWHERE = and_pages([Ask(400, headers={"Host": "evil.example"}), Ask(500, error=Broken), Ask(503, error=Down)])
 FEED = [
     *ANYWHERE,
     Ask(200),
@@ -73,7 +73,7 @@ FEED = [
     Ask(401, signed_in=False),
     Ask(401, query="?user=0"),
     Ask(403, headers={"Origin": "https://evil.example"}),
-    Ask(429, trouble=Often),
+    Ask(429, error=Often),
 ]
 CHANGES = ANYWHERE + and_pages(
     [
@@ -109,28 +109,28 @@ ASKS = {
         Ask(303, form={"message": "hello"}, headers={"Idempotency-Key": "k"}),
         *and_pages([Ask(422, form={"message": "goodbye"}, headers={"Idempotency-Key": "k"})]),
         *and_pages([Ask(400, form={"message": "hello"}, headers={"Idempotency-Key": ""})]),
-        *and_pages([Ask(429, trouble=Often)]),
+        *and_pages([Ask(429, error=Often)]),
     ],
     "GET /auth/login": [*ANYWHERE, Ask(200, signed_in=False), Ask(302), Ask(302, query="?next=/messages")],
     "POST /auth/login": [
         *CHANGES,
         Ask(303, form={"username": "susan", "password": PASSWORD}),
         Ask(422, form={"username": "susan", "password": "wrong"}),
-        *and_pages([Ask(429, trouble=Often)]),
+        *and_pages([Ask(429, error=Often)]),
     ],
     "POST /auth/logout": [*CHANGES, Ask(303), Ask(303, signed_in=False)],
     "GET /healthz": [Ask(200, headers={"Host": "any.example"})],
     "GET /metrics": [Ask(200), *and_pages([Ask(404, headers={"X-Forwarded-For": "192.0.2.1"})])],
-    "GET /readyz": [Ask(200, headers={"Host": "any.example"}), Ask(503, signed_in=False, trouble=Away)],
+    "GET /readyz": [Ask(200, headers={"Host": "any.example"}), Ask(503, signed_in=False, error=Down)],
 }
 
 
 class Program:
     """Sends requests in process, each with a new session, since some end theirs."""
 
-    def __init__(self, app: Quart, house: Services, cookies: dict[str, str], token: str) -> None:
+    def __init__(self, app: Quart, services: Services, cookies: dict[str, str], token: str) -> None:
         self._app = app
-        self._house = house
+        self._services = services
         self._cookies = cookies
         self._token = token
         self._transport = httpx.ASGITransport(app=cast(Any, app))
@@ -140,18 +140,18 @@ class Program:
         cookies = self._cookies | (await self._session() if ask.signed_in else {})
         own = {"X-CSRFToken": self._token, "Accept": ask.accept, "Origin": ORIGIN}
         client = httpx.AsyncClient(transport=self._transport, base_url=ORIGIN, cookies=cookies)
-        async with client, trouble(self._house, ask.trouble):
+        async with client, error(self._services, ask.error):
             return await client.request(method, path + ask.query, data=ask.form or None, headers=own | ask.headers)
 
     async def _session(self) -> dict[str, str]:
-        user = await self._house.accounts.find("susan")
+        user = await self._services.accounts.find("susan")
         assert user is not None
-        token = await self._house.sessions.start_session(user, remembered=True)
+        token = await self._services.sessions.start_session(user, remembered=True)
         return {"microblog_session": self._app.extensions["authentication"].dump_token(f"{user.id}.{token}", self._app)}
 
 
 @asynccontextmanager
-async def trouble(house: Services, kind: type[Exception] | None) -> AsyncIterator[None]:
+async def error(services: Services, kind: type[Exception] | None) -> AsyncIterator[None]:
     """Make every database access in the block raise ``kind``."""
     with pytest.MonkeyPatch.context() as patch:
         if kind is not None:
@@ -159,30 +159,30 @@ async def trouble(house: Services, kind: type[Exception] | None) -> AsyncIterato
             def fails(*_: object) -> None:
                 raise kind
 
-            for each in ("begin_write", "_attempt"):
-                patch.setattr(house.storage, each, fails)
+            for each in ("write", "begin_write", "reading", "feed_read", "takes_writes"):
+                patch.setattr(services.storage, each, fails)
         yield
 
 
 @pytest.fixture
-async def program(app: Quart, house: Services, join: Join) -> Program:
+async def program(app: Quart, services: Services, join: Join) -> Program:
     browser = await join("susan")
-    await house.messages.send_message(1, 1, "something to be told")
+    await services.messages.send_message(1, 1, "hello")
     token = await browser.token()
     (form,) = [each for each in browser.client.cookie_jar or [] if each.name == "microblog_form"]
-    return Program(app, house, {form.name: str(form.value)}, token)
+    return Program(app, services, {form.name: str(form.value)}, token)
 
 
 @pytest.mark.parametrize("label", OPERATIONS)
 async def test_each_documented_answer_is_given(label: str, program: Program) -> None:
-    told = set()
+    received = set()
     for ask in ASKS[label]:
         answer = await program.answer(label, ask)
         assert answer.status_code == ask.status, (ask, answer.text)
         case = OPERATIONS[label].Case(path_parameters={"recipient": ask.recipient})
         case.validate_response(answer, checks=CONFORMANCE)
-        told.add(str(ask.status))
-    assert told == set(OPERATIONS[label].responses.status_codes)
+        received.add(str(ask.status))
+    assert received == set(OPERATIONS[label].responses.status_codes)
 
 
 def test_problem_codes_match_the_documentation() -> None:

@@ -18,16 +18,16 @@ async def bob(join: Join) -> Browser:
 
 
 @pytest.fixture(autouse=True)
-def broken(house: Services, bob: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+def broken(services: Services, bob: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     async def breaks(*_: object, **__: object) -> None:
         raise RuntimeError("broken on purpose")
 
-    monkeypatch.setattr(house.messages, "inbox", breaks)
-    monkeypatch.setattr(house.feed, "_read", breaks)
+    monkeypatch.setattr(services.messages, "inbox", breaks)
+    monkeypatch.setattr(services.feed, "_read", breaks)
 
 
 def logged_once(caplog: pytest.LogCaptureFixture, reference: str) -> None:
-    # A busy machine lets asyncio's debugging speak as well.
+    # On a busy machine asyncio's debug mode logs as well.
     (record,) = [each for each in caplog.records if each.name.startswith("microblog_rt")]
     assert reference in record.getMessage()
     assert "broken on purpose" in caplog.text
@@ -71,24 +71,24 @@ async def test_refused_handshake_has_the_reference(app: Quart, bob: Browser, cap
 
 
 async def test_health_checks_do_not_authenticate(
-    house: Services, bob: Browser, monkeypatch: pytest.MonkeyPatch
+    services: Services, bob: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a cookie, while the database is down."""
 
-    def away(*_: object) -> None:
+    def unavailable(*_: object) -> None:
         raise Unavailable
 
-    for each in ("_attempt",):
-        monkeypatch.setattr(house.storage, each, away)
+    for each in ("reading", "feed_read", "takes_writes"):
+        monkeypatch.setattr(services.storage, each, unavailable)
     assert (await bob.get("/healthz")).status_code == 200
     answer = await bob.get("/readyz")
     assert (answer.status_code, (await answer.get_json())["status"]) == (503, "no database")
 
 
 async def test_unavailable_offers_the_message_to_resend(
-    app: Quart, house: Services, bob: Browser, monkeypatch: pytest.MonkeyPatch
+    app: Quart, services: Services, bob: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With its nonce: whatever became of the first try, it is sent once. Also where not even its author is known."""
+    """With the same nonce, so it is sent once. Also if the session could not be looked up."""
     form = await text(await bob.get("/send_message/bob"))
     sent: dict[str, Any] = {
         "csrf_token": field(form, "csrf_token"),
@@ -96,19 +96,19 @@ async def test_unavailable_offers_the_message_to_resend(
         "message": "</textarea> & hello",
     }
 
-    async def away(*_: object) -> None:
+    async def unavailable(*_: object) -> None:
         raise Unavailable
 
-    for services, verb in ((house.messages, "send_message"), (house.sessions, "visit")):
-        with monkeypatch.context() as trouble:
-            trouble.setattr(services, verb, away)
+    for service, verb in ((services.messages, "send_message"), (services.sessions, "visit")):
+        with monkeypatch.context() as patch:
+            patch.setattr(service, verb, unavailable)
             answer = await bob.post("/send_message/bob", **sent)
         page = await text(answer)
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
         assert all(field(page, name) == sent[name] for name in ("csrf_token", "nonce"))
         assert "&lt;/textarea&gt; &amp; hello</textarea>" in page
-    with monkeypatch.context() as trouble:
-        trouble.setattr(house.sessions, "visit", away)
+    with monkeypatch.context() as patch:
+        patch.setattr(services.sessions, "visit", unavailable)
         foreign = await bob.post("/send_message/bob", headers={"Origin": "https://evil.example"}, **sent)
         forged = await bob.post("/send_message/bob", **sent | {"csrf_token": "guessed"})
     assert 'id="again"' not in await text(forged)

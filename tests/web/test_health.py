@@ -1,4 +1,4 @@
-"""``/readyz`` tells the state of the database and of the bus as they were last heard, not as they were set up."""
+"""``/readyz`` reports the current state of the database and of the bus."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -43,29 +43,29 @@ async def ready(client: Client) -> tuple[int, Any]:
 
 
 async def until_bus_is(state: str, client: Client) -> Any:
-    """Ask until it is; every answer meanwhile is a 200."""
+    """Request ``/readyz`` until the bus has that state; every answer must be 200."""
     async with asyncio.timeout(DEADLINE):
         while True:
-            status, told = await ready(client)
-            assert (status, told["status"]) == (200, "ready")
-            if told["bus"]["state"] == state:
-                return told["bus"]
+            status, report = await ready(client)
+            assert (status, report["status"]) == (200, "ready")
+            if report["bus"]["state"] == state:
+                return report["bus"]
             await asyncio.sleep(0.02)
 
 
 async def test_memory_bus_is_ready(settings: Settings) -> None:
     async with serving(settings) as client:
-        status, told = await ready(client)
-        assert (status, told["status"], told["database"]["state"]) == (200, "ready", "connected")
-        assert told["bus"] == {"backend": "memory", "state": "single_process", "heard_seconds_ago": None}
-        assert 0 <= told["database"]["answered_in_seconds"] < DEADLINE
+        status, report = await ready(client)
+        assert (status, report["status"], report["database"]["state"]) == (200, "ready", "connected")
+        assert report["bus"] == {"backend": "memory", "state": "single_process", "heard_seconds_ago": None}
+        assert 0 <= report["database"]["answered_in_seconds"] < DEADLINE
 
 
 @pytest.mark.sqlite
 async def test_ready_while_redis_is_down(settings: Settings, redis: Redis) -> None:
     async with serving(replace(settings, bus_url=redis.url)) as client:
-        heard = await until_bus_is("connected", client)
-        assert heard["backend"] == "redis"
+        connected = await until_bus_is("connected", client)
+        assert connected["backend"] == "redis"
         redis.stop()
         await until_bus_is("disconnected", client)
         redis.start()
@@ -78,13 +78,13 @@ async def test_hanging_redis_is_reported_as_no_heartbeat(settings: Settings, red
     async with serving(replace(settings, bus_url=redis.url)) as client:
         await until_bus_is("connected", client)
         redis.pause()
-        deaf = await until_bus_is("no_heartbeat", client)
-        assert deaf["heard_seconds_ago"] >= 0.5
+        hanging = await until_bus_is("no_heartbeat", client)
+        assert hanging["heard_seconds_ago"] >= 0.5
         redis.resume()
         await until_bus_is("connected", client)
 
 
-async def test_database_bus_is_reported_as_heard(settings: Settings) -> None:
+async def test_database_bus_is_reported_as_connected(settings: Settings) -> None:
     url = "sqlite://" if settings.sqlite_file else "postgresql://"
     async with serving(replace(settings, bus_url=url)) as client:
         assert url.startswith((await until_bus_is("connected", client))["backend"])
@@ -97,9 +97,9 @@ async def test_not_ready_while_database_is_down(postgresql: PostgreSQL, postgres
         postgresql.stop()
         try:
             answer = await client.get("/readyz")
-            told = await answer.get_json()
+            report = await answer.get_json()
             assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
-            assert (told["status"], told["database"], told["bus"]["state"]) == (
+            assert (report["status"], report["database"], report["bus"]["state"]) == (
                 "no database",
                 {"state": "disconnected"},
                 "disconnected",
@@ -110,7 +110,7 @@ async def test_not_ready_while_database_is_down(postgresql: PostgreSQL, postgres
 
 
 async def test_not_ready_while_database_is_read_only(postgresql: PostgreSQL, postgresql_migrated: str) -> None:
-    """As a standby is, until it is promoted: the same connections tell both."""
+    """Like a standby until it is promoted; the connections are not reopened."""
 
     def read_only(command: str) -> None:
         postgresql.execute(postgresql.url, command)
@@ -119,9 +119,9 @@ async def test_not_ready_while_database_is_read_only(postgresql: PostgreSQL, pos
     async def until_it_is(state: str, client: Client) -> tuple[int, Any]:
         async with asyncio.timeout(DEADLINE):
             while True:
-                status, told = await ready(client)
-                if told["database"]["state"] == state:
-                    return status, told["status"]
+                status, report = await ready(client)
+                if report["database"]["state"] == state:
+                    return status, report["status"]
                 await asyncio.sleep(0.02)
 
     async with serving(Settings(database_url=postgresql_migrated, secret_key="a" * 32)) as client:

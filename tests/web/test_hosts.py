@@ -1,4 +1,4 @@
-"""The gate alone: whom a request counts for, and by which names this server may be called."""
+"""``Hosts``: the client address behind proxies, and the accepted Host headers."""
 
 import logging
 from typing import Any
@@ -26,7 +26,7 @@ def address(hops: int, *forwarded: str, client: str | None = PROXY) -> str:
     )
 
 
-# Whom a request counts for
+# Client addresses
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_proxy_address_for_malformed_forwarded_for(garbage: str) -> None:
     ],
 )
 def test_ipv6_addresses_of_one_network_count_once(client: str | None, counted: str) -> None:
-    """A provider gives a home the last 64 bits of an IPv6 address; an IPv4 one is the same through either socket."""
+    """A customer usually controls the last 64 bits of an IPv6 address; IPv4-mapped addresses count as IPv4."""
     assert address(0, client=client) == counted
     if counted:
         assert address(1, str(client)) == counted
@@ -118,7 +118,7 @@ def test_trusted_proxy_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.records == []
 
 
-# By which names
+# Host headers
 
 
 def answers_to(host: str, *, server: str | None = "10.0.0.2", **settings: Any) -> bool:

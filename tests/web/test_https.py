@@ -1,4 +1,4 @@
-"""Behind https, as ``MICROBLOG_PUBLIC_URL`` says: Secure cookies, HSTS, exactly that Origin."""
+"""With an https ``MICROBLOG_PUBLIC_URL``: Secure cookies, HSTS, and only that Origin."""
 
 from dataclasses import replace
 from typing import Any
@@ -45,9 +45,9 @@ ASKED = [
 
 
 @pytest.mark.sqlite
-async def test_feed_responses_have_hsts(app: Quart, house: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    susan = await house.accounts.register("susan", PASSWORD)
-    token = await house.sessions.start_session(susan, remembered=True)
+async def test_feed_responses_have_hsts(app: Quart, services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    susan = await services.accounts.register("susan", PASSWORD)
+    token = await services.sessions.start_session(susan, remembered=True)
     authentication = app.extensions["authentication"]
     cookie = f"{authentication.cookie_name}={authentication.dump_token(f'{susan.id}.{token}', app)}"
     for status, kind, path, host, method in ASKED:
@@ -67,7 +67,7 @@ def breaks(*_: object) -> None:
 
 
 async def answer_to(app: Quart, scope: dict[str, Any]) -> Any:
-    """How the application begins its answer."""
+    """The first ASGI message of the answer."""
     sent: list[Any] = []
     coming = ["websocket.connect" if scope["type"] == "websocket" else "http.request"]
 
@@ -89,5 +89,5 @@ async def test_only_the_public_origin_may_post(app: Quart) -> None:
         assert "form" not in (await answer.get_data(as_text=True)).split("<main")[1]
 
 
-def test_the_application_can_be_made_twice(settings: Settings) -> None:
+def test_application_can_be_created_twice(settings: Settings) -> None:
     assert create_app(settings) is not create_app(settings)

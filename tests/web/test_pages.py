@@ -18,7 +18,7 @@ HOSTILE = '<script>alert("x")</script>'
 
 @pytest.fixture
 def changes() -> dict[str, Any]:
-    """Settings that differ from the usual; a test gives its own by parametrize."""
+    """Settings that differ from the defaults; tests override it with parametrize."""
     return {}
 
 
@@ -127,7 +127,7 @@ async def test_a_remembered_cookie_lasts_as_long_as_its_session_may(stranger: Br
     assert "Max-Age=7200;" in session_cookie(answer.headers.getlist("Set-Cookie"))
 
 
-async def test_remember_me_decides_how_long_the_browser_keeps_the_cookie(stranger: Browser, join: Join) -> None:
+async def test_remember_me_sets_the_lifetime_of_the_cookie(stranger: Browser, join: Join) -> None:
     await join("susan")
     answer = await stranger.post("/auth/login", username="susan", password=PASSWORD)
     assert "Max-Age" not in session_cookie(answer.headers.getlist("Set-Cookie"))
@@ -213,31 +213,31 @@ async def test_message_to_oneself_is_allowed_but_not_offered(join: Join) -> None
 
 
 @pytest.mark.parametrize("message", ["", "   \r\n ", "x" * 141])
-async def test_a_bad_message_keeps_the_form(join: Join, house: Services, message: str) -> None:
+async def test_a_bad_message_keeps_the_form(join: Join, services: Services, message: str) -> None:
     susan = await join("susan")
     answer = await susan.post("/send_message/susan", message=message, nonce="kept")
     page = await text(answer)
     assert answer.status_code == 422
     assert message.strip() in page
     assert field(page, "nonce") == "kept"
-    assert (await house.messages.inbox(1, 1, 10)) == ([], False)
+    assert (await services.messages.inbox(1, 1, 10)) == ([], False)
 
 
-async def test_expired_form_is_shown_again_with_a_new_token(join: Join, house: Services) -> None:
+async def test_expired_form_is_shown_again_with_a_new_token(join: Join, services: Services) -> None:
     susan = await join("susan")
     answer = await susan.post("/send_message/susan", message="my long thought", csrf_token="old")
     page = await text(answer)
     assert answer.status_code == 403
     assert "my long thought" in page
-    assert (await house.messages.inbox(1, 1, 10)) == ([], False)
+    assert (await services.messages.inbox(1, 1, 10)) == ([], False)
     token = field(page, "csrf_token")
     assert (await susan.post("/send_message/susan", message="my long thought", csrf_token=token)).status_code == 303
 
 
-async def test_draft_is_restored_after_signing_in_again(join: Join, house: Services, stranger: Browser) -> None:
+async def test_draft_is_restored_after_signing_in_again(join: Join, services: Services, stranger: Browser) -> None:
     susan = await join("susan")
     token = await susan.token()
-    await house.accounts.set_password("susan", PASSWORD)
+    await services.accounts.set_password("susan", PASSWORD)
     answer = await susan.post("/send_message/susan", message="my long thought", csrf_token=token)
     assert answer.status_code == 303
     back = field(await text(await susan.get(answer.location)), "next")
@@ -246,31 +246,31 @@ async def test_draft_is_restored_after_signing_in_again(join: Join, house: Servi
     assert "my long thought" not in await text(await susan.get(back))
 
 
-async def test_draft_is_not_shown_to_another_user(join: Join, house: Services) -> None:
+async def test_draft_is_not_shown_to_another_user(join: Join, services: Services) -> None:
     browser = await join("susan")
-    await house.accounts.register("john", PASSWORD)
+    await services.accounts.register("john", PASSWORD)
     token = await browser.token()
-    await house.accounts.set_password("susan", PASSWORD)
+    await services.accounts.set_password("susan", PASSWORD)
     await browser.post("/send_message/susan", message="my secret thought", csrf_token=token)
     await browser.post("/auth/login", username="john", password=PASSWORD)
     assert "my secret thought" not in await text(await browser.get("/send_message/susan"))
     assert "my secret thought" not in await text(await browser.get("/send_message/susan"))
 
 
-async def test_draft_is_not_shown_for_another_recipient(join: Join, house: Services) -> None:
+async def test_draft_is_not_shown_for_another_recipient(join: Join, services: Services) -> None:
     susan, _ = await join("susan"), await join("john")
     token = await susan.token()
-    await house.accounts.set_password("susan", PASSWORD)
+    await services.accounts.set_password("susan", PASSWORD)
     await susan.post("/send_message/susan", message="a note to myself", csrf_token=token)
     await sign_in(susan)
     assert "a note to myself" not in await text(await susan.get("/send_message/john"))
     assert "a note to myself" in await text(await susan.get("/send_message/susan"))
 
 
-async def test_page_of_one_user_gets_no_notifications_of_another(join: Join, house: Services) -> None:
+async def test_page_of_one_user_gets_no_notifications_of_another(join: Join, services: Services) -> None:
     """A tab left open while another user signed in on the same browser."""
     susan, john = await join("susan"), await join("john")
-    await house.messages.send_message(1, 2, "for john alone")
+    await services.messages.send_message(1, 2, "for john alone")
     address = re.search(r'data-notifications="([^"]+)"', await text(await susan.get("/")))
     assert address
     assert (await susan.get(address[1])).status_code == 200
@@ -278,18 +278,18 @@ async def test_page_of_one_user_gets_no_notifications_of_another(join: Join, hou
     assert (await john.get(address[1] + "&since=0&wait=5")).status_code == 401
 
 
-async def test_double_submit_sends_and_flashes_once(join: Join, house: Services) -> None:
+async def test_double_submit_sends_and_flashes_once(join: Join, services: Services) -> None:
     susan = await join("susan")
     nonce = field(await text(await susan.get("/send_message/susan")), "nonce")
     for _ in range(2):
         assert (await susan.post("/send_message/susan", message="hello", nonce=nonce)).status_code == 303
-    posts, _ = await house.messages.inbox(1, 1, 10)
+    posts, _ = await services.messages.inbox(1, 1, 10)
     assert len(posts) == 1
     page = await text(await susan.get("/"))
     assert page.count("Your message has been sent.") == 1
 
 
-async def test_retry_with_idempotency_key_gets_the_first_result(join: Join, house: Services) -> None:
+async def test_retry_with_idempotency_key_gets_the_first_result(join: Join, services: Services) -> None:
     susan = await join("susan")
     key = {"Idempotency-Key": '"one key"', "Accept": "application/json"}
     for path, nonce in (("/send_message/susan", "one"), ("/send_message/Susan", "two")):
@@ -299,18 +299,18 @@ async def test_retry_with_idempotency_key_gets_the_first_result(join: Join, hous
         answer = await susan.post("/send_message/susan", headers=headers, message="goodbye")
         assert answer.status_code == 422
         assert "already used for another message" in await text(answer)
-    assert [post.body for post in (await house.messages.inbox(1, 1, 10))[0]] == ["hello"]
+    assert [post.body for post in (await services.messages.inbox(1, 1, 10))[0]] == ["hello"]
 
 
 @pytest.mark.parametrize("keys", [[""], ["x" * 256], ["caf\xe9"], ["a\tb"], ["a", "a"]])
 @pytest.mark.sqlite
-async def test_invalid_idempotency_key_is_refused(join: Join, house: Services, keys: list[str]) -> None:
+async def test_invalid_idempotency_key_is_refused(join: Join, services: Services, keys: list[str]) -> None:
     susan = await join("susan")
     headers = [("Origin", ORIGIN), ("Accept", "application/json"), *(("Idempotency-Key", key) for key in keys)]
     form = {"csrf_token": await susan.token(), "message": "hello"}
     answer = await susan.client.post("/send_message/susan", form=form, headers=Headers(headers))
     assert (answer.status_code, (await answer.get_json())["code"]) == (400, "bad_request")
-    assert (await house.messages.inbox(1, 1, 10)) == ([], False)
+    assert (await services.messages.inbox(1, 1, 10)) == ([], False)
 
 
 @pytest.mark.parametrize("changes", [{"send_limit": None}])
@@ -327,7 +327,7 @@ TOO_OFTEN = re.compile(r"Try again in (about )?\d+ (seconds|minutes)")
 
 
 @pytest.mark.parametrize("changes", [{"send_limit": Limit(1, 60)}])
-async def test_a_message_over_the_limit_is_kept_in_its_form(join: Join, house: Services) -> None:
+async def test_a_message_over_the_limit_is_kept_in_its_form(join: Join, services: Services) -> None:
     susan = await join("susan")
     assert (await susan.post("/send_message/susan", message="hello", nonce="one")).status_code == 303
     answer = await susan.post("/send_message/susan", message="my long thought", nonce="two")
@@ -338,7 +338,7 @@ async def test_a_message_over_the_limit_is_kept_in_its_form(join: Join, house: S
     assert "my long thought" in page
     assert field(page, "nonce") == "two"
     assert (await susan.post("/send_message/susan", message="hello", nonce="one")).status_code == 303
-    assert len((await house.messages.inbox(1, 1, 10))[0]) == 1
+    assert len((await services.messages.inbox(1, 1, 10))[0]) == 1
 
 
 @pytest.mark.parametrize("changes", [{"send_limit": Limit(1, 60)}])
@@ -398,7 +398,7 @@ async def test_registration_over_the_limit_keeps_the_input(stranger: Browser) ->
     assert PASSWORD not in page
 
 
-async def test_a_large_body_is_refused_and_nothing_is_lost(join: Join, house: Services) -> None:
+async def test_a_large_body_is_refused_and_nothing_is_lost(join: Join, services: Services) -> None:
     susan = await join("susan")
     answer = await susan.post("/send_message/susan", message="x" * 1_000_000)
     assert answer.status_code == 413
@@ -436,10 +436,10 @@ async def test_markup_in_messages_is_shown_as_it_was_typed(join: Join) -> None:
     assert "&lt;script&gt;" in page
 
 
-async def test_a_long_inbox_has_newer_and_older_pages(join: Join, house: Services) -> None:
+async def test_a_long_inbox_has_newer_and_older_pages(join: Join, services: Services) -> None:
     susan = await join("susan")
     for number in range(30):
-        await house.messages.send_message(1, 1, f"message {number}")
+        await services.messages.send_message(1, 1, f"message {number}")
     first = await text(await susan.get("/messages"))
     second = await text(await susan.get("/messages?page=2"))
     assert "message 29" in first
@@ -450,31 +450,31 @@ async def test_a_long_inbox_has_newer_and_older_pages(join: Join, house: Service
     assert "Older" not in second
 
 
-async def test_people_are_listed_in_pages(join: Join, house: Services) -> None:
+async def test_people_are_listed_in_pages(join: Join, services: Services) -> None:
     susan = await join("susan")
     for number in range(30):
-        await house.accounts.register(f"person{number:02}", PASSWORD)
+        await services.accounts.register(f"person{number:02}", PASSWORD)
     first, second = await text(await susan.get("/")), await text(await susan.get("/?page=2"))
     assert "person00" in first
     assert "susan" in second
     assert 'href="/?page=1"' in second
 
 
-async def test_marking_up_to_what_was_shown_answers_the_count(join: Join, house: Services) -> None:
+async def test_marking_up_to_what_was_shown_answers_the_count(join: Join, services: Services) -> None:
     susan = await join("susan")
-    await house.messages.send_message(1, 1, "shown")
+    await services.messages.send_message(1, 1, "shown")
     up_to = field(await text(await susan.get("/messages")), "up_to")
-    await house.messages.send_message(1, 1, "came after")
+    await services.messages.send_message(1, 1, "came after")
     answer = await susan.post("/messages/read", up_to=up_to, headers={"Accept": "application/json"})
     assert answer.content_type == "application/json"
-    (told,) = await answer.get_json()
-    assert (told["name"], told["data"]) == ("unread_message_count", 1)
+    (notification,) = await answer.get_json()
+    assert (notification["name"], notification["data"]) == ("unread_message_count", 1)
 
 
-async def test_marking_without_javascript_redirects_back(join: Join, house: Services) -> None:
+async def test_marking_without_javascript_redirects_back(join: Join, services: Services) -> None:
     susan = await join("susan")
     for number in range(30):
-        await house.messages.send_message(1, 1, str(number))
+        await services.messages.send_message(1, 1, str(number))
     answer = await susan.post("/messages/read", headers={"Referer": "http://localhost/messages?page=2"})
     assert (answer.status_code, answer.location) == (303, "/messages?page=2")
     assert badge(await text(await susan.get("/messages"))) == "0"
@@ -483,9 +483,9 @@ async def test_marking_without_javascript_redirects_back(join: Join, house: Serv
 
 
 @pytest.mark.parametrize("up_to", ["", "nan", "inf", "-1", "yesterday", "1e309"])
-async def test_invalid_up_to_is_refused(join: Join, house: Services, up_to: str) -> None:
+async def test_invalid_up_to_is_refused(join: Join, services: Services, up_to: str) -> None:
     susan = await join("susan")
-    await house.messages.send_message(1, 1, "hello")
+    await services.messages.send_message(1, 1, "hello")
     answer = await susan.post("/messages/read", up_to=up_to, headers={"Accept": "application/json"})
     assert answer.status_code == 400
     assert (await answer.get_json())["code"] == "bad_request"
@@ -500,8 +500,8 @@ async def test_marking_needs_a_session(stranger: Browser) -> None:
 STATES = re.compile(r"^(POST|PUT|PATCH|DELETE)$")
 
 
-async def test_state_changes_need_token_and_own_origin(app: Quart, join: Join, house: Services) -> None:
-    """Every state-changing route there is: without a token, with another's, from another site."""
+async def test_state_changes_need_token_and_own_origin(app: Quart, join: Join, services: Services) -> None:
+    """Every state-changing route: without a token, with another user's token, from another site."""
     susan, john = await join("susan"), await join("john")
     johns = await john.token()
     routes = [
@@ -516,7 +516,7 @@ async def test_state_changes_need_token_and_own_origin(app: Quart, join: Join, h
             headers = {"Origin": origin} if origin else {}
             answer = await susan.post(route, csrf_token=token, message="x", headers=headers)
             assert answer.status_code == 403, (route, token, origin)
-    assert await house.messages.inbox(1, 1, 10) == ([], False)
+    assert await services.messages.inbox(1, 1, 10) == ([], False)
     assert (await susan.get("/notifications")).status_code == 200
 
 
@@ -527,9 +527,9 @@ async def test_the_token_may_come_in_a_header(join: Join) -> None:
     assert answer.status_code == 303
 
 
-async def test_get_requests_write_no_notifications(app: Quart, join: Join, house: Services) -> None:
+async def test_get_requests_write_no_notifications(app: Quart, join: Join, services: Services) -> None:
     susan = await join("susan")
-    await house.messages.send_message(1, 1, "hello")
+    await services.messages.send_message(1, 1, "hello")
     before = await text(await susan.get("/notifications"))
     for rule in app.url_map.iter_rules():
         path = str(rule).replace("<username>", "susan").replace("<recipient>", "susan")

@@ -1,4 +1,4 @@
-"""Behind https, as ``MICROBLOG_PUBLIC_URL`` says: one Origin and one Host, on every transport. In process, raw headers.
+"""With ``MICROBLOG_PUBLIC_URL`` only one Origin and one Host are accepted, on every transport. In process, raw headers.
 
 Not here: over plain http (``tests/test_origins.py``); cookies (``test_https.py``).
 """
@@ -59,7 +59,7 @@ FOREIGN = [
     "https://alice@microblog.example",
     "https://microblog.example@evil.example",
     "https://evil.example/https://microblog.example",
-    # the same, written otherwise
+    # other spellings
     "HTTPS://microblog.example",
     "https://MICROBLOG.example",
     "https://microblog%2Eexample",
@@ -85,11 +85,11 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-async def cookie(app: Quart, house: Services) -> tuple[str, str]:
-    susan = await house.accounts.register("susan", PASSWORD)
-    token = await house.sessions.start_session(susan, remembered=True)
+async def cookie(app: Quart, services: Services) -> tuple[str, str]:
+    susan = await services.accounts.register("susan", PASSWORD)
+    token = await services.sessions.start_session(susan, remembered=True)
     authentication = app.extensions["authentication"]
-    await house.messages.send_message(1, 1, "something to be told")
+    await services.messages.send_message(1, 1, "hello")
     return "Cookie", f"{authentication.cookie_name}={authentication.dump_token(f'{susan.id}.{token}', app)}"
 
 
@@ -99,22 +99,22 @@ def transport(request: pytest.FixtureRequest) -> str:
 
 
 async def status(app: Quart, transport: str, *headers: tuple[str, str], path: str = "/notifications") -> int:
-    """What is answered to a question with exactly these headers; 101 where a handshake is accepted."""
+    """The status of the answer to a request with exactly these headers; 101 for an accepted handshake."""
     kind, query, _ = TRANSPORTS[transport]
-    said: list[dict[str, Any]] = []
+    sent: list[dict[str, Any]] = []
     events = [{"type": f"{kind}.{event}"} for event in EVENTS[kind]]
 
     async def receive() -> Any:
         return events.pop() if events else await asyncio.get_running_loop().create_future()
 
     async def send(message: Any) -> None:
-        said.append(message)
+        sent.append(message)
 
     scope = {"type": kind, "method": "GET", "path": path, "raw_path": path.encode(), "query_string": query}
     scope |= {"headers": [(name.lower().encode(), value.encode()) for name, value in headers], "http_version": "1.1"}
     scope |= {"scheme": "http", "root_path": "", "client": ("10.0.0.1", 1), "server": ("10.0.0.2", 8000)}
     await app.asgi_app(scope, receive, send)  # type: ignore[arg-type]
-    return 101 if said[0]["type"] == "websocket.accept" else int(said[0]["status"])
+    return 101 if sent[0]["type"] == "websocket.accept" else int(sent[0]["status"])
 
 
 async def test_public_origin_is_accepted(app: Quart, cookie: tuple[str, str], transport: str) -> None:
@@ -134,8 +134,8 @@ async def test_every_other_origin_is_refused(app: Quart, cookie: tuple[str, str]
 async def test_cross_site_fetch_metadata_is_refused(
     app: Quart, cookie: tuple[str, str], transport: str, sites: list[str]
 ) -> None:
-    said = [("Sec-Fetch-Site", site) for site in sites]
-    assert await status(app, transport, HOST, cookie, ("Origin", OURS), *said) == 403
+    fetch_site = [("Sec-Fetch-Site", site) for site in sites]
+    assert await status(app, transport, HOST, cookie, ("Origin", OURS), *fetch_site) == 403
 
 
 FOREIGN_HOSTS = [

@@ -1,4 +1,4 @@
-"""One's own sessions as pages: the list, ending one or all, a new password."""
+"""The sessions page: the list, ending one or all, changing the password."""
 
 import re
 from typing import Any
@@ -30,20 +30,20 @@ async def sign_in(app: Quart, name: str, agent: str = "", **more: str) -> Browse
 
 
 async def listed(browser: Browser) -> list[tuple[str, str]]:
-    """The sessions on the page: what each is called in words and in its form."""
+    """The sessions on the page, as (label, name in the form)."""
     page = await text(await browser.get("/auth/sessions"))
     words = re.findall(r'fw-semibold">([^<]*)<', page)
     return list(zip(words, re.findall(r'name="session" value="([^"]*)"', page), strict=True))
 
 
 async def answers(browser: Browser) -> int:
-    """What the poll says to a browser's session."""
+    """The status of a poll with the browser's session."""
     return int((await browser.get("/notifications")).status_code)
 
 
-async def test_sessions_page_lists_own_sessions(app: Quart, house: Services) -> None:
-    await house.accounts.register("susan", PASSWORD)
-    await house.accounts.register("john", PASSWORD)
+async def test_sessions_page_lists_own_sessions(app: Quart, services: Services) -> None:
+    await services.accounts.register("susan", PASSWORD)
+    await services.accounts.register("john", PASSWORD)
     await sign_in(app, "john", "curl/8.5.0")
     browser = await sign_in(app, "susan", FIREFOX)
     await sign_in(app, "susan", PIXEL)
@@ -53,8 +53,8 @@ async def test_sessions_page_lists_own_sessions(app: Quart, house: Services) -> 
     assert page.index("Firefox on Linux") < page.index("This session") < page.index("Chrome on Android")
 
 
-async def test_ending_another_session_keeps_the_current_one(app: Quart, house: Services) -> None:
-    await house.accounts.register("susan", PASSWORD)
+async def test_ending_another_session_keeps_the_current_one(app: Quart, services: Services) -> None:
+    await services.accounts.register("susan", PASSWORD)
     browser, other = await sign_in(app, "susan"), await sign_in(app, "susan", PIXEL)
     _, (_, name) = await listed(browser)
     answer = await browser.post("/auth/sessions/end", session=name)
@@ -65,9 +65,9 @@ async def test_ending_another_session_keeps_the_current_one(app: Quart, house: S
     assert len(await listed(browser)) == 1
 
 
-async def test_sessions_of_other_users_cannot_be_ended(app: Quart, house: Services) -> None:
+async def test_sessions_of_other_users_cannot_be_ended(app: Quart, services: Services) -> None:
     for name in ("susan", "john"):
-        await house.accounts.register(name, PASSWORD)
+        await services.accounts.register(name, PASSWORD)
     susan, john = await sign_in(app, "susan"), await sign_in(app, "john")
     ((_, johns),) = await listed(john)
     for name in (johns, "", "%", "x" * 10_000):
@@ -76,8 +76,8 @@ async def test_sessions_of_other_users_cannot_be_ended(app: Quart, house: Servic
     assert (await answers(susan), await answers(john)) == (200, 200)
 
 
-async def test_ending_the_current_session_signs_out(app: Quart, house: Services) -> None:
-    await house.accounts.register("susan", PASSWORD)
+async def test_ending_the_current_session_signs_out(app: Quart, services: Services) -> None:
+    await services.accounts.register("susan", PASSWORD)
     browser, other = await sign_in(app, "susan"), await sign_in(app, "susan")
     (_, name), _ = await listed(browser)
     answer = await browser.post("/auth/sessions/end", session=name)
@@ -86,17 +86,17 @@ async def test_ending_the_current_session_signs_out(app: Quart, house: Services)
     assert (await answers(browser), await answers(other)) == (401, 200)
 
 
-async def test_session_name_is_no_credential(app: Quart, house: Services) -> None:
-    user = await house.accounts.register("susan", PASSWORD)
-    token = await house.sessions.start_session(user, remembered=True)
+async def test_session_name_is_no_credential(app: Quart, services: Services) -> None:
+    user = await services.accounts.register("susan", PASSWORD)
+    token = await services.sessions.start_session(user, remembered=True)
     name = session_name(token_hash(token))
     assert len(name) == 16
     assert name not in token
 
 
-async def test_logout_everywhere_ends_all_own_sessions(app: Quart, house: Services) -> None:
+async def test_logout_everywhere_ends_all_own_sessions(app: Quart, services: Services) -> None:
     for name in ("susan", "john"):
-        await house.accounts.register(name, PASSWORD)
+        await services.accounts.register(name, PASSWORD)
     browser, other, john = [await sign_in(app, name) for name in ("susan", "susan", "john")]
     answer = await browser.post("/auth/logout_everywhere")
     assert (answer.status_code, answer.location) == (303, "/")
@@ -115,8 +115,8 @@ async def changed(browser: Browser, **more: str) -> Response:
 
 
 @pytest.mark.parametrize("remembered", [True, False])
-async def test_a_new_password_signs_out_everywhere_else(app: Quart, house: Services, remembered: bool) -> None:
-    await house.accounts.register("susan", PASSWORD)
+async def test_a_new_password_signs_out_everywhere_else(app: Quart, services: Services, remembered: bool) -> None:
+    await services.accounts.register("susan", PASSWORD)
     browser = await sign_in(app, "susan", FIREFOX, **({"remember_me": "y"} if remembered else {}))
     other, before = await sign_in(app, "susan"), cookie(browser)
     answer = await changed(browser)
@@ -142,7 +142,7 @@ async def test_a_new_password_signs_out_everywhere_else(app: Quart, house: Servi
     ],
 )
 async def test_invalid_password_change_shows_field_error(
-    join: Join, house: Services, change: dict[str, str], field: str, words: str
+    join: Join, services: Services, change: dict[str, str], field: str, words: str
 ) -> None:
     susan = await join("susan")
     answer = await changed(susan, **change)
@@ -153,7 +153,7 @@ async def test_invalid_password_change_shows_field_error(
     assert words in beside[1]
     for typed in (PASSWORD, NEW_PASSWORD, *change.values()):
         assert not typed or typed not in page
-    assert await house.accounts.opens("susan", PASSWORD)
+    assert await services.accounts.opens("susan", PASSWORD)
     assert await answers(susan) == 200
 
 
@@ -168,11 +168,11 @@ async def test_password_change_counts_as_login_attempt(join: Join) -> None:
     assert answer.status_code == 429
 
 
-async def test_password_change_counts_for_its_address(join: Join, house: Services) -> None:
+async def test_password_change_counts_for_its_address(join: Join, services: Services) -> None:
     susan = await join("susan")
     for number in range(10):
         with pytest.raises(Invalid):
-            await house.accounts.check_password(f"name{number}", PASSWORD, "192.0.2.1")
+            await services.accounts.check_password(f"name{number}", PASSWORD, "192.0.2.1")
     fields = {"old_password": PASSWORD, "password": NEW_PASSWORD, "password2": NEW_PASSWORD}
     form, headers = {"csrf_token": await susan.token(), **fields}, {"Origin": ORIGIN}
     scope = {"client": ["192.0.2.1", 1]}
@@ -180,21 +180,21 @@ async def test_password_change_counts_for_its_address(join: Join, house: Service
     assert answer.status_code == 429
 
 
-async def test_expired_form_changes_no_password(join: Join, house: Services) -> None:
+async def test_expired_form_changes_no_password(join: Join, services: Services) -> None:
     susan = await join("susan")
     assert (await changed(susan, csrf_token="old")).status_code == 403
-    assert await house.accounts.opens("susan", PASSWORD)
+    assert await services.accounts.opens("susan", PASSWORD)
 
 
 async def test_late_login_refusal_keeps_the_current_session(
-    join: Join, house: Services, monkeypatch: pytest.MonkeyPatch
+    join: Join, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     susan = await join("susan")
 
     async def refused(*_: object, **__: object) -> str:
         raise Invalid("password", "It was changed just now.")
 
-    monkeypatch.setattr(house.sessions, "start_session", refused)
+    monkeypatch.setattr(services.sessions, "start_session", refused)
     assert (await susan.post("/auth/login", username="susan", password=PASSWORD)).status_code == 422
     assert await answers(susan) == 200
 
@@ -215,9 +215,9 @@ async def test_session_pages_redirect_to_login(stranger: Browser, path: str) -> 
     assert (answer.status_code, answer.content_type) == (401, "application/problem+json")
 
 
-async def test_disabled_account_is_reported_with_correct_password(stranger: Browser, house: Services) -> None:
-    await house.accounts.register("susan", PASSWORD)
-    await house.accounts.disable("susan")
+async def test_disabled_account_is_reported_with_correct_password(stranger: Browser, services: Services) -> None:
+    await services.accounts.register("susan", PASSWORD)
+    await services.accounts.disable("susan")
     answer = await stranger.post("/auth/login", username="susan", password=PASSWORD)
     assert answer.status_code == 422
     assert "This account is disabled." in await text(answer)
@@ -225,20 +225,20 @@ async def test_disabled_account_is_reported_with_correct_password(stranger: Brow
     assert "disabled" not in await text(answer)
 
 
-async def test_many_sessions_have_pages(app: Quart, join: Join, house: Services) -> None:
+async def test_many_sessions_have_pages(app: Quart, join: Join, services: Services) -> None:
     susan = await join("susan")
-    user = await house.accounts.find("susan")
+    user = await services.accounts.find("susan")
     assert user is not None
     for _ in range(30):
-        await house.sessions.start_session(user, remembered=True, device="curl/8.5.0")
+        await services.sessions.start_session(user, remembered=True, device="curl/8.5.0")
     assert len(await listed(susan)) == 25
     page = await text(await susan.get("/auth/sessions?page=2"))
     assert page.count('name="session"') == 6
     assert "This session" not in page
 
 
-async def test_user_agent_is_escaped(app: Quart, house: Services) -> None:
-    await house.accounts.register("susan", PASSWORD)
+async def test_user_agent_is_escaped(app: Quart, services: Services) -> None:
+    await services.accounts.register("susan", PASSWORD)
     hostile = ["<b>/1.0", "%(browser)s/1", "Register/1.0", "x" * 5000]
     susan, *_ = [await sign_in(app, "susan", each) for each in hostile]
     page = await text(await susan.get("/auth/sessions", headers={"Accept-Language": "es"}))

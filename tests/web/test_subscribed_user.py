@@ -13,23 +13,25 @@ QUERIES = ["user", "user=1&user", "user_id", "recipient", "channel", "name", "si
 
 
 @pytest.fixture
-def listened(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def subscribed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The user ids subscribed to so far."""
     users: list[int] = []
     real = Hub.subscribe
 
-    def listen(hub: Hub, user_id: int) -> AbstractContextManager[Subscriber]:
+    def subscribe(hub: Hub, user_id: int) -> AbstractContextManager[Subscriber]:
         users.append(user_id)
         return real(hub, user_id)
 
-    monkeypatch.setattr(Hub, "subscribe", listen)
+    monkeypatch.setattr(Hub, "subscribe", subscribe)
     return users
 
 
-async def test_only_the_session_selects_the_subscribed_user(house: Services, join: Join, listened: list[int]) -> None:
+async def test_only_the_session_selects_the_subscribed_user(
+    services: Services, join: Join, subscribed: list[int]
+) -> None:
     susan, _ = await join("susan"), await join("john")
-    await house.messages.send_message(SUSAN, JOHN, "not for susan")
+    await services.messages.send_message(SUSAN, JOHN, "not for susan")
     for query in QUERIES:
         answer = await susan.get(f"/notifications?wait=0.01&{query}={JOHN}")
         assert answer.status_code in (200, 401), query
-    assert set(listened) == {SUSAN}
+    assert set(subscribed) == {SUSAN}

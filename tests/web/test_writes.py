@@ -1,9 +1,10 @@
-"""What changes something, and what does not: every route, over http and behind https, by dumps of all tables.
+"""Which requests change the database: every route, over http and https, compared by dumps of all tables.
 
-Routes are found, not listed: a new one is tested by itself. Not here: which Origins and Hosts
-(``tests/test_origins.py``, ``test_public_url.py``).
+The routes come from the application, so new ones are included. See also: ``tests/test_origins.py``.
 """
 
+import asyncio
+import logging
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -51,7 +52,7 @@ class Route(NamedTuple):
 
 
 def routes(app: Quart, method: str, name: str) -> list[Route]:
-    """Every route that takes ``method``, with ``name`` wherever it wants somebody."""
+    """The URL of every route that accepts ``method``, with ``name`` as the user."""
     addresses = app.url_map.bind("localhost")
     return [
         Route(rule.endpoint, addresses.build(rule.endpoint, {each: PARTS.get(each, name) for each in rule.arguments}))
@@ -61,12 +62,12 @@ def routes(app: Quart, method: str, name: str) -> list[Route]:
 
 
 PARTS = {"filename": "rt/main.js"}
-NO_PAGES = {"metrics.numbers"}  # which is there for the operator alone
+NO_PAGES = {"metrics.numbers"}  # for operators only
 
 
 @dataclass
 class Browser:
-    """Somebody's cookies and token, sent as they are: nothing that an answer sets is kept."""
+    """A user's cookies and token, sent unchanged: cookies set by answers are ignored."""
 
     app: Quart
     origin: str
@@ -84,7 +85,7 @@ class Browser:
         return await self.ask("GET", path, {}, {})
 
     async def take_token(self, path: str) -> None:
-        """Of the form at ``path``, and the cookie that goes with it."""
+        """The CSRF token of the form at ``path``, and its cookie."""
         answer = await self.get(path)
         name = self.app.config["SESSION_COOKIE_NAME"]
         found = re.search(rf"{name}=([^;]+)", answer.headers["Set-Cookie"])
@@ -93,26 +94,26 @@ class Browser:
         self.token = field(await text(answer), "csrf_token")
 
 
-async def signed_in(app: Quart, house: Services, origin: str, name: str) -> Browser:
-    """The browser of that user, who is made where there is none."""
-    accounts = house.accounts
+async def signed_in(app: Quart, services: Services, origin: str, name: str) -> Browser:
+    """The browser of that user, who is created if missing."""
+    accounts = services.accounts
     user = await accounts.find(name) or await accounts.register(name, PASSWORD)
     authentication = app.extensions["authentication"]
-    token = await house.sessions.start_session(user, remembered=True)
+    token = await services.sessions.start_session(user, remembered=True)
     browser = Browser(app, origin, {authentication.cookie_name: authentication.dump_token(f"{user.id}.{token}", app)})
     await browser.take_token(f"/send_message/{name}")
     return browser
 
 
 def fields(route: Route, name: str) -> dict[str, str]:
-    """What makes a change, sent to that route; more than any one of them asks for."""
+    """Form fields with which a POST to any route changes something."""
     new = "a new one of mine" if "change" in route.endpoint else PASSWORD
     who = f"new-{name}" if route.endpoint == "auth.register" else name
     return {"username": who, "message": "hello", "old_password": PASSWORD, "password": new, "password2": new}
 
 
 def refusals(browser: Browser, other: Browser) -> Iterator[tuple[str, Browser, dict[str, str], str | None]]:
-    """Each a way in which somebody else may send it: what it is, the cookies, the headers, the token."""
+    """Cross-site requests: a description, the cookies, the headers, the token."""
     good = {"Origin": browser.origin}
     yield "without a token", browser, good, None
     yield "with an empty token", browser, good, ""
@@ -127,20 +128,20 @@ def refusals(browser: Browser, other: Browser) -> Iterator[tuple[str, Browser, d
     for origin in ("https://evil.example", "null", "", other_scheme, f"{browser.origin}:8000"):
         yield f"from {origin!r}", browser, {"Origin": origin}, browser.token
     yield "from nowhere", browser, {}, browser.token
-    yield "with a referrer of ours alone", browser, {"Referer": f"{browser.origin}/messages"}, browser.token
+    yield "with only a referrer of ours", browser, {"Referer": f"{browser.origin}/messages"}, browser.token
     for site in ("cross-site", "same-site"):
         yield f"{site}, says the browser", browser, {**good, "Sec-Fetch-Site": site}, browser.token
         yield f"{site}, from nowhere", browser, {"Sec-Fetch-Site": site}, browser.token
 
 
-async def test_cross_site_posts_change_nothing(app: Quart, house: Services, settings: Settings, origin: str) -> None:
-    other = await signed_in(app, house, origin, "mallory")
+async def test_cross_site_posts_change_nothing(app: Quart, services: Services, settings: Settings, origin: str) -> None:
+    other = await signed_in(app, services, origin, "mallory")
     found = routes(app, "POST", "susan")
     assert len(found) >= 5
     for number, route in enumerate(found):
         name = f"susan{number}"
-        browser = await signed_in(app, house, origin, name)
-        await house.messages.send_message(1, number + 2, "something to be read")
+        browser = await signed_in(app, services, origin, name)
+        await services.messages.send_message(1, number + 2, "something to be read")
         path, form = route.path.replace("susan", name), fields(route, name)
         before = dump(settings)
         for why, sender, headers, token in refusals(browser, other):
@@ -155,9 +156,9 @@ async def test_cross_site_posts_change_nothing(app: Quart, house: Services, sett
 
 @pytest.mark.parametrize("method", ["DELETE", "PATCH", "PUT"])
 async def test_no_other_method_changes_anything(
-    app: Quart, house: Services, settings: Settings, origin: str, method: str
+    app: Quart, services: Services, settings: Settings, origin: str, method: str
 ) -> None:
-    browser = await signed_in(app, house, origin, "susan")
+    browser = await signed_in(app, services, origin, "susan")
     before = dump(settings)
     for route in routes(app, "GET", "susan") + routes(app, "POST", "susan"):
         headers = {"Origin": origin, "X-CSRFToken": browser.token}
@@ -167,7 +168,7 @@ async def test_no_other_method_changes_anything(
 
 
 async def walk(app: Quart, browser: Browser, method: str) -> None:
-    """Ask every route there is, and the feed."""
+    """Request every route and the feed."""
     feed = Route("feed", "/notifications?wait=0.01")
     for route in [*routes(app, method, "susan"), feed]:
         if not (method == "OPTIONS" and route is feed):
@@ -178,10 +179,10 @@ async def walk(app: Quart, browser: Browser, method: str) -> None:
 
 @pytest.mark.parametrize("method", SAFE)
 async def test_safe_methods_change_nothing(
-    app: Quart, house: Services, settings: Settings, origin: str, method: str
+    app: Quart, services: Services, settings: Settings, origin: str, method: str
 ) -> None:
-    browser = await signed_in(app, house, origin, "susan")
-    await house.messages.send_message(1, 1, "something to be read")
+    browser = await signed_in(app, services, origin, "susan")
+    await services.messages.send_message(1, 1, "something to be read")
     before = dump(settings)
     assert len(before["session"]) == 1
     await walk(app, browser, method)
@@ -189,9 +190,9 @@ async def test_safe_methods_change_nothing(
 
 
 async def test_get_stores_only_the_session_use_and_once(
-    app: Quart, house: Services, settings: Settings, origin: str
+    app: Quart, services: Services, settings: Settings, origin: str
 ) -> None:
-    browser = await signed_in(app, house, origin, "susan")
+    browser = await signed_in(app, services, origin, "susan")
     make_it_two_minutes_ago(settings)
     before = dump(settings)
     await browser.get("/messages")
@@ -208,6 +209,21 @@ def make_it_two_minutes_ago(settings: Settings) -> None:
 
 
 def without_use(dumped: Dump) -> Dump:
-    """All of it but when sessions were used, and until when they last."""
+    """The dump without the times at which sessions were last used and expire."""
     sessions = [row | {"last_used": None, "expires": None} for row in dumped["session"]]
     return dumped | {"session": sessions}
+
+
+async def test_duplicate_send_of_disconnected_client_logs_nothing(
+    services: Services, caplog: pytest.LogCaptureFixture
+) -> None:
+    await services.accounts.register("susan", PASSWORD)
+    await services.messages.send_message(1, 1, "hello", "nonce")
+    caplog.clear()
+    sending = asyncio.create_task(services.messages.send_message(1, 1, "hello", "nonce"))
+    await asyncio.sleep(0)
+    sending.cancel()
+    await asyncio.wait({sending})
+    await services.accounts.forget_expired()  # a later write: by then the duplicate has been rolled back
+    assert sending.cancelled()
+    assert not [each for each in caplog.records if each.levelno >= logging.ERROR]

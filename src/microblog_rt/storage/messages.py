@@ -7,12 +7,12 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.dialects.postgresql import insert  # rendered for SQLite too
 from sqlalchemy.orm import joinedload
 
-from microblog_rt.errors import KeyReused
+from microblog_rt.errors import KeyReused, Refused
 from microblog_rt.models import Mailbox, Message
 from microblog_rt.storage import Reading, Transaction
 
 
-class AlreadySent(Exception):
+class AlreadySent(Refused):
     """This message exists under its idempotency key; the transaction must be rolled back."""
 
 

@@ -1,6 +1,6 @@
-"""Runs first in every Python process with this folder on its path: a clock that is ahead, or a planted bug.
+"""Sets the clock ahead, or plants a bug, in every Python process that has this folder on its path.
 
-libfaketime does not serve: it breaks ``time.sleep`` and timed waits, which a fast clock does not.
+libfaketime is not used because it changes ``time.sleep`` and timed waits too.
 """
 
 import os
