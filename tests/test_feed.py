@@ -45,7 +45,7 @@ def count(number: int) -> dict[str, int]:
     return {"unread_message_count": number}
 
 
-async def test_a_message_reaches_a_tab_without_a_read(
+async def test_message_reaches_a_tab_without_a_read(
     services: Services, susan: User, tab: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await send(services, susan)
@@ -59,7 +59,7 @@ async def test_a_message_reaches_a_tab_without_a_read(
     await tab.until(lambda: tab.state == count(2))
 
 
-async def test_a_swallowed_wake_up_is_found_by_the_sweep(
+async def test_sweep_recovers_a_lost_signal(
     services: Services, susan: User, tab: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as deaf:
@@ -70,7 +70,7 @@ async def test_a_swallowed_wake_up_is_found_by_the_sweep(
     await tab.until(lambda: tab.state == count(1))
 
 
-async def test_the_sweep_wakes_whoever_is_behind(
+async def test_sweep_signals_only_users_who_are_behind(
     services: Services, susan: User, john: User, tab: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     woken: list[int] = []
@@ -82,7 +82,7 @@ async def test_the_sweep_wakes_whoever_is_behind(
     assert woken[2:] == [susan.id]
 
 
-async def test_the_sweep_wakes_nobody_who_knows_everything(
+async def test_sweep_sends_no_signal_to_current_subscribers(
     services: Services, susan: User, tab: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await send(services, susan)
@@ -93,7 +93,7 @@ async def test_the_sweep_wakes_nobody_who_knows_everything(
     assert woken == []
 
 
-async def test_a_sweep_that_fails_is_not_the_last(
+async def test_sweeps_continue_after_a_failure(
     services: Services, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     third = asyncio.Event()
@@ -114,7 +114,7 @@ async def test_a_sweep_that_fails_is_not_the_last(
     assert "sweep failed" in caplog.text
 
 
-async def test_a_gap_on_the_bus_makes_everybody_read(
+async def test_bus_gap_recovers_lost_notifications(
     services: Services, susan: User, tab: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as deaf:
@@ -129,7 +129,7 @@ async def test_a_gap_on_the_bus_makes_everybody_read(
     await tab.until(lambda: tab.state == count(1))
 
 
-async def test_word_from_another_process_reaches_a_tab(
+async def test_signal_from_another_process_reaches_a_tab(
     services: Services, susan: User, tab: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     swallowed: list[Signal] = []
@@ -146,7 +146,7 @@ async def test_word_from_another_process_reaches_a_tab(
     await tab.until(lambda: tab.state == count(1))
 
 
-async def test_what_is_committed_during_the_first_read_is_told(
+async def test_commit_during_the_first_read_is_delivered(
     services: Services, susan: User, reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Listen first, read second. Heartbeats are due at once, so that nobody waits for a word that was lost."""
@@ -165,12 +165,12 @@ async def test_what_is_committed_during_the_first_read_is_told(
     await feed.aclose()
 
 
-async def test_a_stream_ends_with_its_session(services: Services, reader: Reader, tab: Client) -> None:
+async def test_stream_ends_with_its_session(services: Services, reader: Reader, tab: Client) -> None:
     await services.sessions.end_session(reader)
     assert isinstance(await tab.refused(), SignedOut)
 
 
-async def test_a_stream_ends_with_its_session_even_where_the_word_of_it_is_lost(
+async def test_stream_ends_with_its_session_if_the_signal_is_lost(
     services: Services, susan: User, reader: Reader, tab: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next message does not follow on from what the tab knows, so that it looks, and finds its session gone."""
@@ -182,18 +182,18 @@ async def test_a_stream_ends_with_its_session_even_where_the_word_of_it_is_lost(
     assert tab.state == {}
 
 
-async def test_a_session_of_the_same_user_goes_on(services: Services, susan: User, tab: Client) -> None:
+async def test_ending_one_session_keeps_other_streams_open(services: Services, susan: User, tab: Client) -> None:
     await services.sessions.end_session(await signed_in(services, susan))
     await send(services, susan)
     await tab.until(lambda: tab.state == count(1))
 
 
-async def test_a_new_password_ends_every_stream(services: Services, tab: Client) -> None:
+async def test_new_password_ends_streams(services: Services, tab: Client) -> None:
     await services.accounts.set_password("Susan", "another password")
     assert isinstance(await tab.refused(), SignedOut)
 
 
-async def test_an_ended_session_reads_nothing(services: Services, reader: Reader) -> None:
+async def test_ended_session_cannot_read(services: Services, reader: Reader) -> None:
     await services.sessions.end_session(reader)
     with pytest.raises(SignedOut):
         await services.feed.page(reader, 0)
@@ -201,12 +201,12 @@ async def test_an_ended_session_reads_nothing(services: Services, reader: Reader
         await services.feed.hold(reader, 0, (), 10)
 
 
-async def test_a_session_of_somebody_else_reads_nothing(services: Services, reader: Reader, john: User) -> None:
+async def test_session_of_another_user_cannot_read(services: Services, reader: Reader, john: User) -> None:
     with pytest.raises(SignedOut):
         await services.feed.page(Reader(john.id, reader.token_hash), 0)
 
 
-async def test_a_stream_closes_itself_when_its_session_runs_out(services: Services, susan: User) -> None:
+async def test_stream_ends_when_its_session_expires(services: Services, susan: User) -> None:
     moment = sql_time.now()
     await services.storage.write(lambda tx: rows.add_session(tx, susan.id, "short", True, 2_000_000))
     tab = Client(services, Reader(susan.id, "short"))
@@ -217,7 +217,7 @@ async def test_a_stream_closes_itself_when_its_session_runs_out(services: Servic
 
 
 @pytest.mark.sqlite
-async def test_use_makes_a_session_last_and_is_noted_once_a_minute(
+async def test_use_extends_a_session_and_is_stored_once_a_minute(
     services: Services, reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def session() -> Session:
@@ -236,7 +236,7 @@ async def test_use_makes_a_session_last_and_is_noted_once_a_minute(
 
 
 @pytest.mark.sqlite
-async def test_a_session_outlives_its_lifetime_by_no_use(
+async def test_use_does_not_extend_a_session_past_its_lifetime(
     services: Services, reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = sql_time.now()
@@ -250,7 +250,9 @@ async def test_a_session_outlives_its_lifetime_by_no_use(
 
 
 @pytest.mark.sqlite
-async def test_an_open_stream_is_use(services: Services, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_open_stream_counts_as_session_use(
+    services: Services, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
     noted = asyncio.Event()
     real = rows.note_use
 
@@ -271,14 +273,14 @@ async def test_an_open_stream_is_use(services: Services, reader: Reader, monkeyp
 
 
 @pytest.mark.parametrize("since", [10**18, FURTHEST])
-async def test_a_cursor_ahead_of_the_clock_gets_everything(
+async def test_cursor_ahead_of_the_clock_returns_everything(
     services: Services, susan: User, reader: Reader, since: int
 ) -> None:
     await send(services, susan)
     assert [each.data for each in await services.feed.page(reader, since)] == [1]
 
 
-async def test_a_stream_from_a_cursor_ahead_of_the_clock_is_told_what_comes(
+async def test_stream_from_a_future_cursor_receives_new_notifications(
     services: Services, susan: User, reader: Reader
 ) -> None:
     feed = services.feed.follow(reader, 10**18, heartbeat=3600)
@@ -291,7 +293,7 @@ async def test_a_stream_from_a_cursor_ahead_of_the_clock_is_told_what_comes(
     await feed.aclose()
 
 
-async def test_names_that_were_not_asked_for_send_nothing(services: Services, susan: User, reader: Reader) -> None:
+async def test_stream_sends_only_the_requested_names(services: Services, susan: User, reader: Reader) -> None:
     feed = services.feed.follow(reader, 0, {"wanted"}, heartbeat=3600)
     assert await anext(feed) == []
     await send(services, susan)
@@ -302,13 +304,13 @@ async def test_names_that_were_not_asked_for_send_nothing(services: Services, su
     await feed.aclose()
 
 
-async def test_a_poll_for_names_answers_those_alone(services: Services, susan: User, reader: Reader) -> None:
+async def test_poll_returns_only_the_requested_names(services: Services, susan: User, reader: Reader) -> None:
     for name in ("a", "b", "c"):
         await services.notifications.add_notification(susan.id, name, name)
     assert [each.name for each in await services.feed.page(reader, 0, {"a", "c"})] == ["a", "c"]
 
 
-async def test_a_slow_reader_gets_the_newest_state_at_once(services: Services, susan: User, reader: Reader) -> None:
+async def test_slow_stream_receives_only_the_newest_value(services: Services, susan: User, reader: Reader) -> None:
     feed = services.feed.follow(reader, 0, heartbeat=3600)
     await anext(feed)
     for _ in range(5):
@@ -317,7 +319,7 @@ async def test_a_slow_reader_gets_the_newest_state_at_once(services: Services, s
     await feed.aclose()
 
 
-async def test_a_heartbeat_is_an_empty_page(services: Services, reader: Reader) -> None:
+async def test_heartbeat_is_an_empty_page(services: Services, reader: Reader) -> None:
     tab = Client(services, reader)
     await tab.connect(heartbeat=0.01)
     await tab.until(lambda: len(tab.pages) >= 4)
@@ -325,7 +327,9 @@ async def test_a_heartbeat_is_an_empty_page(services: Services, reader: Reader) 
     await tab.disconnect()
 
 
-async def test_a_heartbeat_comes_whatever_else_is_sent(services: Services, susan: User, reader: Reader) -> None:
+async def test_heartbeats_continue_while_notifications_are_sent(
+    services: Services, susan: User, reader: Reader
+) -> None:
     tab = Client(services, reader)
     await tab.connect(heartbeat=0.02)
     while [] not in tab.pages[1:]:
@@ -333,7 +337,7 @@ async def test_a_heartbeat_comes_whatever_else_is_sent(services: Services, susan
     await tab.disconnect()
 
 
-async def test_a_held_question_is_answered_by_what_comes(services: Services, susan: User, reader: Reader) -> None:
+async def test_long_poll_returns_when_a_notification_arrives(services: Services, susan: User, reader: Reader) -> None:
     held = asyncio.create_task(services.feed.hold(reader, 0, (), 30))
     while not services.hub.positions():
         await asyncio.sleep(0)
@@ -343,7 +347,7 @@ async def test_a_held_question_is_answered_by_what_comes(services: Services, sus
     assert services.hub.positions() == {}
 
 
-async def test_a_held_question_ends_with_its_session(services: Services, reader: Reader) -> None:
+async def test_long_poll_ends_with_its_session(services: Services, reader: Reader) -> None:
     held = asyncio.create_task(services.feed.hold(reader, 0, (), 30))
     while set(services.hub.positions().values()) in (set(), {-1}):
         await asyncio.sleep(0)
@@ -353,7 +357,7 @@ async def test_a_held_question_ends_with_its_session(services: Services, reader:
             await held
 
 
-async def test_heartbeats_that_were_missed_are_not_made_up_for(
+async def test_missed_heartbeats_are_not_repeated(
     services: Services, reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a pause of the whole process a burst of them would find a good client unanswering."""
@@ -368,7 +372,7 @@ async def test_heartbeats_that_were_missed_are_not_made_up_for(
     await feed.aclose()
 
 
-async def test_a_held_question_is_answered_at_once_where_there_is_something(
+async def test_long_poll_returns_at_once_if_there_is_something_new(
     services: Services, susan: User, reader: Reader
 ) -> None:
     await send(services, susan)
@@ -376,13 +380,11 @@ async def test_a_held_question_is_answered_at_once_where_there_is_something(
         assert len(await services.feed.hold(reader, 0, (), 30)) == 1
 
 
-async def test_a_held_question_ends_with_nothing(services: Services, reader: Reader) -> None:
+async def test_long_poll_returns_nothing_after_its_timeout(services: Services, reader: Reader) -> None:
     assert await services.feed.hold(reader, 0, (), 0.01) == []
 
 
-async def test_a_closing_process_ends_streams_and_answers_held_questions(
-    services: Services, reader: Reader, tab: Client
-) -> None:
+async def test_drain_ends_streams_and_answers_long_polls(services: Services, reader: Reader, tab: Client) -> None:
     held = asyncio.create_task(services.feed.hold(reader, 0, (), 30))
     while len(services.hub.subscribers()) < 2:
         await asyncio.sleep(0)
@@ -395,7 +397,7 @@ async def test_a_closing_process_ends_streams_and_answers_held_questions(
     assert await held == []
 
 
-async def test_a_gap_costs_one_query_where_nothing_is_new(services: Services, susan: User, john: User) -> None:
+async def test_gap_costs_one_query_if_nothing_is_new(services: Services, susan: User, john: User) -> None:
     readers = [await signed_in(services, user) for user in (susan, john)]
     tabs = [Client(services, reader) for reader in readers for _ in range(20)]
     for each in tabs:
@@ -435,7 +437,7 @@ async def test_gaps_that_arrive_together_share_a_query(services: Services, susan
     assert asked == [[susan.id, john.id]]
 
 
-async def test_at_most_eight_reads_run_at_a_time(
+async def test_at_most_eight_reads_run_concurrently(
     services: Services, susan: User, reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running: set[int] = set()

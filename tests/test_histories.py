@@ -187,7 +187,7 @@ class Histories(RuleBasedStateMachine):
             return list(found)
 
 
-def test_whatever_happens_every_tab_equals_a_fresh_read(database: str, request: pytest.FixtureRequest) -> None:
+def test_every_tab_equals_a_fresh_read(database: str, request: pytest.FixtureRequest) -> None:
     """The short form, 20 histories of 30 steps; ``--proof``: 100 of 50."""
     examples, steps = (100, 50) if request.config.getoption("--proof") else (20, 30)
     machine = type("OnThatDatabase", (Histories,), {"url": database})

@@ -30,11 +30,11 @@ def told(subscriber: Subscriber) -> list[int]:
     return [each.timestamp for each in subscriber.take_pending()]
 
 
-def test_a_new_listener_must_read_first() -> None:
+def test_new_subscriber_must_read_first() -> None:
     assert Subscriber(SUSAN).must_read
 
 
-def test_a_notice_that_follows_is_handed_on_without_a_read() -> None:
+def test_consecutive_notification_is_delivered_without_a_read() -> None:
     subscriber = at(10)
     subscriber.deliver(signal(11, follows=10))
     assert not subscriber.must_read
@@ -42,20 +42,20 @@ def test_a_notice_that_follows_is_handed_on_without_a_read() -> None:
     assert subscriber.position == 11
 
 
-def test_a_notice_that_follows_something_unknown_needs_a_read() -> None:
+def test_notification_after_an_unknown_clock_needs_a_read() -> None:
     subscriber = at(10)
     subscriber.deliver(signal(13, follows=12))
     assert subscriber.must_read
     assert told(subscriber) == []
 
 
-def test_a_wake_up_without_a_notice_needs_a_read() -> None:
+def test_signal_without_a_notification_needs_a_read() -> None:
     subscriber = at(10)
     subscriber.deliver(signal(11))
     assert subscriber.must_read
 
 
-def test_a_wake_up_at_or_behind_the_position_is_dropped() -> None:
+def test_signal_at_or_behind_the_position_is_dropped() -> None:
     subscriber = at(10)
     subscriber.deliver(signal(10, follows=9))
     subscriber.deliver(signal(9))
@@ -63,7 +63,7 @@ def test_a_wake_up_at_or_behind_the_position_is_dropped() -> None:
     assert told(subscriber) == []
 
 
-def test_of_several_notices_of_a_name_a_slow_reader_gets_the_newest() -> None:
+def test_slow_subscriber_receives_the_newest_of_each_name() -> None:
     subscriber = at(10)
     subscriber.deliver(signal(11, follows=10, name="a"))
     subscriber.deliver(signal(12, follows=11, name="b"))
@@ -71,7 +71,7 @@ def test_of_several_notices_of_a_name_a_slow_reader_gets_the_newest() -> None:
     assert told(subscriber) == [12, 13]
 
 
-def test_what_a_slow_reader_holds_is_bounded() -> None:
+def test_pending_notifications_are_bounded() -> None:
     subscriber = at(0)
     for clock in range(1, 10 * NAMES_KEPT):
         subscriber.deliver(signal(clock, follows=clock - 1, name=f"n{clock}"))
@@ -79,7 +79,7 @@ def test_what_a_slow_reader_holds_is_bounded() -> None:
     assert told(subscriber) == []
 
 
-def test_a_wake_up_during_a_read_that_the_read_covers_needs_no_other() -> None:
+def test_signal_covered_by_the_running_read_needs_no_other() -> None:
     subscriber = at(10)
     subscriber.begin_read()
     subscriber.deliver(signal(12))
@@ -87,7 +87,7 @@ def test_a_wake_up_during_a_read_that_the_read_covers_needs_no_other() -> None:
     assert not subscriber.must_read
 
 
-def test_a_notice_during_a_read_that_the_read_does_not_cover_is_kept() -> None:
+def test_notification_newer_than_the_running_read_is_kept() -> None:
     subscriber = at(10)
     subscriber.begin_read()
     subscriber.deliver(signal(11, follows=10, name="a"))
@@ -97,7 +97,7 @@ def test_a_notice_during_a_read_that_the_read_does_not_cover_is_kept() -> None:
     assert told(subscriber) == [12]
 
 
-def test_a_gap_during_a_read_needs_another_read() -> None:
+def test_gap_during_a_read_needs_another_read() -> None:
     subscriber = at(10)
     subscriber.begin_read()
     subscriber.deliver(signal(100))
@@ -105,7 +105,7 @@ def test_a_gap_during_a_read_needs_another_read() -> None:
     assert subscriber.must_read
 
 
-def test_a_session_end_breaks_the_chain_so_that_the_next_notice_needs_a_read() -> None:
+def test_notification_after_a_lost_session_end_needs_a_read() -> None:
     """The tick of a logout signals nobody by itself if its word is lost; the next notification does not follow on."""
     subscriber = at(10)
     subscriber.deliver(signal(12, follows=11))
@@ -119,9 +119,7 @@ HISTORIES = st.lists(
 
 
 @given(HISTORIES, st.data())
-def test_a_listener_ends_up_with_everything_whatever_becomes_of_the_wake_ups(
-    history: list[tuple[str, int]], data: Any
-) -> None:
+def test_subscriber_converges_whichever_signals_are_lost(history: list[tuple[str, int]], data: Any) -> None:
     """A model of the database (newest per name) against what a subscriber is told, with reads that overlap signals."""
     rows: dict[str, int] = {}
     known: dict[str, int] = {}
@@ -170,7 +168,7 @@ def read(
     subscriber.end_read(clock)
 
 
-async def test_waiting_ends_with_a_wake_up() -> None:
+async def test_wait_returns_on_a_signal() -> None:
     with (hub := Hub()).subscribe(SUSAN) as subscriber:
         subscriber.begin_read()
         subscriber.end_read(10)
@@ -182,14 +180,14 @@ async def test_waiting_ends_with_a_wake_up() -> None:
         assert told(subscriber) == [11]
 
 
-async def test_waiting_ends_at_the_deadline_with_nothing() -> None:
+async def test_wait_returns_at_the_deadline() -> None:
     subscriber = at(10)
     await subscriber.wait(asyncio.get_running_loop().time())
     assert not subscriber.must_read
     assert told(subscriber) == []
 
 
-async def test_the_alarm_of_a_deadline_serves_for_every_wait_until_then(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_timer_serves_all_waits_until_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     subscriber = at(10)
     loop = asyncio.get_running_loop()
     real, stands = loop.time, loop.time()
@@ -207,7 +205,7 @@ async def test_the_alarm_of_a_deadline_serves_for_every_wait_until_then(monkeypa
     subscriber.cancel_timer()
 
 
-def test_a_wake_up_reaches_its_user_alone() -> None:
+def test_signal_reaches_only_its_user() -> None:
     hub = Hub()
     with hub.subscribe(1) as one, hub.subscribe(2) as two:
         for subscriber in (one, two):
@@ -220,7 +218,7 @@ def test_a_wake_up_reaches_its_user_alone() -> None:
         assert hub.positions([2, 3]) == {2: 10}
 
 
-def test_who_has_left_is_forgotten() -> None:
+def test_hub_forgets_users_without_subscribers() -> None:
     hub = Hub()
     with hub.subscribe(1), hub.subscribe(1) as second:
         second.begin_read()
@@ -229,7 +227,7 @@ def test_who_has_left_is_forgotten() -> None:
     assert hub.positions() == {}
 
 
-def test_who_wants_to_know_is_told_of_the_first_and_the_last_listener_of_a_user() -> None:
+def test_observer_sees_first_and_last_subscriber_of_a_user() -> None:
     told: list[tuple[str, int]] = []
 
     class Noting:
@@ -247,7 +245,7 @@ def test_who_wants_to_know_is_told_of_the_first_and_the_last_listener_of_a_user(
     assert told[3:] == [("leave", 1)]
 
 
-def test_a_failed_read_is_repeated() -> None:
+def test_failed_read_is_repeated() -> None:
     subscriber = at(10)
     subscriber.deliver(signal(12))
     subscriber.begin_read()
@@ -258,7 +256,7 @@ def test_a_failed_read_is_repeated() -> None:
     assert not subscriber.must_read
 
 
-def test_a_closing_hub_tells_those_who_listen_and_those_who_come() -> None:
+def test_closing_hub_marks_current_and_new_subscribers() -> None:
     hub = Hub()
     with hub.subscribe(1) as before:
         hub.stop_accepting(lambda: 3.0)

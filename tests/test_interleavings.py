@@ -118,19 +118,19 @@ async def everybody(
     return await every_interleaving(ground, scripts, check_with(current, unread))
 
 
-async def test_sends_at_once_are_both_counted(ground: Ground) -> None:
+async def test_concurrent_sends_are_both_counted(ground: Ground) -> None:
     """send‖send: the naive counterpart publishes 1 twice."""
     runs = await everybody(ground, lambda _: [send("a"), send("b")], lambda _: UNREAD_AT_FIRST + 2)
     assert runs >= 2
 
 
-async def test_a_poller_misses_nothing_of_a_send(ground: Ground) -> None:
+async def test_poller_misses_nothing_during_a_send(ground: Ground) -> None:
     """send‖poll, three polls deep: the poller sees each state at most once, and ends with the last."""
     runs = await everybody(ground, lambda poller: [send("a"), poller.polls(3)], lambda _: UNREAD_AT_FIRST + 1)
     assert runs > 50
 
 
-async def test_a_poller_misses_nothing_of_two_sends(ground: Ground) -> None:
+async def test_poller_misses_nothing_during_two_sends(ground: Ground) -> None:
     """send‖send‖poll: nothing is committed behind the poller's cursor."""
     runs = await everybody(
         ground, lambda poller: [send("a"), send("b"), poller.polls(2)], lambda _: UNREAD_AT_FIRST + 2
@@ -153,7 +153,7 @@ def send_under_a_key(recipient: int, text: str, ended: list[str]) -> Script:
 
 
 @pytest.mark.parametrize(("recipient", "other"), [(SUSAN, "sent before"), (JOHN, "reused")])
-async def test_who_comes_with_a_key_that_is_being_written_waits_for_its_end(
+async def test_send_waits_for_a_concurrent_send_with_its_key(
     ground: Ground, settings: Settings, recipient: int, other: str
 ) -> None:
     """For the mailbox, or where that is another for the key itself; --proof: in every other order as well."""
@@ -195,7 +195,7 @@ async def test_who_comes_with_a_key_that_is_being_written_waits_for_its_end(
 
 
 @pytest.mark.sqlite
-async def test_a_send_that_waited_for_another_is_newer_than_it(ground: Ground, settings: Settings) -> None:
+async def test_send_that_waited_gets_the_newer_timestamp(ground: Ground, settings: Settings) -> None:
     """A time taken before the lock is older: a poller that has seen the other would never see this one."""
     async with ground.fresh() as url:
         waiting, other = Actor(url, send("a")), Actor(url, send("b"))
@@ -230,7 +230,7 @@ def _sum_of(user_id: int) -> tuple[Any, Any]:
     return models.Notification.user_id == user_id, models.Notification.name == "sum"
 
 
-async def test_changes_of_two_mailboxes_lose_nothing(ground: Ground) -> None:
+async def test_concurrent_changes_of_two_mailboxes_lose_nothing(ground: Ground) -> None:
     """Each reads and writes both, in opposite order: no update is lost, and none fails by a deadlock."""
 
     async def check(services: Services) -> None:
@@ -245,7 +245,7 @@ async def test_changes_of_two_mailboxes_lose_nothing(ground: Ground) -> None:
     assert await every_interleaving(ground, scripts, check) >= 2
 
 
-async def test_a_change_of_two_mailboxes_and_a_send_to_each(ground: Ground) -> None:
+async def test_change_of_two_mailboxes_during_a_send_to_each(ground: Ground) -> None:
     """The sends lock one mailbox each, one before and one after the other's."""
 
     async def check(services: Services) -> None:
@@ -272,7 +272,7 @@ def read_what_is_shown(shown: list[str]) -> Script:
     return script
 
 
-async def test_a_reader_never_hides_a_message_that_came_after(ground: Ground) -> None:
+async def test_mark_read_never_hides_a_newer_message(ground: Ground) -> None:
     """send‖read: what was not on the page stays unread, whenever it came."""
     shown: list[str] = []
     runs = await everybody(
@@ -283,7 +283,7 @@ async def test_a_reader_never_hides_a_message_that_came_after(ground: Ground) ->
     assert runs > 5
 
 
-async def test_a_connection_does_not_outlive_a_logout(ground: Ground) -> None:
+async def test_connection_does_not_outlive_a_logout(ground: Ground) -> None:
     """logout‖connect: a stream either never begins, or ends, and what was sent after the logout it never tells."""
     told: list[Notification] = []
 
@@ -315,7 +315,7 @@ async def test_a_connection_does_not_outlive_a_logout(ground: Ground) -> None:
     assert await every_interleaving(ground, scripts, check) > 4
 
 
-async def test_two_tabs_that_mark_commute(ground: Ground) -> None:
+async def test_read_marks_of_two_tabs_commute(ground: Ground) -> None:
     """read‖read: the marks of two tabs leave unread what neither has shown, in whatever order."""
     one: list[str] = []
     two: list[str] = []
@@ -336,7 +336,7 @@ def send_then(script: Script) -> Script:
 
 
 @pytest.mark.sqlite
-async def test_the_write_lock_that_the_schedules_assume_is_real(services: Services, settings: Settings) -> None:
+async def test_sqlite_has_the_write_lock_that_schedules_assume(services: Services, settings: Settings) -> None:
     """While one transaction is open, even before its first change, another cannot begin."""
 
     def work(_: Transaction) -> None:

@@ -80,9 +80,7 @@ async def texts(services: Services) -> list[str]:
         return [row["body"] for row in await operator.fetch("SELECT body FROM message ORDER BY id")]
 
 
-async def test_while_it_is_away_every_verb_says_so_and_afterwards_it_is_as_before(
-    services: Services, susan: User, away: Any
-) -> None:
+async def test_outage_refuses_requests_and_recovers(services: Services, susan: User, away: Any) -> None:
     reader = await signed_in(services, susan)
     await services.messages.send_message(susan.id, susan.id, "before")
     async with away():
@@ -97,7 +95,7 @@ async def test_while_it_is_away_every_verb_says_so_and_afterwards_it_is_as_befor
     assert await texts(services) == ["before", *(f"after {number}" for number in range(10))]
 
 
-async def test_to_close_does_not_wait_for_it(postgresql_emptied: str, away: Any) -> None:
+async def test_close_does_not_wait_for_the_database(postgresql_emptied: str, away: Any) -> None:
     """However many connections there are."""
 
     async def opened() -> Services:
@@ -113,7 +111,7 @@ async def test_to_close_does_not_wait_for_it(postgresql_emptied: str, away: Any)
         await services.close()
 
 
-async def test_many_at_once_are_all_refused_in_time(
+async def test_concurrent_sends_are_all_refused_in_time(
     services: Services, susan: User, away: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """More than there are connections."""
@@ -130,7 +128,7 @@ async def test_many_at_once_are_all_refused_in_time(
     assert await texts(services) == ["before", "after"]
 
 
-async def test_tabs_stay_open_and_are_told_afterwards(services: Services, susan: User, away: Any) -> None:
+async def test_tabs_stay_open_and_recover_after_an_outage(services: Services, susan: User, away: Any) -> None:
     tab = Client(services, await signed_in(services, susan))
     await tab.connect(heartbeat=0.1)
     async with away():
@@ -144,7 +142,7 @@ async def test_tabs_stay_open_and_are_told_afterwards(services: Services, susan:
     await tab.disconnect()
 
 
-async def test_connections_that_were_cut_cost_nobody_an_attempt(services: Services, susan: User) -> None:
+async def test_requests_succeed_after_pooled_connections_were_cut(services: Services, susan: User) -> None:
     """As after a failover: those that lie in the pools are known to be dead."""
     reader = await signed_in(services, susan)
     await asyncio.gather(
@@ -164,7 +162,7 @@ def lives(pid: int) -> bool:
     return Path(f"/proc/{pid}/exe").exists()  # one that has ended has closed everything, if it is still listed
 
 
-async def test_a_connection_that_is_cut_while_it_is_readied_is_trouble_like_any_other(services: Services) -> None:
+async def test_connection_cut_during_setup_raises_unavailable(services: Services) -> None:
     """SQLAlchemy would let asyncpg's own error through, which nobody foresees."""
 
     def cut(connection: Any, _: Any) -> None:
@@ -176,7 +174,7 @@ async def test_a_connection_that_is_cut_while_it_is_readied_is_trouble_like_any_
         await services.storage.takes_writes()
 
 
-async def test_a_row_that_somebody_holds_delays_its_user_alone(services: Services, susan: User, john: User) -> None:
+async def test_locked_row_delays_only_its_user(services: Services, susan: User, john: User) -> None:
     async with raw(services) as operator, operator.transaction():
         await operator.execute("SELECT * FROM mailbox WHERE user_id = $1 FOR UPDATE", susan.id)
         held = asyncio.create_task(refused(services.messages.send_message(john.id, susan.id, "held up")))
@@ -188,9 +186,7 @@ async def test_a_row_that_somebody_holds_delays_its_user_alone(services: Service
     assert await texts(services) == ["0", "1", "2"]
 
 
-async def test_a_commit_that_hangs_is_given_up_though_others_are_answered(
-    services: Services, susan: User, john: User
-) -> None:
+async def test_hanging_commit_times_out_while_others_are_answered(services: Services, susan: User, john: User) -> None:
     """As where a standby is waited for that is not there, or a disk that does not write."""
     reader = await signed_in(services, susan)
     async with raw(services) as operator:
@@ -225,7 +221,7 @@ async def commits_hang(services: Services, operator: "asyncpg.Connection") -> No
             await writing
 
 
-async def test_a_database_that_takes_no_connections_is_away(
+async def test_database_refusing_connections_is_unavailable(
     services: Services, susan: User, postgresql: PostgreSQL
 ) -> None:
     name = services.storage.engines[1].url.database
@@ -238,9 +234,7 @@ async def test_a_database_that_takes_no_connections_is_away(
         postgresql.execute(postgresql.url, f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
 
 
-async def test_a_commit_whose_answer_is_lost_is_not_acknowledged_and_a_retry_finds_it(
-    services: Services, susan: User
-) -> None:
+async def test_retry_after_a_lost_commit_response_sends_once(services: Services, susan: User) -> None:
     """The one case where what was refused is there: the nonce makes the retry return the first result."""
     lost = iter([True])
 
@@ -257,7 +251,7 @@ async def test_a_commit_whose_answer_is_lost_is_not_acknowledged_and_a_retry_fin
     assert await texts(services) == ["once"]
 
 
-async def test_of_two_processes_that_count_one_waits_for_the_other(postgresql_emptied: str, services: Services) -> None:
+async def test_limits_of_two_processes_wait_for_each_other(postgresql_emptied: str, services: Services) -> None:
     """Or else each would see room for one more, that the other takes as well."""
     other = assemble(Settings(database_url=postgresql_emptied, secret_key=KEY), Timeouts(postgres_lock=DEADLINE))
 
@@ -293,7 +287,7 @@ OTHERS_CUT = """SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid()"""
 
 
-async def test_a_statement_that_is_given_up_is_no_trouble(services: Services, caplog: pytest.LogCaptureFixture) -> None:
+async def test_cancelled_statement_logs_no_error(services: Services, caplog: pytest.LogCaptureFixture) -> None:
     """As when a client goes away while its question is being answered."""
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2), services.storage.feed_read() as connection:

@@ -114,7 +114,7 @@ async def before(settings: Settings) -> Before:
 RESTORED = {"unread_message_count": 1, "shade": "green"}
 
 
-async def test_without_it_a_client_is_left_with_what_is_gone(settings: Settings, before: Before) -> None:
+async def test_without_the_command_clients_keep_lost_state(settings: Settings, before: Before) -> None:
     """As soon as anything has ticked the clock past its cursor, nothing tells it."""
     async with opened(settings) as services:
         await services.notifications.add_notification(before.client.reader.user_id, "other", 1)
@@ -123,7 +123,7 @@ async def test_without_it_a_client_is_left_with_what_is_gone(settings: Settings,
         assert client.state == {"unread_message_count": 2, "shade": "blue", "other": 1}
 
 
-async def test_a_client_from_after_the_backup_is_told_the_restored_state(settings: Settings, before: Before) -> None:
+async def test_client_newer_than_the_backup_gets_the_restored_state(settings: Settings, before: Before) -> None:
     async with opened(settings) as services:
         assert await restored(services.storage, services.mailboxes, AHEAD) == 2
         client = before.at(services)
@@ -135,7 +135,7 @@ async def test_a_client_from_after_the_backup_is_told_the_restored_state(setting
         assert client.state["unread_message_count"] == 2
 
 
-async def test_so_is_one_whose_cursor_is_of_a_clock_that_was_ahead(settings: Settings, before: Before) -> None:
+async def test_client_with_a_future_cursor_gets_the_restored_state(settings: Settings, before: Before) -> None:
     """Also once the clock here has passed it: it must not be told the rest alone."""
     async with opened(settings) as services:
         await restored(services.storage, services.mailboxes, AHEAD)
@@ -146,7 +146,7 @@ async def test_so_is_one_whose_cursor_is_of_a_clock_that_was_ahead(settings: Set
         assert client.state == {"unread_message_count": 2, "shade": "green"}
 
 
-async def test_a_count_that_the_backup_never_told_is_told(settings: Settings) -> None:
+async def test_count_without_notification_in_the_backup_is_delivered(settings: Settings) -> None:
     async with opened(settings) as services:
         susan = await services.accounts.register("susan", "correct horse")
         reader = await signed_in(services, susan)
@@ -162,7 +162,7 @@ async def test_a_count_that_the_backup_never_told_is_told(settings: Settings) ->
         assert client.state == {"unread_message_count": 0}
 
 
-async def test_a_users_notifications_keep_their_order_and_share_no_stamp(settings: Settings, before: Before) -> None:
+async def test_restamped_notifications_keep_their_order(settings: Settings, before: Before) -> None:
     async with opened(settings) as services:
         was = await stamps(services)
         for _ in range(2):
@@ -174,7 +174,7 @@ async def test_a_users_notifications_keep_their_order_and_share_no_stamp(setting
             assert max(now.values()) <= max(await clocks(services))
 
 
-async def test_a_second_run_is_harmless(settings: Settings, before: Before) -> None:
+async def test_second_run_changes_no_state(settings: Settings, before: Before) -> None:
     async with opened(settings) as services:
         client = before.at(services)
         for _ in range(2):
@@ -185,7 +185,7 @@ async def test_a_second_run_is_harmless(settings: Settings, before: Before) -> N
             assert client.state == RESTORED
 
 
-async def test_a_count_that_is_wrong_is_mended(settings: Settings, before: Before) -> None:
+async def test_wrong_count_is_repaired(settings: Settings, before: Before) -> None:
     async with opened(settings) as services:
         await services.storage.write(lambda tx: tx.execute(text("UPDATE mailbox SET unread_message_count = 7")))
         await restored(services.storage, services.mailboxes, AHEAD)
@@ -199,7 +199,7 @@ class Killed(BaseException):
     """In the middle of it."""
 
 
-async def test_killed_half_way_and_run_again_it_is_right(
+async def test_interrupted_run_can_be_repeated(
     settings: Settings, before: Before, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
@@ -229,7 +229,7 @@ async def test_killed_half_way_and_run_again_it_is_right(
         assert client.state == RESTORED
 
 
-async def test_tabs_that_are_open_learn_of_it_by_the_sweep(settings: Settings, before: Before) -> None:
+async def test_open_tabs_get_the_restored_state_from_the_sweep(settings: Settings, before: Before) -> None:
     async with opened(settings) as services, opened(settings) as elsewhere:
         client = Client(services, before.client.reader)
         await client.connect()
@@ -240,7 +240,7 @@ async def test_tabs_that_are_open_learn_of_it_by_the_sweep(settings: Settings, b
         await client.disconnect()
 
 
-def test_the_command_says_how_many_while_a_server_runs(tmp_path: Path) -> None:
+def test_command_reports_the_number_of_users(tmp_path: Path) -> None:
     with Server(tmp_path, environ={"MICROBLOG_SWEEP": "3600"}) as server:
         bob = server.person("bob")
         assert bob.client.get("/notifications").json() == []

@@ -31,18 +31,18 @@ async def never(waited: SilenceTimeout) -> float:
     return loop.time() - began
 
 
-async def test_a_database_that_is_silent_is_given_up(waited: SilenceTimeout) -> None:
+async def test_silent_database_times_out(waited: SilenceTimeout) -> None:
     assert 0.3 <= await never(waited) < 3
 
 
-async def test_all_who_wait_give_up_and_whoever_comes_later_waits_as_long(waited: SilenceTimeout) -> None:
+async def test_each_wait_has_the_full_timeout(waited: SilenceTimeout) -> None:
     both = [asyncio.create_task(never(waited)) for _ in range(2)]
     await asyncio.wait(both)
     assert all(0.3 <= each.result() < 3 for each in both)
     assert await never(waited) >= 0.3
 
 
-async def test_nobody_gives_up_while_others_are_answered(waited: SilenceTimeout) -> None:
+async def test_queued_wait_lasts_while_others_are_answered(waited: SilenceTimeout) -> None:
     """A long queue that moves is no silence."""
     loop = asyncio.get_running_loop()
     began = loop.time()
@@ -55,7 +55,7 @@ async def test_nobody_gives_up_while_others_are_answered(waited: SilenceTimeout)
     assert await last >= 1.1
 
 
-async def test_whoever_has_a_connection_wants_answers_on_that_one(waited: SilenceTimeout) -> None:
+async def test_connected_wait_ignores_answers_to_others(waited: SilenceTimeout) -> None:
     """A commit that hangs is not helped by what others are told."""
 
     async def with_a_turn() -> float:
@@ -74,7 +74,7 @@ async def test_whoever_has_a_connection_wants_answers_on_that_one(waited: Silenc
     assert 0.3 <= hanging.result() < 3
 
 
-async def test_a_process_that_stood_still_has_not_been_kept_waiting(waited: SilenceTimeout) -> None:
+async def test_time_while_the_process_was_paused_does_not_count(waited: SilenceTimeout) -> None:
     async with waited.limited():
         await asyncio.sleep(0.03)
         time.sleep(1)  # noqa: ASYNC251 # everything
@@ -82,7 +82,7 @@ async def test_a_process_that_stood_still_has_not_been_kept_waiting(waited: Sile
     assert 0.3 <= await never(waited) < 3, "and a database that is silent is given up as before"
 
 
-async def test_a_process_that_stood_still_has_not_seen_a_queue_stand_still(waited: SilenceTimeout) -> None:
+async def test_queued_wait_survives_a_pause_of_the_process(waited: SilenceTimeout) -> None:
     """Whoever had waited for long before, while others were answered, is not given up."""
     loop = asyncio.get_running_loop()
     until = loop.time() + 0.4
@@ -96,7 +96,7 @@ async def test_a_process_that_stood_still_has_not_seen_a_queue_stand_still(waite
     await last
 
 
-async def test_an_answer_as_a_process_goes_on_again_does_not_lie_ahead(waited: SilenceTimeout) -> None:
+async def test_answer_right_after_a_pause_is_not_dated_in_the_future(waited: SilenceTimeout) -> None:
     loop = asyncio.get_running_loop()
     queued = asyncio.create_task(never(waited))
     await asyncio.sleep(0.03)
@@ -107,7 +107,7 @@ async def test_an_answer_as_a_process_goes_on_again_does_not_lie_ahead(waited: S
     assert loop.time() - began < 2
 
 
-async def test_who_is_cancelled_is_cancelled(waited: SilenceTimeout) -> None:
+async def test_wait_can_be_cancelled(waited: SilenceTimeout) -> None:
     waiting = asyncio.create_task(never(waited))
     await asyncio.sleep(0)
     waiting.cancel()
@@ -115,7 +115,7 @@ async def test_who_is_cancelled_is_cancelled(waited: SilenceTimeout) -> None:
         await waiting
 
 
-async def test_a_long_transaction_lasts_while_statements_are_answered(settings: Settings) -> None:
+async def test_long_transaction_lasts_while_statements_are_answered(settings: Settings) -> None:
     services = assemble(settings, Timeouts(database_silence=0.8))
     user = await services.accounts.register("susan", PASSWORD)
 
