@@ -1,4 +1,4 @@
-"""Listeners: what is handed on without a read, what needs one, and that nothing is lost in between."""
+"""The hub: which signals a subscriber delivers without a read, which need one, and that none is lost."""
 
 import asyncio
 from typing import Any
@@ -18,7 +18,7 @@ def signal(clock: int, follows: int | None = None, name: str = "n") -> Signal:
     return Signal(SUSAN, clock, follows, None if follows is None else Notification(name, str(clock), clock))
 
 
-def at(clock: int) -> Subscriber:
+def subscriber_at(clock: int) -> Subscriber:
     """A subscriber that has read up to ``clock``."""
     subscriber = Subscriber(SUSAN)
     subscriber.begin_read()
@@ -26,7 +26,7 @@ def at(clock: int) -> Subscriber:
     return subscriber
 
 
-def told(subscriber: Subscriber) -> list[int]:
+def taken(subscriber: Subscriber) -> list[int]:
     return [each.timestamp for each in subscriber.take_pending()]
 
 
@@ -35,52 +35,52 @@ def test_new_subscriber_must_read_first() -> None:
 
 
 def test_consecutive_notification_is_delivered_without_a_read() -> None:
-    subscriber = at(10)
+    subscriber = subscriber_at(10)
     subscriber.deliver(signal(11, follows=10))
     assert not subscriber.must_read
-    assert told(subscriber) == [11]
+    assert taken(subscriber) == [11]
     assert subscriber.position == 11
 
 
 def test_notification_after_an_unknown_clock_needs_a_read() -> None:
-    subscriber = at(10)
+    subscriber = subscriber_at(10)
     subscriber.deliver(signal(13, follows=12))
     assert subscriber.must_read
-    assert told(subscriber) == []
+    assert taken(subscriber) == []
 
 
 def test_signal_without_a_notification_needs_a_read() -> None:
-    subscriber = at(10)
+    subscriber = subscriber_at(10)
     subscriber.deliver(signal(11))
     assert subscriber.must_read
 
 
 def test_signal_at_or_behind_the_position_is_dropped() -> None:
-    subscriber = at(10)
+    subscriber = subscriber_at(10)
     subscriber.deliver(signal(10, follows=9))
     subscriber.deliver(signal(9))
     assert not subscriber.must_read
-    assert told(subscriber) == []
+    assert taken(subscriber) == []
 
 
 def test_slow_subscriber_receives_the_newest_of_each_name() -> None:
-    subscriber = at(10)
+    subscriber = subscriber_at(10)
     subscriber.deliver(signal(11, follows=10, name="a"))
     subscriber.deliver(signal(12, follows=11, name="b"))
     subscriber.deliver(signal(13, follows=12, name="a"))
-    assert told(subscriber) == [12, 13]
+    assert taken(subscriber) == [12, 13]
 
 
 def test_pending_notifications_are_bounded() -> None:
-    subscriber = at(0)
+    subscriber = subscriber_at(0)
     for clock in range(1, 10 * NAMES_KEPT):
         subscriber.deliver(signal(clock, follows=clock - 1, name=f"n{clock}"))
     assert subscriber.must_read
-    assert told(subscriber) == []
+    assert taken(subscriber) == []
 
 
 def test_signal_covered_by_the_running_read_needs_no_other() -> None:
-    subscriber = at(10)
+    subscriber = subscriber_at(10)
     subscriber.begin_read()
     subscriber.deliver(signal(12))
     subscriber.end_read(12)
@@ -88,17 +88,17 @@ def test_signal_covered_by_the_running_read_needs_no_other() -> None:
 
 
 def test_notification_newer_than_the_running_read_is_kept() -> None:
-    subscriber = at(10)
+    subscriber = subscriber_at(10)
     subscriber.begin_read()
     subscriber.deliver(signal(11, follows=10, name="a"))
     subscriber.deliver(signal(12, follows=11, name="b"))
     subscriber.end_read(11)
     assert not subscriber.must_read
-    assert told(subscriber) == [12]
+    assert taken(subscriber) == [12]
 
 
 def test_gap_during_a_read_needs_another_read() -> None:
-    subscriber = at(10)
+    subscriber = subscriber_at(10)
     subscriber.begin_read()
     subscriber.deliver(signal(100))
     subscriber.end_read(99)
@@ -106,8 +106,8 @@ def test_gap_during_a_read_needs_another_read() -> None:
 
 
 def test_notification_after_a_lost_session_end_needs_a_read() -> None:
-    """The tick of a logout signals nobody by itself if its word is lost; the next notification does not follow on."""
-    subscriber = at(10)
+    """If the signal of a logout is lost, the next notification is not consecutive."""
+    subscriber = subscriber_at(10)
     subscriber.deliver(signal(12, follows=11))
     assert subscriber.must_read
 
@@ -120,35 +120,35 @@ HISTORIES = st.lists(
 
 @given(HISTORIES, st.data())
 def test_subscriber_converges_whichever_signals_are_lost(history: list[tuple[str, int]], data: Any) -> None:
-    """A model of the database (newest per name) against what a subscriber is told, with reads that overlap signals."""
+    """Compare a model of the database (newest per name) with what a subscriber receives; reads overlap signals."""
     rows: dict[str, int] = {}
     known: dict[str, int] = {}
     subscriber, clock = Subscriber(SUSAN), 0
     late: list[Signal] = []
-    for fate, number in history:
+    for outcome, number in history:
         before = dict(rows)
         name, clock = f"n{number}", clock + 1
         rows[name] = clock
-        if fate == "gap":
-            subscriber.deliver(Signal(SUSAN, clock))  # of reconcile
-        elif fate == "during a read":
+        if outcome == "gap":
+            subscriber.deliver(Signal(SUSAN, clock))  # as reconcile does
+        elif outcome == "during a read":
             read(subscriber, before, known, clock - 1, meanwhile=signal(clock, clock - 1, name))
-        elif fate == "late":
+        elif outcome == "late":
             late.append(signal(clock, clock - 1, name))
-        elif fate != "lost":
-            subscriber.deliver(signal(clock, clock - 1 if fate == "carried" else None, name))
+        elif outcome != "lost":
+            subscriber.deliver(signal(clock, clock - 1 if outcome == "carried" else None, name))
         if late and data.draw(st.booleans()):
             subscriber.deliver(late.pop(0))
         if data.draw(st.booleans()):
-            look(subscriber, rows, known, clock)
-    subscriber.deliver(Signal(SUSAN, clock))  # the sweep
-    look(subscriber, rows, known, clock)
+            read_or_take(subscriber, rows, known, clock)
+    subscriber.deliver(Signal(SUSAN, clock))  # as the sweep does
+    read_or_take(subscriber, rows, known, clock)
     assert known == rows
     assert subscriber.position == clock
 
 
-def look(subscriber: Subscriber, rows: dict[str, int], known: dict[str, int], clock: int) -> None:
-    """What the feed does once it is woken."""
+def read_or_take(subscriber: Subscriber, rows: dict[str, int], known: dict[str, int], clock: int) -> None:
+    """Do what the feed does after a signal."""
     if subscriber.must_read:
         read(subscriber, rows, known, clock)
     else:
@@ -160,7 +160,7 @@ def look(subscriber: Subscriber, rows: dict[str, int], known: dict[str, int], cl
 def read(
     subscriber: Subscriber, rows: dict[str, int], known: dict[str, int], clock: int, meanwhile: Signal | None = None
 ) -> None:
-    """A read that sees ``rows`` at ``clock``, while a signal-up may come."""
+    """Read ``rows`` at ``clock``; the signal ``meanwhile`` arrives during the read."""
     subscriber.begin_read()
     if meanwhile:
         subscriber.deliver(meanwhile)
@@ -177,26 +177,26 @@ async def test_wait_returns_on_a_signal() -> None:
         assert not waiting.done()
         hub.deliver(signal(11, follows=10))
         await waiting
-        assert told(subscriber) == [11]
+        assert taken(subscriber) == [11]
 
 
 async def test_wait_returns_at_the_deadline() -> None:
-    subscriber = at(10)
+    subscriber = subscriber_at(10)
     await subscriber.wait(asyncio.get_running_loop().time())
     assert not subscriber.must_read
-    assert told(subscriber) == []
+    assert taken(subscriber) == []
 
 
 async def test_one_timer_serves_all_waits_until_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    subscriber = at(10)
+    subscriber = subscriber_at(10)
     loop = asyncio.get_running_loop()
-    real, stands = loop.time, loop.time()
-    monkeypatch.setattr(loop, "time", lambda: stands)  # however long this takes, it is not the deadline yet
-    deadline = stands + 0.05
+    real, frozen = loop.time, loop.time()
+    monkeypatch.setattr(loop, "time", lambda: frozen)  # a slow machine must not reach the deadline here
+    deadline = frozen + 0.05
     for clock in (11, 12):
         loop.call_soon(subscriber.deliver, signal(clock, follows=clock - 1))
         await subscriber.wait(deadline)
-        assert told(subscriber) == [clock]
+        assert taken(subscriber) == [clock]
     monkeypatch.setattr(loop, "time", real)
     async with asyncio.timeout(DEADLINE):
         await subscriber.wait(deadline)
@@ -228,25 +228,25 @@ def test_hub_forgets_users_without_subscribers() -> None:
 
 
 def test_observer_sees_first_and_last_subscriber_of_a_user() -> None:
-    told: list[tuple[str, int]] = []
+    calls: list[tuple[str, int]] = []
 
-    class Noting:
+    class Observer:
         def subscribe(self, user_id: int) -> None:
-            told.append(("join", user_id))
+            calls.append(("subscribe", user_id))
 
         def unsubscribe(self, user_id: int) -> None:
-            told.append(("leave", user_id))
+            calls.append(("unsubscribe", user_id))
 
-    hub = Hub(Noting())
+    hub = Hub(Observer())
     with hub.subscribe(1):
         with hub.subscribe(1), hub.subscribe(2):
-            assert told == [("join", 1), ("join", 2)]
-        assert told[2:] == [("leave", 2)]
-    assert told[3:] == [("leave", 1)]
+            assert calls == [("subscribe", 1), ("subscribe", 2)]
+        assert calls[2:] == [("unsubscribe", 2)]
+    assert calls[3:] == [("unsubscribe", 1)]
 
 
 def test_failed_read_is_repeated() -> None:
-    subscriber = at(10)
+    subscriber = subscriber_at(10)
     subscriber.deliver(signal(12))
     subscriber.begin_read()
     subscriber.read_failed()

@@ -1,4 +1,4 @@
-"""The services: sending, marking, telling; what is refused."""
+"""Sending messages, marking them as read, adding notifications, and the errors of each."""
 
 import asyncio
 import sqlite3
@@ -62,8 +62,8 @@ async def test_same_nonce_and_text_is_sent_once(services: Services, susan: User,
 
 
 async def test_concurrent_double_submit_is_sent_once(services: Services, susan: User, john: User) -> None:
-    racing = [services.messages.send_message(john.id, susan.id, "hello", "n") for _ in range(8)]
-    assert sorted(await asyncio.gather(*racing)) == [False] * 7 + [True]
+    sends = [services.messages.send_message(john.id, susan.id, "hello", "n") for _ in range(8)]
+    assert sorted(await asyncio.gather(*sends)) == [False] * 7 + [True]
     assert await unread(services, susan) == 1
 
 
@@ -86,8 +86,8 @@ async def test_idempotency_key_sends_and_notifies_once(services: Services, susan
     for body, nonce in (("hello", "one"), ("hello", ""), (" hello\r\n", "two")):
         assert not await services.messages.send_message(susan.id, susan.id, body, nonce, "k")
     assert await bodies(services, susan) == ["hello"]
-    (told,) = await services.feed.page(reader, 0)
-    assert (told.data, told.timestamp) == (1, first.timestamp)
+    (second,) = await services.feed.page(reader, 0)
+    assert (second.data, second.timestamp) == (1, first.timestamp)
     assert await services.messages.send_message(susan.id, susan.id, "hello", "one", '"k"')
 
 
@@ -118,7 +118,7 @@ async def test_refused_message_stores_no_key_and_retry_is_not_counted(
 async def test_messages_newer_than_the_shown_page_stay_unread(services: Services, susan: User) -> None:
     await services.messages.send_message(susan.id, susan.id, "shown")
     posts, _ = await services.messages.inbox(susan.id, 1, 10)
-    await services.messages.send_message(susan.id, susan.id, "came after")
+    await services.messages.send_message(susan.id, susan.id, "newer")
     notification = await services.messages.mark_read(susan.id, posts[0].timestamp)
     assert (notification.name, notification.data) == ("unread_message_count", 1)
     posts, _ = await services.messages.inbox(susan.id, 1, 10)
@@ -161,7 +161,7 @@ async def test_inbox_pages_are_newest_first_with_a_more_flag(services: Services,
 
 
 async def test_cancelled_request_still_sends_its_message(services: Services, susan: User) -> None:
-    """A tab that is closed right after the click: the transaction ends, and is told of."""
+    """A tab that is closed right after the click does not interrupt the transaction."""
     sending = asyncio.create_task(services.messages.send_message(susan.id, susan.id, "hello"))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -176,15 +176,15 @@ async def test_cancelled_request_still_sends_its_message(services: Services, sus
 async def test_signals_are_delivered_after_the_commit(
     services: Services, settings: Settings, susan: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When the signal-up goes out, another connection sees what it is about, for every verb."""
-    seen: list[int] = []
+    """At the time of the signal another connection sees the change, for each service that signals."""
+    differences: list[int] = []
 
-    def look(_: Hub, signal: Signal) -> None:
+    def compare_clocks(_: Hub, signal: Signal) -> None:
         with closing(sqlite3.connect(str(settings.sqlite_file))) as other:
             (clock,) = other.execute("SELECT clock FROM mailbox WHERE user_id = ?", (signal.user_id,)).fetchone()
-        seen.append(clock - signal.clock)
+        differences.append(clock - signal.clock)
 
-    monkeypatch.setattr(Hub, "deliver", look)
+    monkeypatch.setattr(Hub, "deliver", compare_clocks)
     await services.messages.send_message(susan.id, susan.id, "hello")
     await services.messages.mark_read(susan.id)
     await services.notifications.add_notification(susan.id, "x", 1)
@@ -197,28 +197,28 @@ async def test_signals_are_delivered_after_the_commit(
     await services.sessions.end_sessions(susan.id)
     await services.accounts.set_password("susan", "yet another password")
     await services.accounts.disable("susan")
-    assert seen == [0] * 9
+    assert differences == [0] * 9
 
 
 @pytest.mark.sqlite
 async def test_services_return_after_the_commit(services: Services, settings: Settings, susan: User) -> None:
-    """The moment a verb returns, another connection sees what it did: its tick, and all that goes with it."""
+    """When a service returns, another connection sees its tick and so the rest of its transaction."""
 
-    def ticked() -> int:
+    def committed_clock() -> int:
         with closing(sqlite3.connect(str(settings.sqlite_file))) as other:
             return int(other.execute("SELECT clock FROM mailbox WHERE user_id = ?", (susan.id,)).fetchone()[0])
 
     reader = await signed_in(services, susan)
-    readings = [ticked()]
-    for verb in (
+    readings = [committed_clock()]
+    for call in (
         services.messages.send_message(susan.id, susan.id, "hello"),
         services.messages.mark_read(susan.id),
         services.notifications.add_notification(susan.id, "x", 1),
         services.sessions.end_session(reader),
         services.accounts.set_password("susan", "another password"),
     ):
-        await verb
-        readings.append(ticked())
+        await call
+        readings.append(committed_clock())
     assert readings == sorted(set(readings))
 
 
