@@ -1,4 +1,4 @@
-"""The mailbox clock: it only grows, whatever the wall clock does."""
+"""The mailbox clock grows with every tick, also when the wall clock goes back."""
 
 import pytest
 from sqlalchemy import event
@@ -71,7 +71,7 @@ async def test_many_clocks_are_read_in_chunks(
 
 
 async def test_clock_queries_use_few_distinct_statements(services: Services, susan: User) -> None:
-    """A connection keeps each statement that it has prepared, and so does the server."""
+    """Connection and server cache each prepared statement, so their number must stay small."""
     texts: set[str] = set()
     event.listen(services.storage.engines[0], "before_cursor_execute", lambda _, __, text, *___: texts.add(text))
     async with services.storage.reading() as reading:
