@@ -83,7 +83,7 @@ async def test_time_while_the_process_was_paused_does_not_count(silence: Silence
 
 
 async def test_queued_wait_survives_a_pause_of_the_process(silence: SilenceTimeout) -> None:
-    """Whoever had silence for long before, while others were answered, is not given up."""
+    """It has waited for long before the pause, while others were answered."""
     loop = asyncio.get_running_loop()
     until = loop.time() + 0.4
     last = asyncio.create_task(wait_until_timeout(silence))
