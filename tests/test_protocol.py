@@ -67,3 +67,7 @@ def test_bare_json_number_is_an_acknowledgement(text: str) -> None:
 )
 def test_other_text_is_not_an_acknowledgement(text: str) -> None:
     assert not protocol.is_acknowledgement(text)
+
+
+def test_repr_of_a_notification_shows_its_fields() -> None:
+    assert repr(Notification("a", "[1]", 2)) == "Notification('a', [1], 2)"
