@@ -1,26 +1,38 @@
-"""Clients of the feed, without a network: what ``apply`` makes of what it is told."""
+"""Clients of the feed, without a network, and a way to lose their signals."""
 
 import asyncio
-from contextlib import aclosing
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any
+
+import pytest
 
 from microblog_rt.accounts import Reader, token_hash
 from microblog_rt.errors import Refused
+from microblog_rt.hub import Hub
 from microblog_rt.models import User
 from microblog_rt.protocol import Notification
 from microblog_rt.services import Services
 
-DEADLINE = 30.0  # seconds; what has not come by then does not come
+DEADLINE = 30.0  # seconds; after this long a test fails
 
 
 async def signed_in(services: Services, user: User) -> Reader:
-    """A session of that user, as a feed knows it."""
+    """Start a session of that user; its reader."""
     token = await services.sessions.start_session(user, remembered=True)
     return Reader(user.id, token_hash(token))
 
 
+@contextmanager
+def signals_lost() -> Iterator[None]:
+    """Drop the signals that are sent inside the block."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Hub, "deliver", lambda *_, **__: None)
+        yield
+
+
 class Client:
-    """Keeps the state and the cursor; ``follow`` streams into it, as a tab does."""
+    """Keeps the state and the cursor, as a tab does. ``connect`` streams into it, ``poll`` reads once."""
 
     def __init__(self, services: Services, reader: Reader, since: int = 0) -> None:
         self.services = services
@@ -44,10 +56,10 @@ class Client:
         self.apply(await self.services.feed.page(self.reader, self.since))
 
     async def connect(self, heartbeat: float = 3600) -> None:
-        """Follow from the cursor on; returns once the first answer is there."""
+        """Follow from the cursor on; returns after the first page."""
         self._following = asyncio.create_task(self._follow(heartbeat))
-        told = len(self.pages)
-        await self.until(lambda: len(self.pages) > told)
+        pages = len(self.pages)
+        await self.until(lambda: len(self.pages) > pages)
 
     async def disconnect(self) -> None:
         if self._following is not None:
@@ -55,17 +67,17 @@ class Client:
             await asyncio.gather(self._following, return_exceptions=True)
             self._following = None
 
-    async def until(self, true: Any) -> None:
-        """Wait for the event that makes it so."""
+    async def until(self, condition: Any) -> None:
+        """Wait until ``condition()`` is true; raises the refusal that ended the stream."""
         async with asyncio.timeout(DEADLINE):
-            while not true():
+            while not condition():
                 if self.refusal:
                     raise self.refusal
                 self._changed.clear()
                 await self._changed.wait()
 
     async def refused(self) -> Refused:
-        """Wait for the stream to be ended."""
+        """Wait for the stream to end; its refusal."""
         async with asyncio.timeout(DEADLINE):
             while self.refusal is None:
                 self._changed.clear()

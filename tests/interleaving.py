@@ -1,9 +1,9 @@
 """Every interleaving of a few actors, statement by statement, on real databases.
 
-Each actor has a ``Storage`` of its own on one database, as processes have. Before every statement, every BEGIN and
-every COMMIT it stops at a gate; a schedule says whose gate opens next. On SQLite an actor that is about to BEGIN
-while another holds the write lock cannot go on; ``test_interleavings`` proves that this is so. On PostgreSQL the
-server itself is asked who waits for whose lock. Depth first, all schedules are run, each from the same state.
+Each actor has its own ``Storage`` on one database, as processes have. It stops at a gate before every statement,
+BEGIN and COMMIT; a schedule is the order in which gates are opened. On SQLite an actor at a BEGIN is blocked while
+another holds the write lock, which ``test_interleavings`` verifies. On PostgreSQL the server reports which backends
+wait for a lock. All schedules are run depth first, each from the same state.
 """
 
 import asyncio
@@ -29,23 +29,23 @@ Script = Callable[[Services], Awaitable[Any]]
 BEGIN, STATEMENT, COMMIT, DONE = "begin", "statement", "commit", "done"
 
 
-class Ground(Protocol):
-    """Where schedules are run; ``at_most`` so many for one test (None: all there are)."""
+class Backend(Protocol):
+    """The database that schedules run on; ``at_most``: the number of schedules per test (None: all)."""
 
     at_most: int | None
 
     def fresh(self) -> AbstractAsyncContextManager[str]:
-        """The URL of a database in the state that every schedule begins with."""
+        """The URL of a database in the initial state of every schedule."""
 
     async def settled(self, actors: "Sequence[Actor]") -> None:
-        """Return once every actor stands at a gate, is done, or waits for another's lock."""
+        """Return once every actor is at a gate, is done, or waits for a lock of another."""
 
-    def can_go_on(self, actor: "Actor", actors: "Sequence[Actor]") -> bool:
-        """Whether the gate where ``actor`` stands may be opened."""
+    def can_step(self, actor: "Actor", actors: "Sequence[Actor]") -> bool:
+        """Whether the gate of ``actor`` may be opened."""
 
 
-class Files:
-    """SQLite: each schedule has a copy of ``template``."""
+class SQLiteBackend:
+    """Each schedule runs on a copy of the file ``template``."""
 
     def __init__(self, template: Path, at_most: int | None) -> None:
         self._template = template
@@ -58,20 +58,20 @@ class Files:
         try:
             yield f"sqlite+aiosqlite:///{path}"
         finally:
-            for left in path.parent.glob(f"{path.name}*"):
-                left.unlink()
+            for file in path.parent.glob(f"{path.name}*"):
+                file.unlink()
 
     async def settled(self, actors: "Sequence[Actor]") -> None:
         for actor in actors:
             await actor.arrived.wait()
 
-    def can_go_on(self, actor: "Actor", actors: "Sequence[Actor]") -> bool:
+    def can_step(self, actor: "Actor", actors: "Sequence[Actor]") -> bool:
         locked = any(each.writing for each in actors if each is not actor)
         return not (actor.next is BEGIN and locked)
 
 
-class Tables:
-    """PostgreSQL: before each schedule the tables are filled again with what they held at first."""
+class PostgreSQLBackend:
+    """Before each schedule the tables are refilled with their initial rows."""
 
     def __init__(self, url: str, raw: "asyncpg.Connection", at_most: int | None) -> None:
         self._url = url
@@ -80,44 +80,44 @@ class Tables:
 
     @classmethod
     @asynccontextmanager
-    async def opened(cls, url: str, at_most: int | None) -> AsyncIterator["Tables"]:
-        """On the database of that URL, as it is now."""
+    async def opened(cls, url: str, at_most: int | None) -> AsyncIterator["PostgreSQLBackend"]:
+        """Keep the present rows of the database at ``url`` as the initial ones."""
         raw = await asyncpg.connect(url.replace("+asyncpg", ""))
         names = [f'"{each.name}"' for each in Base.metadata.sorted_tables]
-        await raw.execute("CREATE SCHEMA kept")
+        await raw.execute("CREATE SCHEMA initial")
         for name in names:
-            await raw.execute(f"CREATE TABLE kept.{name} AS TABLE {name}")
+            await raw.execute(f"CREATE TABLE initial.{name} AS TABLE {name}")
         try:
             yield cls(url, raw, at_most)
         finally:
-            await raw.execute("DROP SCHEMA kept CASCADE")
+            await raw.execute("DROP SCHEMA initial CASCADE")
             await raw.close()
 
     @asynccontextmanager
     async def fresh(self) -> AsyncIterator[str]:
         names = [f'"{each.name}"' for each in Base.metadata.sorted_tables]
-        refill = [f"INSERT INTO {name} SELECT * FROM kept.{name}" for name in names]
+        refill = [f"INSERT INTO {name} SELECT * FROM initial.{name}" for name in names]
         await self._raw.execute("; ".join([f"TRUNCATE {', '.join(names)}", *refill]))
         yield self._url
 
     async def settled(self, actors: "Sequence[Actor]") -> None:
         async with asyncio.timeout(DEADLINE):
-            while away := sum(not each.arrived.is_set() for each in actors):
-                if away == await self._raw.fetchval(WHO_WAIT):
+            while running := sum(not each.arrived.is_set() for each in actors):
+                if running == await self._raw.fetchval(BLOCKED_BACKENDS):
                     return
 
-    def can_go_on(self, actor: "Actor", actors: "Sequence[Actor]") -> bool:
+    def can_step(self, actor: "Actor", actors: "Sequence[Actor]") -> bool:
         return True
 
 
 DEADLINE = 60.0  # seconds
-CHANCE = random.Random(4)
-WHO_WAIT = """SELECT count(DISTINCT pid) FROM pg_locks JOIN pg_stat_activity USING (pid)
+RANDOM = random.Random(4)
+BLOCKED_BACKENDS = """SELECT count(DISTINCT pid) FROM pg_locks JOIN pg_stat_activity USING (pid)
 WHERE NOT granted AND datname = current_database()"""
 
 
 class Actor:
-    """One script, run up to the next gate at a time."""
+    """Runs one script, from gate to gate."""
 
     def __init__(self, url: str, script: Script) -> None:
         self.services = assemble(Settings(database_url=url, secret_key=KEY))
@@ -134,14 +134,14 @@ class Actor:
         self._task = asyncio.create_task(self._run())
 
     def step(self) -> None:
-        """Open its gate."""
+        """Open the gate."""
         if self.next is BEGIN:
             self.writing = True
         self.arrived.clear()
         self._open.set()
 
     async def end(self) -> None:
-        """Let it do, undisturbed, what its script returned to be done last."""
+        """Run without gates what the script returned, and close the services."""
         last = await self._task
         self._gated = False
         if last is not None:
@@ -181,54 +181,54 @@ class Actor:
     def _wait_at_gate(self, step: str) -> None:
         if in_greenlet():
             await_only(self._gate(step))
-        else:  # SQLite's writer has a thread of its own
+        else:  # SQLite's writer runs in its own thread
             asyncio.run_coroutine_threadsafe(self._gate(step), self._loop).result()
 
 
 async def every_interleaving(
-    ground: Ground, scripts: Callable[[], list[Script]], check: Callable[[Services], Awaitable[None]]
+    backend: Backend, scripts: Callable[[], list[Script]], check: Callable[[Services], Awaitable[None]]
 ) -> int:
-    """Run all schedules of freshly made ``scripts``, or ``ground.at_most`` of them, ``check`` after each; how many."""
+    """Run all schedules of new ``scripts``, or ``backend.at_most`` of them, each with ``check``; their number."""
     schedules: list[list[int]] = [[]]
     count = 0
-    while schedules and (ground.at_most is None or count < ground.at_most):
-        # All of them: depth first, which keeps the list short. Some: from everywhere.
-        begin = schedules.pop(-1 if ground.at_most is None else CHANCE.randrange(len(schedules)))
-        async with ground.fresh() as url:
-            schedules += await _run(ground, url, scripts(), begin, check)
+    while schedules and (backend.at_most is None or count < backend.at_most):
+        # Depth first keeps the list short if all are run. A sample is drawn from everywhere.
+        prefix = schedules.pop(-1 if backend.at_most is None else RANDOM.randrange(len(schedules)))
+        async with backend.fresh() as url:
+            schedules += await _run(backend, url, scripts(), prefix, check)
         count += 1
     print(f"{count} schedules")
     return count
 
 
 async def _run(
-    ground: Ground, url: str, scripts: list[Script], prefix: list[int], check: Callable[[Services], Awaitable[None]]
+    backend: Backend, url: str, scripts: list[Script], prefix: list[int], check: Callable[[Services], Awaitable[None]]
 ) -> list[list[int]]:
-    """One schedule that begins with ``prefix``; the schedules that it passed by."""
+    """Run one schedule that begins with ``prefix``; the schedules that branch off from it."""
     actors = [Actor(url, script) for script in scripts]
     for actor in actors:
         actor.begin()
-        await ground.settled([actor])
+        await backend.settled([actor])
     taken: list[int] = []
     others: list[list[int]] = []
-    while ready := [number for number, actor in enumerate(actors) if _is_ready(ground, actor, actors)]:
+    while ready := [number for number, actor in enumerate(actors) if _is_ready(backend, actor, actors)]:
         if len(taken) < len(prefix):
             choice = prefix[len(taken)]
-            assert choice in ready, f"after {taken} it is not as it was"
+            assert choice in ready, f"not deterministic after {taken}"
         else:
             choice = ready[0]
             others += [[*taken, other] for other in ready[1:]]
         taken.append(choice)
         actors[choice].step()
-        await ground.settled(actors)
+        await backend.settled(actors)
     for actor in actors:
         await actor.end()
     await _check(url, check, taken)
     return others
 
 
-def _is_ready(ground: Ground, actor: Actor, actors: list[Actor]) -> bool:
-    return actor.arrived.is_set() and actor.next is not DONE and ground.can_go_on(actor, actors)
+def _is_ready(backend: Backend, actor: Actor, actors: list[Actor]) -> bool:
+    return actor.arrived.is_set() and actor.next is not DONE and backend.can_step(actor, actors)
 
 
 async def _check(url: str, check: Callable[[Services], Awaitable[None]], taken: list[int]) -> None:

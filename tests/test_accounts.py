@@ -13,19 +13,19 @@ from tests.conftest import PASSWORD
 
 
 @pytest.mark.parametrize("name", ["ab", "a.b", "A-_9", "x" * 64])
-async def test_a_name_is_accepted(services: Services, name: str) -> None:
+async def test_valid_username_is_accepted(services: Services, name: str) -> None:
     user = await services.accounts.register(name, PASSWORD, " a@example.org ")
     assert (user.username, user.email) == (name, "a@example.org")
 
 
 @pytest.mark.parametrize("name", ["", "a", "x" * 65, "a b", "a/b", "ñandú", "a\n", "..", "...."])
-async def test_a_bad_name_is_refused(services: Services, name: str) -> None:
+async def test_invalid_username_is_refused(services: Services, name: str) -> None:
     with pytest.raises(Invalid) as refused:
         await services.accounts.register(name, PASSWORD)
     assert refused.value.field == "username"
 
 
-async def test_a_name_is_taken_whatever_its_case(services: Services, susan: User) -> None:
+async def test_usernames_are_unique_regardless_of_case(services: Services, susan: User) -> None:
     with pytest.raises(Invalid) as refused:
         await services.accounts.register("SuSaN", PASSWORD)
     assert refused.value.field == "username"
@@ -41,7 +41,7 @@ async def test_a_name_is_taken_whatever_its_case(services: Services, susan: User
         ("email", "a@b." + "c" * 260, PASSWORD),
     ],
 )
-async def test_a_bad_field_is_named(services: Services, field: str, email: str, password: str) -> None:
+async def test_registration_error_names_the_field(services: Services, field: str, email: str, password: str) -> None:
     with pytest.raises(Invalid) as refused:
         await services.accounts.register("susan", password, email)
     assert refused.value.field == field
@@ -51,9 +51,7 @@ COMMON = ["password1", "ILoveYou", "trustno1", "12345678"]
 
 
 @pytest.mark.parametrize("password", [*COMMON, "Susan.Smith", "susan.smith"])
-async def test_a_password_that_others_would_try_first_is_refused_wherever_one_is_set(
-    services: Services, password: str
-) -> None:
+async def test_common_password_is_refused_wherever_one_is_set(services: Services, password: str) -> None:
     with pytest.raises(Invalid, match="password_too_common"):
         await services.accounts.register("Susan.Smith", password)
     user = await services.accounts.register("susan.smith", PASSWORD)
@@ -70,31 +68,31 @@ async def test_a_password_that_others_would_try_first_is_refused_wherever_one_is
 
 
 @pytest.mark.parametrize("password", ["password1!x", "susan.smith1", "x" * 1024, "  12345678"])
-async def test_a_password_is_only_compared_as_a_whole(services: Services, password: str) -> None:
+async def test_password_containing_a_common_one_is_accepted(services: Services, password: str) -> None:
     await services.accounts.register("susan.smith", password)
     assert await services.accounts.opens("susan.smith", password)
 
 
-async def test_a_user_is_born_with_a_mailbox(services: Services, susan: User) -> None:
+async def test_new_user_has_a_mailbox(services: Services, susan: User) -> None:
     async with services.storage.reading() as reading:
         mailbox = (await reading.execute(select(Mailbox))).scalar_one()
     assert (mailbox.user_id, mailbox.unread_message_count) == (susan.id, 0)
     assert mailbox.clock > 0
 
 
-async def test_the_right_password_opens(services: Services, susan: User) -> None:
+async def test_correct_password_is_accepted(services: Services, susan: User) -> None:
     assert (await services.accounts.check_password("Susan", PASSWORD)).id == susan.id
 
 
 @pytest.mark.parametrize(("name", "word"), [("susan", "wrong password"), ("nobody", PASSWORD), ("susan", "")])
-async def test_a_wrong_name_and_a_wrong_password_are_told_alike(
+async def test_unknown_user_and_wrong_password_give_the_same_error(
     services: Services, susan: User, name: str, word: str
 ) -> None:
     with pytest.raises(Invalid, match="wrong_password"):
         await services.accounts.check_password(name, word)
 
 
-async def test_a_password_and_a_token_are_kept_as_hashes_alone(services: Services, susan: User) -> None:
+async def test_passwords_and_tokens_are_stored_as_hashes(services: Services, susan: User) -> None:
     token = await services.sessions.start_session(susan, remembered=False)
     async with services.storage.reading() as reading:
         session = (await reading.execute(select(Session))).scalar_one()
@@ -102,7 +100,7 @@ async def test_a_password_and_a_token_are_kept_as_hashes_alone(services: Service
     assert susan.password_hash.startswith("$argon2id$")
 
 
-async def test_a_session_ends_and_others_stay(services: Services, susan: User) -> None:
+async def test_ending_a_session_keeps_the_others(services: Services, susan: User) -> None:
     one, two = await signed_in(services, susan), await signed_in(services, susan)
     await services.sessions.end_session(one)
     assert await services.sessions.visit(one) is None
@@ -110,9 +108,7 @@ async def test_a_session_ends_and_others_stay(services: Services, susan: User) -
 
 
 @pytest.mark.sqlite
-async def test_a_session_that_has_run_out_is_no_session(
-    services: Services, susan: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_expired_session_is_not_valid(services: Services, susan: User, monkeypatch: pytest.MonkeyPatch) -> None:
     reader = Reader(susan.id, token_hash(await services.sessions.start_session(susan, remembered=False)))
     assert await services.sessions.visit(reader) is not None
     later = sql_time.now() + 13 * 3_600_000_000
@@ -121,7 +117,7 @@ async def test_a_session_that_has_run_out_is_no_session(
 
 
 @pytest.mark.sqlite
-async def test_a_new_session_sweeps_out_those_that_have_run_out(
+async def test_new_session_deletes_expired_ones(
     services: Services, susan: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await services.sessions.start_session(susan, remembered=False)
@@ -132,7 +128,7 @@ async def test_a_new_session_sweeps_out_those_that_have_run_out(
         assert len((await reading.execute(select(Session))).all()) == 1
 
 
-async def test_a_sign_in_that_overlaps_a_new_password_does_not_survive_it(services: Services, susan: User) -> None:
+async def test_sign_in_during_a_password_change_starts_no_session(services: Services, susan: User) -> None:
     """The old password was right when it was checked; the session would have begun after all others had ended."""
     checked = await services.accounts.check_password("susan", PASSWORD)
     await services.accounts.set_password("susan", "another password")
@@ -140,7 +136,7 @@ async def test_a_sign_in_that_overlaps_a_new_password_does_not_survive_it(servic
         await services.sessions.start_session(checked, remembered=True)
 
 
-async def test_a_new_password_replaces_the_old_and_ends_sessions(services: Services, susan: User) -> None:
+async def test_new_password_replaces_the_old_and_ends_sessions(services: Services, susan: User) -> None:
     reader = await signed_in(services, susan)
     await services.accounts.set_password("susan", "another password")
     assert await services.sessions.visit(reader) is None
@@ -149,6 +145,6 @@ async def test_a_new_password_replaces_the_old_and_ends_sessions(services: Servi
         await services.accounts.check_password("susan", PASSWORD)
 
 
-async def test_nobody_has_no_password(services: Services) -> None:
+async def test_set_password_of_unknown_user_is_not_found(services: Services) -> None:
     with pytest.raises(NotFound):
         await services.accounts.set_password("nobody", PASSWORD)

@@ -13,7 +13,7 @@ from microblog_rt.timeouts import Timeouts
 from tests.clients import DEADLINE
 
 
-async def test_what_has_expired_is_forgotten_while_it_runs(settings: Settings) -> None:
+async def test_expired_rows_are_deleted_while_the_app_runs(settings: Settings) -> None:
     application = create_app(settings, Timeouts(cleanup=0.01))
     services: Services = application.extensions["services"]
     await services.storage.write(lambda tx: limits.take(tx, "long ago", Limit(5, -1)))

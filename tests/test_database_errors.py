@@ -39,7 +39,7 @@ def locked(settings: Settings) -> Iterator[None]:
         other.execute("ROLLBACK")
 
 
-async def test_a_locked_database_refuses_a_send_and_takes_it_afterwards(
+async def test_send_is_refused_while_the_database_is_locked(
     services: Services, settings: Settings, susan: User
 ) -> None:
     with locked(settings), pytest.raises(Unavailable):
@@ -48,7 +48,7 @@ async def test_a_locked_database_refuses_a_send_and_takes_it_afterwards(
     assert await services.messages.send_message(susan.id, susan.id, "hello")
 
 
-async def test_a_locked_database_is_read_all_the_same_though_no_use_can_be_noted(
+async def test_poll_works_while_the_database_is_locked(
     services: Services, settings: Settings, susan: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader = await signed_in(services, susan)
@@ -59,7 +59,7 @@ async def test_a_locked_database_is_read_all_the_same_though_no_use_can_be_noted
         assert len(await services.feed.page(reader, 0)) == 1
 
 
-async def test_a_locked_database_ends_no_stream(
+async def test_stream_stays_open_while_the_database_is_locked(
     services: Services, settings: Settings, susan: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tab = Client(services, await signed_in(services, susan))
@@ -74,7 +74,7 @@ async def test_a_locked_database_ends_no_stream(
     await tab.disconnect()
 
 
-async def test_a_commit_that_fails_spoils_nothing_for_the_next(services: Services, susan: User) -> None:
+async def test_write_after_a_failed_commit_succeeds(services: Services, susan: User) -> None:
     fails = iter([True])
 
     def fail(_: Any) -> None:
@@ -93,7 +93,7 @@ FAILED = "write failed after its client disconnected"
 
 
 @pytest.mark.parametrize(("error", "told"), [(Unavailable(), []), (RuntimeError("ours"), [FAILED])])
-async def test_what_becomes_of_a_write_whose_caller_has_left_is_logged_where_it_is_our_fault(
+async def test_failed_write_of_a_cancelled_caller_is_logged(
     services: Services, error: Exception, told: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """And asyncio has nothing to complain of: that nobody has heard of it."""
@@ -116,7 +116,7 @@ async def test_what_becomes_of_a_write_whose_caller_has_left_is_logged_where_it_
     assert complaints(caplog.records) == told
 
 
-async def test_a_cancelled_read_gives_its_connection_back(services: Services, susan: User) -> None:
+async def test_cancelled_read_returns_its_connection(services: Services, susan: User) -> None:
     reader = await signed_in(services, susan)
     for delay in range(200):
         reading = asyncio.create_task(services.feed.page(reader, 0))
@@ -127,7 +127,7 @@ async def test_a_cancelled_read_gives_its_connection_back(services: Services, su
     assert await asyncio.gather(*(services.feed.page(reader, 0) for _ in range(20))) == [[]] * 20
 
 
-async def test_a_locked_database_keeps_no_reader_waiting(
+async def test_poll_does_not_wait_for_the_write_lock(
     services: Services, settings: Settings, susan: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     services = assemble(settings, Timeouts(sqlite_busy=5.0))
@@ -141,7 +141,7 @@ async def test_a_locked_database_keeps_no_reader_waiting(
     await services.close()
 
 
-async def test_what_people_write_is_not_in_the_log_of_an_error(
+async def test_database_errors_do_not_contain_message_text(
     services: Services, susan: User, caplog: pytest.LogCaptureFixture
 ) -> None:
     trigger = "CREATE TRIGGER fails BEFORE INSERT ON message BEGIN SELECT RAISE(FAIL, 'broken'); END"
@@ -152,9 +152,7 @@ async def test_what_people_write_is_not_in_the_log_of_an_error(
     assert "between us alone" not in str(failed.value)
 
 
-async def test_many_sends_into_a_locked_file_are_all_refused_within_two_seconds(
-    settings: Settings, susan: User
-) -> None:
+async def test_queued_sends_to_a_locked_file_are_refused_in_time(settings: Settings, susan: User) -> None:
     """Those at the end of the queue as well."""
     services = assemble(settings, Timeouts(sqlite_busy=1.2))
     with locked(settings):
@@ -167,7 +165,7 @@ async def test_many_sends_into_a_locked_file_are_all_refused_within_two_seconds(
     await services.close()
 
 
-async def test_a_sweep_for_nobody_does_not_say_that_the_database_is_back(
+async def test_sweep_without_subscribers_does_not_log_recovery(
     services: Services, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: Any) -> None:

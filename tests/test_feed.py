@@ -1,8 +1,8 @@
-"""The feed: nothing missed, nothing twice, nothing after the session's end."""
+"""The feed delivers every change once and in order, and nothing after the end of the session."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -19,9 +19,9 @@ from microblog_rt.protocol import FURTHEST, MICROSECONDS, Signal
 from microblog_rt.services import Services
 from microblog_rt.settings import Settings
 from microblog_rt.storage import accounts as rows
-from microblog_rt.storage import notifications as told
+from microblog_rt.storage import notifications as notification_rows
 from microblog_rt.storage import sql_time
-from tests.clients import DEADLINE, Client, signed_in
+from tests.clients import DEADLINE, Client, signals_lost, signed_in
 
 
 @pytest.fixture
@@ -41,159 +41,148 @@ async def send(services: Services, to: User, text: str = "hello") -> None:
     await services.messages.send_message(to.id, to.id, text)
 
 
-def count(number: int) -> dict[str, int]:
+def unread_count(number: int) -> dict[str, int]:
     return {"unread_message_count": number}
 
 
-async def test_a_message_reaches_a_tab_without_a_read(
+async def test_message_reaches_a_tab_without_a_read(
     services: Services, susan: User, tab: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await send(services, susan)
-    await tab.until(lambda: tab.state == count(1))
+    await tab.until(lambda: tab.state == unread_count(1))
 
     async def no_read(*_: object) -> None:
-        raise AssertionError("a notification that follows on needs no read")
+        raise AssertionError("a consecutive notification needs no read")
 
-    monkeypatch.setattr(told, "since", no_read)
+    monkeypatch.setattr(notification_rows, "since", no_read)
     await send(services, susan)
-    await tab.until(lambda: tab.state == count(2))
+    await tab.until(lambda: tab.state == unread_count(2))
 
 
-async def test_a_swallowed_wake_up_is_found_by_the_sweep(
-    services: Services, susan: User, tab: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as deaf:
-        deaf.setattr(Hub, "deliver", lambda *_, **__: None)
+async def test_sweep_recovers_a_lost_signal(services: Services, susan: User, tab: Client) -> None:
+    with signals_lost():
         await send(services, susan)
     assert tab.state == {}
     await services.feed.sweep_once()
-    await tab.until(lambda: tab.state == count(1))
+    await tab.until(lambda: tab.state == unread_count(1))
 
 
-async def test_the_sweep_wakes_whoever_is_behind(
+async def test_sweep_signals_only_users_who_are_behind(
     services: Services, susan: User, john: User, tab: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    woken: list[int] = []
-    monkeypatch.setattr(Hub, "deliver", lambda _, signal, **__: woken.append(signal.user_id))
+    signalled: list[int] = []
+    monkeypatch.setattr(Hub, "deliver", lambda _, signal, **__: signalled.append(signal.user_id))
     await send(services, susan)
     await send(services, john)
-    assert woken == [susan.id, john.id]
+    assert signalled == [susan.id, john.id]
     await services.feed.sweep_once()
-    assert woken[2:] == [susan.id]
+    assert signalled[2:] == [susan.id]
 
 
-async def test_the_sweep_wakes_nobody_who_knows_everything(
+async def test_sweep_sends_no_signal_to_current_subscribers(
     services: Services, susan: User, tab: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await send(services, susan)
-    await tab.until(lambda: tab.state == count(1))
-    woken: list[Signal] = []
-    monkeypatch.setattr(Hub, "deliver", lambda _, signal, **__: woken.append(signal))
+    await tab.until(lambda: tab.state == unread_count(1))
+    signalled: list[Signal] = []
+    monkeypatch.setattr(Hub, "deliver", lambda _, signal, **__: signalled.append(signal))
     await services.feed.sweep_once()
-    assert woken == []
+    assert signalled == []
 
 
-async def test_a_sweep_that_fails_is_not_the_last(
+async def test_sweeps_continue_after_a_failure(
     services: Services, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    third = asyncio.Event()
-    times = 0
+    third_sweep = asyncio.Event()
+    sweeps = 0
 
     async def failing() -> None:
-        nonlocal times
-        times += 1
-        if times == 3:
-            third.set()
-        raise RuntimeError("the database is away")
+        nonlocal sweeps
+        sweeps += 1
+        if sweeps == 3:
+            third_sweep.set()
+        raise RuntimeError("database unavailable")
 
     monkeypatch.setattr(services.feed, "sweep_once", failing)
     sweeping = asyncio.create_task(services.feed.sweep(0.001))
     async with asyncio.timeout(DEADLINE):
-        await third.wait()
+        await third_sweep.wait()
     sweeping.cancel()
     assert "sweep failed" in caplog.text
 
 
-async def test_a_gap_on_the_bus_makes_everybody_read(
-    services: Services, susan: User, tab: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as deaf:
-        deaf.setattr(Hub, "deliver", lambda *_, **__: None)
+async def test_bus_gap_recovers_lost_notifications(services: Services, susan: User, tab: Client) -> None:
+    with signals_lost():
         await send(services, susan)
 
-    class Broken(MemoryBus):
-        async def events(self) -> AsyncGenerator[BusEvent]:
-            yield Gap()
-
-    await services.feed.receive(Broken())
-    await tab.until(lambda: tab.state == count(1))
+    await services.feed.receive(OneGap())
+    await tab.until(lambda: tab.state == unread_count(1))
 
 
-async def test_word_from_another_process_reaches_a_tab(
+async def test_signal_from_another_process_reaches_a_tab(
     services: Services, susan: User, tab: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    swallowed: list[Signal] = []
-    with monkeypatch.context() as deaf:
-        deaf.setattr(Hub, "deliver", lambda _, signal: swallowed.append(signal))
+    signals: list[Signal] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Hub, "deliver", lambda _, signal: signals.append(signal))
         await send(services, susan)
 
-    class Other(MemoryBus):
+    class OtherProcess(MemoryBus):
         async def events(self) -> AsyncGenerator[BusEvent]:
-            for signal in swallowed:
+            for signal in signals:
                 yield signal
 
-    await services.feed.receive(Other())
-    await tab.until(lambda: tab.state == count(1))
+    await services.feed.receive(OtherProcess())
+    await tab.until(lambda: tab.state == unread_count(1))
 
 
-async def test_what_is_committed_during_the_first_read_is_told(
+async def test_commit_during_the_first_read_is_delivered(
     services: Services, susan: User, reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Listen first, read second. Heartbeats are due at once, so that nobody waits for a word that was lost."""
-    real = told.since
+    """Heartbeats are due at once, so that the test does not hang if the signal is lost."""
+    real = notification_rows.since
 
-    async def overtaken(*asked: Any) -> told.Page | None:
-        page = await real(*asked)
+    async def read_then_send(*arguments: Any) -> notification_rows.Page | None:
+        page = await real(*arguments)
         monkeypatch.undo()
         await send(services, susan)
         return page
 
-    monkeypatch.setattr(told, "since", overtaken)
+    monkeypatch.setattr(notification_rows, "since", read_then_send)
     feed = services.feed.follow(reader, 0, heartbeat=0)
     assert await anext(feed) == []
     assert [each.data for page in (await anext(feed), await anext(feed)) for each in page] == [1]
     await feed.aclose()
 
 
-async def test_a_stream_ends_with_its_session(services: Services, reader: Reader, tab: Client) -> None:
+async def test_stream_ends_with_its_session(services: Services, reader: Reader, tab: Client) -> None:
     await services.sessions.end_session(reader)
     assert isinstance(await tab.refused(), SignedOut)
 
 
-async def test_a_stream_ends_with_its_session_even_where_the_word_of_it_is_lost(
-    services: Services, susan: User, reader: Reader, tab: Client, monkeypatch: pytest.MonkeyPatch
+async def test_stream_ends_with_its_session_if_the_signal_is_lost(
+    services: Services, susan: User, reader: Reader, tab: Client
 ) -> None:
-    """The next message does not follow on from what the tab knows, so that it looks, and finds its session gone."""
-    with monkeypatch.context() as deaf:
-        deaf.setattr(Hub, "deliver", lambda *_, **__: None)
+    """The next notification is not consecutive, so the stream reads and finds that its session has ended."""
+    with signals_lost():
         await services.sessions.end_session(reader)
     await send(services, susan)
     assert isinstance(await tab.refused(), SignedOut)
     assert tab.state == {}
 
 
-async def test_a_session_of_the_same_user_goes_on(services: Services, susan: User, tab: Client) -> None:
+async def test_ending_one_session_keeps_other_streams_open(services: Services, susan: User, tab: Client) -> None:
     await services.sessions.end_session(await signed_in(services, susan))
     await send(services, susan)
-    await tab.until(lambda: tab.state == count(1))
+    await tab.until(lambda: tab.state == unread_count(1))
 
 
-async def test_a_new_password_ends_every_stream(services: Services, tab: Client) -> None:
+async def test_new_password_ends_streams(services: Services, tab: Client) -> None:
     await services.accounts.set_password("Susan", "another password")
     assert isinstance(await tab.refused(), SignedOut)
 
 
-async def test_an_ended_session_reads_nothing(services: Services, reader: Reader) -> None:
+async def test_ended_session_cannot_read(services: Services, reader: Reader) -> None:
     await services.sessions.end_session(reader)
     with pytest.raises(SignedOut):
         await services.feed.page(reader, 0)
@@ -201,42 +190,42 @@ async def test_an_ended_session_reads_nothing(services: Services, reader: Reader
         await services.feed.hold(reader, 0, (), 10)
 
 
-async def test_a_session_of_somebody_else_reads_nothing(services: Services, reader: Reader, john: User) -> None:
+async def test_session_of_another_user_cannot_read(services: Services, reader: Reader, john: User) -> None:
     with pytest.raises(SignedOut):
         await services.feed.page(Reader(john.id, reader.token_hash), 0)
 
 
-async def test_a_stream_closes_itself_when_its_session_runs_out(services: Services, susan: User) -> None:
+async def test_stream_ends_when_its_session_expires(services: Services, susan: User) -> None:
     moment = sql_time.now()
     await services.storage.write(lambda tx: rows.add_session(tx, susan.id, "short", True, 2_000_000))
     tab = Client(services, Reader(susan.id, "short"))
-    with suppress(SignedOut):  # already, where the machine stood still meanwhile
+    with suppress(SignedOut):  # the session has expired already if the machine was paused
         await tab.connect()
     assert isinstance(await tab.refused(), SignedOut)
     assert sql_time.now() >= moment + 2_000_000
 
 
 @pytest.mark.sqlite
-async def test_use_makes_a_session_last_and_is_noted_once_a_minute(
+async def test_use_extends_a_session_and_is_stored_once_a_minute(
     services: Services, reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def session() -> Session:
         async with services.storage.reading() as reading:
             return (await reading.execute(select(Session))).scalar_one()
 
-    begun = await session()
+    at_first = await session()
     await services.feed.page(reader, 0)
-    assert (await session()).last_used == begun.last_used
+    assert (await session()).last_used == at_first.last_used
     later = sql_time.now() + 61_000_000
     monkeypatch.setattr(sql_time, "now", lambda: later)
     await services.feed.page(reader, 0)
-    noted = await session()
-    assert noted.last_used > begun.last_used
-    assert noted.expires > begun.expires
+    after_use = await session()
+    assert after_use.last_used > at_first.last_used
+    assert after_use.expires > at_first.expires
 
 
 @pytest.mark.sqlite
-async def test_a_session_outlives_its_lifetime_by_no_use(
+async def test_use_does_not_extend_a_session_past_its_lifetime(
     services: Services, reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = sql_time.now()
@@ -250,48 +239,50 @@ async def test_a_session_outlives_its_lifetime_by_no_use(
 
 
 @pytest.mark.sqlite
-async def test_an_open_stream_is_use(services: Services, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
-    noted = asyncio.Event()
+async def test_open_stream_counts_as_session_use(
+    services: Services, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = asyncio.Event()
     real = rows.note_use
 
     loop = asyncio.get_running_loop()
 
-    def note(*values: Any) -> None:
+    def store(*values: Any) -> None:
         real(*values)
-        loop.call_soon_threadsafe(noted.set)
+        loop.call_soon_threadsafe(stored.set)
 
-    monkeypatch.setattr(rows, "note_use", note)
+    monkeypatch.setattr(rows, "note_use", store)
     tab = Client(services, reader)
     await tab.connect(heartbeat=0.01)
     later = sql_time.now() + 3_601_000_000
     monkeypatch.setattr(sql_time, "now", lambda: later)
     async with asyncio.timeout(DEADLINE):
-        await noted.wait()
+        await stored.wait()
     await tab.disconnect()
 
 
 @pytest.mark.parametrize("since", [10**18, FURTHEST])
-async def test_a_cursor_ahead_of_the_clock_gets_everything(
+async def test_cursor_ahead_of_the_clock_returns_everything(
     services: Services, susan: User, reader: Reader, since: int
 ) -> None:
     await send(services, susan)
     assert [each.data for each in await services.feed.page(reader, since)] == [1]
 
 
-async def test_a_stream_from_a_cursor_ahead_of_the_clock_is_told_what_comes(
+async def test_stream_from_a_future_cursor_receives_new_notifications(
     services: Services, susan: User, reader: Reader
 ) -> None:
     feed = services.feed.follow(reader, 10**18, heartbeat=3600)
     assert await anext(feed) == []
     await send(services, susan)
     assert [each.data for each in await anext(feed)] == [1]
-    services.hub.deliver(Signal(susan.id, FURTHEST))  # so that it has to read
+    services.hub.deliver(Signal(susan.id, FURTHEST))  # the stream must read
     await send(services, susan)
     assert [each.data for each in await anext(feed)] == [2]
     await feed.aclose()
 
 
-async def test_names_that_were_not_asked_for_send_nothing(services: Services, susan: User, reader: Reader) -> None:
+async def test_stream_sends_only_the_requested_names(services: Services, susan: User, reader: Reader) -> None:
     feed = services.feed.follow(reader, 0, {"wanted"}, heartbeat=3600)
     assert await anext(feed) == []
     await send(services, susan)
@@ -302,13 +293,13 @@ async def test_names_that_were_not_asked_for_send_nothing(services: Services, su
     await feed.aclose()
 
 
-async def test_a_poll_for_names_answers_those_alone(services: Services, susan: User, reader: Reader) -> None:
+async def test_poll_returns_only_the_requested_names(services: Services, susan: User, reader: Reader) -> None:
     for name in ("a", "b", "c"):
         await services.notifications.add_notification(susan.id, name, name)
     assert [each.name for each in await services.feed.page(reader, 0, {"a", "c"})] == ["a", "c"]
 
 
-async def test_a_slow_reader_gets_the_newest_state_at_once(services: Services, susan: User, reader: Reader) -> None:
+async def test_slow_stream_receives_only_the_newest_value(services: Services, susan: User, reader: Reader) -> None:
     feed = services.feed.follow(reader, 0, heartbeat=3600)
     await anext(feed)
     for _ in range(5):
@@ -317,7 +308,7 @@ async def test_a_slow_reader_gets_the_newest_state_at_once(services: Services, s
     await feed.aclose()
 
 
-async def test_a_heartbeat_is_an_empty_page(services: Services, reader: Reader) -> None:
+async def test_heartbeat_is_an_empty_page(services: Services, reader: Reader) -> None:
     tab = Client(services, reader)
     await tab.connect(heartbeat=0.01)
     await tab.until(lambda: len(tab.pages) >= 4)
@@ -325,7 +316,9 @@ async def test_a_heartbeat_is_an_empty_page(services: Services, reader: Reader) 
     await tab.disconnect()
 
 
-async def test_a_heartbeat_comes_whatever_else_is_sent(services: Services, susan: User, reader: Reader) -> None:
+async def test_heartbeats_continue_while_notifications_are_sent(
+    services: Services, susan: User, reader: Reader
+) -> None:
     tab = Client(services, reader)
     await tab.connect(heartbeat=0.02)
     while [] not in tab.pages[1:]:
@@ -333,30 +326,30 @@ async def test_a_heartbeat_comes_whatever_else_is_sent(services: Services, susan
     await tab.disconnect()
 
 
-async def test_a_held_question_is_answered_by_what_comes(services: Services, susan: User, reader: Reader) -> None:
-    held = asyncio.create_task(services.feed.hold(reader, 0, (), 30))
+async def test_long_poll_returns_when_a_notification_arrives(services: Services, susan: User, reader: Reader) -> None:
+    poll = asyncio.create_task(services.feed.hold(reader, 0, (), 30))
     while not services.hub.positions():
         await asyncio.sleep(0)
     await send(services, susan)
     async with asyncio.timeout(DEADLINE):
-        assert [each.data for each in await held] == [1]
+        assert [each.data for each in await poll] == [1]
     assert services.hub.positions() == {}
 
 
-async def test_a_held_question_ends_with_its_session(services: Services, reader: Reader) -> None:
-    held = asyncio.create_task(services.feed.hold(reader, 0, (), 30))
+async def test_long_poll_ends_with_its_session(services: Services, reader: Reader) -> None:
+    poll = asyncio.create_task(services.feed.hold(reader, 0, (), 30))
     while set(services.hub.positions().values()) in (set(), {-1}):
         await asyncio.sleep(0)
     await services.sessions.end_session(reader)
     with pytest.raises(SignedOut):
         async with asyncio.timeout(DEADLINE):
-            await held
+            await poll
 
 
-async def test_heartbeats_that_were_missed_are_not_made_up_for(
+async def test_missed_heartbeats_are_not_repeated(
     services: Services, reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a pause of the whole process a burst of them would find a good client unanswering."""
+    """A burst of them after a pause of the process would time out a client that answers."""
     feed = services.feed.follow(reader, 0, heartbeat=0.3)
     assert [await anext(feed), await anext(feed)] == [[], []]
     loop = asyncio.get_running_loop()
@@ -368,7 +361,7 @@ async def test_heartbeats_that_were_missed_are_not_made_up_for(
     await feed.aclose()
 
 
-async def test_a_held_question_is_answered_at_once_where_there_is_something(
+async def test_long_poll_returns_at_once_if_there_is_something_new(
     services: Services, susan: User, reader: Reader
 ) -> None:
     await send(services, susan)
@@ -376,14 +369,12 @@ async def test_a_held_question_is_answered_at_once_where_there_is_something(
         assert len(await services.feed.hold(reader, 0, (), 30)) == 1
 
 
-async def test_a_held_question_ends_with_nothing(services: Services, reader: Reader) -> None:
+async def test_long_poll_returns_nothing_after_its_timeout(services: Services, reader: Reader) -> None:
     assert await services.feed.hold(reader, 0, (), 0.01) == []
 
 
-async def test_a_closing_process_ends_streams_and_answers_held_questions(
-    services: Services, reader: Reader, tab: Client
-) -> None:
-    held = asyncio.create_task(services.feed.hold(reader, 0, (), 30))
+async def test_drain_ends_streams_and_answers_long_polls(services: Services, reader: Reader, tab: Client) -> None:
+    poll = asyncio.create_task(services.feed.hold(reader, 0, (), 30))
     while len(services.hub.subscribers()) < 2:
         await asyncio.sleep(0)
     services.hub.stop_accepting(lambda: 7.0)
@@ -392,10 +383,10 @@ async def test_a_closing_process_ends_streams_and_answers_held_questions(
     refused = await tab.refused()
     assert isinstance(refused, Draining)
     assert refused.back_in == 3.5
-    assert await held == []
+    assert await poll == []
 
 
-async def test_a_gap_costs_one_query_where_nothing_is_new(services: Services, susan: User, john: User) -> None:
+async def test_gap_costs_one_query_if_nothing_is_new(services: Services, susan: User, john: User) -> None:
     readers = [await signed_in(services, user) for user in (susan, john)]
     tabs = [Client(services, reader) for reader in readers for _ in range(20)]
     for each in tabs:
@@ -404,11 +395,11 @@ async def test_a_gap_costs_one_query_where_nothing_is_new(services: Services, su
     event.listen(services.storage.engines[0], "before_cursor_execute", lambda _, __, sql, *___: statements.append(sql))
     await services.feed.receive(OneGap())
     assert len(statements) == 1
-    with unheard():
+    with signals_lost():
         await send(services, john)
     await services.feed.receive(OneGap())
     for each in tabs[20:]:
-        await each.until(lambda each=each: each.state == count(1))
+        await each.until(lambda each=each: each.state == unread_count(1))
     assert len(statements) == 2 + 20
     assert all(each.pages == [[]] for each in tabs[:20])
     for each in tabs:
@@ -418,11 +409,11 @@ async def test_a_gap_costs_one_query_where_nothing_is_new(services: Services, su
 async def test_gaps_that_arrive_together_share_a_query(services: Services, susan: User, john: User) -> None:
     for user in (susan, john):
         await Client(services, await signed_in(services, user)).connect()
-    asked: list[list[int] | None] = []
+    queries: list[list[int] | None] = []
 
     class Counting(Feed):
         async def reconcile(self, user_ids: Iterable[int] | None = None) -> dict[int, int]:
-            asked.append(None if user_ids is None else sorted(user_ids))
+            queries.append(None if user_ids is None else sorted(user_ids))
             return await super().reconcile(user_ids)
 
     class Gaps(MemoryBus):
@@ -432,14 +423,14 @@ async def test_gaps_that_arrive_together_share_a_query(services: Services, susan
 
     feed = Counting(services.storage, services.hub, services.bus, services.sessions)
     await feed.receive(Gaps())
-    assert asked == [[susan.id, john.id]]
+    assert queries == [[susan.id, john.id]]
 
 
-async def test_at_most_eight_reads_run_at_a_time(
+async def test_at_most_eight_reads_run_concurrently(
     services: Services, susan: User, reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running: set[int] = set()
-    most = 0
+    maximum = 0
     connect = AsyncEngine.connect
 
     class Counted:
@@ -447,9 +438,9 @@ async def test_at_most_eight_reads_run_at_a_time(
             self._connection = connect(engine)
 
         async def __aenter__(self) -> Any:
-            nonlocal most
+            nonlocal maximum
             running.add(id(self))
-            most = max(most, len(running))
+            maximum = max(maximum, len(running))
             await asyncio.sleep(0)
             return await self._connection.__aenter__()
 
@@ -459,17 +450,9 @@ async def test_at_most_eight_reads_run_at_a_time(
 
     monkeypatch.setattr(AsyncEngine, "connect", lambda engine: Counted(engine))
     await asyncio.gather(*(services.feed.page(reader, 0) for _ in range(40)))
-    assert most == 8
+    assert maximum == 8
 
 
 class OneGap(MemoryBus):
     async def events(self) -> AsyncGenerator[BusEvent]:
         yield Gap()
-
-
-@contextmanager
-def unheard() -> Iterator[None]:
-    """Signals are lost in this block."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Hub, "deliver", lambda *_, **__: None)
-        yield

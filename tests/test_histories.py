@@ -1,7 +1,7 @@
-"""Old state + events = fresh read, for every action and any history of them.
+"""Old state + events = fresh read, for every action and any history of actions.
 
-A Hypothesis machine over the real database: register, send, open, read, add a notification, poll with old
-cursors, connect, reconnect. After each step every client's state equals a fresh read, and each counter the count.
+A Hypothesis state machine on a real database: register, send, open, read, add a notification, poll with old
+cursors, reconnect. After each step the state of every client equals a fresh read and each counter equals the count.
 """
 
 import asyncio
@@ -28,23 +28,23 @@ from microblog_rt.storage import accounts as rows
 from tests.clients import Client, signed_in
 from tests.conftest import KEY, PATIENT
 
-PEOPLE = st.integers(0, 9)
+USERS = st.integers(0, 9)
 
 
 class Histories(RuleBasedStateMachine):
-    """Each rule is one action of one person; ``old`` are states at cursors that somebody once held."""
+    """Each rule is one action of one user; ``old`` are clients with earlier cursors and their states."""
 
     url: str
 
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner(debug=True)
-        self.people: list[User] = []
+        self.users: list[User] = []
         self.tabs: list[Client] = []
         self.old: list[Client] = []
 
     @initialize()
-    def open_the_house(self) -> None:
+    def empty_the_database(self) -> None:
         async def opened() -> Services:
             services = assemble(Settings(database_url=self.url, secret_key=KEY, send_limit=None), PATIENT)
             await services.storage.write(lambda tx: [tx.execute(delete(table)) for table in tables])
@@ -65,17 +65,17 @@ class Histories(RuleBasedStateMachine):
     def run(self, work: Any) -> Any:
         return self.runner.run(work)
 
-    def person(self, number: int) -> User:
-        return self.people[number % len(self.people)]
+    def user(self, number: int) -> User:
+        return self.users[number % len(self.users)]
 
-    @precondition(lambda self: len(self.people) < 4)
+    @precondition(lambda self: len(self.users) < 4)
     @rule()
     def register(self) -> None:
-        name = f"person{len(self.people)}"
+        name = f"user{len(self.users)}"
         user = User(username=name, username_key=name, password_hash="")
 
         self.run(self.services.storage.write(lambda tx: rows.add(tx, user)))
-        self.people.append(user)
+        self.users.append(user)
         self.tabs.append(self.run(self._tab(user)))
 
     async def _tab(self, user: User) -> Client:
@@ -83,50 +83,49 @@ class Histories(RuleBasedStateMachine):
         await tab.connect()
         return tab
 
-    @rule(sender=PEOPLE, recipient=PEOPLE, text=st.text("ab ", min_size=1).filter(str.strip))
+    @rule(sender=USERS, recipient=USERS, text=st.text("ab ", min_size=1).filter(str.strip))
     def send(self, sender: int, recipient: int, text: str) -> None:
-        """To oneself, too."""
-        work = self.services.messages.send_message(self.person(sender).id, self.person(recipient).id, text[:140])
+        work = self.services.messages.send_message(self.user(sender).id, self.user(recipient).id, text[:140])
         assert self.run(work)
 
-    @rule(sender=PEOPLE, recipient=PEOPLE, nonce=st.sampled_from(["x", "y"]))
+    @rule(sender=USERS, recipient=USERS, nonce=st.sampled_from(["x", "y"]))
     def send_once(self, sender: int, recipient: int, nonce: str) -> None:
         self.run(
-            self.services.messages.send_message(
-                self.person(sender).id, self.person(recipient).id, "the same text", nonce
-            )
+            self.services.messages.send_message(self.user(sender).id, self.user(recipient).id, "the same text", nonce)
         )
 
-    @rule(who=PEOPLE, page=st.integers(1, 3))
-    def open_and_read(self, who: int, page: int) -> None:
-        user = self.person(who)
+    @rule(number=USERS, page=st.integers(1, 3))
+    def open_and_read(self, number: int, page: int) -> None:
+        user = self.user(number)
         posts, _ = self.run(self.services.messages.inbox(user.id, page, 2))
         if posts:
             self.run(self.services.messages.mark_read(user.id, posts[0].timestamp))
 
-    @rule(who=PEOPLE)
-    def read_all(self, who: int) -> None:
-        notification = self.run(self.services.messages.mark_read(self.person(who).id))
+    @rule(number=USERS)
+    def read_all(self, number: int) -> None:
+        notification = self.run(self.services.messages.mark_read(self.user(number).id))
         assert notification.data == 0
 
-    @rule(who=PEOPLE, up_to=st.integers(0, 2**62))
-    def read_up_to_anything(self, who: int, up_to: int) -> None:
-        self.run(self.services.messages.mark_read(self.person(who).id, up_to))
+    @rule(number=USERS, up_to=st.integers(0, 2**62))
+    def read_up_to_anything(self, number: int, up_to: int) -> None:
+        self.run(self.services.messages.mark_read(self.user(number).id, up_to))
 
-    @rule(who=PEOPLE, name=st.sampled_from(["a", "b", "unread_message_count" + "x"]), data=st.none() | st.floats(0, 1))
-    def add_notification(self, who: int, name: str, data: Any) -> None:
-        self.run(self.services.notifications.add_notification(self.person(who).id, name, data))
+    @rule(
+        number=USERS, name=st.sampled_from(["a", "b", "unread_message_count" + "x"]), data=st.none() | st.floats(0, 1)
+    )
+    def add_notification(self, number: int, name: str, data: Any) -> None:
+        self.run(self.services.notifications.add_notification(self.user(number).id, name, data))
 
-    @rule(who=PEOPLE)
-    def keep_a_cursor(self, who: int) -> None:
-        tab = self.tabs[who % len(self.tabs)]
+    @rule(number=USERS)
+    def keep_cursor(self, number: int) -> None:
+        tab = self.tabs[number % len(self.tabs)]
         old = Client(self.services, tab.reader, tab.since)
         old.state = dict(tab.state)
         self.old.append(old)
 
     @precondition(lambda self: self.old)
     @rule(which=st.integers(0, 99), repeat=st.booleans())
-    def poll_with_an_old_cursor(self, which: int, repeat: bool) -> None:
+    def poll_with_old_cursor(self, which: int, repeat: bool) -> None:
         old = self.old[which % len(self.old)]
         self.run(old.poll())
         if repeat:
@@ -135,9 +134,9 @@ class Histories(RuleBasedStateMachine):
         assert old.state == self.fresh(old)
         self.old.remove(old)
 
-    @rule(who=PEOPLE)
-    def reconnect(self, who: int) -> None:
-        tab = self.tabs[who % len(self.tabs)]
+    @rule(number=USERS)
+    def reconnect(self, number: int) -> None:
+        tab = self.tabs[number % len(self.tabs)]
         self.run(tab.disconnect())
         self.run(tab.connect())
 
@@ -145,9 +144,9 @@ class Histories(RuleBasedStateMachine):
     def reconcile(self) -> None:
         self.run(self.services.feed.reconcile())
 
-    @rule(first=PEOPLE, second=PEOPLE, data=st.integers())
+    @rule(first=USERS, second=USERS, data=st.integers())
     def change_two_mailboxes(self, first: int, second: int, data: int) -> None:
-        users = [self.person(first).id, self.person(second).id]
+        users = [self.user(first).id, self.user(second).id]
 
         def work(change: Change) -> None:
             for user_id in users:
@@ -170,7 +169,7 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def every_counter_equals_the_count(self) -> None:
-        if self.people:
+        if self.users:
             assert self.run(self._counters_that_differ()) == []
 
     async def _counters_that_differ(self) -> list[Any]:
@@ -187,10 +186,10 @@ class Histories(RuleBasedStateMachine):
             return list(found)
 
 
-def test_whatever_happens_every_tab_equals_a_fresh_read(database: str, request: pytest.FixtureRequest) -> None:
-    """The short form, 20 histories of 30 steps; ``--proof``: 100 of 50."""
+def test_every_tab_equals_a_fresh_read(database: str, request: pytest.FixtureRequest) -> None:
+    """20 histories of 30 steps; with ``--proof`` 100 of 50."""
     examples, steps = (100, 50) if request.config.getoption("--proof") else (20, 30)
-    machine = type("OnThatDatabase", (Histories,), {"url": database})
+    machine = type("HistoriesOnDatabase", (Histories,), {"url": database})
     run_state_machine_as_test(
         machine,
         settings=settings(

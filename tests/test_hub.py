@@ -1,4 +1,4 @@
-"""Listeners: what is handed on without a read, what needs one, and that nothing is lost in between."""
+"""The hub: which signals a subscriber delivers without a read, which need one, and that none is lost."""
 
 import asyncio
 from typing import Any
@@ -18,7 +18,7 @@ def signal(clock: int, follows: int | None = None, name: str = "n") -> Signal:
     return Signal(SUSAN, clock, follows, None if follows is None else Notification(name, str(clock), clock))
 
 
-def at(clock: int) -> Subscriber:
+def subscriber_at(clock: int) -> Subscriber:
     """A subscriber that has read up to ``clock``."""
     subscriber = Subscriber(SUSAN)
     subscriber.begin_read()
@@ -26,88 +26,88 @@ def at(clock: int) -> Subscriber:
     return subscriber
 
 
-def told(subscriber: Subscriber) -> list[int]:
+def taken(subscriber: Subscriber) -> list[int]:
     return [each.timestamp for each in subscriber.take_pending()]
 
 
-def test_a_new_listener_must_read_first() -> None:
+def test_new_subscriber_must_read_first() -> None:
     assert Subscriber(SUSAN).must_read
 
 
-def test_a_notice_that_follows_is_handed_on_without_a_read() -> None:
-    subscriber = at(10)
+def test_consecutive_notification_is_delivered_without_a_read() -> None:
+    subscriber = subscriber_at(10)
     subscriber.deliver(signal(11, follows=10))
     assert not subscriber.must_read
-    assert told(subscriber) == [11]
+    assert taken(subscriber) == [11]
     assert subscriber.position == 11
 
 
-def test_a_notice_that_follows_something_unknown_needs_a_read() -> None:
-    subscriber = at(10)
+def test_notification_after_an_unknown_clock_needs_a_read() -> None:
+    subscriber = subscriber_at(10)
     subscriber.deliver(signal(13, follows=12))
     assert subscriber.must_read
-    assert told(subscriber) == []
+    assert taken(subscriber) == []
 
 
-def test_a_wake_up_without_a_notice_needs_a_read() -> None:
-    subscriber = at(10)
+def test_signal_without_a_notification_needs_a_read() -> None:
+    subscriber = subscriber_at(10)
     subscriber.deliver(signal(11))
     assert subscriber.must_read
 
 
-def test_a_wake_up_at_or_behind_the_position_is_dropped() -> None:
-    subscriber = at(10)
+def test_signal_at_or_behind_the_position_is_dropped() -> None:
+    subscriber = subscriber_at(10)
     subscriber.deliver(signal(10, follows=9))
     subscriber.deliver(signal(9))
     assert not subscriber.must_read
-    assert told(subscriber) == []
+    assert taken(subscriber) == []
 
 
-def test_of_several_notices_of_a_name_a_slow_reader_gets_the_newest() -> None:
-    subscriber = at(10)
+def test_slow_subscriber_receives_the_newest_of_each_name() -> None:
+    subscriber = subscriber_at(10)
     subscriber.deliver(signal(11, follows=10, name="a"))
     subscriber.deliver(signal(12, follows=11, name="b"))
     subscriber.deliver(signal(13, follows=12, name="a"))
-    assert told(subscriber) == [12, 13]
+    assert taken(subscriber) == [12, 13]
 
 
-def test_what_a_slow_reader_holds_is_bounded() -> None:
-    subscriber = at(0)
+def test_pending_notifications_are_bounded() -> None:
+    subscriber = subscriber_at(0)
     for clock in range(1, 10 * NAMES_KEPT):
         subscriber.deliver(signal(clock, follows=clock - 1, name=f"n{clock}"))
     assert subscriber.must_read
-    assert told(subscriber) == []
+    assert taken(subscriber) == []
 
 
-def test_a_wake_up_during_a_read_that_the_read_covers_needs_no_other() -> None:
-    subscriber = at(10)
+def test_signal_covered_by_the_running_read_needs_no_other() -> None:
+    subscriber = subscriber_at(10)
     subscriber.begin_read()
     subscriber.deliver(signal(12))
     subscriber.end_read(12)
     assert not subscriber.must_read
 
 
-def test_a_notice_during_a_read_that_the_read_does_not_cover_is_kept() -> None:
-    subscriber = at(10)
+def test_notification_newer_than_the_running_read_is_kept() -> None:
+    subscriber = subscriber_at(10)
     subscriber.begin_read()
     subscriber.deliver(signal(11, follows=10, name="a"))
     subscriber.deliver(signal(12, follows=11, name="b"))
     subscriber.end_read(11)
     assert not subscriber.must_read
-    assert told(subscriber) == [12]
+    assert taken(subscriber) == [12]
 
 
-def test_a_gap_during_a_read_needs_another_read() -> None:
-    subscriber = at(10)
+def test_gap_during_a_read_needs_another_read() -> None:
+    subscriber = subscriber_at(10)
     subscriber.begin_read()
     subscriber.deliver(signal(100))
     subscriber.end_read(99)
     assert subscriber.must_read
 
 
-def test_a_session_end_breaks_the_chain_so_that_the_next_notice_needs_a_read() -> None:
-    """The tick of a logout signals nobody by itself if its word is lost; the next notification does not follow on."""
-    subscriber = at(10)
+def test_notification_after_a_lost_session_end_needs_a_read() -> None:
+    """If the signal of a logout is lost, the next notification is not consecutive."""
+    subscriber = subscriber_at(10)
     subscriber.deliver(signal(12, follows=11))
     assert subscriber.must_read
 
@@ -119,38 +119,36 @@ HISTORIES = st.lists(
 
 
 @given(HISTORIES, st.data())
-def test_a_listener_ends_up_with_everything_whatever_becomes_of_the_wake_ups(
-    history: list[tuple[str, int]], data: Any
-) -> None:
-    """A model of the database (newest per name) against what a subscriber is told, with reads that overlap signals."""
+def test_subscriber_converges_whichever_signals_are_lost(history: list[tuple[str, int]], data: Any) -> None:
+    """Compare a model of the database (newest per name) with what a subscriber receives; reads overlap signals."""
     rows: dict[str, int] = {}
     known: dict[str, int] = {}
     subscriber, clock = Subscriber(SUSAN), 0
     late: list[Signal] = []
-    for fate, number in history:
+    for outcome, number in history:
         before = dict(rows)
         name, clock = f"n{number}", clock + 1
         rows[name] = clock
-        if fate == "gap":
-            subscriber.deliver(Signal(SUSAN, clock))  # of reconcile
-        elif fate == "during a read":
+        if outcome == "gap":
+            subscriber.deliver(Signal(SUSAN, clock))  # as reconcile does
+        elif outcome == "during a read":
             read(subscriber, before, known, clock - 1, meanwhile=signal(clock, clock - 1, name))
-        elif fate == "late":
+        elif outcome == "late":
             late.append(signal(clock, clock - 1, name))
-        elif fate != "lost":
-            subscriber.deliver(signal(clock, clock - 1 if fate == "carried" else None, name))
+        elif outcome != "lost":
+            subscriber.deliver(signal(clock, clock - 1 if outcome == "carried" else None, name))
         if late and data.draw(st.booleans()):
             subscriber.deliver(late.pop(0))
         if data.draw(st.booleans()):
-            look(subscriber, rows, known, clock)
-    subscriber.deliver(Signal(SUSAN, clock))  # the sweep
-    look(subscriber, rows, known, clock)
+            read_or_take(subscriber, rows, known, clock)
+    subscriber.deliver(Signal(SUSAN, clock))  # as the sweep does
+    read_or_take(subscriber, rows, known, clock)
     assert known == rows
     assert subscriber.position == clock
 
 
-def look(subscriber: Subscriber, rows: dict[str, int], known: dict[str, int], clock: int) -> None:
-    """What the feed does once it is woken."""
+def read_or_take(subscriber: Subscriber, rows: dict[str, int], known: dict[str, int], clock: int) -> None:
+    """Do what the feed does after a signal."""
     if subscriber.must_read:
         read(subscriber, rows, known, clock)
     else:
@@ -162,7 +160,7 @@ def look(subscriber: Subscriber, rows: dict[str, int], known: dict[str, int], cl
 def read(
     subscriber: Subscriber, rows: dict[str, int], known: dict[str, int], clock: int, meanwhile: Signal | None = None
 ) -> None:
-    """A read that sees ``rows`` at ``clock``, while a signal-up may come."""
+    """Read ``rows`` at ``clock``; the signal ``meanwhile`` arrives during the read."""
     subscriber.begin_read()
     if meanwhile:
         subscriber.deliver(meanwhile)
@@ -170,7 +168,7 @@ def read(
     subscriber.end_read(clock)
 
 
-async def test_waiting_ends_with_a_wake_up() -> None:
+async def test_wait_returns_on_a_signal() -> None:
     with (hub := Hub()).subscribe(SUSAN) as subscriber:
         subscriber.begin_read()
         subscriber.end_read(10)
@@ -179,26 +177,26 @@ async def test_waiting_ends_with_a_wake_up() -> None:
         assert not waiting.done()
         hub.deliver(signal(11, follows=10))
         await waiting
-        assert told(subscriber) == [11]
+        assert taken(subscriber) == [11]
 
 
-async def test_waiting_ends_at_the_deadline_with_nothing() -> None:
-    subscriber = at(10)
+async def test_wait_returns_at_the_deadline() -> None:
+    subscriber = subscriber_at(10)
     await subscriber.wait(asyncio.get_running_loop().time())
     assert not subscriber.must_read
-    assert told(subscriber) == []
+    assert taken(subscriber) == []
 
 
-async def test_the_alarm_of_a_deadline_serves_for_every_wait_until_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    subscriber = at(10)
+async def test_one_timer_serves_all_waits_until_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    subscriber = subscriber_at(10)
     loop = asyncio.get_running_loop()
-    real, stands = loop.time, loop.time()
-    monkeypatch.setattr(loop, "time", lambda: stands)  # however long this takes, it is not the deadline yet
-    deadline = stands + 0.05
+    real, frozen = loop.time, loop.time()
+    monkeypatch.setattr(loop, "time", lambda: frozen)  # a slow machine must not reach the deadline here
+    deadline = frozen + 0.05
     for clock in (11, 12):
         loop.call_soon(subscriber.deliver, signal(clock, follows=clock - 1))
         await subscriber.wait(deadline)
-        assert told(subscriber) == [clock]
+        assert taken(subscriber) == [clock]
     monkeypatch.setattr(loop, "time", real)
     async with asyncio.timeout(DEADLINE):
         await subscriber.wait(deadline)
@@ -207,7 +205,7 @@ async def test_the_alarm_of_a_deadline_serves_for_every_wait_until_then(monkeypa
     subscriber.cancel_timer()
 
 
-def test_a_wake_up_reaches_its_user_alone() -> None:
+def test_signal_reaches_only_its_user() -> None:
     hub = Hub()
     with hub.subscribe(1) as one, hub.subscribe(2) as two:
         for subscriber in (one, two):
@@ -220,7 +218,7 @@ def test_a_wake_up_reaches_its_user_alone() -> None:
         assert hub.positions([2, 3]) == {2: 10}
 
 
-def test_who_has_left_is_forgotten() -> None:
+def test_hub_forgets_users_without_subscribers() -> None:
     hub = Hub()
     with hub.subscribe(1), hub.subscribe(1) as second:
         second.begin_read()
@@ -229,26 +227,26 @@ def test_who_has_left_is_forgotten() -> None:
     assert hub.positions() == {}
 
 
-def test_who_wants_to_know_is_told_of_the_first_and_the_last_listener_of_a_user() -> None:
-    told: list[tuple[str, int]] = []
+def test_observer_sees_first_and_last_subscriber_of_a_user() -> None:
+    calls: list[tuple[str, int]] = []
 
-    class Noting:
+    class Observer:
         def subscribe(self, user_id: int) -> None:
-            told.append(("join", user_id))
+            calls.append(("subscribe", user_id))
 
         def unsubscribe(self, user_id: int) -> None:
-            told.append(("leave", user_id))
+            calls.append(("unsubscribe", user_id))
 
-    hub = Hub(Noting())
+    hub = Hub(Observer())
     with hub.subscribe(1):
         with hub.subscribe(1), hub.subscribe(2):
-            assert told == [("join", 1), ("join", 2)]
-        assert told[2:] == [("leave", 2)]
-    assert told[3:] == [("leave", 1)]
+            assert calls == [("subscribe", 1), ("subscribe", 2)]
+        assert calls[2:] == [("unsubscribe", 2)]
+    assert calls[3:] == [("unsubscribe", 1)]
 
 
-def test_a_failed_read_is_repeated() -> None:
-    subscriber = at(10)
+def test_failed_read_is_repeated() -> None:
+    subscriber = subscriber_at(10)
     subscriber.deliver(signal(12))
     subscriber.begin_read()
     subscriber.read_failed()
@@ -258,7 +256,7 @@ def test_a_failed_read_is_repeated() -> None:
     assert not subscriber.must_read
 
 
-def test_a_closing_hub_tells_those_who_listen_and_those_who_come() -> None:
+def test_closing_hub_marks_current_and_new_subscribers() -> None:
     hub = Hub()
     with hub.subscribe(1) as before:
         hub.stop_accepting(lambda: 3.0)

@@ -1,4 +1,4 @@
-"""Ordering on both databases: whatever the interleaving, the count, the rows and what a poller has seen agree."""
+"""Ordering on both databases: in every interleaving the counter, the rows and the state of a poller agree."""
 
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,39 +20,49 @@ from microblog_rt.settings import Settings
 from microblog_rt.storage import Transaction
 from microblog_rt.storage import accounts as rows
 from tests.conftest import PASSWORD
-from tests.interleaving import BEGIN, COMMIT, DONE, Actor, Files, Ground, Script, Tables, every_interleaving
+from tests.interleaving import (
+    BEGIN,
+    COMMIT,
+    DONE,
+    Actor,
+    Backend,
+    PostgreSQLBackend,
+    Script,
+    SQLiteBackend,
+    every_interleaving,
+)
 
 SUSAN, JOHN = 1, 2
-UNREAD_AT_FIRST = 1
-SOME = 60
+INITIALLY_UNREAD = 1
+SAMPLE = 60
 
 
 @pytest.fixture
-async def ground(settings: Settings, request: pytest.FixtureRequest) -> AsyncIterator[Ground]:
-    """A database with two people; susan has one unread message, and is signed in."""
-    at_most = None if request.config.getoption("--proof") else SOME
+async def backend(settings: Settings, request: pytest.FixtureRequest) -> AsyncIterator[Backend]:
+    """A database with two users; susan has one unread message and is signed in."""
+    at_most = None if request.config.getoption("--proof") else SAMPLE
     services = assemble(settings)
     for name in ("susan", "john"):
         await services.accounts.register(name, PASSWORD)
     await services.messages.send_message(JOHN, SUSAN, "the first")
     await services.storage.write(lambda tx: rows.add_session(tx, SUSAN, READER.token_hash, True, 3600 * MICROSECONDS))
-    # No poll stores that it is used.
+    # Polls then store no session use.
     await services.storage.write(lambda tx: tx.execute(update(Session).values(last_used=Session.expires)))
     await services.storage.close()
     if settings.sqlite_file is None:
-        async with Tables.opened(settings.database_url, at_most) as tables:
+        async with PostgreSQLBackend.opened(settings.database_url, at_most) as tables:
             yield tables
     else:
-        with closing(sqlite3.connect(settings.sqlite_file)) as database:
-            database.execute("PRAGMA journal_mode=DELETE")
-        yield Files(settings.sqlite_file, at_most)
+        with closing(sqlite3.connect(settings.sqlite_file)) as connection:
+            connection.execute("PRAGMA journal_mode=DELETE")
+        yield SQLiteBackend(settings.sqlite_file, at_most)
 
 
 READER = Reader(SUSAN, token_hash("token"))
 
 
 class Poller:
-    """The original's client: it applies what it is told, and asks on from the last timestamp."""
+    """The original client: applies notifications and polls from the last timestamp."""
 
     def __init__(self) -> None:
         self.since = 0
@@ -80,8 +90,8 @@ def send(text: str) -> Script:
     return script
 
 
-async def truth(services: Services) -> tuple[int, int, list[Message]]:
-    """What the database says: the counter, the count of rows after the mark, all messages."""
+async def stored_state(services: Services) -> tuple[int, int, list[Message]]:
+    """From the database: the counter, the number of messages after the mark, all messages."""
     async with services.storage.reading() as reading:
         mailbox = (await reading.execute(select(Mailbox).where(Mailbox.user_id == SUSAN))).scalar_one()
         after_mark = Message.timestamp > mailbox.last_message_read_time
@@ -89,14 +99,14 @@ async def truth(services: Services) -> tuple[int, int, list[Message]]:
             select(func.count()).select_from(Message).where(Message.recipient_id == SUSAN, after_mark)
         )
         messages = (await reading.execute(select(Message).order_by(Message.timestamp))).scalars().all()
-        told = (await reading.execute(select(models.Notification))).scalars().all()
-    assert [each.get_data() for each in told if each.user_id == SUSAN] == [mailbox.unread_message_count]
+        rows_found = (await reading.execute(select(models.Notification))).scalars().all()
+    assert [each.get_data() for each in rows_found if each.user_id == SUSAN] == [mailbox.unread_message_count]
     return mailbox.unread_message_count, counted or 0, list(messages)
 
 
 def check_with(poller: Poller, unread: Callable[[list[Message]], int]) -> Callable[[Services], Awaitable[None]]:
     async def check(services: Services) -> None:
-        counter, counted, messages = await truth(services)
+        counter, counted, messages = await stored_state(services)
         assert counter == counted == unread(messages)
         poller.apply(await services.feed.page(READER, poller.since))
         assert poller.state == {"unread_message_count": counter}
@@ -105,109 +115,109 @@ def check_with(poller: Poller, unread: Callable[[list[Message]], int]) -> Callab
     return check
 
 
-async def everybody(
-    ground: Ground, make: Callable[[Poller], list[Script]], unread: Callable[[list[Message]], int]
+async def with_poller(
+    backend: Backend, make: Callable[[Poller], list[Script]], unread: Callable[[list[Message]], int]
 ) -> int:
-    """Run all interleavings of what ``make`` makes around a poller of each run's own."""
+    """Run all interleavings of the scripts of ``make``; each run has its own poller."""
     current = Poller()
 
     def scripts() -> list[Script]:
         current.__init__()  # type: ignore[misc]
         return make(current)
 
-    return await every_interleaving(ground, scripts, check_with(current, unread))
+    return await every_interleaving(backend, scripts, check_with(current, unread))
 
 
-async def test_sends_at_once_are_both_counted(ground: Ground) -> None:
-    """send‖send: the naive counterpart publishes 1 twice."""
-    runs = await everybody(ground, lambda _: [send("a"), send("b")], lambda _: UNREAD_AT_FIRST + 2)
+async def test_concurrent_sends_are_both_counted(backend: Backend) -> None:
+    """send‖send: a count that is read before the lock would be published twice."""
+    runs = await with_poller(backend, lambda _: [send("a"), send("b")], lambda _: INITIALLY_UNREAD + 2)
     assert runs >= 2
 
 
-async def test_a_poller_misses_nothing_of_a_send(ground: Ground) -> None:
-    """send‖poll, three polls deep: the poller sees each state at most once, and ends with the last."""
-    runs = await everybody(ground, lambda poller: [send("a"), poller.polls(3)], lambda _: UNREAD_AT_FIRST + 1)
+async def test_poller_misses_nothing_during_a_send(backend: Backend) -> None:
+    """send‖poll, three polls deep: the poller sees each state at most once and ends with the last."""
+    runs = await with_poller(backend, lambda poller: [send("a"), poller.polls(3)], lambda _: INITIALLY_UNREAD + 1)
     assert runs > 50
 
 
-async def test_a_poller_misses_nothing_of_two_sends(ground: Ground) -> None:
+async def test_poller_misses_nothing_during_two_sends(backend: Backend) -> None:
     """send‖send‖poll: nothing is committed behind the poller's cursor."""
-    runs = await everybody(
-        ground, lambda poller: [send("a"), send("b"), poller.polls(2)], lambda _: UNREAD_AT_FIRST + 2
+    runs = await with_poller(
+        backend, lambda poller: [send("a"), send("b"), poller.polls(2)], lambda _: INITIALLY_UNREAD + 2
     )
     assert runs > 50
 
 
-def send_under_a_key(recipient: int, text: str, ended: list[str]) -> Script:
+def send_under_a_key(recipient: int, text: str, outcomes: list[str]) -> Script:
     async def script(services: Services) -> None:
         try:
             new = await services.messages.send_message(JOHN, recipient, text, program_key="k")
         except KeyReused:
-            ended.append("reused")
+            outcomes.append("reused")
         else:
-            ended.append("sent" if new else "sent before")
+            outcomes.append("sent" if new else "sent before")
             posts, _ = await services.messages.inbox(recipient, 1, 1)
-            assert [post.body for post in posts] == [text], "told so before the commit"
+            assert [post.body for post in posts] == [text], "acknowledged before the commit"
 
     return script
 
 
 @pytest.mark.parametrize(("recipient", "other"), [(SUSAN, "sent before"), (JOHN, "reused")])
-async def test_who_comes_with_a_key_that_is_being_written_waits_for_its_end(
-    ground: Ground, settings: Settings, recipient: int, other: str
+async def test_send_waits_for_a_concurrent_send_with_its_key(
+    backend: Backend, settings: Settings, recipient: int, other: str
 ) -> None:
-    """For the mailbox, or where that is another for the key itself; --proof: in every other order as well."""
-    ended: list[str] = []
+    """It waits for the mailbox, or for the key if the mailbox is another one; --proof: in every order."""
+    outcomes: list[str] = []
 
     def scripts() -> list[Script]:
-        ended.clear()
-        return [send_under_a_key(SUSAN, "a", ended), send_under_a_key(recipient, "a", ended)]
+        outcomes.clear()
+        return [send_under_a_key(SUSAN, "a", outcomes), send_under_a_key(recipient, "a", outcomes)]
 
     async def check(services: Services) -> None:
-        assert sorted(ended) == sorted(["sent", other])
+        assert sorted(outcomes) == sorted(["sent", other])
         async with services.storage.reading() as reading:
             keys = (await reading.execute(select(Message.idempotency_key))).scalars()
             assert len([key for key in keys if key]) == 1
 
-    async with ground.fresh() as url:
+    async with backend.fresh() as url:
         first, retry = actors = [Actor(url, script) for script in scripts()]
         for actor in actors:
             actor.begin()
-            await ground.settled([actor])
+            await backend.settled([actor])
         while first.next is not COMMIT:
             first.step()
-            await ground.settled([first])
-        while retry.arrived.is_set() and ground.can_go_on(retry, actors):
-            assert retry.next is not DONE, ended
+            await backend.settled([first])
+        while retry.arrived.is_set() and backend.can_step(retry, actors):
+            assert retry.next is not DONE, outcomes
             retry.step()
-            await ground.settled(actors)
-        assert ended == []
+            await backend.settled(actors)
+        assert outcomes == []
         for actor in actors:
             while actor.next is not DONE:
                 actor.step()
-                await ground.settled(actors)
+                await backend.settled(actors)
             await actor.end()
         services = assemble(replace(settings, database_url=url))
         await check(services)
         await services.storage.close()
-    if ground.at_most is None:
-        assert await every_interleaving(ground, scripts, check) >= 2
+    if backend.at_most is None:
+        assert await every_interleaving(backend, scripts, check) >= 2
 
 
 @pytest.mark.sqlite
-async def test_a_send_that_waited_for_another_is_newer_than_it(ground: Ground, settings: Settings) -> None:
-    """A time taken before the lock is older: a poller that has seen the other would never see this one."""
-    async with ground.fresh() as url:
+async def test_send_that_waited_gets_the_newer_timestamp(backend: Backend, settings: Settings) -> None:
+    """A poller that has seen the other would never see a message stamped with a time before the lock."""
+    async with backend.fresh() as url:
         waiting, other = Actor(url, send("a")), Actor(url, send("b"))
         for actor in (waiting, other):
             actor.begin()
-            await ground.settled([actor])
+            await backend.settled([actor])
         assert waiting.next is other.next is BEGIN
         poller, services = Poller(), assemble(replace(settings, database_url=url))
-        for unread, actor in enumerate((other, waiting), UNREAD_AT_FIRST + 1):
+        for unread, actor in enumerate((other, waiting), INITIALLY_UNREAD + 1):
             while actor.next is not DONE:
                 actor.step()
-                await ground.settled([actor])
+                await backend.settled([actor])
             await actor.end()
             poller.apply(await services.feed.page(READER, poller.since))
             assert poller.state == {"unread_message_count": unread}
@@ -230,8 +240,8 @@ def _sum_of(user_id: int) -> tuple[Any, Any]:
     return models.Notification.user_id == user_id, models.Notification.name == "sum"
 
 
-async def test_changes_of_two_mailboxes_lose_nothing(ground: Ground) -> None:
-    """Each reads and writes both, in opposite order: no update is lost, and none fails by a deadlock."""
+async def test_concurrent_changes_of_two_mailboxes_lose_nothing(backend: Backend) -> None:
+    """Each reads and writes both, in opposite order: no update is lost and no deadlock occurs."""
 
     async def check(services: Services) -> None:
         async with services.storage.reading() as reading:
@@ -242,16 +252,16 @@ async def test_changes_of_two_mailboxes_lose_nothing(ground: Ground) -> None:
     def scripts() -> list[Script]:
         return [add_one_to_both(SUSAN, JOHN), add_one_to_both(JOHN, SUSAN)]
 
-    assert await every_interleaving(ground, scripts, check) >= 2
+    assert await every_interleaving(backend, scripts, check) >= 2
 
 
-async def test_a_change_of_two_mailboxes_and_a_send_to_each(ground: Ground) -> None:
-    """The sends lock one mailbox each, one before and one after the other's."""
+async def test_change_of_two_mailboxes_during_a_send_to_each(backend: Backend) -> None:
+    """The sends lock one mailbox each."""
 
     async def check(services: Services) -> None:
         async with services.storage.reading() as reading:
             clocks = (await reading.execute(select(Mailbox.user_id, Mailbox.unread_message_count))).all()
-        assert sorted(map(tuple, clocks)) == [(SUSAN, UNREAD_AT_FIRST + 1), (JOHN, 1)]
+        assert sorted(map(tuple, clocks)) == [(SUSAN, INITIALLY_UNREAD + 1), (JOHN, 1)]
 
     def scripts() -> list[Script]:
         async def send_to_both(services: Services) -> None:
@@ -260,10 +270,10 @@ async def test_a_change_of_two_mailboxes_and_a_send_to_each(ground: Ground) -> N
 
         return [add_one_to_both(JOHN, SUSAN), send_to_both]
 
-    assert await every_interleaving(ground, scripts, check) >= 2
+    assert await every_interleaving(backend, scripts, check) >= 2
 
 
-def read_what_is_shown(shown: list[str]) -> Script:
+def open_and_mark_read(shown: list[str]) -> Script:
     async def script(services: Services) -> None:
         posts, _ = await services.messages.inbox(SUSAN, 1, 25)
         shown[:] = [post.body for post in posts]
@@ -272,32 +282,32 @@ def read_what_is_shown(shown: list[str]) -> Script:
     return script
 
 
-async def test_a_reader_never_hides_a_message_that_came_after(ground: Ground) -> None:
-    """send‖read: what was not on the page stays unread, whenever it came."""
+async def test_mark_read_never_hides_a_newer_message(backend: Backend) -> None:
+    """send‖read: a message that was not on the page stays unread."""
     shown: list[str] = []
-    runs = await everybody(
-        ground,
-        lambda _: [send("a"), read_what_is_shown(shown)],
+    runs = await with_poller(
+        backend,
+        lambda _: [send("a"), open_and_mark_read(shown)],
         lambda messages: sum(message.body not in shown for message in messages),
     )
     assert runs > 5
 
 
-async def test_a_connection_does_not_outlive_a_logout(ground: Ground) -> None:
-    """logout‖connect: a stream either never begins, or ends, and what was sent after the logout it never tells."""
-    told: list[Notification] = []
+async def test_connection_does_not_outlive_a_logout(backend: Backend) -> None:
+    """logout‖connect: a stream ends or never begins, and sends nothing newer than the logout."""
+    received: list[Notification] = []
 
     async def connect(services: Services) -> Any:
         stream = services.feed.follow(READER, 0, heartbeat=60)
         try:
-            told.extend(await anext(stream))
+            received.extend(await anext(stream))
         except SignedOut:
             return None
 
         async def last() -> None:
-            await services.feed.sweep_once()  # there is no bus between the actors
+            await services.feed.sweep_once()  # no bus connects the actors
             with pytest.raises(SignedOut):
-                told.extend(await anext(stream))
+                received.extend(await anext(stream))
 
         return last
 
@@ -306,22 +316,22 @@ async def test_a_connection_does_not_outlive_a_logout(ground: Ground) -> None:
         await services.messages.send_message(JOHN, SUSAN, "after")
 
     async def check(_: Services) -> None:
-        assert [each.data for each in told] in ([], [UNREAD_AT_FIRST])
+        assert [each.data for each in received] in ([], [INITIALLY_UNREAD])
 
     def scripts() -> list[Script]:
-        told.clear()
+        received.clear()
         return [logout, connect]
 
-    assert await every_interleaving(ground, scripts, check) > 4
+    assert await every_interleaving(backend, scripts, check) > 4
 
 
-async def test_two_tabs_that_mark_commute(ground: Ground) -> None:
-    """read‖read: the marks of two tabs leave unread what neither has shown, in whatever order."""
+async def test_read_marks_of_two_tabs_commute(backend: Backend) -> None:
+    """read‖read: in any order the marks of two tabs leave unread what neither has shown."""
     one: list[str] = []
     two: list[str] = []
-    runs = await everybody(
-        ground,
-        lambda _: [read_what_is_shown(one), send_then(read_what_is_shown(two))],
+    runs = await with_poller(
+        backend,
+        lambda _: [open_and_mark_read(one), send_then(open_and_mark_read(two))],
         lambda messages: sum(message.body not in {*one, *two} for message in messages),
     )
     assert runs > 20
@@ -336,8 +346,8 @@ def send_then(script: Script) -> Script:
 
 
 @pytest.mark.sqlite
-async def test_the_write_lock_that_the_schedules_assume_is_real(services: Services, settings: Settings) -> None:
-    """While one transaction is open, even before its first change, another cannot begin."""
+async def test_sqlite_has_the_write_lock_that_schedules_assume(services: Services, settings: Settings) -> None:
+    """While one transaction is open, even before its first statement, another cannot begin."""
 
     def work(_: Transaction) -> None:
         other = sqlite3.connect(str(settings.sqlite_file), timeout=0, isolation_level=None)

@@ -90,22 +90,20 @@ async def counted(services: Services) -> int:
         return (await reading.execute(select(func.count()).select_from(Attempt))).scalar_one()
 
 
-async def test_of_parallel_sign_ins_at_one_account_ten_reach_the_hash(
-    wired: Wired, susan: User, checks: list[str]
-) -> None:
+async def test_ten_of_200_concurrent_sign_ins_reach_the_hash(wired: Wired, susan: User, checks: list[str]) -> None:
     services = wired()
     assert await outcomes([services.accounts.check_password("susan", PASSWORD) for _ in range(200)]) == (10, 190)
     assert len(checks) == 10
 
 
-async def test_two_processes_count_together(wired: Wired, susan: User, checks: list[str]) -> None:
+async def test_two_processes_share_a_limit(wired: Wired, susan: User, checks: list[str]) -> None:
     houses = [wired(), wired()]
     racing = [houses[each % 2].accounts.check_password("SuSaN", PASSWORD, f"192.0.2.{each}") for each in range(200)]
     assert await outcomes(racing) == (10, 190)
     assert len(checks) == 10
 
 
-async def test_a_name_there_is_none_of_is_limited_like_any_other(wired: Wired, checks: list[str]) -> None:
+async def test_unknown_username_is_limited_like_any_other(wired: Wired, checks: list[str]) -> None:
     services = wired(sign_in_limit=Limit(2, 300))
     for _ in range(2):
         with pytest.raises(Invalid, match="wrong_password"):
@@ -115,7 +113,7 @@ async def test_a_name_there_is_none_of_is_limited_like_any_other(wired: Wired, c
     assert checks == [UNKNOWN_USERS_HASH] * 2
 
 
-async def test_a_name_there_is_none_of_costs_as_much_as_a_wrong_password(
+async def test_unknown_username_costs_as_much_as_a_wrong_password(
     services: Services, susan: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One comparison each, of the same cost; nothing is made for it first."""
@@ -136,7 +134,7 @@ async def test_a_name_there_is_none_of_costs_as_much_as_a_wrong_password(
         done.clear()
 
 
-async def test_the_right_password_is_refused_as_well(wired: Wired, susan: User) -> None:
+async def test_correct_password_is_refused_over_the_limit(wired: Wired, susan: User) -> None:
     services = wired(sign_in_limit=Limit(1, 300))
     with pytest.raises(Invalid):
         await services.accounts.check_password("susan", "not the password")
@@ -145,7 +143,7 @@ async def test_the_right_password_is_refused_as_well(wired: Wired, susan: User) 
     assert 290 <= (refused.value.retry_after or 0) <= 300
 
 
-async def test_an_address_is_limited_whatever_names_it_tries(wired: Wired, susan: User) -> None:
+async def test_address_is_limited_across_usernames(wired: Wired, susan: User) -> None:
     services = wired(sign_in_limit=Limit(2, 300))
     for name in ("a1", "a2"):
         with pytest.raises(Invalid):
@@ -156,7 +154,7 @@ async def test_an_address_is_limited_whatever_names_it_tries(wired: Wired, susan
     await services.accounts.check_password("susan", PASSWORD)  # from where is not known
 
 
-async def test_everybody_together_is_limited(wired: Wired, susan: User) -> None:
+async def test_sign_ins_of_all_users_are_limited(wired: Wired, susan: User) -> None:
     services = wired(sign_in_global_limit=Limit(3, 300))
     for number in range(3):
         with pytest.raises(Invalid):
@@ -168,7 +166,7 @@ async def test_everybody_together_is_limited(wired: Wired, susan: User) -> None:
 @pytest.mark.parametrize(
     "change", [{"sign_in_limit": Limit(1, 300)}, {"sign_in_global_limit": Limit(1, 300), "sign_in_limit": None}]
 )
-async def test_what_is_refused_counts_for_nobody(wired: Wired, susan: User, change: dict[str, Any]) -> None:
+async def test_refused_sign_in_is_not_counted(wired: Wired, susan: User, change: dict[str, Any]) -> None:
     """Else whoever is over a limit could keep somebody else out."""
     services = wired(**change)
     with pytest.raises(Invalid):
@@ -181,13 +179,15 @@ async def test_what_is_refused_counts_for_nobody(wired: Wired, susan: User, chan
     assert await counted(services) == before
 
 
-async def test_without_limits_nothing_is_counted(wired: Wired, susan: User) -> None:
+async def test_without_limits_no_attempt_is_stored(wired: Wired, susan: User) -> None:
     services = wired(sign_in_limit=None, sign_in_global_limit=None)
     await services.accounts.check_password("susan", PASSWORD, "192.0.2.1")
     assert await counted(services) == 0
 
 
-async def test_a_flood_costs_no_database(wired: Wired, susan: User, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_repeated_refusals_do_not_query_the_database(
+    wired: Wired, susan: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
     services = wired(sign_in_limit=Limit(1, 300))
     await services.accounts.check_password("susan", PASSWORD)
     with pytest.raises(TooMany):
@@ -203,7 +203,7 @@ async def test_a_flood_costs_no_database(wired: Wired, susan: User, monkeypatch:
 
 
 @pytest.mark.sqlite
-async def test_the_window_slides_with_each_attempt(wired: Wired, susan: User, time: Time) -> None:
+async def test_window_slides_with_each_attempt(wired: Wired, susan: User, time: Time) -> None:
     """A window that began anew at some full minute would let three through at 10 s, and six within a moment."""
     services = wired(sign_in_limit=Limit(3, 10))
 
@@ -217,9 +217,7 @@ async def test_the_window_slides_with_each_attempt(wired: Wired, susan: User, ti
 
 
 @pytest.mark.sqlite
-async def test_an_attempt_that_had_to_wait_is_counted_from_when_it_was_let_through(
-    wired: Wired, susan: User, time: Time
-) -> None:
+async def test_queued_attempt_is_counted_from_when_it_was_admitted(wired: Wired, susan: User, time: Time) -> None:
     """Else those who had queued for the database could be followed by as many more too soon."""
     services = wired()
     async with write_lock(services):
@@ -238,7 +236,7 @@ async def test_an_attempt_that_had_to_wait_is_counted_from_when_it_was_let_throu
 
 
 @pytest.mark.sqlite
-async def test_a_refusal_says_when_it_will_do(wired: Wired, susan: User, time: Time) -> None:
+async def test_refusal_carries_the_exact_retry_after(wired: Wired, susan: User, time: Time) -> None:
     services = wired(sign_in_limit=Limit(1, 300))
     await services.accounts.check_password("susan", PASSWORD)
     time.at(100.5)
@@ -249,7 +247,7 @@ async def test_a_refusal_says_when_it_will_do(wired: Wired, susan: User, time: T
     await services.accounts.check_password("susan", PASSWORD)
 
 
-async def test_the_database_learns_neither_names_nor_addresses(services: Services) -> None:
+async def test_limits_store_no_names_or_addresses(services: Services) -> None:
     with pytest.raises(Invalid):
         await services.accounts.check_password("my password by mistake" * 20, PASSWORD, "192.0.2.1")
     async with services.storage.reading() as reading:
@@ -259,7 +257,7 @@ async def test_the_database_learns_neither_names_nor_addresses(services: Service
         assert re.fullmatch(r"sign_in(:(account|address):[0-9a-f]{64})?", each)
 
 
-async def test_an_operators_own_look_at_a_password_is_not_counted(wired: Wired, susan: User) -> None:
+async def test_password_check_by_an_operator_is_not_counted(wired: Wired, susan: User) -> None:
     services = wired(sign_in_limit=Limit(1, 300))
     for _ in range(3):
         assert await services.accounts.opens("susan", PASSWORD)
@@ -278,7 +276,7 @@ TIMES = st.integers(0, 4 * WINDOW * MICROSECONDS) | st.integers(0, 8).map(lambda
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(times=st.lists(TIMES, max_size=30), in_order=st.booleans(), most=st.integers(1, 5))
-async def test_no_interval_ever_holds_more_than_the_limit(
+async def test_no_interval_holds_more_than_the_limit(
     services: Services, times: list[int], in_order: bool, most: int
 ) -> None:
     """Whenever attempts come, even where the clock goes back: as many as a list of them would let through."""
@@ -327,7 +325,7 @@ async def test_registrations_from_one_address_are_limited(wired: Wired) -> None:
     await services.accounts.register("operator", PASSWORD)
 
 
-async def test_a_registration_that_cannot_be_is_not_counted_and_not_hashed(
+async def test_invalid_registration_is_neither_counted_nor_hashed(
     wired: Wired, susan: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     services = wired(register_limit=Limit(1, HOUR))
@@ -359,7 +357,7 @@ async def unread(services: Services, user: User) -> int:
     return visit.counters["unread_message_count"]
 
 
-async def test_of_200_sends_at_a_limit_of_20_exactly_20_are_stored(wired: Wired, susan: User, john: User) -> None:
+async def test_limit_of_20_stores_exactly_20_of_200_sends(wired: Wired, susan: User, john: User) -> None:
     services, other = wired(send_limit=Limit(20, 60)), wired(send_limit=Limit(20, 60))
     racing = [
         (services, other)[each % 2].messages.send_message(john.id, susan.id, f"message {each}", str(each))
@@ -372,7 +370,7 @@ async def test_of_200_sends_at_a_limit_of_20_exactly_20_are_stored(wired: Wired,
     await services.messages.send_message(susan.id, susan.id, "each for themselves")
 
 
-async def test_a_retry_of_what_was_sent_succeeds_over_the_limit(wired: Wired, susan: User, john: User) -> None:
+async def test_retry_of_a_sent_message_succeeds_over_the_limit(wired: Wired, susan: User, john: User) -> None:
     services = wired(send_limit=Limit(1, 60))
     assert await services.messages.send_message(john.id, susan.id, "hello", "n")
     with pytest.raises(TooMany):
@@ -381,7 +379,7 @@ async def test_a_retry_of_what_was_sent_succeeds_over_the_limit(wired: Wired, su
     assert await stored(services, susan) == 1
 
 
-async def test_what_is_not_sent_is_not_counted(wired: Wired, susan: User, john: User) -> None:
+async def test_failed_send_is_not_counted(wired: Wired, susan: User, john: User) -> None:
     services = wired(send_limit=Limit(1, 60))
     with pytest.raises(NotFound):
         await services.messages.send_message(john.id, 999, "hello")
@@ -392,7 +390,7 @@ async def test_what_is_not_sent_is_not_counted(wired: Wired, susan: User, john: 
     assert await counted(services) == 1
 
 
-async def test_a_refused_send_tells_nobody(wired: Wired, susan: User, john: User) -> None:
+async def test_refused_send_changes_no_counter_and_no_clock(wired: Wired, susan: User, john: User) -> None:
     services = wired(send_limit=Limit(1, 60))
     await services.messages.send_message(john.id, susan.id, "hello")
     reader = await signed_in(services, susan)
@@ -406,7 +404,7 @@ async def test_a_refused_send_tells_nobody(wired: Wired, susan: User, john: User
 
 
 @pytest.mark.sqlite
-async def test_what_has_left_its_window_is_forgotten(
+async def test_cleanup_deletes_attempts_outside_the_window(
     wired: Wired, susan: User, time: Time, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "AT_ONCE", 1)
@@ -421,7 +419,7 @@ async def test_what_has_left_its_window_is_forgotten(
 
 
 @pytest.mark.sqlite
-async def test_a_window_that_ends_while_a_refusal_is_worked_out_is_no_error(
+async def test_window_ending_during_a_refusal_gives_retry_after_one(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began = sql_time.now()

@@ -1,4 +1,4 @@
-"""The mailbox clock: it only grows, whatever the wall clock does."""
+"""The mailbox clock grows with every tick, also when the wall clock goes back."""
 
 import pytest
 from sqlalchemy import event
@@ -15,14 +15,14 @@ async def tick(services: Services, user: User) -> mailboxes.Tick:
     return await services.storage.write(lambda tx: mailboxes.tick(tx, user.id))
 
 
-async def test_each_reading_is_later_than_the_one_before(services: Services, susan: User) -> None:
+async def test_each_tick_is_later_than_the_one_before(services: Services, susan: User) -> None:
     first, second = await tick(services, susan), await tick(services, susan)
     assert first.clock < second.clock
     assert second.before == first.clock
 
 
 @pytest.mark.sqlite
-async def test_the_clock_grows_while_the_wall_clock_stands_still_or_goes_back(
+async def test_clock_grows_while_the_wall_clock_goes_back(
     services: Services, susan: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = await tick(services, susan)
@@ -32,7 +32,7 @@ async def test_the_clock_grows_while_the_wall_clock_stands_still_or_goes_back(
 
 
 @pytest.mark.sqlite
-async def test_the_clock_follows_the_wall_clock_forward(
+async def test_clock_follows_the_wall_clock_forward(
     services: Services, susan: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ahead = sql_time.now() + 300_000_000
@@ -40,7 +40,7 @@ async def test_the_clock_follows_the_wall_clock_forward(
     assert (await tick(services, susan)).clock == ahead
 
 
-async def test_a_transaction_that_is_rolled_back_ticks_nothing(services: Services, susan: User) -> None:
+async def test_rolled_back_transaction_does_not_tick(services: Services, susan: User) -> None:
     before = await tick(services, susan)
 
     class Halt(Exception):
@@ -57,12 +57,12 @@ async def test_a_transaction_that_is_rolled_back_ticks_nothing(services: Service
     assert after.value == 0
 
 
-async def test_nobody_has_no_mailbox(services: Services) -> None:
+async def test_tick_of_unknown_user_is_not_found(services: Services) -> None:
     with pytest.raises(NotFound):
         await services.storage.write(lambda tx: mailboxes.tick(tx, 999))
 
 
-async def test_many_clocks_are_read_in_pieces(
+async def test_many_clocks_are_read_in_chunks(
     services: Services, susan: User, john: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mailboxes, "BIND_VARIABLES", 1)
@@ -70,8 +70,8 @@ async def test_many_clocks_are_read_in_pieces(
         assert set(await mailboxes.clocks(reading, [susan.id, john.id, 999])) == {susan.id, john.id}
 
 
-async def test_however_many_are_asked_for_there_are_few_statements(services: Services, susan: User) -> None:
-    """A connection keeps each statement that it has prepared, and so does the server."""
+async def test_clock_queries_use_few_distinct_statements(services: Services, susan: User) -> None:
+    """Connection and server cache each prepared statement, so their number must stay small."""
     texts: set[str] = set()
     event.listen(services.storage.engines[0], "before_cursor_execute", lambda _, __, text, *___: texts.add(text))
     async with services.storage.reading() as reading:

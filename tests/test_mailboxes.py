@@ -130,6 +130,21 @@ async def test_a_cancelled_change_is_committed_and_signalled(
     assert [each.user_id for each in signals] == [susan.id]
 
 
+async def test_recount_and_restamp_notify_in_order(services: Services, susan: User, signals: list[Signal]) -> None:
+    await services.messages.send_message(susan.id, susan.id, "hello")
+    await services.notifications.add_notification(susan.id, "a", 1)
+
+    def work(change: Change) -> None:
+        change.count(susan.id, UNREAD_MESSAGES, 6)  # wrong
+        assert change.recount(susan.id, UNREAD_MESSAGES).data == 1
+        change.restamp(susan.id)
+
+    await services.mailboxes.change(susan.id, work)
+    page = await services.feed.page(await signed_in(services, susan), 0)
+    assert [(each.name, each.data) for each in page] == [("a", 1), ("unread_message_count", 1)]
+    assert [each.timestamp for each in page] == [each.clock for each in signals[-2:]]
+
+
 @pytest.mark.sqlite
 async def test_a_change_is_one_hop_into_the_writers_thread(services: Services, susan: User) -> None:
     writer = services.storage._writer

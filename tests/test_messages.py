@@ -1,4 +1,4 @@
-"""The services: sending, marking, telling; what is refused."""
+"""Sending messages, marking them as read, adding notifications, and the errors of each."""
 
 import asyncio
 import sqlite3
@@ -28,7 +28,7 @@ async def bodies(services: Services, user: User) -> list[str]:
     return [post.body for post in posts]
 
 
-async def test_a_message_arrives_stripped_and_unread(services: Services, susan: User, john: User) -> None:
+async def test_message_arrives_stripped_and_unread(services: Services, susan: User, john: User) -> None:
     assert await services.messages.send_message(john.id, susan.id, "  hello\r\nthere \n")
     posts, more = await services.messages.inbox(susan.id, 1, 10)
     assert [(post.author.username, post.body, post.unread) for post in posts] == [("john", "hello\nthere", True)]
@@ -38,38 +38,36 @@ async def test_a_message_arrives_stripped_and_unread(services: Services, susan: 
 
 
 @pytest.mark.parametrize("body", ["", " \n\t ", "x" * 141])
-async def test_a_body_that_is_no_message_is_refused(services: Services, susan: User, body: str) -> None:
+async def test_invalid_body_is_refused(services: Services, susan: User, body: str) -> None:
     with pytest.raises(Invalid) as refused:
         await services.messages.send_message(susan.id, susan.id, body)
     assert refused.value.field == "message"
     assert await bodies(services, susan) == []
 
 
-async def test_140_characters_are_accepted_whatever_their_script(services: Services, susan: User) -> None:
+async def test_140_non_ascii_characters_are_accepted(services: Services, susan: User) -> None:
     await services.messages.send_message(susan.id, susan.id, "\N{GRINNING FACE}" * 140)
     assert await unread(services, susan) == 1
 
 
-async def test_nobody_receives_nothing(services: Services, susan: User) -> None:
+async def test_send_to_unknown_user_is_not_found(services: Services, susan: User) -> None:
     with pytest.raises(NotFound):
         await services.messages.send_message(susan.id, 999, "hello")
 
 
-async def test_the_same_nonce_and_text_is_sent_once(services: Services, susan: User, john: User) -> None:
+async def test_same_nonce_and_text_is_sent_once(services: Services, susan: User, john: User) -> None:
     sent = [await services.messages.send_message(john.id, susan.id, "hello", "n") for _ in range(3)]
     assert sent == [True, False, False]
     assert await unread(services, susan) == 1
 
 
-async def test_a_double_submit_that_races_is_sent_once(services: Services, susan: User, john: User) -> None:
-    racing = [services.messages.send_message(john.id, susan.id, "hello", "n") for _ in range(8)]
-    assert sorted(await asyncio.gather(*racing)) == [False] * 7 + [True]
+async def test_concurrent_double_submit_is_sent_once(services: Services, susan: User, john: User) -> None:
+    sends = [services.messages.send_message(john.id, susan.id, "hello", "n") for _ in range(8)]
+    assert sorted(await asyncio.gather(*sends)) == [False] * 7 + [True]
     assert await unread(services, susan) == 1
 
 
-async def test_another_text_sender_or_recipient_under_the_same_nonce_is_a_new_message(
-    services: Services, susan: User, john: User
-) -> None:
+async def test_nonce_is_per_text_sender_and_recipient(services: Services, susan: User, john: User) -> None:
     assert await services.messages.send_message(john.id, susan.id, "hello", "n")
     assert await services.messages.send_message(john.id, susan.id, "goodbye", "n")
     assert await services.messages.send_message(susan.id, susan.id, "hello", "n")
@@ -77,25 +75,23 @@ async def test_another_text_sender_or_recipient_under_the_same_nonce_is_a_new_me
     assert await unread(services, susan) == 3
 
 
-async def test_without_a_nonce_nothing_is_compared(services: Services, susan: User) -> None:
+async def test_equal_messages_without_a_nonce_are_both_sent(services: Services, susan: User) -> None:
     assert [await services.messages.send_message(susan.id, susan.id, "hello") for _ in range(2)] == [True, True]
 
 
-async def test_a_key_of_a_program_sends_one_message_and_tells_of_it_once(services: Services, susan: User) -> None:
+async def test_idempotency_key_sends_and_notifies_once(services: Services, susan: User) -> None:
     reader = await signed_in(services, susan)
     assert await services.messages.send_message(susan.id, susan.id, "hello", "one", "k")
     (first,) = await services.feed.page(reader, 0)
     for body, nonce in (("hello", "one"), ("hello", ""), (" hello\r\n", "two")):
         assert not await services.messages.send_message(susan.id, susan.id, body, nonce, "k")
     assert await bodies(services, susan) == ["hello"]
-    (told,) = await services.feed.page(reader, 0)
-    assert (told.data, told.timestamp) == (1, first.timestamp)
+    (second,) = await services.feed.page(reader, 0)
+    assert (second.data, second.timestamp) == (1, first.timestamp)
     assert await services.messages.send_message(susan.id, susan.id, "hello", "one", '"k"')
 
 
-async def test_a_key_of_a_program_stands_for_one_recipient_and_one_text_of_one_sender(
-    services: Services, susan: User, john: User
-) -> None:
+async def test_idempotency_key_is_per_sender_and_fixes_the_request(services: Services, susan: User, john: User) -> None:
     assert await services.messages.send_message(john.id, susan.id, "hello", program_key="k")
     for recipient, body in ((susan, "hello!"), (john, "hello")):
         with pytest.raises(KeyReused):
@@ -107,7 +103,7 @@ async def test_a_key_of_a_program_stands_for_one_recipient_and_one_text_of_one_s
     assert await bodies(services, john) == []
 
 
-async def test_a_refused_message_leaves_no_key_and_a_retry_is_not_counted(
+async def test_refused_message_stores_no_key_and_retry_is_not_counted(
     services: Services, settings: Settings, susan: User
 ) -> None:
     strict = assemble(replace(settings, send_limit=Limit(1, 60)))
@@ -119,24 +115,24 @@ async def test_a_refused_message_leaves_no_key_and_a_retry_is_not_counted(
     assert await services.messages.send_message(susan.id, susan.id, "something else", program_key="refused")
 
 
-async def test_a_mark_hides_nothing_newer_than_what_was_shown(services: Services, susan: User) -> None:
+async def test_messages_newer_than_the_shown_page_stay_unread(services: Services, susan: User) -> None:
     await services.messages.send_message(susan.id, susan.id, "shown")
     posts, _ = await services.messages.inbox(susan.id, 1, 10)
-    await services.messages.send_message(susan.id, susan.id, "came after")
+    await services.messages.send_message(susan.id, susan.id, "newer")
     notification = await services.messages.mark_read(susan.id, posts[0].timestamp)
     assert (notification.name, notification.data) == ("unread_message_count", 1)
     posts, _ = await services.messages.inbox(susan.id, 1, 10)
     assert [post.unread for post in posts] == [True, False]
 
 
-async def test_a_mark_from_the_future_is_clamped_to_what_is_there(services: Services, susan: User) -> None:
+async def test_future_read_mark_is_clamped_to_the_newest_message(services: Services, susan: User) -> None:
     await services.messages.send_message(susan.id, susan.id, "one")
     assert (await services.messages.mark_read(susan.id, 2**62)).data == 0
     await services.messages.send_message(susan.id, susan.id, "two")
     assert await unread(services, susan) == 1
 
 
-async def test_an_older_mark_changes_nothing_and_tells_nobody(services: Services, susan: User) -> None:
+async def test_older_read_mark_changes_nothing_and_sends_no_signal(services: Services, susan: User) -> None:
     await services.messages.send_message(susan.id, susan.id, "one")
     first = await services.messages.mark_read(susan.id)
     reader = await signed_in(services, susan)
@@ -149,13 +145,13 @@ async def test_an_older_mark_changes_nothing_and_tells_nobody(services: Services
     assert before.cursor == after.cursor
 
 
-async def test_a_mark_where_nothing_was_ever_told_answers_the_count(services: Services, susan: User) -> None:
+async def test_mark_read_before_any_notification_returns_the_count(services: Services, susan: User) -> None:
     notification = await services.messages.mark_read(susan.id, 0)
     assert (notification.name, notification.data) == ("unread_message_count", 0)
     assert notification.timestamp > 0
 
 
-async def test_pages_are_newest_first_and_know_of_older_ones(services: Services, susan: User) -> None:
+async def test_inbox_pages_are_newest_first_with_a_more_flag(services: Services, susan: User) -> None:
     for number in range(5):
         await services.messages.send_message(susan.id, susan.id, str(number))
     first, more = await services.messages.inbox(susan.id, 1, 2)
@@ -164,8 +160,8 @@ async def test_pages_are_newest_first_and_know_of_older_ones(services: Services,
     assert ([post.body for post in last], no_more) == (["0"], False)
 
 
-async def test_a_cancelled_request_sends_its_message_all_the_same(services: Services, susan: User) -> None:
-    """A tab that is closed right after the click: the transaction ends, and is told of."""
+async def test_cancelled_request_still_sends_its_message(services: Services, susan: User) -> None:
+    """A tab that is closed right after the click does not interrupt the transaction."""
     sending = asyncio.create_task(services.messages.send_message(susan.id, susan.id, "hello"))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -177,18 +173,18 @@ async def test_a_cancelled_request_sends_its_message_all_the_same(services: Serv
 
 
 @pytest.mark.sqlite
-async def test_nobody_is_told_before_the_commit(
+async def test_signals_are_delivered_after_the_commit(
     services: Services, settings: Settings, susan: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When the signal-up goes out, another connection sees what it is about, for every verb."""
-    seen: list[int] = []
+    """At the time of the signal another connection sees the change, for each service that signals."""
+    differences: list[int] = []
 
-    def look(_: Hub, signal: Signal) -> None:
+    def compare_clocks(_: Hub, signal: Signal) -> None:
         with closing(sqlite3.connect(str(settings.sqlite_file))) as other:
             (clock,) = other.execute("SELECT clock FROM mailbox WHERE user_id = ?", (signal.user_id,)).fetchone()
-        seen.append(clock - signal.clock)
+        differences.append(clock - signal.clock)
 
-    monkeypatch.setattr(Hub, "deliver", look)
+    monkeypatch.setattr(Hub, "deliver", compare_clocks)
     await services.messages.send_message(susan.id, susan.id, "hello")
     await services.messages.mark_read(susan.id)
     await services.notifications.add_notification(susan.id, "x", 1)
@@ -201,32 +197,32 @@ async def test_nobody_is_told_before_the_commit(
     await services.sessions.end_sessions(susan.id)
     await services.accounts.set_password("susan", "yet another password")
     await services.accounts.disable("susan")
-    assert seen == [0] * 9
+    assert differences == [0] * 9
 
 
 @pytest.mark.sqlite
-async def test_what_is_acknowledged_is_committed(services: Services, settings: Settings, susan: User) -> None:
-    """The moment a verb returns, another connection sees what it did: its tick, and all that goes with it."""
+async def test_services_return_after_the_commit(services: Services, settings: Settings, susan: User) -> None:
+    """When a service returns, another connection sees its tick and so the rest of its transaction."""
 
-    def ticked() -> int:
+    def committed_clock() -> int:
         with closing(sqlite3.connect(str(settings.sqlite_file))) as other:
             return int(other.execute("SELECT clock FROM mailbox WHERE user_id = ?", (susan.id,)).fetchone()[0])
 
     reader = await signed_in(services, susan)
-    readings = [ticked()]
-    for verb in (
+    readings = [committed_clock()]
+    for call in (
         services.messages.send_message(susan.id, susan.id, "hello"),
         services.messages.mark_read(susan.id),
         services.notifications.add_notification(susan.id, "x", 1),
         services.sessions.end_session(reader),
         services.accounts.set_password("susan", "another password"),
     ):
-        await verb
-        readings.append(ticked())
+        await call
+        readings.append(committed_clock())
     assert readings == sorted(set(readings))
 
 
-async def test_a_notification_replaces_the_older_of_its_name(services: Services, susan: User) -> None:
+async def test_notification_replaces_the_older_one_of_its_name(services: Services, susan: User) -> None:
     reader = await signed_in(services, susan)
     for data in (1, {"a": [None, 2.5]}):
         await services.notifications.add_notification(susan.id, "task", data)
@@ -235,11 +231,11 @@ async def test_a_notification_replaces_the_older_of_its_name(services: Services,
 
 
 @pytest.mark.parametrize(("name", "data"), [("", 1), ("x" * 129, 1), ("x", float("nan")), ("x", object())])
-async def test_what_is_no_notification_is_refused(services: Services, susan: User, name: str, data: object) -> None:
+async def test_invalid_notification_is_refused(services: Services, susan: User, name: str, data: object) -> None:
     with pytest.raises(BadRequest):
         await services.notifications.add_notification(susan.id, name, data)
 
 
-async def test_nobody_is_told_nothing(services: Services) -> None:
+async def test_notification_for_unknown_user_is_not_found(services: Services) -> None:
     with pytest.raises(NotFound):
         await services.notifications.add_notification(999, "x", 1)

@@ -37,12 +37,12 @@ def differences(connection: Connection) -> list[object]:
     return list(compare_metadata(context, Base.metadata))
 
 
-def test_the_newest_revision_equals_the_models(empty: str) -> None:
+def test_newest_revision_equals_the_models(empty: str) -> None:
     migrations.upgrade(empty)
     assert migrations._opened(empty, differences) == []
 
 
-def test_every_constraint_has_the_name_that_the_models_give_it(empty: str) -> None:
+def test_constraints_have_the_names_of_the_models(empty: str) -> None:
     def check(connection: Connection) -> None:
         look = inspect(connection)
         for table in Base.metadata.tables.values():
@@ -56,7 +56,7 @@ def test_every_constraint_has_the_name_that_the_models_give_it(empty: str) -> No
     migrations._opened(empty, check)
 
 
-def test_every_revision_can_be_undone_and_done_again(empty: str) -> None:
+def test_every_revision_can_be_downgraded_and_upgraded_again(empty: str) -> None:
     def undo(connection: Connection) -> list[str]:
         config = migrations._config()
         config.attributes["connection"] = connection
@@ -70,7 +70,7 @@ def test_every_revision_can_be_undone_and_done_again(empty: str) -> None:
     assert migrations.current(empty) == migrations.head()
 
 
-def test_a_migration_that_fails_changes_nothing(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_migration_changes_nothing(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
     real = op.create_table
 
     def breaks(name: str, *columns: object, **more: object) -> object:
@@ -85,7 +85,7 @@ def test_a_migration_that_fails_changes_nothing(empty: str, monkeypatch: pytest.
     assert migrations._opened(empty, tables) == []
 
 
-def test_upgrades_from_several_hosts_at_once_are_one_after_the_other(empty: str) -> None:
+def test_concurrent_upgrades_run_one_after_the_other(empty: str) -> None:
     environ = {**os.environ, "MICROBLOG_DATABASE_URL": empty}
     all_at_once = [
         subprocess.Popen([*COMMAND, "db", "upgrade"], env=environ, stderr=subprocess.PIPE, text=True) for _ in range(3)
@@ -96,7 +96,7 @@ def test_upgrades_from_several_hosts_at_once_are_one_after_the_other(empty: str)
     assert migrations._opened(empty, differences) == []
 
 
-def test_an_empty_database_is_refused_with_the_command_to_run(empty: str) -> None:
+def test_empty_database_is_refused_with_the_command_to_run(empty: str) -> None:
     with pytest.raises(Misconfigured, match="empty; run: microblog-rt db upgrade"):
         migrations.check(empty)
 
@@ -110,7 +110,7 @@ def test_an_empty_database_is_refused_with_the_command_to_run(empty: str) -> Non
         ({"query": {"nonsense": "1"}}, "nonsense"),
     ],
 )
-def test_a_server_that_cannot_be_had_is_a_clear_word_without_the_password(
+def test_connection_error_does_not_show_the_password(
     postgresql: PostgreSQL, change: dict[str, Any], complaint: str
 ) -> None:
     with pytest.raises(Misconfigured, match=complaint) as refused:
@@ -122,7 +122,7 @@ def _changed(url: str, **change: Any) -> str:
     return make_url(url).set(**change).render_as_string(hide_password=False)
 
 
-def test_a_server_that_does_not_answer_is_given_up(postgresql: PostgreSQL) -> None:
+def test_unresponsive_server_times_out(postgresql: PostgreSQL) -> None:
     postgresql.pause()
     try:
         with pytest.raises(Misconfigured, match="no answer"):

@@ -1,4 +1,4 @@
-"""PostgreSQL away: a clear no within two seconds, nothing acknowledged that is not there, and well again by itself."""
+"""PostgreSQL outages: errors within two seconds, no lost acknowledged write, and recovery without a restart."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
@@ -20,18 +20,18 @@ from microblog_rt.storage import limits
 from microblog_rt.timeouts import Timeouts
 from tests.clients import DEADLINE, Client, signed_in
 from tests.conftest import KEY
-from tests.interleaving import WHO_WAIT
+from tests.interleaving import BLOCKED_BACKENDS
 from tests.services import PostgreSQL
 from tests.timing import within
 
-NO_LATER_THAN = 2.0  # seconds
-BACK_WITHIN = 5.0  # seconds
-SOONER = 0.7  # seconds; than one who waits for somebody's row is refused
+REFUSED_WITHIN = 2.0  # seconds
+RECOVERED_WITHIN = 5.0  # seconds
+UNAFFECTED_WITHIN = 0.7  # seconds; less than the time-out of a row lock
 
 
 @pytest.fixture
 async def services(postgresql_emptied: str) -> AsyncIterator[Services]:
-    # The driver's time-out counts time in which the whole machine was stopped; silence.py's, tested here, does not.
+    # The driver's time-out includes pauses of the whole machine; the one tested here (silence.py) does not.
     timeouts = Timeouts(postgres_connect=DEADLINE)
     services = assemble(Settings(database_url=postgresql_emptied, secret_key=KEY, send_limit=None), timeouts)
     yield services
@@ -39,34 +39,34 @@ async def services(postgresql_emptied: str) -> AsyncIterator[Services]:
 
 
 @pytest.fixture(params=["stopped", "paused"])
-def away(request: pytest.FixtureRequest, postgresql: PostgreSQL) -> Any:
-    """What takes the database away for a block: it is gone, or it is there and does not answer."""
-    leave, come_back = {
+def outage(request: pytest.FixtureRequest, postgresql: PostgreSQL) -> Any:
+    """A context manager during which the database is stopped, or runs but does not answer."""
+    stop, start = {
         "stopped": (postgresql.stop, postgresql.start),
         "paused": (postgresql.pause, postgresql.resume),
     }[request.param]
 
     @asynccontextmanager
-    async def away() -> AsyncIterator[None]:
-        leave()  # not in a thread: a process that is bound to its parent ends with the thread that made it
+    async def outage() -> AsyncIterator[None]:
+        stop()  # not in a thread: the server ends with the thread that started it (PR_SET_PDEATHSIG)
         try:
             yield
         finally:
-            come_back()
+            start()
 
-    return away
+    return outage
 
 
 async def refused(work: Awaitable[object]) -> None:
-    """In time."""
-    async with within(NO_LATER_THAN):
+    """Expect Unavailable within ``REFUSED_WITHIN``."""
+    async with within(REFUSED_WITHIN):
         with pytest.raises(Unavailable):
             await work
 
 
-async def there_again(services: Services) -> None:
-    """As a load balancer asks."""
-    async with asyncio.timeout(BACK_WITHIN):
+async def recovered(services: Services) -> None:
+    """Wait until the database takes writes, as a health check does."""
+    async with asyncio.timeout(RECOVERED_WITHIN):
         while True:
             try:
                 await services.storage.takes_writes()
@@ -75,31 +75,27 @@ async def there_again(services: Services) -> None:
                 await asyncio.sleep(0.05)
 
 
-async def texts(services: Services) -> list[str]:
+async def stored_texts(services: Services) -> list[str]:
     async with raw(services) as operator:
         return [row["body"] for row in await operator.fetch("SELECT body FROM message ORDER BY id")]
 
 
-async def test_while_it_is_away_every_verb_says_so_and_afterwards_it_is_as_before(
-    services: Services, susan: User, away: Any
-) -> None:
+async def test_outage_refuses_requests_and_recovers(services: Services, susan: User, outage: Any) -> None:
     reader = await signed_in(services, susan)
     await services.messages.send_message(susan.id, susan.id, "before")
-    async with away():
+    async with outage():
         await refused(services.messages.send_message(susan.id, susan.id, "meanwhile"))
         await refused(services.feed.page(reader, 0))
         await refused(services.accounts.find("susan"))
         await refused(services.storage.takes_writes())
-    await there_again(services)
+    await recovered(services)
     for number in range(10):
         await services.messages.send_message(susan.id, susan.id, f"after {number}")
         assert [each.data for each in await services.feed.page(reader, 0)] == [2 + number]
-    assert await texts(services) == ["before", *(f"after {number}" for number in range(10))]
+    assert await stored_texts(services) == ["before", *(f"after {number}" for number in range(10))]
 
 
-async def test_to_close_does_not_wait_for_it(postgresql_emptied: str, away: Any) -> None:
-    """However many connections there are."""
-
+async def test_close_does_not_wait_for_the_database(postgresql_emptied: str, outage: Any) -> None:
     async def opened() -> Services:
         services = assemble(Settings(database_url=postgresql_emptied, secret_key=KEY))
         await asyncio.gather(*(services.accounts.find("susan") for _ in range(5)), *(write(services) for _ in range(5)))
@@ -109,63 +105,63 @@ async def test_to_close_does_not_wait_for_it(postgresql_emptied: str, away: Any)
         await services.storage.write(lambda tx: tx.execute(select(1)))
 
     services = await opened()
-    async with away(), within(NO_LATER_THAN):
+    async with outage(), within(REFUSED_WITHIN):
         await services.close()
 
 
-async def test_many_at_once_are_all_refused_in_time(
-    services: Services, susan: User, away: Any, caplog: pytest.LogCaptureFixture
+async def test_concurrent_sends_are_all_refused_in_time(
+    services: Services, susan: User, outage: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """More than there are connections."""
+    """There are more sends than connections."""
     await services.messages.send_message(susan.id, susan.id, "before")
 
     def send(number: int) -> Awaitable[None]:
         return refused(services.messages.send_message(susan.id, susan.id, f"{number}"))
 
-    async with away():
+    async with outage():
         await asyncio.gather(*map(send, range(40)))
     assert [each.levelname for each in caplog.records if each.name.startswith("microblog_rt")] == ["WARNING"], "once"
-    await there_again(services)
+    await recovered(services)
     await services.messages.send_message(susan.id, susan.id, "after")
-    assert await texts(services) == ["before", "after"]
+    assert await stored_texts(services) == ["before", "after"]
 
 
-async def test_tabs_stay_open_and_are_told_afterwards(services: Services, susan: User, away: Any) -> None:
+async def test_tabs_stay_open_and_recover_after_an_outage(services: Services, susan: User, outage: Any) -> None:
     tab = Client(services, await signed_in(services, susan))
     await tab.connect(heartbeat=0.1)
-    async with away():
-        services.hub.deliver(Signal(susan.id, FURTHEST))  # so that it has to read
+    async with outage():
+        services.hub.deliver(Signal(susan.id, FURTHEST))  # the stream must read
         beats = len(tab.pages)
         await tab.until(lambda: len(tab.pages) > beats)
-    await there_again(services)
+    await recovered(services)
     await services.messages.send_message(susan.id, susan.id, "after")
-    async with asyncio.timeout(BACK_WITHIN):
+    async with asyncio.timeout(RECOVERED_WITHIN):
         await tab.until(lambda: tab.state == {"unread_message_count": 1})
     await tab.disconnect()
 
 
-async def test_connections_that_were_cut_cost_nobody_an_attempt(services: Services, susan: User) -> None:
-    """As after a failover: those that lie in the pools are known to be dead."""
+async def test_requests_succeed_after_pooled_connections_were_cut(services: Services, susan: User) -> None:
+    """As after a failover: dead connections in the pools are detected."""
     reader = await signed_in(services, susan)
     await asyncio.gather(
         *(services.messages.send_message(susan.id, susan.id, f"{number}") for number in range(5)),
         *(services.feed.page(reader, 0) for _ in range(5)),
     )
     async with raw(services) as operator:
-        for cut in [each["pid"] for each in await operator.fetch(OTHERS_CUT)]:
-            while lives(cut):  # it does not count there any more, before it has closed the connection
+        for cut in [each["pid"] for each in await operator.fetch(TERMINATE_OTHERS)]:
+            while is_running(cut):  # a backend leaves pg_stat_activity before it closes its connection
                 await operator.fetchval("SELECT 1")
     for number in range(10):
         await services.messages.send_message(susan.id, susan.id, f"after {number}")
         await services.feed.page(reader, 0)
 
 
-def lives(pid: int) -> bool:
-    return Path(f"/proc/{pid}/exe").exists()  # one that has ended has closed everything, if it is still listed
+def is_running(pid: int) -> bool:
+    return Path(f"/proc/{pid}/exe").exists()  # a zombie has no exe and has closed its connections
 
 
-async def test_a_connection_that_is_cut_while_it_is_readied_is_trouble_like_any_other(services: Services) -> None:
-    """SQLAlchemy would let asyncpg's own error through, which nobody foresees."""
+async def test_connection_cut_during_setup_raises_unavailable(services: Services) -> None:
+    """SQLAlchemy does not translate asyncpg's own error here."""
 
     def cut(connection: Any, _: Any) -> None:
         connection.driver_connection.terminate()
@@ -176,29 +172,27 @@ async def test_a_connection_that_is_cut_while_it_is_readied_is_trouble_like_any_
         await services.storage.takes_writes()
 
 
-async def test_a_row_that_somebody_holds_delays_its_user_alone(services: Services, susan: User, john: User) -> None:
+async def test_locked_row_delays_only_its_user(services: Services, susan: User, john: User) -> None:
     async with raw(services) as operator, operator.transaction():
         await operator.execute("SELECT * FROM mailbox WHERE user_id = $1 FOR UPDATE", susan.id)
-        held = asyncio.create_task(refused(services.messages.send_message(john.id, susan.id, "held up")))
-        async with within(SOONER):
+        blocked = asyncio.create_task(refused(services.messages.send_message(john.id, susan.id, "blocked")))
+        async with within(UNAFFECTED_WITHIN):
             for number in range(3):
                 await services.messages.send_message(susan.id, john.id, f"{number}")
-        await held
-        await services.storage.takes_writes()  # it is not taken for away
-    assert await texts(services) == ["0", "1", "2"]
+        await blocked
+        await services.storage.takes_writes()  # the database is not reported as unavailable
+    assert await stored_texts(services) == ["0", "1", "2"]
 
 
-async def test_a_commit_that_hangs_is_given_up_though_others_are_answered(
-    services: Services, susan: User, john: User
-) -> None:
-    """As where a standby is waited for that is not there, or a disk that does not write."""
+async def test_hanging_commit_times_out_while_others_are_answered(services: Services, susan: User, john: User) -> None:
+    """As with a missing synchronous standby or a disk that does not write."""
     reader = await signed_in(services, susan)
     async with raw(services) as operator:
-        await operator.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+        await operator.execute("ALTER SYSTEM SET synchronous_standby_names = 'missing'")
         await operator.execute("SELECT pg_reload_conf()")
         try:
             await commits_hang(services, operator)
-            # Each to somebody else: the row of the one before is held as long as its commit hangs.
+            # Each to another recipient: a hanging commit keeps its row locked.
             recipients = iter([susan, john])
             sending = asyncio.create_task(
                 refused(services.messages.send_message(susan.id, next(recipients).id, "hello"))
@@ -209,11 +203,11 @@ async def test_a_commit_that_hangs_is_given_up_though_others_are_answered(
         finally:
             await operator.execute("ALTER SYSTEM RESET synchronous_standby_names")
             await operator.execute("SELECT pg_reload_conf()")
-            await operator.execute(WRITE)  # it is as before, once this does not hang
+            await operator.execute(WRITE)  # returns once commits no longer hang
 
 
 async def commits_hang(services: Services, operator: "asyncpg.Connection") -> None:
-    """Return once they do: the process that says so to all others may be the last to have heard of it."""
+    """Return once commits hang: a configuration reload takes effect in each backend at its own time."""
     async with raw(services) as other:
         while True:
             writing = asyncio.create_task(other.execute(WRITE))
@@ -225,7 +219,7 @@ async def commits_hang(services: Services, operator: "asyncpg.Connection") -> No
             await writing
 
 
-async def test_a_database_that_takes_no_connections_is_away(
+async def test_database_refusing_connections_is_unavailable(
     services: Services, susan: User, postgresql: PostgreSQL
 ) -> None:
     name = services.storage.engines[1].url.database
@@ -238,42 +232,40 @@ async def test_a_database_that_takes_no_connections_is_away(
         postgresql.execute(postgresql.url, f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
 
 
-async def test_a_commit_whose_answer_is_lost_is_not_acknowledged_and_a_retry_finds_it(
-    services: Services, susan: User
-) -> None:
-    """The one case where what was refused is there: the nonce makes the retry return the first result."""
-    lost = iter([True])
+async def test_retry_after_a_lost_commit_response_sends_once(services: Services, susan: User) -> None:
+    """The only refused write that is stored; the nonce makes the retry return the first result."""
+    lose = iter([True])
 
-    def lose_the_answer(connection: Any) -> None:
-        if next(lost, False):
+    def lose_response(connection: Any) -> None:
+        if next(lose, False):
             connection.connection.commit()
-            raise ConnectionResetError("the answer to COMMIT was lost")
+            raise ConnectionResetError("response to COMMIT lost")
 
-    event.listen(services.storage.engines[1], "commit", lose_the_answer)
+    event.listen(services.storage.engines[1], "commit", lose_response)
     with pytest.raises(Unavailable):
         await services.messages.send_message(susan.id, susan.id, "once", "nonce")
-    await there_again(services)
+    await recovered(services)
     assert not await services.messages.send_message(susan.id, susan.id, "once", "nonce")
-    assert await texts(services) == ["once"]
+    assert await stored_texts(services) == ["once"]
 
 
-async def test_of_two_processes_that_count_one_waits_for_the_other(postgresql_emptied: str, services: Services) -> None:
-    """Or else each would see room for one more, that the other takes as well."""
+async def test_limits_of_two_processes_wait_for_each_other(postgresql_emptied: str, services: Services) -> None:
+    """Otherwise both could take the last free place."""
     other = assemble(Settings(database_url=postgresql_emptied, secret_key=KEY), Timeouts(postgres_lock=DEADLINE))
 
     engine = create_async_engine(postgresql_emptied)
 
-    async def take(there: Services) -> None:
-        await there.storage.write(lambda tx: limits.take(tx, "subject", Limit(1, 60)))
+    async def take(services: Services) -> None:
+        await services.storage.write(lambda tx: limits.take(tx, "subject", Limit(1, 60)))
 
     async with raw(services) as operator:
         async with engine.begin() as tx:
             await tx.run_sync(limits.take, "subject", Limit(1, 60))
-            late = asyncio.create_task(take(other))
-            while not late.done() and not await operator.fetchval(WHO_WAIT):
+            second = asyncio.create_task(take(other))
+            while not second.done() and not await operator.fetchval(BLOCKED_BACKENDS):
                 pass
         with pytest.raises(TooMany):
-            await late
+            await second
     await engine.dispose()
     await other.close()
 
@@ -289,12 +281,12 @@ async def raw(services: Services) -> AsyncIterator["asyncpg.Connection"]:
 
 
 WRITE = "SELECT pg_logical_emit_message(true, 'test', 'written')"
-OTHERS_CUT = """SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity
+TERMINATE_OTHERS = """SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid()"""
 
 
-async def test_a_statement_that_is_given_up_is_no_trouble(services: Services, caplog: pytest.LogCaptureFixture) -> None:
-    """As when a client goes away while its question is being answered."""
+async def test_cancelled_statement_logs_no_error(services: Services, caplog: pytest.LogCaptureFixture) -> None:
+    """As when a client disconnects while its poll is answered."""
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2), services.storage.feed_read() as connection:
             await connection.execute(select(func.pg_sleep(30)))

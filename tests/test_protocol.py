@@ -14,25 +14,25 @@ YEAR_2106 = int(datetime(2106, 1, 1, tzinfo=UTC).timestamp()) * protocol.MICROSE
 
 
 @given(st.integers(0, YEAR_2106))
-def test_a_cursor_survives_the_way_to_a_client_and_back(cursor: int) -> None:
+def test_cursor_round_trips_exactly(cursor: int) -> None:
     assert protocol.parse_cursor(protocol.seconds(cursor)) == cursor
 
 
 @given(st.integers(0, YEAR_2106))
-def test_a_cursor_survives_any_json_parser_of_doubles(cursor: int) -> None:
+def test_cursor_round_trips_through_json_doubles(cursor: int) -> None:
     assert protocol.parse_cursor(repr(json.loads(protocol.seconds(cursor)))) == cursor
 
 
 @pytest.mark.parametrize("text", ["0", "1", "1.5", "1e3", "1795359229.387978", "1E+2", "3.", "007"])
-def test_a_number_of_seconds_is_a_cursor(text: str) -> None:
+def test_number_of_seconds_is_a_cursor(text: str) -> None:
     assert protocol.parse_cursor(text) == round(float(text) * 1e6)
 
 
-def test_a_cursor_is_rounded_to_the_nearest_microsecond() -> None:
+def test_cursor_is_rounded_to_the_nearest_microsecond() -> None:
     assert protocol.parse_cursor("1.0000006") == 1_000_001
 
 
-def test_a_cursor_beyond_the_database_is_the_furthest_there_is() -> None:
+def test_huge_cursor_is_clamped_to_the_maximum() -> None:
     assert protocol.parse_cursor("1e300") == protocol.FURTHEST
 
 
@@ -40,12 +40,12 @@ NO_CURSORS = ["", " ", "nan", "inf", "-inf", "-1", "-0", "+1", "1e309", "1_0", "
 
 
 @pytest.mark.parametrize("text", [*NO_CURSORS, "1" * 40])
-def test_what_is_no_number_of_seconds_is_refused(text: str) -> None:
+def test_other_text_is_not_a_cursor(text: str) -> None:
     with pytest.raises(ValueError):
         protocol.parse_cursor(text)
 
 
-def test_a_frame_is_the_json_array_of_its_notices() -> None:
+def test_frame_is_a_json_array_of_notifications() -> None:
     notifications = [
         Notification('na"me', '{"a": [1, null]}', 1_500_000),
         Notification("unread_message_count", "2", 2_000_001),
@@ -58,12 +58,16 @@ def test_a_frame_is_the_json_array_of_its_notices() -> None:
 
 
 @pytest.mark.parametrize("text", ["0", "1.5", "-3", "1e3", " 12 ", "1795359229.387978"])
-def test_a_bare_json_number_is_an_acknowledgement(text: str) -> None:
+def test_bare_json_number_is_an_acknowledgement(text: str) -> None:
     assert protocol.is_acknowledgement(text)
 
 
 @pytest.mark.parametrize(
     "text", ["", "NaN", "Infinity", "1e999", "01", "1.", '"1"', "[1]", "{}", "null", "true", "1 2"]
 )
-def test_anything_else_is_none(text: str) -> None:
+def test_other_text_is_not_an_acknowledgement(text: str) -> None:
     assert not protocol.is_acknowledgement(text)
+
+
+def test_repr_of_a_notification_shows_its_fields() -> None:
+    assert repr(Notification("a", "[1]", 2)) == "Notification('a', [1], 2)"

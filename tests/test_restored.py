@@ -1,4 +1,4 @@
-"""After a backup was restored every client is told what it holds, whatever cursor it has from the time since."""
+"""``db restored``: after a backup is restored, every client gets its state, whichever cursor the client holds."""
 
 import time
 from collections.abc import AsyncIterator
@@ -26,14 +26,14 @@ AHEAD = 60.0
 
 
 class Backup:
-    """Everything there is, to be put back."""
+    """The rows of all tables, which ``restore`` writes back."""
 
     def __init__(self, services: Services) -> None:
-        self._parts = services
+        self._services = services
         self._rows: list[tuple[Table, list[dict[str, Any]]]] = []
 
     async def make(self) -> "Backup":
-        async with self._parts.storage.reading() as reading:
+        async with self._services.storage.reading() as reading:
             for table in Base.metadata.sorted_tables:
                 rows = await reading.execute(select(table))
                 self._rows.append((table, [dict(each) for each in rows.mappings()]))
@@ -47,7 +47,7 @@ class Backup:
                 if rows:
                     tx.execute(insert(table), rows)
 
-        await self._parts.storage.write(work)
+        await self._services.storage.write(work)
 
 
 @asynccontextmanager
@@ -60,13 +60,13 @@ async def opened(settings: Settings) -> AsyncIterator[Services]:
 
 
 async def unread(services: Services, user_id: int) -> tuple[int, int]:
-    """The count that is kept, and the count of what is there."""
+    """The stored counter, and the number of messages after the mark."""
     async with services.storage.reading() as reading:
         mailbox = f"FROM mailbox WHERE user_id = {user_id}"
-        kept = (await reading.execute(text(f"SELECT unread_message_count {mailbox}"))).scalar_one()
+        stored = (await reading.execute(text(f"SELECT unread_message_count {mailbox}"))).scalar_one()
         mark = f"(SELECT last_message_read_time {mailbox})"
-        there = f"SELECT count(*) FROM message WHERE recipient_id = {user_id} AND timestamp > {mark}"
-        return kept, (await reading.execute(text(there))).scalar_one()
+        counted = f"SELECT count(*) FROM message WHERE recipient_id = {user_id} AND timestamp > {mark}"
+        return stored, (await reading.execute(text(counted))).scalar_one()
 
 
 async def stamps(services: Services) -> dict[tuple[int, str], int]:
@@ -81,14 +81,14 @@ async def clocks(services: Services) -> list[int]:
 
 
 class Before:
-    """Susan's client, which has seen what the backup has not: another message, and another value of ``shade``."""
+    """Susan's client, with a message and a value of ``shade`` that are newer than the backup."""
 
     def __init__(self, client: Client, john: User) -> None:
         self.client = client
         self.john = john
 
     def at(self, services: Services) -> Client:
-        """The same client, come back to that server."""
+        """The same client, connected to ``services``."""
         client = Client(services, self.client.reader, self.client.since)
         client.state = dict(self.client.state)
         return client
@@ -114,8 +114,8 @@ async def before(settings: Settings) -> Before:
 RESTORED = {"unread_message_count": 1, "shade": "green"}
 
 
-async def test_without_it_a_client_is_left_with_what_is_gone(settings: Settings, before: Before) -> None:
-    """As soon as anything has ticked the clock past its cursor, nothing tells it."""
+async def test_without_the_command_clients_keep_lost_state(settings: Settings, before: Before) -> None:
+    """Once the clock has passed its cursor, a client receives only newer notifications."""
     async with opened(settings) as services:
         await services.notifications.add_notification(before.client.reader.user_id, "other", 1)
         client = before.at(services)
@@ -123,20 +123,20 @@ async def test_without_it_a_client_is_left_with_what_is_gone(settings: Settings,
         assert client.state == {"unread_message_count": 2, "shade": "blue", "other": 1}
 
 
-async def test_a_client_from_after_the_backup_is_told_the_restored_state(settings: Settings, before: Before) -> None:
+async def test_client_newer_than_the_backup_gets_the_restored_state(settings: Settings, before: Before) -> None:
     async with opened(settings) as services:
         assert await restored(services.storage, services.mailboxes, AHEAD) == 2
         client = before.at(services)
         await client.poll()
         assert client.state == RESTORED
         assert await unread(services, client.reader.user_id) == (1, 1)
-        await services.messages.send_message(before.john.id, client.reader.user_id, "and on it goes")
+        await services.messages.send_message(before.john.id, client.reader.user_id, "after the restore")
         await client.poll()
         assert client.state["unread_message_count"] == 2
 
 
-async def test_so_is_one_whose_cursor_is_of_a_clock_that_was_ahead(settings: Settings, before: Before) -> None:
-    """Also once the clock here has passed it: it must not be told the rest alone."""
+async def test_client_with_a_future_cursor_gets_the_restored_state(settings: Settings, before: Before) -> None:
+    """Also once the clock has passed that cursor: the client gets all names, not only newer ones."""
     async with opened(settings) as services:
         await restored(services.storage, services.mailboxes, AHEAD)
         client = before.at(services)
@@ -146,7 +146,7 @@ async def test_so_is_one_whose_cursor_is_of_a_clock_that_was_ahead(settings: Set
         assert client.state == {"unread_message_count": 2, "shade": "green"}
 
 
-async def test_a_count_that_the_backup_never_told_is_told(settings: Settings) -> None:
+async def test_count_without_notification_in_the_backup_is_delivered(settings: Settings) -> None:
     async with opened(settings) as services:
         susan = await services.accounts.register("susan", "correct horse")
         reader = await signed_in(services, susan)
@@ -162,7 +162,7 @@ async def test_a_count_that_the_backup_never_told_is_told(settings: Settings) ->
         assert client.state == {"unread_message_count": 0}
 
 
-async def test_a_users_notifications_keep_their_order_and_share_no_stamp(settings: Settings, before: Before) -> None:
+async def test_restamped_notifications_keep_their_order(settings: Settings, before: Before) -> None:
     async with opened(settings) as services:
         was = await stamps(services)
         for _ in range(2):
@@ -174,7 +174,7 @@ async def test_a_users_notifications_keep_their_order_and_share_no_stamp(setting
             assert max(now.values()) <= max(await clocks(services))
 
 
-async def test_a_second_run_is_harmless(settings: Settings, before: Before) -> None:
+async def test_second_run_changes_no_state(settings: Settings, before: Before) -> None:
     async with opened(settings) as services:
         client = before.at(services)
         for _ in range(2):
@@ -185,7 +185,7 @@ async def test_a_second_run_is_harmless(settings: Settings, before: Before) -> N
             assert client.state == RESTORED
 
 
-async def test_a_count_that_is_wrong_is_mended(settings: Settings, before: Before) -> None:
+async def test_wrong_count_is_repaired(settings: Settings, before: Before) -> None:
     async with opened(settings) as services:
         await services.storage.write(lambda tx: tx.execute(text("UPDATE mailbox SET unread_message_count = 7")))
         await restored(services.storage, services.mailboxes, AHEAD)
@@ -196,10 +196,10 @@ async def test_a_count_that_is_wrong_is_mended(settings: Settings, before: Befor
 
 
 class Killed(BaseException):
-    """In the middle of it."""
+    """Ends the run between two users."""
 
 
-async def test_killed_half_way_and_run_again_it_is_right(
+async def test_interrupted_run_can_be_repeated(
     settings: Settings, before: Before, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
@@ -218,34 +218,34 @@ async def test_killed_half_way_and_run_again_it_is_right(
             patch.setattr(restoring, "USERS_AT_ONCE", 1)
             with pytest.raises(Killed):
                 await restored(services.storage, services.mailboxes, AHEAD)
-        half = await stamps(services)
-        changed = {user_id for user_id, name in was if was[user_id, name] != half[user_id, name]}
+        partial = await stamps(services)
+        changed = {user_id for user_id, name in was if was[user_id, name] != partial[user_id, name]}
         assert changed == {calls[0]}
         await restored(services.storage, services.mailboxes, AHEAD)
-        whole = await stamps(services)
-        assert all(whole[key] > half[key] for key in half)
+        complete = await stamps(services)
+        assert all(complete[key] > partial[key] for key in partial)
         client = before.at(services)
         await client.poll()
         assert client.state == RESTORED
 
 
-async def test_tabs_that_are_open_learn_of_it_by_the_sweep(settings: Settings, before: Before) -> None:
-    async with opened(settings) as services, opened(settings) as elsewhere:
+async def test_open_tabs_get_the_restored_state_from_the_sweep(settings: Settings, before: Before) -> None:
+    async with opened(settings) as services, opened(settings) as other:
         client = Client(services, before.client.reader)
         await client.connect()
         client.state = {}
-        await restored(elsewhere.storage, elsewhere.mailboxes, AHEAD)
+        await restored(other.storage, other.mailboxes, AHEAD)
         await services.feed.sweep_once()
         await client.until(lambda: client.state == RESTORED)
         await client.disconnect()
 
 
-def test_the_command_says_how_many_while_a_server_runs(tmp_path: Path) -> None:
+def test_command_reports_the_number_of_users(tmp_path: Path) -> None:
     with Server(tmp_path, environ={"MICROBLOG_SWEEP": "3600"}) as server:
         bob = server.person("bob")
         assert bob.client.get("/notifications").json() == []
         result = Folder(tmp_path).run("db", "restored")
         assert (result.returncode, result.stdout) == (0, "Restamped the notifications of 2 users.\n")
-        (told,) = bob.client.get("/notifications").json()
-        assert (told["name"], told["data"]) == ("unread_message_count", 0)
+        (notification,) = bob.client.get("/notifications").json()
+        assert (notification["name"], notification["data"]) == ("unread_message_count", 0)
         bob.close()

@@ -79,14 +79,14 @@ async def bodies(url: str) -> Counter[str]:
     return Counter(each["body"] for each in found)
 
 
-def test_of_many_tries_at_once_over_two_processes_one_sends(pair: Pair) -> None:
+def test_concurrent_retries_to_two_processes_send_once(pair: Pair) -> None:
     with ThreadPoolExecutor(2 * EACH) as pool:
         for number in range(TIMES):
             tries = [pool.submit(pair.send, n % 2, f"same {number}", f"same {number}") for n in range(2 * EACH)]
             assert [each.result() for each in tries] == [303] * 2 * EACH
 
 
-def test_of_two_texts_at_once_under_one_key_one_is_sent_and_the_other_never(pair: Pair) -> None:
+def test_one_key_with_two_texts_sends_only_one(pair: Pair) -> None:
     with ThreadPoolExecutor(2 * EACH) as pool:
         for number in range(TIMES):
             tries = [pool.submit(pair.send, n % 2, f"split {number}", f"{n % 2} {number}") for n in range(2 * EACH)]
@@ -95,7 +95,7 @@ def test_of_two_texts_at_once_under_one_key_one_is_sent_and_the_other_never(pair
 
 
 @pytest.mark.parametrize("committed", [True, False])
-def test_who_is_cut_off_and_tries_again_gets_the_first_result(pair: Pair, committed: bool) -> None:
+def test_retry_after_a_lost_connection_gets_the_first_result(pair: Pair, committed: bool) -> None:
     """Once the message is committed, though its answer is not read; and wherever the first try had got to."""
     for number in range(TIMES):
         text = f"cut {committed} {number}"

@@ -99,7 +99,7 @@ async def subscribers(services: Services) -> AsyncIterator[Listeners]:
 
 
 @pytest.mark.parametrize("end", OF_ONE + OF_ALL)
-async def test_every_ending_ends_what_listens(
+async def test_ending_a_session_ends_its_streams_and_polls(
     services: Services, subscribers: Listeners, susan: User, john: User, end: Ending
 ) -> None:
     reader = await signed_in(services, susan)
@@ -118,7 +118,7 @@ async def test_every_ending_ends_what_listens(
 
 
 @pytest.mark.parametrize("end", OF_ONE)
-async def test_another_session_of_the_same_user_goes_on(
+async def test_other_sessions_of_the_user_stay_open(
     services: Services, subscribers: Listeners, susan: User, end: Ending
 ) -> None:
     reader, other = await signed_in(services, susan), await signed_in(services, susan)
@@ -133,7 +133,7 @@ async def test_another_session_of_the_same_user_goes_on(
 
 
 @pytest.mark.parametrize("end", OF_ALL)
-async def test_every_session_of_the_user_ends(
+async def test_all_sessions_of_the_user_end(
     services: Services, subscribers: Listeners, susan: User, end: Ending
 ) -> None:
     reader, other = await signed_in(services, susan), await signed_in(services, susan)
@@ -147,7 +147,7 @@ async def test_every_session_of_the_user_ends(
 
 @pytest.mark.parametrize("read_first", [True, False])
 @pytest.mark.parametrize("end", OF_ONE + OF_ALL)
-async def test_who_begins_to_listen_while_the_session_ends_is_told_nothing_afterwards(
+async def test_stream_starting_while_its_session_ends_gets_nothing(
     services: Services, susan: User, end: Ending, read_first: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first read of a stream that listens already: before the ending, and told of after it; or after it."""
@@ -214,7 +214,7 @@ async def row(services: Services, reader: Reader) -> Any:
         return (await reading.execute(statement)).scalar_one()
 
 
-async def test_a_stream_ends_where_its_session_is_not_used_for_too_long(settings: Settings, susan: User) -> None:
+async def test_stream_ends_when_its_session_is_idle_too_long(settings: Settings, susan: User) -> None:
     services = assemble(replace(settings, session_idle=1000), PATIENT)
     reader = await signed_in(services, susan)
     await put_back(services, reader, 998, "expires")
@@ -226,7 +226,7 @@ async def test_a_stream_ends_where_its_session_is_not_used_for_too_long(settings
     await services.close()
 
 
-async def test_a_stream_notes_use_when_it_begins(short: Services, susan: User) -> None:
+async def test_starting_a_stream_stores_session_use(short: Services, susan: User) -> None:
     """A client of long polls that are all answered early never sees a heartbeat."""
     reader = await begun_ago(short, susan, 5)
     await short.messages.send_message(susan.id, susan.id, "news")
@@ -234,7 +234,7 @@ async def test_a_stream_notes_use_when_it_begins(short: Services, susan: User) -
     assert (await row(short, reader)).last_used > (await row(short, reader)).created
 
 
-async def test_a_stream_that_is_open_is_use_often_enough(short: Services, susan: User) -> None:
+async def test_open_stream_stores_session_use_in_time(short: Services, susan: User) -> None:
     reader = await begun_ago(short, susan, 8)
     end = sql_time.now() + 2_000_000
     stream = Client(short, reader)
@@ -245,7 +245,7 @@ async def test_a_stream_that_is_open_is_use_often_enough(short: Services, susan:
 
 
 @pytest.mark.sqlite
-async def test_a_stream_ends_with_its_sessions_lifetime_however_much_it_is_used(
+async def test_stream_in_use_ends_with_its_sessions_lifetime(
     settings: Settings, susan: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     services = assemble(replace(settings, session_idle=1000, session_lifetime=10), PATIENT)
@@ -270,7 +270,7 @@ async def test_a_stream_ends_with_its_sessions_lifetime_however_much_it_is_used(
         (86400, 600, False, 600),
     ],
 )
-async def test_how_long_a_session_lasts_unused(
+async def test_idle_lifetime_of_a_session(
     settings: Settings, susan: User, idle: int, lifetime: int, remembered: bool, lasts: int
 ) -> None:
     services = assemble(replace(settings, session_idle=idle, session_lifetime=lifetime), PATIENT)
@@ -281,7 +281,7 @@ async def test_how_long_a_session_lasts_unused(
 
 
 @pytest.mark.parametrize(("seconds", "noted"), [(40, False), (50, True)])
-async def test_use_is_noted_four_times_in_the_idle_time(
+async def test_use_is_stored_four_times_per_idle_time(
     settings: Settings, susan: User, seconds: float, noted: bool
 ) -> None:
     services = assemble(replace(settings, session_idle=200, session_lifetime=1000), PATIENT)
@@ -292,7 +292,7 @@ async def test_use_is_noted_four_times_in_the_idle_time(
     await services.close()
 
 
-async def test_a_device_is_kept_short_and_printable(services: Services, susan: User) -> None:
+async def test_device_is_stored_short_and_printable(services: Services, susan: User) -> None:
     await services.sessions.start_session(susan, remembered=True, device="Fire\0fox\r\n\x1b[31m/\x851.0" + "x" * 300)
     async with services.storage.reading() as reading:
         device = (await reading.execute(select(Session.device))).scalar_one()
@@ -300,7 +300,7 @@ async def test_a_device_is_kept_short_and_printable(services: Services, susan: U
 
 
 @pytest.mark.sqlite
-async def test_the_present_session_is_listed_first_and_then_the_latest_used(
+async def test_sessions_are_listed_current_first_then_by_last_use(
     services: Services, susan: User, john: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     oldest, older, new = [await begun_ago(services, susan, ago) for ago in (300, 200, 100)]
@@ -313,7 +313,7 @@ async def test_the_present_session_is_listed_first_and_then_the_latest_used(
 
 
 @pytest.mark.parametrize("name", ["", "%", "_" * 16, "0" * 16, "NAME"])
-async def test_a_name_that_is_no_sessions_ends_none(services: Services, susan: User, john: User, name: str) -> None:
+async def test_unknown_session_name_ends_no_session(services: Services, susan: User, john: User, name: str) -> None:
     mine, others = await signed_in(services, susan), await signed_in(services, john)
     await services.sessions.end_session_named(susan.id, name)
     await services.sessions.end_session_named(susan.id, session_name(mine.token_hash)[:15])
@@ -322,9 +322,7 @@ async def test_a_name_that_is_no_sessions_ends_none(services: Services, susan: U
     assert await services.sessions.visit(others) is not None
 
 
-async def test_a_changed_password_begins_a_session_like_the_present_and_ends_all(
-    services: Services, susan: User
-) -> None:
+async def test_password_change_replaces_all_sessions_with_one(services: Services, susan: User) -> None:
     other = await signed_in(services, susan)
     token = await services.sessions.start_session(susan, remembered=False, device="Firefox")
     reader = Reader(susan.id, token_hash(token))
@@ -345,7 +343,7 @@ async def test_a_changed_password_begins_a_session_like_the_present_and_ends_all
         (PASSWORD, "Susan", "password"),
     ],
 )
-async def test_a_change_that_is_refused_changes_nothing(
+async def test_refused_password_change_changes_nothing(
     services: Services, susan: User, old: str, new: str, field: str
 ) -> None:
     reader = await signed_in(services, susan)
@@ -356,7 +354,7 @@ async def test_a_change_that_is_refused_changes_nothing(
     await services.accounts.check_password("susan", PASSWORD)
 
 
-async def test_the_old_password_is_a_guess_like_any_other(settings: Settings, susan: User) -> None:
+async def test_wrong_old_password_counts_as_a_sign_in_attempt(settings: Settings, susan: User) -> None:
     services = assemble(replace(settings, sign_in_limit=Limit(2, 300)), PATIENT)
     reader = await signed_in(services, susan)
     with pytest.raises(Invalid):
@@ -369,7 +367,7 @@ async def test_the_old_password_is_a_guess_like_any_other(settings: Settings, su
     await services.close()
 
 
-async def test_of_two_changes_at_once_one_is_made(
+async def test_only_one_of_two_concurrent_password_changes_succeeds(
     services: Services, susan: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both have found the old password right before either writes."""
@@ -393,7 +391,7 @@ async def test_of_two_changes_at_once_one_is_made(
 
 
 @pytest.mark.parametrize("end", [end_one, end_all, disable])
-async def test_a_session_that_ends_while_it_changes_the_password_does_not(
+async def test_session_ended_during_a_password_change_cannot_change_it(
     services: Services, susan: User, end: Ending, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else whoever was signed out everywhere could come back by it."""
@@ -412,7 +410,7 @@ async def test_a_session_that_ends_while_it_changes_the_password_does_not(
         assert (await reading.execute(select(Session))).all() == []
 
 
-async def test_only_who_knows_the_password_learns_that_an_account_is_disabled(services: Services, susan: User) -> None:
+async def test_disabled_account_is_revealed_only_with_its_password(services: Services, susan: User) -> None:
     for _ in range(2):  # it may be disabled again
         await services.accounts.disable("SUSAN")
     with pytest.raises(Invalid, match="This account is disabled"):
@@ -426,7 +424,7 @@ async def test_only_who_knows_the_password_learns_that_an_account_is_disabled(se
     assert await services.sessions.visit(await signed_in(services, user)) is not None
 
 
-async def test_a_sign_in_to_a_disabled_account_is_counted(settings: Settings, susan: User) -> None:
+async def test_sign_in_to_a_disabled_account_is_counted(settings: Settings, susan: User) -> None:
     services = assemble(replace(settings, sign_in_limit=Limit(1, 300)), PATIENT)
     await services.accounts.disable("susan")
     with pytest.raises(Invalid):
@@ -436,7 +434,7 @@ async def test_a_sign_in_to_a_disabled_account_is_counted(settings: Settings, su
     await services.close()
 
 
-async def test_a_sign_in_that_overlaps_the_disabling_does_not_survive_it(services: Services, susan: User) -> None:
+async def test_sign_in_during_disabling_starts_no_session(services: Services, susan: User) -> None:
     checked = await services.accounts.check_password("susan", PASSWORD)
     await services.accounts.disable("susan")
     with pytest.raises(Invalid, match="disabled"):
@@ -444,12 +442,12 @@ async def test_a_sign_in_that_overlaps_the_disabling_does_not_survive_it(service
 
 
 @pytest.mark.parametrize("verb", [Accounts.disable, Accounts.enable])
-async def test_nobody_is_neither_disabled_nor_enabled(services: Services, verb: Any) -> None:
+async def test_disable_or_enable_of_unknown_user_is_not_found(services: Services, verb: Any) -> None:
     with pytest.raises(NotFound):
         await verb(services.accounts, "nobody")
 
 
-async def test_sessions_that_have_run_out_are_forgotten_and_no_others(
+async def test_cleanup_deletes_only_expired_sessions(
     services: Services, susan: User, john: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rows, "AT_ONCE", 1)

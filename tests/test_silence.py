@@ -1,4 +1,4 @@
-"""How long a database is waited for: as long as it answers anybody."""
+"""The silence time-out: a request waits for the database as long as it answers other requests."""
 
 import asyncio
 import time
@@ -15,107 +15,107 @@ from tests.conftest import PASSWORD
 
 
 @pytest.fixture
-async def waited() -> AsyncIterator[SilenceTimeout]:
-    """In a hurry: four times as fast as it is."""
+async def silence() -> AsyncIterator[SilenceTimeout]:
+    """A quarter of the default times."""
     yield SilenceTimeout(Timeouts(database_silence=0.3, silence_check=0.0125, silence_pause=0.075))
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def never(waited: SilenceTimeout) -> float:
-    """Wait for what never comes; the seconds it took to give up."""
+async def wait_until_timeout(silence: SilenceTimeout) -> float:
+    """Wait for a future that is never done; the seconds until TimeoutError."""
     loop = asyncio.get_running_loop()
     began = loop.time()
     with pytest.raises(TimeoutError):
-        async with waited.limited():
+        async with silence.limited():
             await loop.create_future()
     return loop.time() - began
 
 
-async def test_a_database_that_is_silent_is_given_up(waited: SilenceTimeout) -> None:
-    assert 0.3 <= await never(waited) < 3
+async def test_silent_database_times_out(silence: SilenceTimeout) -> None:
+    assert 0.3 <= await wait_until_timeout(silence) < 3
 
 
-async def test_all_who_wait_give_up_and_whoever_comes_later_waits_as_long(waited: SilenceTimeout) -> None:
-    both = [asyncio.create_task(never(waited)) for _ in range(2)]
+async def test_each_wait_has_the_full_timeout(silence: SilenceTimeout) -> None:
+    both = [asyncio.create_task(wait_until_timeout(silence)) for _ in range(2)]
     await asyncio.wait(both)
     assert all(0.3 <= each.result() < 3 for each in both)
-    assert await never(waited) >= 0.3
+    assert await wait_until_timeout(silence) >= 0.3
 
 
-async def test_nobody_gives_up_while_others_are_answered(waited: SilenceTimeout) -> None:
-    """A long queue that moves is no silence."""
+async def test_queued_wait_lasts_while_others_are_answered(silence: SilenceTimeout) -> None:
+    """A long queue that advances is not silence."""
     loop = asyncio.get_running_loop()
     began = loop.time()
-    last = asyncio.create_task(never(waited))
+    last = asyncio.create_task(wait_until_timeout(silence))
     while loop.time() < began + 0.9:
-        waited.answered()
+        silence.answered()
         assert not last.done()
         await asyncio.sleep(0.01)
-    waited.answered()
+    silence.answered()
     assert await last >= 1.1
 
 
-async def test_whoever_has_a_connection_wants_answers_on_that_one(waited: SilenceTimeout) -> None:
-    """A commit that hangs is not helped by what others are told."""
+async def test_connected_wait_ignores_answers_to_others(silence: SilenceTimeout) -> None:
+    """A commit that hangs times out although others are answered."""
 
-    async def with_a_turn() -> float:
+    async def connected_wait() -> float:
         loop = asyncio.get_running_loop()
         began = loop.time()
         with pytest.raises(TimeoutError):
-            async with waited.limited():
-                waited.connected()
+            async with silence.limited():
+                silence.connected()
                 await loop.create_future()
         return loop.time() - began
 
-    hanging = asyncio.create_task(with_a_turn())
+    hanging = asyncio.create_task(connected_wait())
     while not hanging.done():
-        waited.answered()
+        silence.answered()
         await asyncio.sleep(0.01)
     assert 0.3 <= hanging.result() < 3
 
 
-async def test_a_process_that_stood_still_has_not_been_kept_waiting(waited: SilenceTimeout) -> None:
-    async with waited.limited():
+async def test_time_while_the_process_was_paused_does_not_count(silence: SilenceTimeout) -> None:
+    async with silence.limited():
         await asyncio.sleep(0.03)
-        time.sleep(1)  # noqa: ASYNC251 # everything
+        time.sleep(1)  # noqa: ASYNC251 # block the whole process
         await asyncio.sleep(0.05)
-    assert 0.3 <= await never(waited) < 3, "and a database that is silent is given up as before"
+    assert 0.3 <= await wait_until_timeout(silence) < 3, "a silent database still times out"
 
 
-async def test_a_process_that_stood_still_has_not_seen_a_queue_stand_still(waited: SilenceTimeout) -> None:
-    """Whoever had waited for long before, while others were answered, is not given up."""
+async def test_queued_wait_survives_a_pause_of_the_process(silence: SilenceTimeout) -> None:
+    """It has waited for long before the pause, while others were answered."""
     loop = asyncio.get_running_loop()
     until = loop.time() + 0.4
-    last = asyncio.create_task(never(waited))
+    last = asyncio.create_task(wait_until_timeout(silence))
     while loop.time() < until:
-        waited.answered()
+        silence.answered()
         await asyncio.sleep(0.01)
-    time.sleep(1)  # noqa: ASYNC251 # everything
+    time.sleep(1)  # noqa: ASYNC251 # block the whole process
     await asyncio.sleep(0.05)
     assert not last.done()
     await last
 
 
-async def test_an_answer_as_a_process_goes_on_again_does_not_lie_ahead(waited: SilenceTimeout) -> None:
+async def test_answer_right_after_a_pause_is_not_dated_in_the_future(silence: SilenceTimeout) -> None:
     loop = asyncio.get_running_loop()
-    queued = asyncio.create_task(never(waited))
+    queued = asyncio.create_task(wait_until_timeout(silence))
     await asyncio.sleep(0.03)
-    time.sleep(2)  # noqa: ASYNC251 # everything
-    waited.answered()
+    time.sleep(2)  # noqa: ASYNC251 # block the whole process
+    silence.answered()
     began = loop.time()
     await queued
     assert loop.time() - began < 2
 
 
-async def test_who_is_cancelled_is_cancelled(waited: SilenceTimeout) -> None:
-    waiting = asyncio.create_task(never(waited))
+async def test_wait_can_be_cancelled(silence: SilenceTimeout) -> None:
+    waiting = asyncio.create_task(wait_until_timeout(silence))
     await asyncio.sleep(0)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
 
 
-async def test_a_long_transaction_lasts_while_statements_are_answered(settings: Settings) -> None:
+async def test_long_transaction_lasts_while_statements_are_answered(settings: Settings) -> None:
     services = assemble(settings, Timeouts(database_silence=0.8))
     user = await services.accounts.register("susan", PASSWORD)
 

@@ -197,21 +197,21 @@ class Plant:
 
 
 PLANTS = [
-    Plant(publish_before_commit, "tests/test_messages.py::test_nobody_is_told_before_the_commit[sqlite]"),
-    Plant(time_cursor, "tests/test_interleavings.py::test_a_send_that_waited_for_another_is_newer_than_it[sqlite]"),
-    Plant(count_before_lock, "tests/test_interleavings.py::test_sends_at_once_are_both_counted[sqlite]"),
-    Plant(constant_count, "tests/test_messages.py::test_a_mark_hides_nothing_newer_than_what_was_shown[sqlite]"),
+    Plant(publish_before_commit, "tests/test_messages.py::test_signals_are_delivered_after_the_commit[sqlite]"),
+    Plant(time_cursor, "tests/test_interleavings.py::test_send_that_waited_gets_the_newer_timestamp[sqlite]"),
+    Plant(count_before_lock, "tests/test_interleavings.py::test_concurrent_sends_are_both_counted[sqlite]"),
+    Plant(constant_count, "tests/test_messages.py::test_messages_newer_than_the_shown_page_stay_unread[sqlite]"),
     Plant(no_gap, "tests/bus/test_every_bus.py::test_gap_precedes_signals_of_the_new_connection[redis]"),
-    Plant(no_sweep, "tests/test_feed.py::test_the_sweep_wakes_whoever_is_behind[sqlite]"),
+    Plant(no_sweep, "tests/test_feed.py::test_sweep_signals_only_users_who_are_behind[sqlite]"),
     Plant(no_origin_check, "tests/test_origins.py::test_a_foreign_origin_is_refused[websocket-http://evil.example]"),
-    Plant(subscribe_after_read, "tests/test_feed.py::test_what_is_committed_during_the_first_read_is_told[sqlite]"),
-    Plant(unbounded_pending, "tests/test_hub.py::test_what_a_slow_reader_holds_is_bounded"),
-    Plant(acknowledge_before_commit, "tests/test_messages.py::test_what_is_acknowledged_is_committed[sqlite]"),
+    Plant(subscribe_after_read, "tests/test_feed.py::test_commit_during_the_first_read_is_delivered[sqlite]"),
+    Plant(unbounded_pending, "tests/test_hub.py::test_pending_notifications_are_bounded"),
+    Plant(acknowledge_before_commit, "tests/test_messages.py::test_services_return_after_the_commit[sqlite]"),
     Plant(
         channel_from_client,
         "tests/web/test_subscribed_user.py::test_only_the_session_selects_the_subscribed_user[sqlite]",
     ),
-    Plant(mark_everything, "tests/test_interleavings.py::test_a_reader_never_hides_a_message_that_came_after[sqlite]"),
+    Plant(mark_everything, "tests/test_interleavings.py::test_mark_read_never_hides_a_newer_message[sqlite]"),
 ]
 
 
