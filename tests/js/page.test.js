@@ -87,8 +87,9 @@ test("repeated reconnecting() does not delay the offline notice", async () => {
 test("the offline notice is written once while its text is the same", async () => {
   const { clock, element, notice } = makeNotice();
   let writes = 0;
-  Object.defineProperty(element, "textContent", { set: () => writes++ });
-  for (let i = 0; i < 6; i++) {
+  let content = "";
+  Object.defineProperty(element, "textContent", { get: () => content, set: (text) => (writes++, (content = text)) });
+  for (let i = 0; i < 60; i++) {
     notice.reconnecting();
     await clock.advance(6_000);
   }
