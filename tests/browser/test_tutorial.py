@@ -1,4 +1,4 @@
-"""The poll loop of the Flask Mega-Tutorial works unchanged with this server."""
+"""The poll loop of the original tutorial works unchanged with this server."""
 
 import re
 from urllib.parse import parse_qs, urlsplit
