@@ -1,6 +1,6 @@
-// The badge: how many messages wait unread, in the navigation bar. Where the number comes from is not known here.
+// The badge in the navigation bar: the number of unread messages.
 
-/** A function that shows n in `element`: digits alone, and nothing at all when there are none. */
+/** Returns a function that shows n in `element`, and hides `element` when n is 0. */
 export function badge(element) {
   return function set_message_count(n) {
     element.textContent = String(n);

@@ -1,229 +1,229 @@
-// The client: keeps one live line, looks for a better one, polls while there is none. "The client's rule" of the
-// protocol is here; what has failed is choice.js, one attempt is line.js, and how a transport speaks is its own module.
+// The client: keeps one active connection, searches for a better one, and polls while there is none.
+// See also: docs/protocol.md, the rules for clients.
 
-import { Choice } from "./choice.js";
-import { Known } from "./known.js";
-import { Line } from "./line.js";
+import { Connection } from "./connection.js";
 import { longpoll } from "./longpoll.js";
+import { NotificationFilter } from "./notification_filter.js";
 import { poll } from "./poll.js";
-import { Backoff, Timer, jitter } from "./waits.js";
+import { Backoff, Timer, jitter } from "./timers.js";
+import { TransportChoice } from "./transport_choice.js";
 import { websocket } from "./websocket.js";
 
 const TRANSPORTS = { websocket, longpoll, poll };
 const GRACE = 1_000; // a page just rendered, or a quick reconnect, needs no poll
-const POLL_AGAIN = 5_000;
-const NEW_SESSION = 300; // for the cookie of a new session to arrive
+const POLL_RETRY = 5_000;
+const NEW_SESSION = 300; // time for the cookie of a new session to arrive
 const USEFUL = 30_000;
 
 /**
- * world: url, heartbeat (ms), WebSocket, fetch, now, setTimeout, clearTimeout, random, storage().
- * page: apply(notifications); right(), doubt(), gone() about the connection; signedOut().
+ * env: url, heartbeat (ms), WebSocket, fetch, now, setTimeout, clearTimeout, random, storage().
+ * page: apply(notifications); online(), reconnecting(), offline() about the connection; signedOut().
  */
 export class Client {
-  #world;
+  #env;
   #page;
   #since;
-  #known;
+  #filter;
   #choice;
   #backoff;
-  #state = "idle"; // or running, or stopped for good
-  #live = null; // the only line that is believed
-  #candidate = null; // the line that replaces it once it has answered
-  #search; // the next candidate
-  #bridge; // the next poll while nothing is live
-  #better; // the end of a remembered choice
-  #failures = new Map(); // when each transport last ended without an answer
-  #quietUntil = 0; // the server wants to be left alone
-  #noPollUntil = 0;
+  #state = "idle"; // "idle", "running" or "stopped" (final)
+  #active = null; // the only connection that moves the cursor
+  #candidate = null; // becomes the active connection with its first response
+  #searchTimer; // opens the next candidate
+  #pollTimer; // sends the next poll while no connection is active
+  #betterTimer; // tries a better transport
+  #failedAt = new Map(); // when each transport last ended without a response
+  #noRequestBefore = 0; // Retry-After
+  #noPollBefore = 0; // Poll-After
 
-  constructor(world, since, page) {
-    this.#world = world;
+  constructor(env, since, page) {
+    this.#env = env;
     this.#page = page;
     this.#since = since;
-    this.#known = new Known(since, page.apply);
-    this.#choice = new Choice(world);
-    this.#backoff = new Backoff(world);
-    this.#search = new Timer(world);
-    this.#bridge = new Timer(world);
-    this.#better = new Timer(world);
+    this.#filter = new NotificationFilter(since, page.apply);
+    this.#choice = new TransportChoice(env);
+    this.#backoff = new Backoff(env);
+    this.#searchTimer = new Timer(env);
+    this.#pollTimer = new Timer(env);
+    this.#betterTimer = new Timer(env);
   }
 
   start() {
     if (this.#state !== "idle") return;
     this.#state = "running";
-    this.#page.doubt();
-    this.#seek(true);
-    this.#pollIn(GRACE);
-    this.#planBetter();
+    this.#page.reconnecting();
+    this.#search({ now: true });
+    this.#schedulePoll(GRACE);
+    this.#scheduleBetter();
   }
 
-  /** The page is put away; start() takes up from the same cursor. */
+  /** Closes all connections. start() continues from the same cursor. */
   pause() {
     if (this.#state === "running") this.#halt("idle");
   }
 
-  /** Trying is worth while now. `moved`: the network may be another. */
-  wake(moved = false) {
+  /** Reconnects without backoff, unless the active connection is healthy. */
+  retryNow({ networkChanged = false } = {}) {
     if (this.#state !== "running") return;
-    this.#abandon();
-    // A socket may have died unnoticed: a new line is opened beside it, and takes over if it answers.
-    const doubtful = moved || this.#live?.silent > this.#world.heartbeat;
-    if (doubtful || this.#live?.name !== this.#choice.best) this.#search.set(0, () => this.#try());
-    this.#pollIn(0);
+    this.#closeUnanswered();
+    // A socket may be dead without a close event: a second one is opened, and replaces it with its first response.
+    const doubtful = networkChanged || this.#active?.silence > this.#env.heartbeat;
+    if (doubtful || this.#active?.name !== this.#choice.best) this.#searchTimer.set(0, () => this.#openCandidate());
+    this.#schedulePoll(0);
   }
 
-  /** What has waited in vain, perhaps on another network, must not hold up the next try. */
-  #abandon() {
-    if (this.#world.now() < this.#quietUntil) return; // there is no next try yet
-    const inVain = (line) => line?.first === null && line.silent > GRACE;
-    for (const line of [this.#live, this.#candidate].filter(inVain)) line.close();
-    if (this.#live?.closed) this.#live = null;
+  /** Connections still without a response, possibly from another network, must not delay the next attempt. */
+  #closeUnanswered() {
+    if (this.#env.now() < this.#noRequestBefore) return; // there is no next attempt yet
+    const unanswered = (connection) => connection?.hasResponded === false && connection.silence > GRACE;
+    for (const connection of [this.#active, this.#candidate].filter(unanswered)) connection.close();
+    if (this.#active?.closed) this.#active = null;
     if (this.#candidate?.closed) this.#candidate = null;
   }
 
-  /** What another answer told: newer values are applied, the cursor stays. */
+  /** Applies the newer values of another response. The cursor does not move. */
   merge(notifications) {
-    this.#known.merge(notifications);
+    this.#filter.merge(notifications);
   }
 
-  #seek(atOnce) {
-    if (this.#candidate || this.#live?.name === this.#choice.best) return;
-    if (atOnce) this.#search.set(0, () => this.#try());
-    else if (!this.#search.pending) this.#search.set(this.#backoff.next(), () => this.#try());
+  #search({ now }) {
+    if (this.#candidate || this.#active?.name === this.#choice.best) return;
+    if (now) this.#searchTimer.set(0, () => this.#openCandidate());
+    else if (!this.#searchTimer.pending) this.#searchTimer.set(this.#backoff.next(), () => this.#openCandidate());
   }
 
-  #try() {
-    const quiet = this.#quietUntil - this.#world.now();
+  #openCandidate() {
+    const wait = this.#noRequestBefore - this.#env.now();
     const name = this.#choice.best;
-    if (quiet > 0) this.#search.set(quiet, () => this.#try());
-    else if (name === "poll") this.#pollIn(0);
+    if (wait > 0) this.#searchTimer.set(wait, () => this.#openCandidate());
+    else if (name === "poll") this.#schedulePoll(0);
     else this.#candidate ??= this.#open(name);
   }
 
-  #pollIn(ms) {
-    if (!this.#live) this.#bridge.set(ms, () => this.#poll());
+  #schedulePoll(ms) {
+    if (!this.#active) this.#pollTimer.set(ms, () => this.#poll());
   }
 
   #poll() {
-    const quiet = Math.max(this.#quietUntil, this.#noPollUntil) - this.#world.now();
-    if (quiet > 0) this.#pollIn(quiet);
-    else this.#live = this.#open("poll");
+    const wait = Math.max(this.#noRequestBefore, this.#noPollBefore) - this.#env.now();
+    if (wait > 0) this.#schedulePoll(wait);
+    else this.#active = this.#open("poll");
   }
 
   #open(name) {
-    const hears = {
-      heard: (...told) => this.#heard(...told),
-      late: (line) => this.#late(line),
-      ended: (...told) => this.#ended(...told),
+    const handlers = {
+      received: (...args) => this.#received(...args),
+      timedOut: (connection) => this.#timedOut(connection),
+      ended: (...args) => this.#ended(...args),
     };
-    return new Line(this.#world, name, this.#since, hears).open(TRANSPORTS[name]);
+    return new Connection(this.#env, name, this.#since, handlers).open(TRANSPORTS[name]);
   }
 
-  #heard(line, notifications, rest) {
-    this.#choice.answered(line.name);
-    if (line === this.#candidate) this.#take(line);
-    else this.#seek(false); // where the poll has answered for a session that ended, nobody is looking yet
-    if (rest) this.#noPollUntil = this.#world.now() + rest;
-    this.#page.right();
-    this.#known.follow(notifications, line.since);
-    line.since = this.#since = notifications.at(-1)?.timestamp ?? line.since;
+  #received(connection, notifications, pollAfter) {
+    this.#choice.responded(connection.name);
+    if (connection === this.#candidate) this.#activate(connection);
+    else this.#search({ now: false }); // after the end of a session the poll responds, and no search is scheduled yet
+    if (pollAfter) this.#noPollBefore = this.#env.now() + pollAfter;
+    this.#page.online();
+    this.#filter.follow(notifications, connection.since);
+    connection.since = this.#since = notifications.at(-1)?.timestamp ?? connection.since;
   }
 
-  #take(line) {
-    this.#live?.close();
-    this.#live = line;
+  #activate(candidate) {
+    this.#active?.close();
+    this.#active = candidate;
     this.#candidate = null;
-    this.#search.clear();
-    this.#bridge.clear();
-    this.#seek(false);
+    this.#searchTimer.clear();
+    this.#pollTimer.clear();
+    this.#search({ now: false });
   }
 
-  #late(line) {
-    if (line.name === "poll") return; // there is nothing plainer to try
-    line.close();
-    this.#release(line);
-    this.#seek(this.#choice.failed(line, this.#proves(line)));
-    this.#planBetter();
+  #timedOut(connection) {
+    if (connection.name === "poll") return; // there is no simpler transport
+    connection.close();
+    this.#release(connection);
+    this.#search({ now: this.#choice.transportFailed(connection, this.#serverResponds(connection)) });
+    this.#scheduleBetter();
   }
 
-  #ended(line, { status, wait }) {
-    if (status === 401) return this.#signedOut(line);
-    if (status === 403) return this.#stop(() => this.#page.gone());
-    this.#release(line);
-    if (wait) this.#quietUntil = this.#world.now() + wait;
-    this.#seek(this.#judge(line, status, wait));
-    this.#pollIn(this.#pollDelay(line));
-    this.#planBetter();
+  #ended(connection, { status, wait }) {
+    if (status === 401) return this.#sessionEnded(connection);
+    if (status === 403) return this.#stop(() => this.#page.offline());
+    this.#release(connection);
+    if (wait) this.#noRequestBefore = this.#env.now() + wait;
+    this.#search({ now: this.#recordEnd(connection, status, wait) });
+    this.#schedulePoll(this.#pollDelay(connection));
+    this.#scheduleBetter();
   }
 
-  /** A line's session has ended. The browser may have another by now (a new password gives one): the poll tells. */
-  #signedOut(line) {
-    if (line.name === "poll") return this.#stop(() => this.#page.signedOut());
-    this.#release(line);
-    this.#pollIn(NEW_SESSION);
+  /** The browser may have a new session by now (a new password starts one). The poll uses it, or gets a 401 as well. */
+  #sessionEnded(connection) {
+    if (connection.name === "poll") return this.#stop(() => this.#page.signedOut());
+    this.#release(connection);
+    this.#schedulePoll(NEW_SESSION);
   }
 
-  #release(line) {
-    if (line === this.#live) {
-      this.#live = null;
-      this.#page.doubt();
+  #release(connection) {
+    if (connection === this.#active) {
+      this.#active = null;
+      this.#page.reconnecting();
       return;
     }
     this.#candidate = null;
-    // It was opened beside its like because that was doubtful, and has not removed the doubt.
-    if (this.#live?.name === line.name) this.#live.ended({ status: 0 });
+    // A candidate of the active transport was opened because the active connection was doubtful. It still is.
+    if (this.#active?.name === connection.name) this.#active.end({ status: 0 });
   }
 
-  /** What the end of a line says about its transport. True when the next one is to be tried. */
-  #judge(line, status, wait) {
-    const polling = line.name === "poll";
-    if (line.lived >= USEFUL && !polling) this.#backoff.reset();
-    if (status === 429) return !polling && this.#choice.limited();
-    if (polling || this.#speaksForAll(line, status, wait)) this.#choice.away();
-    else if (line.name === "longpoll" && line.first === null) this.#choice.doubt(line);
-    return this.#choice.died(line, this.#proves(line));
+  /** Updates the transport choice and the backoff. True if another transport is to be tried at once. */
+  #recordEnd(connection, status, wait) {
+    const isPoll = connection.name === "poll";
+    if (connection.lifetime >= USEFUL && !isPoll) this.#backoff.reset();
+    if (status === 429) return !isPoll && this.#choice.limitReached();
+    if (isPoll || this.#affectsAll(connection, status, wait)) this.#choice.serverDown();
+    else if (connection.name === "longpoll" && !connection.hasResponded) this.#choice.suspect(connection);
+    return this.#choice.connectionEnded(connection, this.#serverResponds(connection));
   }
 
-  /** Whether what befell `line` befalls every question. While another line is healthy only the server's word counts. */
-  #speaksForAll({ name, first }, status, wait) {
-    if (first === null && this.#live?.first) return status === 503 && Boolean(wait);
-    return status === 503 || (name === "longpoll" && first === null);
+  /** Whether the end concerns all transports. While another connection is healthy, only a 503 with a time does. */
+  #affectsAll({ name, hasResponded }, status, wait) {
+    if (!hasResponded && this.#active?.hasResponded) return status === 503 && Boolean(wait);
+    return status === 503 || (name === "longpoll" && !hasResponded);
   }
 
-  /** Notes a failure without an answer. Whether the server is known to have answered. A page that slept knows nothing. */
-  #proves(line) {
-    if (line.first !== null) return true;
-    const before = this.#failures.get(line.name) ?? -Infinity;
-    this.#failures.set(line.name, this.#world.now());
-    if (!this.#live?.first || line.overslept) return false;
-    // A poll proves nothing about the time to the next: two failures between them may be one outage.
-    return this.#live.name !== "poll" || this.#live.seen > before;
+  /** Whether the server is known to respond in spite of this end. Records ends without a response. */
+  #serverResponds(connection) {
+    if (connection.hasResponded) return true;
+    const previous = this.#failedAt.get(connection.name) ?? -Infinity;
+    this.#failedAt.set(connection.name, this.#env.now());
+    if (!this.#active?.hasResponded || connection.wasSuspended) return false;
+    // A poll says nothing about the time until the next one: two failures between two polls may be one outage.
+    return this.#active.name !== "poll" || this.#active.lastResponseAt > previous;
   }
 
-  #pollDelay(line) {
-    if (line.name === "poll") return jitter(this.#world, POLL_AGAIN);
-    // A browser is not told why a socket was refused; the poll is.
-    return line.first === null ? 0 : GRACE;
+  #pollDelay(connection) {
+    if (connection.name === "poll") return jitter(this.#env, POLL_RETRY);
+    // Browsers do not report why a socket was refused; the status of a poll does.
+    return connection.hasResponded ? GRACE : 0;
   }
 
-  #planBetter() {
+  #scheduleBetter() {
     const { until } = this.#choice;
-    if (until === null) return this.#better.clear();
-    this.#better.set(until - this.#world.now(), () => {
-      this.#choice.retry();
-      this.#seek(true);
+    if (until === null) return this.#betterTimer.clear();
+    this.#betterTimer.set(until - this.#env.now(), () => {
+      this.#choice.reset();
+      this.#search({ now: true });
     });
   }
 
-  #stop(tell) {
+  #stop(show) {
     this.#halt("stopped");
-    tell();
+    show();
   }
 
   #halt(state) {
     this.#state = state;
-    for (const timer of [this.#search, this.#bridge, this.#better]) timer.clear();
-    for (const line of [this.#live, this.#candidate]) line?.close();
-    this.#live = this.#candidate = null;
+    for (const timer of [this.#searchTimer, this.#pollTimer, this.#betterTimer]) timer.clear();
+    for (const connection of [this.#active, this.#candidate]) connection?.close();
+    this.#active = this.#candidate = null;
   }
 }

@@ -1,39 +1,73 @@
-// The quiet sign of a lost connection: what is shown was right at HH:MM. Who loses and finds it is client.js.
+// One connection: a transport, its cursor, and the deadline for its first response.
+//
+// The interface of every transport: `transport(env, connection)` starts it and returns { close() }. It requests what is
+// newer than `connection.since`, passes each array to `connection.receive(notifications, pollAfter)` (pollAfter: the
+// server wants no poll for that many ms) and calls `connection.end({ status, wait })` once: the HTTP status that the
+// poll would have got (0: no response), and the ms to wait before the next request, if the server gave them.
 
-import { Timer } from "./waits.js";
+import { Timer } from "./timers.js";
 
-const PATIENCE = 5_000; // a quick reconnect is nobody's business
+const FIRST_RESPONSE = 4_000;
 
-export class ConnectionSign {
-  #world;
-  #element;
-  #clock;
-  #timer;
-  #lastRight;
+export class Connection {
+  firstResponseAt = null;
+  closed = false;
+  #env;
+  #handlers;
+  #deadline;
+  #transport;
 
-  constructor(world, element, language) {
-    this.#world = world;
-    this.#element = element;
-    this.#clock = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
-    this.#timer = new Timer(world);
-    this.#lastRight = world.now(); // the page has just been rendered
+  /** `handlers`: received(connection, notifications, pollAfter), timedOut(connection), ended(connection, reason). */
+  constructor(env, name, since, handlers) {
+    Object.assign(this, { name, since, openedAt: env.now(), lastResponseAt: env.now() });
+    this.#env = env;
+    this.#handlers = handlers;
+    this.#deadline = new Timer(env);
   }
 
-  /** What is shown is what is. */
-  right() {
-    this.#lastRight = this.#world.now();
-    this.#timer.clear();
-    this.#element.hidden = true;
+  open(transport) {
+    this.#deadline.set(FIRST_RESPONSE, () => this.#handlers.timedOut(this));
+    this.#transport = transport(this.#env, this);
+    return this;
   }
 
-  /** It may no longer be; soon healed, it is not worth a word. */
-  doubt() {
-    if (this.#element.hidden && !this.#timer.pending) this.#timer.set(PATIENCE, () => this.gone());
+  /** Ignored after close(), like end(): no transport can deliver through a closed connection. */
+  receive(notifications, pollAfter = 0) {
+    if (this.closed) return;
+    this.lastResponseAt = this.#env.now();
+    this.firstResponseAt ??= this.lastResponseAt;
+    this.#deadline.clear();
+    this.#handlers.received(this, notifications, pollAfter);
   }
 
-  gone() {
-    this.#timer.clear();
-    this.#element.textContent = this.#element.dataset.text.replace("{time}", this.#clock.format(this.#lastRight));
-    this.#element.hidden = false;
+  end(reason) {
+    if (this.closed) return;
+    this.close();
+    this.#handlers.ended(this, reason);
+  }
+
+  close() {
+    this.closed = true;
+    this.#deadline.clear();
+    this.#transport.close();
+  }
+
+  get hasResponded() {
+    return this.firstResponseAt !== null;
+  }
+
+  /** Milliseconds since the first response; 0 without one. */
+  get lifetime() {
+    return this.hasResponded ? this.#env.now() - this.firstResponseAt : 0;
+  }
+
+  /** Milliseconds since the last response, or since it was opened. */
+  get silence() {
+    return this.#env.now() - this.lastResponseAt;
+  }
+
+  /** Whether the deadline passed long ago: its timer did not run in time because the page was suspended. */
+  get wasSuspended() {
+    return this.#env.now() - this.openedAt > FIRST_RESPONSE + 1_000;
   }
 }

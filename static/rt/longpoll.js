@@ -1,31 +1,34 @@
-// The long poll as a transport: a question the server holds until there is news. See line.js for the surface.
+// The long-poll transport: the server holds each request until there are notifications.
+// See also: connection.js for the interface of transports.
 
-import { ask } from "./ask.js";
-import { Timer } from "./waits.js";
+import { requestNotifications } from "./request.js";
+import { Timer } from "./timers.js";
 
-const HOLD = 25; // seconds: below the usual 30 s of proxies
+const HOLD = 25; // seconds: below the usual proxy time-out of 30 s
 const MARGIN = 5_000;
 const TOO_SOON = 1_000;
 
-export function longpoll(world, line) {
-  const timer = new Timer(world);
-  let asking;
+export function longpoll(env, connection) {
+  const timer = new Timer(env);
+  let request;
   const next = (hold) => {
-    const enough = hold && world.now() + TOO_SOON;
-    const limit = hold * 1000 + MARGIN;
-    asking = ask(world, { since: line.since, hold, limit }, (answer) => told(answer, world.now() < enough));
+    const earliest = hold && env.now() + TOO_SOON;
+    const timeout = hold * 1000 + MARGIN;
+    request = requestNotifications(env, { since: connection.since, hold, timeout }, (response) =>
+      received(response, env.now() < earliest),
+    );
   };
-  const told = (answer, tooSoon) => {
-    if (answer.status !== 200) return line.ended(answer);
-    // Somebody who answers but does not hold would be asked on and on.
-    timer.set(tooSoon && !answer.notifications.length ? answer.pollAfter : 0, () => next(HOLD));
-    line.answer(answer.notifications);
+  const received = (response, tooSoon) => {
+    if (response.status !== 200) return connection.end(response);
+    // A server that answers without holding must not be requested in a tight loop.
+    timer.set(tooSoon && !response.notifications.length ? response.pollAfter : 0, () => next(HOLD));
+    connection.receive(response.notifications);
   };
   next(0);
   return {
     close() {
       timer.clear();
-      asking.close();
+      request.close();
     },
   };
 }

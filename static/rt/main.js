@@ -1,28 +1,28 @@
-// The entry: reads the page's attributes and wires everything. The only module that touches the browser by itself;
-// all others are handed what they need.
+// The entry point: reads the page's attributes and connects the modules. Only this module uses browser globals;
+// the others get what they need as arguments.
 
 import { badge } from "./badge.js";
 import { Client } from "./client.js";
-import { ConnectionSign } from "./connection.js";
-import { dispatch } from "./known.js";
-import { announceNews, markRead } from "./read.js";
-import { localizeTimes } from "./times.js";
+import { localizeTimes } from "./local_time.js";
+import { markRead, newMessagesNotice } from "./mark_read.js";
+import { dispatch } from "./notification_filter.js";
+import { OfflineNotice } from "./offline_notice.js";
 
 start(window);
 
 function start(window) {
   const { document } = window;
   const language = document.documentElement.lang || undefined;
-  const world = worldOf(window);
-  const client = new Client(world, Number(document.body.dataset.since), pageOf(document, world, language));
+  const env = environment(window);
+  const client = new Client(env, Number(document.body.dataset.since), pageView(document, env, language));
   localizeTimes(document, language);
-  listen(window, client);
+  addListeners(window, client);
   if (document.prerendering) document.addEventListener("prerenderingchange", () => client.start(), { once: true });
   else client.start();
-  markRead({ fetch: world.fetch, document, merge: (notifications) => client.merge(notifications) });
+  markRead({ fetch: env.fetch, document, merge: (notifications) => client.merge(notifications) });
 }
 
-function worldOf(window) {
+function environment(window) {
   const { dataset } = window.document.body;
   return {
     url: new URL(dataset.notifications, window.location.href).href,
@@ -30,31 +30,31 @@ function worldOf(window) {
     WebSocket: window.WebSocket,
     fetch: (...request) => window.fetch(...request),
     now: () => Date.now(),
-    setTimeout: (act, ms) => window.setTimeout(act, ms),
+    setTimeout: (callback, ms) => window.setTimeout(callback, ms),
     clearTimeout: (id) => window.clearTimeout(id),
     random: () => Math.random(),
     storage: () => window.localStorage,
   };
 }
 
-function pageOf(document, world, language) {
-  const sign = new ConnectionSign(world, document.querySelector("#connection"), language);
+function pageView(document, env, language) {
+  const notice = new OfflineNotice(env, document.querySelector("#connection"), language);
   return {
-    apply: dispatch({ unread_message_count: counter(document) }),
-    right: () => sign.right(),
-    doubt: () => sign.doubt(),
-    gone: () => sign.gone(),
+    apply: dispatch({ unread_message_count: unreadCount(document) }),
+    online: () => notice.online(),
+    reconnecting: () => notice.reconnecting(),
+    offline: () => notice.offline(),
     signedOut() {
-      sign.right();
+      notice.online();
       document.querySelector("#signed_out").hidden = false;
     },
   };
 }
 
-function counter(document) {
+function unreadCount(document) {
   const element = document.querySelector("#message_count");
-  const news = document.querySelector("#new_messages");
-  const announce = news ? announceNews(news, Number(element.textContent)) : () => {};
+  const newMessages = document.querySelector("#new_messages");
+  const announce = newMessages ? newMessagesNotice(newMessages, Number(element.textContent)) : () => {};
   const set_message_count = badge(element);
   return (n) => {
     set_message_count(n);
@@ -62,12 +62,12 @@ function counter(document) {
   };
 }
 
-function listen(window, client) {
+function addListeners(window, client) {
   const { document } = window;
-  const visible = () => document.visibilityState === "visible" && client.wake();
-  window.addEventListener("online", () => client.wake(true));
+  const retryIfVisible = () => document.visibilityState === "visible" && client.retryNow();
+  window.addEventListener("online", () => client.retryNow({ networkChanged: true }));
   window.addEventListener("pagehide", () => client.pause());
   window.addEventListener("pageshow", ({ persisted }) => persisted && client.start());
-  document.addEventListener("visibilitychange", visible);
-  document.addEventListener("resume", () => client.wake()); // thawed
+  document.addEventListener("visibilitychange", retryIfVisible);
+  document.addEventListener("resume", () => client.retryNow()); // the browser had frozen the page
 }

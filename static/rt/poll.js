@@ -1,26 +1,26 @@
-// The poll as a transport: works wherever the page itself does. See line.js for the surface all transports share.
+// The poll transport: works wherever the page itself loads. See also: connection.js for the interface of transports.
 
-import { ask } from "./ask.js";
-import { Timer, jitter } from "./waits.js";
+import { requestNotifications } from "./request.js";
+import { Timer, jitter } from "./timers.js";
 
-const LIMIT = 10_000;
+const TIMEOUT = 10_000;
 
-export function poll(world, line) {
-  const timer = new Timer(world);
-  let asking;
+export function poll(env, connection) {
+  const timer = new Timer(env);
+  let request;
   const next = () => {
-    asking = ask(world, { since: line.since, limit: LIMIT }, told);
+    request = requestNotifications(env, { since: connection.since, timeout: TIMEOUT }, received);
   };
-  const told = (answer) => {
-    if (answer.status !== 200) return line.ended(answer);
-    timer.set(jitter(world, answer.pollAfter), next);
-    line.answer(answer.notifications, answer.pollAfter);
+  const received = (response) => {
+    if (response.status !== 200) return connection.end(response);
+    timer.set(jitter(env, response.pollAfter), next);
+    connection.receive(response.notifications, response.pollAfter);
   };
   next();
   return {
     close() {
       timer.clear();
-      asking.close();
+      request.close();
     },
   };
 }

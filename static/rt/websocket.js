@@ -1,59 +1,60 @@
-// The WebSocket as a transport: frames that are a poll's answers, heartbeats and their acknowledgement.
-// See line.js for the surface; when to reconnect is the client's to know.
+// The WebSocket transport: each frame has the body of a poll's response; heartbeats are acknowledged.
+// See also: connection.js for the interface of transports.
 
-import { address } from "./ask.js";
-import { Timer } from "./waits.js";
+import { notificationsUrl } from "./request.js";
+import { Timer } from "./timers.js";
 
-const PATIENCE = 2.5; // heartbeats
+const SILENCE = 2.5; // heartbeats
 const ACKNOWLEDGE_EVERY = 1_000;
 
-export function websocket(world, line) {
-  const silence = new Timer(world);
+export function websocket(env, connection) {
+  const silenceTimer = new Timer(env);
   let socket = null;
   const close = () => {
-    silence.clear();
+    silenceTimer.clear();
     if (socket) socket.onmessage = socket.onclose = null;
     socket?.close();
   };
-  const end = (ending) => {
+  const end = (reason) => {
     close();
-    line.ended(ending);
+    connection.end(reason);
   };
-  const watch = () => silence.set(PATIENCE * world.heartbeat, () => end({ status: 0 }));
+  const restartSilenceTimer = () => silenceTimer.set(SILENCE * env.heartbeat, () => end({ status: 0 }));
   try {
-    socket = new world.WebSocket(address(world.url, line.since).replace(/^http/, "ws"));
+    socket = new env.WebSocket(notificationsUrl(env.url, connection.since).replace(/^http/, "ws"));
   } catch {
-    silence.set(0, () => end({ status: 0 })); // a policy forbids it, or there is none: told like any other failure
+    // The browser has no WebSocket, or a policy forbids it: reported later, like any other failure.
+    silenceTimer.set(0, () => end({ status: 0 }));
     return { close };
   }
-  const frame = frames(world, line, socket);
+  const receiveFrame = frameReceiver(env, connection, socket);
   socket.onmessage = ({ data }) => {
-    watch();
-    frame(data);
+    restartSilenceTimer();
+    receiveFrame(data);
   };
-  socket.onclose = ({ code, reason }) => end(ending(code, reason));
-  watch();
+  socket.onclose = ({ code, reason }) => end(endReason(code, reason));
+  restartSilenceTimer();
   return { close };
 }
 
-function frames(world, line, socket) {
+function frameReceiver(env, connection, socket) {
   let first = true;
-  let acknowledged = -Infinity;
-  let measured = -Infinity;
+  let acknowledgedAt = -Infinity;
+  let measuredAt = -Infinity;
   return (data) => {
     const notifications = parse(data);
     if (!Array.isArray(notifications)) return;
-    const caughtUp = first;
+    const isFirst = first;
     first = false;
-    line.answer(notifications);
-    if (caughtUp || world.now() - acknowledged < ACKNOWLEDGE_EVERY) return;
+    connection.receive(notifications);
+    if (isFirst || env.now() - acknowledgedAt < ACKNOWLEDGE_EVERY) return;
     if (notifications.length) {
-      // So that the server knows how long news takes to get here; once a heartbeat is enough for that.
-      if (world.now() - measured < world.heartbeat) return;
-      measured = world.now();
+      // The server measures the delivery time by this acknowledgement; one per heartbeat is enough.
+      if (env.now() - measuredAt < env.heartbeat) return;
+      measuredAt = env.now();
     }
-    acknowledged = world.now();
-    socket.send(String(line.since));
+    acknowledgedAt = env.now();
+    socket.send(String(connection.since));
   };
 }
 
@@ -65,8 +66,8 @@ function parse(data) {
   }
 }
 
-/** A close code in the poll's words: 4000 + status; 4503 and 1012 say how many milliseconds to wait. */
-function ending(code, reason) {
+/** Maps a close code to an HTTP status: 4000 + status. The reason of 4503 and 1012 is the time to wait in ms. */
+function endReason(code, reason) {
   if (code === 4503 || code === 1012) return { status: 503, wait: Number(reason) || undefined };
   return { status: code >= 4400 && code < 4600 ? code - 4000 : 0 };
 }

@@ -1,10 +1,9 @@
-"""What people see in a browser: Chromium, a server process, and between them a proxy that can misbehave.
+"""Tests in Chromium, with a server process and a proxy that can fail in between.
 
-    people.py     somebody with a browser: signing in, sending, a tab and its badge
-    proxy.py      what networks do to notifications
-    timings.py    how long things took, and how long they may
+    browser_users.py   browser users: sign in, send, open tabs and read the badge
+    proxy.py           a proxy that refuses, cuts or mutes connections
+    durations.py       measured durations and their limits
 
-One browser serves all tests, so they run in one event loop (``conftest.py``); each has a server, a database,
-a proxy and cookies of its own. Nothing sleeps: a test waits for what it is about, and the page says when that
-was.
+All tests share one browser and its event loop (``conftest.py``). Each test has its own server, database, proxy and
+cookies. Tests wait for conditions instead of sleeping; the page records the time of each change.
 """

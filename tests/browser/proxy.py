@@ -1,7 +1,6 @@
-"""A proxy between browser and server that does to notifications what networks do.
+"""A proxy between browser and server that can refuse, cut and mute requests for notifications.
 
-Bytes pass unchanged, so Host and Origin are those of the proxy; only the heads of requests are looked at.
-Not here: what a page makes of it.
+It reads request heads only and forwards all bytes unchanged, so Host and Origin are those of the proxy.
 """
 
 import asyncio
@@ -17,7 +16,7 @@ from typing import Self
 from tests.ports import free_port
 
 HOST = "127.0.0.1"
-PIECE = 65536
+CHUNK_SIZE = 65536
 REFUSAL = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 KINDS = {
@@ -30,15 +29,15 @@ LENGTH = re.compile(rb"^content-length: *(\d+)\r$", re.IGNORECASE | re.MULTILINE
 
 
 class Ended(Exception):
-    """One side is done with a connection."""
+    """One side has closed the connection."""
 
 
 class Proxy:
-    """Passes everything until told otherwise; what it is told holds from the next request on.
+    """Forwards everything by default. Changed attributes apply from the next request on.
 
-    ``refuses`` has the kinds that are answered 502; ``socket_life`` the seconds after which an open WebSocket
-    is cut; ``mute`` lets a WebSocket open and passes nothing of what the server says then. ``passed``,
-    ``refused`` and ``cut`` count, so that a test can show that what it needs has happened.
+    ``refuses``: kinds of requests that get a 502. ``socket_life``: seconds after which a WebSocket is cut.
+    ``mute``: WebSockets open, but frames of the server are dropped. ``passed``, ``refused`` and ``cut`` are counters,
+    with which a test checks its own preconditions.
     """
 
     def __init__(self, upstream: int) -> None:
@@ -50,7 +49,7 @@ class Proxy:
         self.cut = 0
         self._upstream = upstream
         self._port = free_port()
-        self._listening: asyncio.Server | None = None
+        self._server: asyncio.Server | None = None
         self._connections: dict[asyncio.Task[None], StreamWriter] = {}
 
     @property
@@ -58,23 +57,23 @@ class Proxy:
         return f"http://{HOST}:{self._port}"
 
     async def up(self) -> None:
-        """Listen; always at the same address."""
-        self._listening = await asyncio.start_server(self._accept, HOST, self._port)
+        """Start listening, always on the same port."""
+        self._server = await asyncio.start_server(self._accept, HOST, self._port)
 
     async def down(self) -> None:
         """Stop listening and cut every connection."""
-        if self._listening is None:
+        if self._server is None:
             return
-        listening, self._listening = self._listening, None
-        for each in listening.sockets:
+        server, self._server = self._server, None
+        for each in server.sockets:
             asyncio.get_running_loop().remove_reader(each)
         for _ in range(3):
-            await asyncio.sleep(0)  # until whoever asyncio has accepted already has come to _accept
-        listening.close()
+            await asyncio.sleep(0)  # until _accept has been called for connections that asyncio has already accepted
+        server.close()
         for browser in self._connections.values():
             browser.transport.abort()
         await asyncio.gather(*self._connections)
-        await listening.wait_closed()
+        await server.wait_closed()
 
     async def __aenter__(self) -> Self:
         await self.up()
@@ -84,7 +83,7 @@ class Proxy:
         await self.down()
 
     def _accept(self, reader: StreamReader, browser: StreamWriter) -> None:
-        if self._listening is None:
+        if self._server is None:
             browser.transport.abort()
             return
         task = asyncio.create_task(self._serve(reader, browser))
@@ -94,22 +93,22 @@ class Proxy:
     async def _serve(self, reader: StreamReader, browser: StreamWriter) -> None:
         async with _closing(browser):
             try:
-                answers, server = await asyncio.open_connection(HOST, self._upstream)
+                responses, server = await asyncio.open_connection(HOST, self._upstream)
             except OSError:
                 browser.transport.abort()
                 return
             async with _closing(server):
-                await self._talk(Connection(reader, browser, answers, server))
+                await self._forward(Connection(reader, browser, responses, server))
 
-    async def _talk(self, connection: "Connection") -> None:
+    async def _forward(self, connection: "Connection") -> None:
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._requests(connection))
-                group.create_task(self._answers(connection))
+                group.create_task(self._forward_requests(connection))
+                group.create_task(self._forward_responses(connection))
         except* (Ended, OSError, asyncio.IncompleteReadError):
             pass
 
-    async def _requests(self, connection: "Connection") -> None:
+    async def _forward_requests(self, connection: "Connection") -> None:
         while not connection.is_socket:
             head = await connection.reader.readuntil(b"\r\n\r\n")
             kinds = {kind for kind, pattern in KINDS.items() if pattern.search(head)}
@@ -125,50 +124,50 @@ class Proxy:
         while True:
             await _write(connection.server, await _read(connection.reader))
 
-    async def _answers(self, connection: "Connection") -> None:
+    async def _forward_responses(self, connection: "Connection") -> None:
         while not connection.is_socket:
-            piece = await _read(connection.answers)
+            chunk = await _read(connection.responses)
             muted = connection.is_socket and self.mute
-            await _write(connection.browser, _head(piece) if muted else piece)
+            await _write(connection.browser, _head(chunk) if muted else chunk)
         try:
             async with asyncio.timeout(self.socket_life):
-                await self._frames(connection)
+                await self._forward_frames(connection)
         except TimeoutError:
             self.cut += 1
             connection.browser.transport.abort()
             raise Ended from None
 
-    async def _frames(self, connection: "Connection") -> None:
+    async def _forward_frames(self, connection: "Connection") -> None:
         while True:
-            piece = await _read(connection.answers)
+            chunk = await _read(connection.responses)
             if not self.mute:
-                await _write(connection.browser, piece)
+                await _write(connection.browser, chunk)
 
 
 @dataclass
 class Connection:
-    """One of the browser's, and the one to the server that was opened for it."""
+    """A connection of the browser and its connection to the server."""
 
     reader: StreamReader
     browser: StreamWriter
-    answers: StreamReader
+    responses: StreamReader
     server: StreamWriter
     is_socket: bool = False
 
 
 async def _read(reader: StreamReader) -> bytes:
-    if piece := await reader.read(PIECE):
-        return piece
+    if chunk := await reader.read(CHUNK_SIZE):
+        return chunk
     raise Ended
 
 
-async def _write(writer: StreamWriter, piece: bytes) -> None:
-    writer.write(piece)
+async def _write(writer: StreamWriter, chunk: bytes) -> None:
+    writer.write(chunk)
     await writer.drain()
 
 
-def _head(piece: bytes) -> bytes:
-    return piece[: piece.index(b"\r\n\r\n") + 4]
+def _head(chunk: bytes) -> bytes:
+    return chunk[: chunk.index(b"\r\n\r\n") + 4]
 
 
 @asynccontextmanager

@@ -1,59 +1,61 @@
-"""The badge, while all is well."""
+"""The badge without failures."""
 
 from playwright.async_api import Route, expect
 
-from tests.browser.people import Human, Sender
+from tests.browser.browser_users import BrowserUser, Sender
+from tests.browser.durations import Durations
 from tests.browser.proxy import Proxy
-from tests.browser.timings import Timings
 
 SECOND = 1.0
 
 
-async def test_the_badge_counts_each_message_within_a_second_and_without_a_reload(
-    alice: Human, bob: Human, proxy: Proxy, timings: Timings
+async def test_badge_counts_each_message_within_a_second(
+    alice: BrowserUser, bob: BrowserUser, proxy: Proxy, durations: Durations
 ) -> None:
     (tab,) = bob.tabs
-    await tab.shows(0)
+    await tab.wait_for_badge(0)
     for count in (1, 2):
         sent = await alice.send("bob", f"message {count}")
-        timings.check(f"WebSocket: the badge shows {count}", sent, await tab.shows(count), SECOND)
+        durations.check(f"WebSocket: the badge shows {count}", sent, await tab.wait_for_badge(count), SECOND)
     assert await tab.history() == ["", "1", "2"]
     assert proxy.passed["websocket"]
     assert not proxy.passed["long poll"]
 
 
-async def test_opening_messages_clears_the_badge_in_every_tab(sender: Sender, bob: Human, timings: Timings) -> None:
+async def test_opening_messages_clears_badge_in_all_tabs(
+    sender: Sender, bob: BrowserUser, durations: Durations
+) -> None:
     reading, other = bob.tabs[0], await bob.tab("/")
     for count in (1, 2):
         await sender.send("bob", f"message {count}")
         for tab in bob.tabs:
-            await tab.shows(count)
+            await tab.wait_for_badge(count)
     opened = await reading.open("/messages")
-    timings.check("WebSocket: the tab that reads is cleared", opened, await reading.shows(0), SECOND)
-    timings.check("WebSocket: the other tab is cleared", opened, await other.shows(0), SECOND)
+    durations.check("WebSocket: the tab with the messages is cleared", opened, await reading.wait_for_badge(0), SECOND)
+    durations.check("WebSocket: the other tab is cleared", opened, await other.wait_for_badge(0), SECOND)
     assert await reading.history() == ["2", ""]
     assert await other.history() == ["", "1", "2", ""]
 
 
-async def test_a_message_that_arrives_while_messages_is_open_stays_counted(sender: Sender, bob: Human) -> None:
+async def test_message_received_on_messages_page_stays_unread(sender: Sender, bob: BrowserUser) -> None:
     await sender.send("bob", "before")
     (tab,) = bob.tabs
     await tab.open("/messages")
-    await tab.shows(0)
+    await tab.wait_for_badge(0)
     await expect(tab.new_messages).to_be_hidden()
 
     await sender.send("bob", "meanwhile")
-    await tab.shows(1)
+    await tab.wait_for_badge(1)
     await expect(tab.new_messages).to_be_visible()
     await expect(tab.page.get_by_text("meanwhile")).to_have_count(0)
-    await (await bob.tab("/")).shows(1)
+    await (await bob.tab("/")).wait_for_badge(1)
 
     await tab.new_messages.get_by_role("link").click()
     await expect(tab.page.get_by_text("meanwhile")).to_be_visible()
-    await tab.shows(0)
+    await tab.wait_for_badge(0)
 
 
-async def test_a_message_that_overtakes_the_mark_as_read_stays_counted(sender: Sender, bob: Human) -> None:
+async def test_message_sent_before_mark_as_read_arrives_stays_unread(sender: Sender, bob: BrowserUser) -> None:
     await sender.send("bob", "shown")
     (tab,) = bob.tabs
     held: list[Route] = []
@@ -61,10 +63,10 @@ async def test_a_message_that_overtakes_the_mark_as_read_stays_counted(sender: S
     async with tab.page.expect_request("**/messages/read"):
         await tab.open("/messages")
     await sender.send("bob", "not shown")
-    await tab.shows(2)
+    await tab.wait_for_badge(2)
 
     await held[0].continue_()
-    await tab.shows(1)
+    await tab.wait_for_badge(1)
     assert await tab.history() == ["1", "2", "1"]
     await expect(tab.new_messages).to_be_visible()
-    await (await bob.tab("/")).shows(1)
+    await (await bob.tab("/")).wait_for_badge(1)

@@ -1,15 +1,15 @@
-"""Pages in the language that the browser prefers."""
+"""Pages in the preferred language of the browser."""
 
 from playwright.async_api import expect
 
-from tests.browser.conftest import Arrive
+from tests.browser.conftest import OpenBrowser
 from tests.server_process import Server
 
 SPANISH = "es-ES"
 
 
-async def test_a_browser_that_prefers_spanish_gets_spanish_pages(arrive: Arrive, server: Server) -> None:
-    ana = await arrive(locale=SPANISH)
+async def test_spanish_browser_gets_spanish_pages(open_browser: OpenBrowser, server: Server) -> None:
+    ana = await open_browser(locale=SPANISH)
     tab = await ana.tab("/auth/login")
     page = tab.page
     await expect(page.locator("html")).to_have_attribute("lang", "es")

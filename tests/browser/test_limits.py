@@ -1,25 +1,25 @@
-"""More pages open than one may have at once: the others poll, and are right all the same."""
+"""Pages over the limit of connections poll, and still show the right badge."""
 
 import pytest
 
-from tests.browser.conftest import Arrive
-from tests.browser.people import HELD, POLL, Sender, Tab
-from tests.browser.timings import Timings
+from tests.browser.browser_users import HELD_POLL, POLL, Sender, Tab
+from tests.browser.conftest import OpenBrowser
+from tests.browser.durations import Durations
 
-TAB_CAP = {"MICROBLOG_TABS_PER_USER": "1"}
+TAB_LIMIT = {"MICROBLOG_TABS_PER_USER": "1"}
 
 
-@pytest.mark.parametrize("environ", [TAB_CAP], ids=["one tab a user"])
-async def test_a_page_over_the_cap_polls(arrive: Arrive, sender: Sender, timings: Timings) -> None:
-    bob = await arrive("bob")
+@pytest.mark.parametrize("environ", [TAB_LIMIT], ids=["one tab per user"])
+async def test_page_over_tab_limit_polls(open_browser: OpenBrowser, sender: Sender, durations: Durations) -> None:
+    bob = await open_browser("bob")
     first = bob.tabs[0]
-    await first.listens()
+    await first.wait_for_frame()
     page = await bob.context.new_page()
     second = Tab(page)
-    async with page.expect_response(HELD) as refused, page.expect_response(POLL) as polled:
+    async with page.expect_response(HELD_POLL) as refused, page.expect_response(POLL) as polled:
         await page.goto("/")
     assert (await refused.value).status == 429
     assert (await polled.value).status == 200
     sent = await sender.send("bob", "to both")
-    timings.check("the page with the socket", sent, await first.shows(1), 1)
-    timings.check("the page over the cap, that polls", sent, await second.shows(1), 7)
+    durations.check("the page with the socket", sent, await first.wait_for_badge(1), 1)
+    durations.check("the page over the limit, which polls", sent, await second.wait_for_badge(1), 7)

@@ -1,29 +1,29 @@
-"""A new password ends every session but the changer's browser's: its other tabs go on, another browser's do not."""
+"""A new password ends all other sessions; tabs of the same browser continue with its new session."""
 
 from playwright.async_api import expect
 
-from tests.browser.conftest import Arrive
-from tests.browser.people import Sender, moment, submit
-from tests.browser.timings import Timings
+from tests.browser.browser_users import Sender, response_time, submit
+from tests.browser.conftest import OpenBrowser
+from tests.browser.durations import Durations
 from tests.server_process import Server
 
 
-async def test_the_other_tabs_of_the_browser_that_changed_it_go_on(
-    arrive: Arrive, server: Server, sender: Sender, timings: Timings
+async def test_other_tabs_continue_after_password_change(
+    open_browser: OpenBrowser, server: Server, sender: Sender, durations: Durations
 ) -> None:
-    bob, elsewhere = await arrive("bob"), await arrive("bob")
-    here, there, away = bob.tabs[0], await bob.tab("/"), elsewhere.tabs[0]
+    bob, other_browser = await open_browser("bob"), await open_browser("bob")
+    form, other_tab, signed_out_tab = bob.tabs[0], await bob.tab("/"), other_browser.tabs[0]
     await sender.send("bob", "one")
-    for tab in (here, there, away):
-        await tab.shows(1)
-    await here.open("/auth/change_password")
-    for field, word in {"old_password": server.password, "password": "a new one", "password2": "a new one"}.items():
-        await here.page.fill(f"[name={field}]", word)
-    changed = moment(await submit(here.page))
-    ended = await away.is_signed_out()
-    timings.check("a new password: another browser's tab says that it is signed out", changed, ended, 1)
+    for tab in (form, other_tab, signed_out_tab):
+        await tab.wait_for_badge(1)
+    await form.open("/auth/change_password")
+    for field, value in {"old_password": server.password, "password": "a new one", "password2": "a new one"}.items():
+        await form.page.fill(f"[name={field}]", value)
+    changed = response_time(await submit(form.page))
+    ended = await signed_out_tab.wait_for_sign_out()
+    durations.check("new password: a tab of another browser is signed out", changed, ended, 1)
     sent = await sender.send("bob", "two")
-    timings.check("the changer's other tab, with the new session", sent, await there.shows(2), 6)
-    await expect(there.signed_out).to_be_hidden()
-    await expect(away.signed_out).to_be_visible()
-    assert await away.history() == ["", "1"]
+    durations.check("new password: the other tab, with the new session", sent, await other_tab.wait_for_badge(2), 6)
+    await expect(other_tab.signed_out).to_be_hidden()
+    await expect(signed_out_tab.signed_out).to_be_visible()
+    assert await signed_out_tab.history() == ["", "1"]

@@ -1,12 +1,12 @@
-"""The poll loop of the tutorial that this project grew from: in its own shape, it works here as it is."""
+"""The poll loop of the original tutorial works unchanged with this server."""
 
 import re
 from urllib.parse import parse_qs, urlsplit
 
 from playwright.async_api import Page, Request, Route, expect
 
-from tests.browser.conftest import Arrive
-from tests.browser.people import POLL, Sender, submit
+from tests.browser.browser_users import POLL, Sender, submit
+from tests.browser.conftest import OpenBrowser
 from tests.browser.proxy import Proxy
 from tests.server_process import Server
 
@@ -38,53 +38,53 @@ LOOP = """
 """
 
 
-async def test_the_poll_loop_of_the_tutorial_works_against_this_server(
-    arrive: Arrive, sender: Sender, server: Server, proxy: Proxy
+async def test_tutorial_poll_loop_works_unchanged(
+    open_browser: OpenBrowser, sender: Sender, server: Server, proxy: Proxy
 ) -> None:
-    bob = await arrive()
+    bob = await open_browser()
     await bob.context.route("**/static/rt/**", _abort)
     tab = await bob.sign_in("bob", server.password)
     page = tab.page
-    asked: list[float] = []
-    page.on("request", lambda request: _note(request, asked))
+    cursors: list[float] = []
+    page.on("request", lambda request: _record_cursor(request, cursors))
     await page.clock.install(time=0)
     await page.clock.pause_at(1000)
     await tab.open("/")
     await page.evaluate(LOOP)
 
-    assert await _told(page) == []
-    told = []
+    assert await _next_poll(page) == []
+    received = []
     for count in (1, 2):
         await sender.send("bob", f"message {count}")
-        told += await _told(page)
+        received += await _next_poll(page)
         await expect(tab.badge).to_have_text(str(count))
-    assert await _told(page) == []
+    assert await _next_poll(page) == []
 
-    reading = await bob.tab("/messages")
-    await submit(reading.page, "#mark_read button")
-    told += await _told(page)
+    messages = await bob.tab("/messages")
+    await submit(messages.page, "#mark_read button")
+    received += await _next_poll(page)
     await expect(tab.badge).to_have_text("0")
     await expect(tab.badge).to_be_hidden()
 
-    assert [each["data"] for each in told] == [1, 2, 0]
-    stamps = [each["timestamp"] for each in told]
-    assert asked == [0, 0, stamps[0], stamps[1], stamps[1]]
+    assert [each["data"] for each in received] == [1, 2, 0]
+    stamps = [each["timestamp"] for each in received]
+    assert cursors == [0, 0, stamps[0], stamps[1], stamps[1]]
     assert not proxy.passed["long poll"]
 
 
-async def _told(page: Page) -> list[dict[str, float]]:
-    """Let the loop's ten seconds pass, and return what it was answered."""
-    async with page.expect_response(re.compile(POLL)) as waiting:
+async def _next_poll(page: Page) -> list[dict[str, float]]:
+    """Advance the clock by the loop's ten seconds and return the notifications of its poll."""
+    async with page.expect_response(re.compile(POLL)) as response:
         await page.clock.run_for(PERIOD)
-    told: list[dict[str, float]] = await (await waiting.value).json()
-    return told
+    notifications: list[dict[str, float]] = await (await response.value).json()
+    return notifications
 
 
 async def _abort(route: Route) -> None:
     await route.abort()
 
 
-def _note(request: Request, asked: list[float]) -> None:
+def _record_cursor(request: Request, cursors: list[float]) -> None:
     url = urlsplit(request.url)
     if url.path == "/notifications":
-        asked.append(float(parse_qs(url.query)["since"][0]))
+        cursors.append(float(parse_qs(url.query)["since"][0]))

@@ -1,29 +1,29 @@
-"""Everything but being told works without JavaScript."""
+"""All features except live updates work without JavaScript."""
 
 from playwright.async_api import expect
 
-from tests.browser.conftest import Arrive
-from tests.browser.people import submit
+from tests.browser.browser_users import submit
+from tests.browser.conftest import OpenBrowser
 
 PASSWORD = "correct horse"
 
 
-async def test_without_javascript_people_register_send_and_read_and_the_badge_is_right_when_loaded(
-    arrive: Arrive,
+async def test_register_send_and_read_without_javascript(
+    open_browser: OpenBrowser,
 ) -> None:
-    carol = await arrive(java_script_enabled=False)
-    hers = await carol.tab("/auth/register")
-    await hers.page.fill("[name=username]", "carol")
-    await hers.page.fill("[name=password]", PASSWORD)
-    await hers.page.fill("[name=password2]", PASSWORD)
-    await submit(hers.page)
-    await expect(hers.page.get_by_role("heading", name="People")).to_be_visible()
+    carol = await open_browser(java_script_enabled=False)
+    carols = await carol.tab("/auth/register")
+    await carols.page.fill("[name=username]", "carol")
+    await carols.page.fill("[name=password]", PASSWORD)
+    await carols.page.fill("[name=password2]", PASSWORD)
+    await submit(carols.page)
+    await expect(carols.page.get_by_role("heading", name="People")).to_be_visible()
 
-    bob = await arrive("bob", java_script_enabled=False)
+    bob = await open_browser("bob", java_script_enabled=False)
     (tab,) = bob.tabs
     await expect(tab.badge).to_be_hidden()
     await carol.send("bob", "hello bob")
-    await expect(hers.page.get_by_text("Your message has been sent.")).to_be_visible()
+    await expect(carols.page.get_by_text("Your message has been sent.")).to_be_visible()
     await expect(tab.badge).to_be_hidden()
     await tab.page.reload()
     await expect(tab.badge).to_be_visible()

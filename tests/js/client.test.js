@@ -1,570 +1,578 @@
-// The client's rule, sentence by sentence: which transport is live, when, and whose answers count.
+// The rules for clients in docs/protocol.md: which connection is active, when, and which responses are applied.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Clock, Server, Storage, startedTab, tab } from "./world.js";
+import { FakeClock, FakeServer, FakeStorage, makeTab, startTab } from "./fake_browser.js";
 
 const MINUTE = 60_000;
 const KEY = "microblog-rt.transport";
 
-/** A tab on a network that treats the transports so. */
-function on(network, options) {
-  const made = tab(options);
-  Object.assign(made.server, network);
-  made.client.start();
-  return made;
+/** A started tab; `network` sets properties of its server. */
+function openOn(network, options) {
+  const tab = makeTab(options);
+  Object.assign(tab.server, network);
+  tab.client.start();
+  return tab;
 }
 
 const stored = ({ storage }) => JSON.parse(storage.getItem(KEY))?.name;
 
-// The first choice
+// The first transport
 
-test("a healthy WebSocket is all there is: no poll is asked", async () => {
-  const { server, seen, clock } = await startedTab();
+test("a healthy WebSocket sends no polls", async () => {
+  const { server, page, clock } = await startTab();
   server.publish(4);
-  assert.equal(seen.badge, 4);
-  await clock.pass(MINUTE);
-  assert.deepEqual(server.asked.map(({ kind }) => kind), ["websocket"]);
+  assert.equal(page.badge, 4);
+  await clock.advance(MINUTE);
+  assert.deepEqual(server.requests.map(({ kind }) => kind), ["websocket"]);
 });
 
 test("a page starts from the cursor it was rendered with", async () => {
-  const { server } = await startedTab({ since: 1000.125 });
-  assert.equal(server.asked[0].since, "1000.125");
+  const { server } = await startTab({ since: 1000.125 });
+  assert.equal(server.requests[0].since, "1000.125");
 });
 
-test("a socket that says nothing for four seconds has failed, and a poll keeps the badge meanwhile", async () => {
-  const { server, seen, clock } = on({ websocket: "silent" });
+test("a socket silent for four seconds fails; a poll updates the badge meanwhile", async () => {
+  const { server, page, clock } = openOn({ websocket: "silent" });
   server.publish(2);
-  await clock.pass(1_500);
-  assert.equal(seen.badge, 2);
+  await clock.advance(1_500);
+  assert.equal(page.badge, 2);
   assert.equal(server.count("longpoll"), 0);
-  await clock.pass(2_600);
+  await clock.advance(2_600);
   assert.ok(server.count("longpoll") > 0);
   server.publish(3);
-  await clock.pass(50);
-  assert.equal(seen.badge, 3);
+  await clock.advance(50);
+  assert.equal(page.badge, 3);
   assert.equal(server.count("websocket"), 1);
 });
 
-test("a socket that answers in under four seconds has not failed", async () => {
-  const { server, clock } = on({ latency: 3_900 });
-  await clock.pass(10_000);
+test("a socket that responds in under four seconds has not failed", async () => {
+  const { server, clock } = openOn({ latency: 3_900 });
+  await clock.advance(10_000);
   assert.equal(server.sockets.length, 1);
   assert.equal(server.count("longpoll"), 0);
 });
 
 for (const random of [0, 0.5, 0.999]) {
-  test(`a socket killed 200 ms after each first frame ends on the long poll within 3 s (random ${random})`, async () => {
-    const { server, seen, clock } = on({ websocket: { killAfter: 200 }, latency: 100 }, { random: () => random });
-    await clock.pass(3_000);
+  test(`sockets killed after 200 ms: long poll within 3 s (random ${random})`, async () => {
+    const { server, page, clock } = openOn({ websocket: { killAfter: 200 }, latency: 100 }, { random: () => random });
+    await clock.advance(3_000);
     server.publish(6);
-    await clock.pass(150);
-    assert.equal(seen.badge, 6);
+    await clock.advance(150);
+    assert.equal(page.badge, 6);
     assert.deepEqual([server.count("websocket"), server.count("poll")], [2, 0]);
   });
 }
 
-test("sockets refused though the poll answers end on the long poll", async () => {
-  const it = on({ websocket: "refused" });
-  await it.clock.pass(3_000);
-  assert.equal(stored(it), "longpoll");
+test("sockets refused while polls succeed: long poll", async () => {
+  const tab = openOn({ websocket: "refused" });
+  await tab.clock.advance(3_000);
+  assert.equal(stored(tab), "longpoll");
 });
 
-test("a held question cut twice within ten seconds ends on the poll", async () => {
-  const it = on({ websocket: "refused", longpoll: { killAfter: 8_000 } });
-  await it.clock.pass(40_000);
-  assert.equal(stored(it), "poll");
-  const held = it.server.count("longpoll");
-  await it.clock.pass(MINUTE);
-  assert.equal(it.server.count("longpoll"), held);
-  it.server.publish(5);
-  await it.clock.pass(7_000);
-  assert.equal(it.seen.badge, 5);
+test("a held request cut twice within ten seconds: poll", async () => {
+  const tab = openOn({ websocket: "refused", longpoll: { killAfter: 8_000 } });
+  await tab.clock.advance(40_000);
+  assert.equal(stored(tab), "poll");
+  const held = tab.server.count("longpoll");
+  await tab.clock.advance(MINUTE);
+  assert.equal(tab.server.count("longpoll"), held);
+  tab.server.publish(5);
+  await tab.clock.advance(7_000);
+  assert.equal(tab.page.badge, 5);
 });
 
-test("sockets that live eleven seconds each never count as failed", async () => {
-  const { server, clock } = on({ websocket: { killAfter: 11_000 } });
-  await clock.pass(10 * MINUTE);
+test("sockets that last eleven seconds do not count as failed", async () => {
+  const { server, clock } = openOn({ websocket: { killAfter: 11_000 } });
+  await clock.advance(10 * MINUTE);
   assert.equal(server.count("longpoll"), 0);
 });
 
-test("when nothing answers in four seconds but polls, polls it is", async () => {
-  const it = on({ websocket: "silent", longpoll: "silent" });
-  await it.clock.pass(15_000);
-  assert.equal(stored(it), "poll");
+test("only polls respond within four seconds: poll", async () => {
+  const tab = openOn({ websocket: "silent", longpoll: "silent" });
+  await tab.clock.advance(15_000);
+  assert.equal(stored(tab), "poll");
 });
 
-for (const [how, longpoll, random] of [["not answered", "refused", 0.5], ["502", { status: 502 }, 0], ["503", { status: 503 }, 0.999]]) {
-  test(`long polls that are ${how} while polls are answered have failed: polls it is`, async () => {
-    const it = on({ websocket: "refused", longpoll }, { random: () => random });
-    await it.clock.pass(45_000);
-    assert.equal(stored(it), "poll");
-    const asked = it.server.count("longpoll") + it.server.count("websocket");
-    await it.clock.pass(MINUTE);
-    assert.equal(it.server.count("longpoll") + it.server.count("websocket"), asked);
-    it.server.publish(5);
-    await it.clock.pass(7_000);
-    assert.equal(it.seen.badge, 5);
+for (const [failure, longpoll, random] of [
+  ["no response", "refused", 0.5],
+  ["status 502", { status: 502 }, 0],
+  ["status 503", { status: 503 }, 0.999],
+]) {
+  test(`long polls with ${failure} while polls succeed: poll`, async () => {
+    const tab = openOn({ websocket: "refused", longpoll }, { random: () => random });
+    await tab.clock.advance(45_000);
+    assert.equal(stored(tab), "poll");
+    const requests = tab.server.count("longpoll") + tab.server.count("websocket");
+    await tab.clock.advance(MINUTE);
+    assert.equal(tab.server.count("longpoll") + tab.server.count("websocket"), requests);
+    tab.server.publish(5);
+    await tab.clock.advance(7_000);
+    assert.equal(tab.page.badge, 5);
   });
 }
 
-test("a long poll refused beside a healthy poll and answered later was an outage: sockets are not to blame", async () => {
-  const it = on({ websocket: "refused", longpoll: "refused" });
-  while (!it.server.count("longpoll")) await it.clock.pass(10);
-  assert.equal(it.server.answered, 1); // the poll, once
-  it.server.up();
-  await it.clock.pass(20_000);
-  assert.deepEqual([it.server.sockets.length, stored(it)], [1, undefined]);
+test("a long poll refused next to a successful poll, then answered, was an outage", async () => {
+  const tab = openOn({ websocket: "refused", longpoll: "refused" });
+  while (!tab.server.count("longpoll")) await tab.clock.advance(10);
+  assert.equal(tab.server.responses, 1); // the poll, once
+  tab.server.up();
+  await tab.clock.advance(20_000);
+  assert.deepEqual([tab.server.sockets.length, stored(tab)], [1, undefined]);
 });
 
-// Whose answers count
+// Which responses are applied
 
-test("what an abandoned socket still delivers is dropped, and moves no cursor", async () => {
-  const { server, seen, clock } = await startedTab({ heartbeat: 1_000 });
+test("output of an abandoned socket is dropped and moves no cursor", async () => {
+  const { server, page, clock } = await startTab({ heartbeat: 1_000 });
   const [abandoned] = server.sockets;
   const { onmessage } = abandoned;
   server.heartbeat = Infinity;
-  await clock.pass(5_000); // silence: the socket is given up, another is opened
+  await clock.advance(5_000); // the socket is silent and is replaced by another
   server.publish(1);
   const late = { name: "unread_message_count", data: 99, timestamp: server.time + 50 };
   onmessage({ data: JSON.stringify([late]) });
-  assert.equal(seen.badge, 1);
-  for (const socket of [...server.sockets]) socket.die(1006);
-  await clock.pass(1_000);
-  assert.equal(server.asked.at(-1).since, String(server.time));
+  assert.equal(page.badge, 1);
+  for (const socket of [...server.sockets]) socket.closeWith(1006);
+  await clock.advance(1_000);
+  assert.equal(server.requests.at(-1).since, String(server.time));
 });
 
-test("what a superseded poll still delivers is dropped", async () => {
-  const answers = [];
-  const slow = () => new Promise((answer) => answers.push(answer));
-  const { server, clock, seen } = on({ websocket: "silent" }, { fetch: slow });
-  await clock.pass(1_500);
-  assert.equal(answers.length, 1); // the poll is under way, deaf to being aborted
+test("output of a superseded poll is dropped", async () => {
+  const resolvers = [];
+  const pending = () => new Promise((resolve) => resolvers.push(resolve));
+  const { server, clock, page } = openOn({ websocket: "silent" }, { fetch: pending });
+  await clock.advance(1_500);
+  assert.equal(resolvers.length, 1); // the poll is pending, and ignores abort()
   server.websocket = "ok";
-  await clock.pass(8_000);
+  await clock.advance(8_000);
   assert.equal(server.sockets.length, 1);
   const body = [{ name: "unread_message_count", data: 99, timestamp: 5_000 }];
-  answers[0]({ status: 200, headers: new Headers(), json: async () => body });
-  await clock.pass(10);
-  assert.deepEqual(seen.applied, []);
+  resolvers[0]({ status: 200, headers: new Headers(), json: async () => body });
+  await clock.advance(10);
+  assert.deepEqual(page.applied, []);
 });
 
-test("a candidate's older answer takes over without undoing a newer value", async () => {
-  const { server, clock, seen, client } = await startedTab();
+test("an older response activates a candidate and undoes no newer value", async () => {
+  const { server, clock, page, client } = await startTab();
   server.websocket = "silent";
-  client.wake(true);
-  await clock.pass(5);
-  const [live, candidate] = server.handshakes;
-  server.publish(2); // told by the live one; the candidate's answer was read just before
+  client.retryNow({ networkChanged: true });
+  await clock.advance(5);
+  const [active, candidate] = server.handshakes;
+  server.publish(2); // received by the active socket; the candidate's response was read just before
   candidate.deliver(JSON.stringify([{ ...server.row, data: 1, timestamp: server.time - 0.5 }]));
-  assert.deepEqual([seen.badge, live.open], [2, false]);
+  assert.deepEqual([page.badge, active.open], [2, false]);
   candidate.deliver(JSON.stringify([server.row]));
   candidate.deliver(JSON.stringify([{ ...server.row, data: 3, timestamp: server.time + 1 }]));
-  assert.equal(seen.badge, 3);
+  assert.equal(page.badge, 3);
 });
 
-test("a candidate that has not answered leaves what is live alone", async () => {
-  const { server, clock, seen, client } = await startedTab();
+test("a candidate without a response does not affect the active socket", async () => {
+  const { server, clock, page, client } = await startTab();
   server.websocket = "silent";
-  client.wake(true);
-  await clock.pass(3_000);
+  client.retryNow({ networkChanged: true });
+  await clock.advance(3_000);
   server.publish(2);
-  assert.equal(seen.badge, 2);
+  assert.equal(page.badge, 2);
 });
 
-test("a candidate refused beside a socket that died unnoticed does not leave the page with the dead one", async () => {
-  const { server, clock, seen, client } = await startedTab();
-  server.sockets = []; // the network is another, and nobody told the socket
+test("a refused candidate closes an active socket that died silently", async () => {
+  const { server, clock, page, client } = await startTab();
+  server.sockets = []; // the network has changed, and the socket got no close event
   server.publish(3);
   server.websocket = "refused";
-  client.wake(true);
-  await clock.pass(15);
+  client.retryNow({ networkChanged: true });
+  await clock.advance(15);
   server.websocket = "ok";
-  await clock.pass(1_000);
-  assert.deepEqual([seen.badge, server.sockets.length], [3, 1]);
+  await clock.advance(1_000);
+  assert.deepEqual([page.badge, server.sockets.length], [3, 1]);
 });
 
-test("a candidate beside a socket that died unnoticed, and silent too, ends the doubt: polls and a new search", async () => {
-  const it = await startedTab();
-  it.server.websocket = "silent";
-  it.server.sockets = []; // the network is another, and nobody told the socket
-  it.server.publish(3);
-  it.client.wake(true);
-  await it.clock.pass(5_500);
-  assert.equal(it.seen.badge, 3);
-  await it.clock.pass(10_000);
-  assert.equal(stored(it), "longpoll");
+test("a silent candidate closes an active socket that died silently", async () => {
+  const tab = await startTab();
+  tab.server.websocket = "silent";
+  tab.server.sockets = []; // the network has changed, and the socket got no close event
+  tab.server.publish(3);
+  tab.client.retryNow({ networkChanged: true });
+  await tab.clock.advance(5_500);
+  assert.equal(tab.page.badge, 3);
+  await tab.clock.advance(10_000);
+  assert.equal(stored(tab), "longpoll");
 });
 
-test("a merged answer is applied and moves no cursor", async () => {
-  const { server, seen, client, clock } = await startedTab();
+test("merge() applies notifications and moves no cursor", async () => {
+  const { server, page, client, clock } = await startTab();
   client.merge([{ name: "unread_message_count", data: 0, timestamp: 1_100 }]);
-  assert.equal(seen.badge, 0);
-  server.sockets[0].die(1006);
-  await clock.pass(1_000);
-  assert.equal(server.asked.at(-1).since, "1000.25");
+  assert.equal(page.badge, 0);
+  server.sockets[0].closeWith(1006);
+  await clock.advance(1_000);
+  assert.equal(server.requests.at(-1).since, "1000.25");
 });
 
-test("a frame older than a merged answer does not bring the old count back, the next newer one does", async () => {
-  const { server, seen, client } = await startedTab();
+test("a frame older than a merged response is dropped, a newer one applied", async () => {
+  const { server, page, client } = await startTab();
   client.merge([{ name: "unread_message_count", data: 0, timestamp: server.time + 1.5 }]);
   server.publish(3); // committed before, delivered after
-  assert.equal(seen.badge, 0);
+  assert.equal(page.badge, 0);
   server.publish(4);
-  assert.equal(seen.badge, 4);
+  assert.equal(page.badge, 4);
 });
 
-test("a server restored to an earlier time is believed", async () => {
-  const { server, seen, clock } = await startedTab({ since: 2_000 });
+test("values of a server restored to an earlier time are applied", async () => {
+  const { server, page, clock } = await startTab({ since: 2_000 });
   server.time = 1_500;
   server.publish(8);
-  server.sockets[0].die(1006);
-  await clock.pass(1_000);
-  assert.equal(seen.badge, 8);
+  server.sockets[0].closeWith(1006);
+  await clock.advance(1_000);
+  assert.equal(page.badge, 8);
   server.publish(9);
-  assert.equal(seen.badge, 9);
+  assert.equal(page.badge, 9);
 });
 
-test("a reconnect asks since the last timestamp applied", async () => {
-  const { server, clock, seen } = await startedTab();
+test("a reconnect continues from the last applied timestamp", async () => {
+  const { server, clock, page } = await startTab();
   server.publish(1);
   const cursor = String(server.time);
-  server.sockets[0].die(1006);
+  server.sockets[0].closeWith(1006);
   server.publish(2);
-  await clock.pass(1_000);
-  assert.equal(server.asked.at(-1).since, cursor);
-  assert.equal(seen.badge, 2);
+  await clock.advance(1_000);
+  assert.equal(server.requests.at(-1).since, cursor);
+  assert.equal(page.badge, 2);
 });
 
-// The remembered choice
+// The stored choice
 
-test("a remembered choice is taken at once by the next page", async () => {
-  const first = on({ websocket: "refused" });
-  await first.clock.pass(3_000);
-  const { server, clock } = on({}, { clock: first.clock, storage: first.storage });
-  await clock.pass(100);
-  assert.deepEqual(server.asked.map(({ kind }) => kind), ["longpoll", "longpoll"]);
-  await clock.pass(10 * MINUTE);
+test("the next page starts with the stored choice", async () => {
+  const first = openOn({ websocket: "refused" });
+  await first.clock.advance(3_000);
+  const { server, clock } = openOn({}, { clock: first.clock, storage: first.storage });
+  await clock.advance(100);
+  assert.deepEqual(server.requests.map(({ kind }) => kind), ["longpoll", "longpoll"]);
+  await clock.advance(10 * MINUTE);
   assert.equal(server.sockets.length, 1);
 });
 
-test("after ten minutes a better one is tried in the background and taken once it has delivered", async () => {
-  const it = on({ websocket: "refused" });
-  await it.clock.pass(3_000);
-  it.server.websocket = "ok";
-  await it.clock.pass(10 * MINUTE - 4_000);
-  assert.equal(it.server.sockets.length, 0);
-  await it.clock.pass(4_000);
-  assert.equal(it.server.sockets.length, 1);
-  assert.equal(stored(it), undefined);
-  const held = it.server.count("longpoll");
-  it.server.publish(1);
-  await it.clock.pass(MINUTE);
-  assert.deepEqual([it.seen.badge, it.server.count("longpoll")], [1, held]);
+test("after ten minutes a better transport is tried and used once it responds", async () => {
+  const tab = openOn({ websocket: "refused" });
+  await tab.clock.advance(3_000);
+  tab.server.websocket = "ok";
+  await tab.clock.advance(10 * MINUTE - 4_000);
+  assert.equal(tab.server.sockets.length, 0);
+  await tab.clock.advance(4_000);
+  assert.equal(tab.server.sockets.length, 1);
+  assert.equal(stored(tab), undefined);
+  const held = tab.server.count("longpoll");
+  tab.server.publish(1);
+  await tab.clock.advance(MINUTE);
+  assert.deepEqual([tab.page.badge, tab.server.count("longpoll")], [1, held]);
 });
 
-test("a better one that fails in the background disturbs nothing, and is left for ten minutes more", async () => {
-  const it = on({ websocket: "refused" });
-  await it.clock.pass(3_000);
-  it.server.websocket = "silent";
-  await it.clock.pass(10 * MINUTE - 2_000);
-  const tries = it.server.count("websocket");
+test("a better transport that fails in the background is avoided for ten more minutes", async () => {
+  const tab = openOn({ websocket: "refused" });
+  await tab.clock.advance(3_000);
+  tab.server.websocket = "silent";
+  await tab.clock.advance(10 * MINUTE - 2_000);
+  const tries = tab.server.count("websocket");
   assert.equal(tries, 3);
-  it.server.publish(1);
-  await it.clock.pass(50);
-  assert.equal(it.seen.badge, 1);
-  await it.clock.pass(9 * MINUTE);
-  assert.deepEqual([it.server.count("websocket"), it.server.count("poll"), stored(it)], [tries, 1, "longpoll"]);
+  tab.server.publish(1);
+  await tab.clock.advance(50);
+  assert.equal(tab.page.badge, 1);
+  await tab.clock.advance(9 * MINUTE);
+  assert.deepEqual([tab.server.count("websocket"), tab.server.count("poll"), stored(tab)], [tries, 1, "longpoll"]);
 });
 
-test("a better one refused in the background is tried twice: a held question proves the server", async () => {
-  const it = on({ websocket: "refused" });
-  await it.clock.pass(3_000);
-  const tries = it.server.count("websocket");
-  await it.clock.pass(10 * MINUTE);
-  assert.deepEqual([it.server.count("websocket"), stored(it)], [tries + 2, "longpoll"]);
+test("a better transport refused in the background is tried twice", async () => {
+  const tab = openOn({ websocket: "refused" });
+  await tab.clock.advance(3_000);
+  const tries = tab.server.count("websocket");
+  await tab.clock.advance(10 * MINUTE);
+  assert.deepEqual([tab.server.count("websocket"), stored(tab)], [tries + 2, "longpoll"]);
 });
 
-test("storage that throws changes nothing about the search", async () => {
+test("a storage that throws does not affect the search", async () => {
   const storage = () => {
     throw new Error("SecurityError");
   };
-  const clock = new Clock();
-  const server = new Server(clock);
-  const made = tab({ clock, server });
-  made.world.storage = storage;
+  const clock = new FakeClock();
+  const server = new FakeServer(clock);
+  const tab = makeTab({ clock, server });
+  tab.env.storage = storage;
   server.websocket = { killAfter: 200 };
-  made.client.start();
-  await clock.pass(3_000);
+  tab.client.start();
+  await clock.advance(3_000);
   server.publish(1);
-  await clock.pass(50);
-  assert.equal(made.seen.badge, 1);
+  await clock.advance(50);
+  assert.equal(tab.page.badge, 1);
 });
 
-// Trying at once
+// Retrying at once
 
-test("the network's return is tried at once, whatever the backoff", async () => {
-  const { server, clock, client, seen } = await startedTab();
+test("the online event retries at once, whatever the backoff", async () => {
+  const { server, clock, client, page } = await startTab();
   server.down();
-  await clock.pass(10 * MINUTE);
+  await clock.advance(10 * MINUTE);
   server.up();
   server.publish(3);
-  client.wake(true);
-  await clock.pass(50);
-  assert.equal(seen.badge, 3);
+  client.retryNow({ networkChanged: true });
+  await clock.advance(50);
+  assert.equal(page.badge, 3);
   assert.equal(server.sockets.length, 1);
 });
 
-test("becoming visible is a reason to try at once when nothing is healthy", async () => {
-  const { server, clock, client, seen } = await startedTab();
+test("a page that becomes visible without a connection retries at once", async () => {
+  const { server, clock, client, page } = await startTab();
   server.down();
-  await clock.pass(10 * MINUTE);
+  await clock.advance(10 * MINUTE);
   server.up();
   server.publish(3);
-  client.wake();
-  await clock.pass(50);
-  assert.deepEqual([seen.badge, server.sockets.length], [3, 1]);
+  client.retryNow();
+  await clock.advance(50);
+  assert.deepEqual([page.badge, server.sockets.length], [3, 1]);
 });
 
-test("becoming visible polls at once too, for the socket may take its time", async () => {
-  const { server, clock, client, seen } = await startedTab();
+test("a page that becomes visible polls at once", async () => {
+  const { server, clock, client, page } = await startTab();
   server.down();
-  await clock.pass(10 * MINUTE);
+  await clock.advance(10 * MINUTE);
   server.up();
   server.websocket = "silent";
   server.publish(3);
-  client.wake();
-  await clock.pass(50);
-  assert.equal(seen.badge, 3);
+  client.retryNow();
+  await clock.advance(50);
+  assert.equal(page.badge, 3);
 });
 
-for (const moved of [true, false]) {
-  test(`what is asked in vain does not hold up a try at once (${moved ? "online" : "visible"})`, async () => {
-    const { server, clock, client, seen } = await startedTab();
+for (const networkChanged of [true, false]) {
+  test(`an unanswered request does not delay a retry at once (${networkChanged ? "online" : "visible"})`, async () => {
+    const { server, clock, client, page } = await startTab();
     server.down();
     server.websocket = server.longpoll = server.poll = "silent";
-    await clock.pass(MINUTE);
-    const waits = (kind) => clock.now() - server.asked.findLast((request) => request.kind === kind).at;
-    while (!(waits("websocket") > 1_000 && waits("websocket") < 3_000 && waits("poll") > 1_000 && waits("poll") < 9_000)) await clock.pass(100);
+    await clock.advance(MINUTE);
+    const age = (kind) => clock.now() - server.requests.findLast((request) => request.kind === kind).at;
+    const between = (low, ms, high) => low < ms && ms < high;
+    while (!(between(1_000, age("websocket"), 3_000) && between(1_000, age("poll"), 9_000))) await clock.advance(100);
     server.up();
     server.publish(3);
-    client.wake(moved);
-    await clock.pass(50);
-    assert.deepEqual([seen.badge, server.sockets.length], [3, 1]);
+    client.retryNow({ networkChanged });
+    await clock.advance(50);
+    assert.deepEqual([page.badge, server.sockets.length], [3, 1]);
   });
 }
 
-test("a try just begun is not begun anew", async () => {
-  const { server, clock, client } = on({ latency: 900 });
-  await clock.pass(500);
-  client.wake(true);
-  await clock.pass(500);
+test("an attempt under way is not repeated by a retry at once", async () => {
+  const { server, clock, client } = openOn({ latency: 900 });
+  await clock.advance(500);
+  client.retryNow({ networkChanged: true });
+  await clock.advance(500);
   assert.deepEqual([server.count("websocket"), server.sockets.length], [1, 1]);
 });
 
-test("becoming visible leaves a healthy socket alone", async () => {
-  const { server, clock, client } = await startedTab();
-  client.wake();
-  await clock.pass(1_000);
-  assert.deepEqual(server.asked.map(({ kind }) => kind), ["websocket"]);
+test("a page that becomes visible keeps a healthy socket", async () => {
+  const { server, clock, client } = await startTab();
+  client.retryNow();
+  await clock.advance(1_000);
+  assert.deepEqual(server.requests.map(({ kind }) => kind), ["websocket"]);
 });
 
-test("another network makes a second socket, which replaces the first once it has delivered", async () => {
-  const { server, clock, client } = await startedTab();
+test("a network change opens a second socket, which replaces the first", async () => {
+  const { server, clock, client } = await startTab();
   const [old] = server.sockets;
-  client.wake(true);
-  await clock.pass(5);
+  client.retryNow({ networkChanged: true });
+  await clock.advance(5);
   assert.deepEqual([old.open, server.count("websocket")], [true, 2]);
-  await clock.pass(50);
+  await clock.advance(50);
   assert.equal(old.open, false);
   assert.equal(server.sockets.length, 1);
 });
 
-test("a tab that was frozen for an hour is right at once, though no timer ran", async () => {
-  const { server, clock, client, seen } = await startedTab();
-  const [dead] = server.sockets;
-  server.sockets = []; // it died without a word
-  clock.sleep(3_600_000);
+test("a tab frozen for an hour is up to date at once", async () => {
+  const { server, clock, client, page } = await startTab();
+  const [old] = server.sockets;
+  server.sockets = []; // it died without a close event
+  clock.suspend(3_600_000);
   server.publish(7);
-  client.wake();
-  await clock.pass(50);
-  assert.equal(seen.badge, 7);
-  assert.equal(dead.open, false);
+  client.retryNow();
+  await clock.advance(50);
+  assert.equal(page.badge, 7);
+  assert.equal(old.open, false);
 });
 
-test("a page put away holds no connection and asks nothing; taken out again it goes on from its cursor", async () => {
-  const { server, clock, client, seen } = await startedTab();
+test("a paused page sends nothing and continues from its cursor", async () => {
+  const { server, clock, client, page } = await startTab();
   server.publish(1);
   const cursor = String(server.time);
   client.pause();
-  const asked = server.asked.length;
+  const requests = server.requests.length;
   server.publish(2);
-  await clock.pass(MINUTE);
-  assert.deepEqual([server.sockets.length, server.asked.length, seen.badge], [0, asked, 1]);
+  await clock.advance(MINUTE);
+  assert.deepEqual([server.sockets.length, server.requests.length, page.badge], [0, requests, 1]);
   client.start();
-  await clock.pass(50);
-  assert.deepEqual([server.asked.at(-1).since, seen.badge, server.sockets.length], [cursor, 2, 1]);
+  await clock.advance(50);
+  assert.deepEqual([server.requests.at(-1).since, page.badge, server.sockets.length], [cursor, 2, 1]);
 });
 
-test("a page that slept through the four seconds does not hold it against the transport", async () => {
-  const { server, clock, client } = on({ websocket: "silent" });
-  await clock.pass(1_500); // and a poll has answered meanwhile
-  clock.sleep(3_600_000);
+test("a deadline that passed while the page was suspended is no failure", async () => {
+  const { server, clock, client } = openOn({ websocket: "silent" });
+  await clock.advance(1_500); // a poll has responded meanwhile
+  clock.suspend(3_600_000);
   server.websocket = "ok";
-  await clock.pass(5_000);
+  await clock.advance(5_000);
   assert.equal(server.sockets.length, 1);
   client.pause();
 });
 
-// What the server says
+// Status and close codes
 
-test("4401 asks the poll, whose 401 stops everything and shows signed out", async () => {
-  const { server, seen, clock, client } = await startedTab();
+test("4401 sends a poll, whose 401 stops the client", async () => {
+  const { server, page, clock, client } = await startTab();
   server.poll = { status: 401 };
-  server.sockets[0].die(4401);
-  await clock.pass(500);
-  assert.deepEqual([seen.events.at(-1), server.count("poll"), server.count("websocket")], ["signedOut", 1, 1]);
-  const asked = server.asked.length;
-  client.wake(true);
+  server.sockets[0].closeWith(4401);
+  await clock.advance(500);
+  assert.deepEqual([page.events.at(-1), server.count("poll"), server.count("websocket")], ["signedOut", 1, 1]);
+  const requests = server.requests.length;
+  client.retryNow({ networkChanged: true });
   client.start();
-  await clock.pass(30 * MINUTE);
-  assert.equal(server.asked.length, asked);
+  await clock.advance(30 * MINUTE);
+  assert.equal(server.requests.length, requests);
 });
 
-test("a socket whose session ended is followed by one of the session that the browser has by now", async () => {
-  const { server, seen, clock } = await startedTab();
-  server.sockets[0].die(4401);
+test("after 4401 a new session of the browser is used", async () => {
+  const { server, page, clock } = await startTab();
+  server.sockets[0].closeWith(4401);
   server.publish(1);
-  await clock.pass(500);
-  assert.deepEqual([seen.badge, seen.events.includes("signedOut")], [1, false]);
-  await clock.pass(5_000);
+  await clock.advance(500);
+  assert.deepEqual([page.badge, page.events.includes("signedOut")], [1, false]);
+  await clock.advance(5_000);
   assert.equal(server.sockets.length, 1);
   server.publish(2);
-  assert.equal(seen.badge, 2);
+  assert.equal(page.badge, 2);
 });
 
-test("4403 stops everything and shows the connection as lost", async () => {
-  const { server, seen, clock } = await startedTab();
-  server.sockets[0].die(4403);
-  await clock.pass(30 * MINUTE);
-  assert.equal(seen.events.at(-1), "gone");
-  assert.equal(server.asked.length, 1);
+test("4403 stops the client and shows the offline notice", async () => {
+  const { server, page, clock } = await startTab();
+  server.sockets[0].closeWith(4403);
+  await clock.advance(30 * MINUTE);
+  assert.equal(page.events.at(-1), "offline");
+  assert.equal(server.requests.length, 1);
 });
 
-for (const [status, event] of [[401, "signedOut"], [403, "gone"]]) {
-  test(`a refused socket asks the poll, and its ${status} stops`, async () => {
-    const { server, seen, clock } = on({ websocket: "refused", poll: { status } });
-    await clock.pass(100);
-    assert.equal(seen.events.at(-1), event);
-    await clock.pass(30 * MINUTE);
+for (const [status, event] of [[401, "signedOut"], [403, "offline"]]) {
+  test(`a refused socket sends a poll, whose ${status} stops the client`, async () => {
+    const { server, page, clock } = openOn({ websocket: "refused", poll: { status } });
+    await clock.advance(100);
+    assert.equal(page.events.at(-1), event);
+    await clock.advance(30 * MINUTE);
     assert.deepEqual([server.count("websocket"), server.count("poll")], [1, 1]);
   });
 
-  test(`the long poll's ${status} stops`, async () => {
-    const storage = new Storage();
-    const clock = new Clock();
+  test(`a long poll's ${status} stops the client`, async () => {
+    const storage = new FakeStorage();
+    const clock = new FakeClock();
     storage.setItem(KEY, JSON.stringify({ name: "longpoll", until: clock.now() + MINUTE }));
-    const { server, seen } = on({ longpoll: { status }, poll: { status } }, { storage, clock });
-    await clock.pass(30 * MINUTE);
-    assert.deepEqual([seen.events.at(-1), server.count("longpoll"), server.count("poll")], [event, 1, status === 401 ? 1 : 0]);
+    const { server, page } = openOn({ longpoll: { status }, poll: { status } }, { storage, clock });
+    await clock.advance(30 * MINUTE);
+    assert.equal(page.events.at(-1), event);
+    assert.deepEqual([server.count("longpoll"), server.count("poll")], [1, status === 401 ? 1 : 0]);
   });
 }
 
-test("4429 falls back to polling, and the next page is not told", async () => {
-  const it = await startedTab();
-  it.server.sockets[0].die(4429);
-  it.server.publish(1);
-  await it.clock.pass(100);
-  assert.equal(it.seen.badge, 1);
-  await it.clock.pass(5 * MINUTE);
-  assert.deepEqual([it.server.count("websocket"), it.server.count("longpoll"), stored(it)], [1, 0, undefined]);
-  await it.clock.pass(5 * MINUTE);
-  assert.equal(it.server.sockets.length, 1);
+test("4429 falls back to polls and stores no choice", async () => {
+  const tab = await startTab();
+  tab.server.sockets[0].closeWith(4429);
+  tab.server.publish(1);
+  await tab.clock.advance(100);
+  assert.equal(tab.page.badge, 1);
+  await tab.clock.advance(5 * MINUTE);
+  assert.deepEqual([tab.server.count("websocket"), tab.server.count("longpoll"), stored(tab)], [1, 0, undefined]);
+  await tab.clock.advance(5 * MINUTE);
+  assert.equal(tab.server.sockets.length, 1);
 });
 
-test("a long poll over the limit falls back to polling, after Retry-After", async () => {
-  const storage = new Storage();
-  const clock = new Clock();
+test("a long poll's 429 falls back to polls after Retry-After", async () => {
+  const storage = new FakeStorage();
+  const clock = new FakeClock();
   storage.setItem(KEY, JSON.stringify({ name: "longpoll", until: clock.now() + MINUTE }));
-  const { server } = on({ longpoll: { status: 429, headers: { "Retry-After": "20" } } }, { storage, clock });
-  await clock.pass(20_000);
-  assert.equal(server.asked.length, 1);
-  await clock.pass(8 * MINUTE);
+  const { server } = openOn({ longpoll: { status: 429, headers: { "Retry-After": "20" } } }, { storage, clock });
+  await clock.advance(20_000);
+  assert.equal(server.requests.length, 1);
+  await clock.advance(8 * MINUTE);
   assert.deepEqual([server.count("longpoll"), server.count("websocket")], [1, 0]);
   assert.ok(server.count("poll") > 60);
 });
 
 for (const status of [429, 503]) {
-  test(`a poll's ${status} is obeyed: nobody asks before Retry-After, not even when woken`, async () => {
-    const { server, clock, client } = on({ websocket: "refused", poll: { status, headers: { "Retry-After": "60" } } });
-    await clock.pass(1_000);
-    const before = server.asked.length;
-    await clock.pass(30_000);
-    client.wake(true);
-    await clock.pass(28_500);
-    assert.equal(server.asked.length, before);
+  test(`no request before the Retry-After of a poll's ${status}, not even a retry at once`, async () => {
+    const poll = { status, headers: { "Retry-After": "60" } };
+    const { server, clock, client } = openOn({ websocket: "refused", poll });
+    await clock.advance(1_000);
+    const before = server.requests.length;
+    await clock.advance(30_000);
+    client.retryNow({ networkChanged: true });
+    await clock.advance(28_500);
+    assert.equal(server.requests.length, before);
     server.up();
-    await clock.pass(1_000);
-    assert.ok(server.asked.length > before);
+    await clock.advance(1_000);
+    assert.ok(server.requests.length > before);
   });
 }
 
-test("a long poll's 503 with Retry-After is the server's word, and no failure of long polls", async () => {
-  const it = on({ websocket: "refused", longpoll: { status: 503, headers: { "Retry-After": "20" } } });
-  await it.clock.pass(5 * MINUTE);
-  assert.ok(it.server.count("longpoll") > 2);
-  assert.equal(stored(it), undefined);
+test("a long poll's 503 with Retry-After does not count against long polls", async () => {
+  const tab = openOn({ websocket: "refused", longpoll: { status: 503, headers: { "Retry-After": "20" } } });
+  await tab.clock.advance(5 * MINUTE);
+  assert.ok(tab.server.count("longpoll") > 2);
+  assert.equal(stored(tab), undefined);
 });
 
 for (const code of [4503, 1012]) {
-  test(`${code}: reconnects after the milliseconds it was told, and not before`, async () => {
-    const { server, clock } = await startedTab();
-    server.sockets[0].die(code, "7000");
-    await clock.pass(6_900);
-    assert.equal(server.asked.length, 1);
-    await clock.pass(200);
+  test(`${code}: reconnects after the given milliseconds, not before`, async () => {
+    const { server, clock } = await startTab();
+    server.sockets[0].closeWith(code, "7000");
+    await clock.advance(6_900);
+    assert.equal(server.requests.length, 1);
+    await clock.advance(200);
     assert.equal(server.sockets.length, 1);
   });
 }
 
-test("a drain in the first seconds of a connection is no failure", async () => {
-  const { server, clock } = await startedTab();
+test("a drain soon after connecting is no failure", async () => {
+  const { server, clock } = await startTab();
   for (let i = 0; i < 4; i++) {
-    server.sockets[0].die(4503, "100");
-    await clock.pass(1_000 + i * 4_000);
+    server.sockets[0].closeWith(4503, "100");
+    await clock.advance(1_000 + i * 4_000);
   }
   assert.equal(server.sockets.length, 1);
   assert.equal(server.count("longpoll"), 0);
 });
 
-test("a poll is not asked again before Poll-After, though a socket came and went between", async () => {
-  const { server, clock } = on({ websocket: "silent", pollAfter: "30" });
-  await clock.pass(2_000);
+test("Poll-After holds although a socket was open in between", async () => {
+  const { server, clock } = openOn({ websocket: "silent", pollAfter: "30" });
+  await clock.advance(2_000);
   server.handshakes[0].accept({ killAfter: 500 });
-  await clock.pass(28_000);
+  await clock.advance(28_000);
   assert.equal(server.count("poll"), 1);
-  await clock.pass(2_000);
+  await clock.advance(2_000);
   assert.equal(server.count("poll"), 2);
 });
 
-test("a try put off by Retry-After is forgotten once a socket has delivered", async () => {
-  const { server, clock, client } = on({ websocket: "silent", poll: { status: 503, headers: { "Retry-After": "20" } } });
-  await clock.pass(1_500);
-  client.wake(true);
-  await clock.pass(500);
+test("a retry delayed by Retry-After is cancelled when a socket responds", async () => {
+  const poll = { status: 503, headers: { "Retry-After": "20" } };
+  const { server, clock, client } = openOn({ websocket: "silent", poll });
+  await clock.advance(1_500);
+  client.retryNow({ networkChanged: true });
+  await clock.advance(500);
   server.handshakes[0].accept({});
-  await clock.pass(MINUTE);
+  await clock.advance(MINUTE);
   assert.deepEqual([server.handshakes.length, server.sockets.length], [1, 1]);
 });
 
 // Backoff
 
-test("the backoff is reset only by a connection useful for thirty seconds", async () => {
+test("the backoff resets only after a connection of thirty seconds", async () => {
   const gaps = async (killAfter) => {
-    const { server, clock } = on({ websocket: { killAfter } });
-    await clock.pass(5 * MINUTE);
-    const times = server.asked.filter(({ kind }) => kind === "websocket").map(({ at }) => at);
+    const { server, clock } = openOn({ websocket: { killAfter } });
+    await clock.advance(5 * MINUTE);
+    const times = server.requests.filter(({ kind }) => kind === "websocket").map(({ at }) => at);
     return times.slice(1).map((at, i) => at - times[i] - killAfter - server.latency);
   };
   assert.deepEqual((await gaps(29_900)).slice(0, 4), [250, 500, 1000, 2000]);
@@ -572,24 +580,24 @@ test("the backoff is reset only by a connection useful for thirty seconds", asyn
 });
 
 test("a socket silent for 2.5 heartbeats is replaced", async () => {
-  const { server, clock } = await startedTab();
+  const { server, clock } = await startTab();
   server.heartbeat = Infinity;
-  await clock.pass(20_000); // the beat that was under way
-  const [dead] = server.sockets;
-  await clock.pass(51_000);
-  assert.equal(dead.open, false);
+  await clock.advance(20_000); // the heartbeat already scheduled
+  const [old] = server.sockets;
+  await clock.advance(51_000);
+  assert.equal(old.open, false);
   assert.equal(server.sockets.length, 1);
 });
 
-// What the page is told of it
+// What the client reports to the page
 
-test("the page hears that it is right with every answer, and is in doubt when the live line ends", async () => {
-  const { server, seen, clock } = await startedTab();
-  assert.deepEqual(seen.events, ["doubt", "right"]);
-  server.sockets[0].die(1006);
-  assert.equal(seen.events.at(-1), "doubt");
-  await clock.pass(500);
-  assert.equal(seen.events.at(-1), "right");
-  await clock.pass(40_000);
-  assert.deepEqual(seen.events.slice(-2), ["right", "right"]);
+test("responses report online, the end of the connection reports reconnecting", async () => {
+  const { server, page, clock } = await startTab();
+  assert.deepEqual(page.events, ["reconnecting", "online"]);
+  server.sockets[0].closeWith(1006);
+  assert.equal(page.events.at(-1), "reconnecting");
+  await clock.advance(500);
+  assert.equal(page.events.at(-1), "online");
+  await clock.advance(40_000);
+  assert.deepEqual(page.events.slice(-2), ["online", "online"]);
 });

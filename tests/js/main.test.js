@@ -1,18 +1,18 @@
-// The entry, in a window that has just what a signed-in page has.
+// The entry point, in a window with the elements of a signed-in page.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Document, Element, readForm } from "./page.js";
-import { Clock, Storage } from "./world.js";
+import { FakeDocument, FakeElement, markReadForm } from "./fake_page.js";
+import { FakeClock, FakeStorage } from "./fake_browser.js";
 
-class FakeSocket {
+class FakeWebSocket {
   static all = [];
   sent = [];
 
   constructor(href) {
     this.href = href;
-    FakeSocket.all.push(this);
+    FakeWebSocket.all.push(this);
   }
 
   close() {
@@ -24,94 +24,101 @@ class FakeSocket {
   }
 }
 
-function pageOf() {
-  const { form, button } = readForm();
+function makePage() {
+  const { form, button } = markReadForm();
   const elements = { "#mark_read": form };
-  for (const id of ["#message_count", "#connection", "#signed_out", "#new_messages"]) elements[id] = new Element({}, { hidden: true });
+  for (const id of ["#message_count", "#connection", "#signed_out", "#new_messages"]) {
+    elements[id] = new FakeElement({}, { hidden: true });
+  }
   elements["#message_count"].textContent = "2";
-  elements["#connection"].dataset.text = "known at {time}";
-  const document = new Document(elements, [new Element({ datetime: "2024-11-22T19:04:59+00:00" })]);
+  elements["#connection"].dataset.text = "Offline. Last updated {time}";
+  const document = new FakeDocument(elements, [new FakeElement({ datetime: "2024-11-22T19:04:59+00:00" })]);
   document.body.dataset = { notifications: "/notifications", since: "1732284183.123456", heartbeat: "20" };
   return { document, elements, button };
 }
 
 let imported = 0;
 
-async function opened(change = () => {}) {
-  FakeSocket.all = [];
-  const { document, elements, button } = pageOf();
-  const fetch = async () => ({ ok: true, json: async () => [{ name: "unread_message_count", data: 0, timestamp: 1732284190.5 }] });
+async function openPage(change = () => {}) {
+  FakeWebSocket.all = [];
+  const { document, elements, button } = makePage();
+  const notifications = [{ name: "unread_message_count", data: 0, timestamp: 1732284190.5 }];
+  const fetch = async () => ({ ok: true, json: async () => notifications });
   const location = { href: "https://example.org/messages?page=2" };
-  const window = Object.assign(new EventTarget(), { document, fetch, location, WebSocket: FakeSocket, localStorage: new Storage() });
-  const clock = new Clock();
+  const localStorage = new FakeStorage();
+  const properties = { document, fetch, location, WebSocket: FakeWebSocket, localStorage };
+  const window = Object.assign(new EventTarget(), properties);
+  const clock = new FakeClock();
   window.setTimeout = clock.setTimeout;
   window.clearTimeout = clock.clearTimeout;
   change(window);
   globalThis.window = window;
   await import(`../../static/rt/main.js?${imported++}`);
-  await clock.pass(0);
+  await clock.advance(0);
   return { window, clock, document, elements, button };
 }
 
 const frame = (data, timestamp) => ({ data: JSON.stringify([{ name: "unread_message_count", data, timestamp }]) });
 const pageshow = (persisted) => Object.assign(new Event("pageshow"), { persisted });
 
-test("a signed-in page listens from its rendered cursor, marks what is seen, and shows what it is told", async () => {
-  const { elements, button, document } = await opened();
-  assert.deepEqual(FakeSocket.all.map(({ href }) => href), ["wss://example.org/notifications?since=1732284183.123456"]);
-  assert.deepEqual([elements["#message_count"].textContent, elements["#message_count"].hidden, button.hidden], ["0", true, true]);
+test("a signed-in page connects, marks messages as read and shows new ones", async () => {
+  const { elements, button, document } = await openPage();
+  const { "#message_count": badge, "#new_messages": newMessages } = elements;
+  const urls = FakeWebSocket.all.map(({ href }) => href);
+  assert.deepEqual(urls, ["wss://example.org/notifications?since=1732284183.123456"]);
+  assert.deepEqual([badge.textContent, badge.hidden, button.hidden], ["0", true, true]);
   assert.match(document.times[0].textContent, /2024/);
-  FakeSocket.all[0].onmessage(frame(1, 1732284200.25));
-  assert.deepEqual([elements["#message_count"].textContent, elements["#message_count"].hidden], ["1", false]);
-  assert.equal(elements["#new_messages"].hidden, false);
+  FakeWebSocket.all[0].onmessage(frame(1, 1732284200.25));
+  assert.deepEqual([badge.textContent, badge.hidden], ["1", false]);
+  assert.equal(newMessages.hidden, false);
 });
 
-test("a session that ended is shown, and nothing more is asked", async () => {
-  const { elements, window, clock } = await opened();
-  FakeSocket.all[0].onmessage({ data: "[]" });
+test("the end of the session is shown", async () => {
+  const { elements, window, clock } = await openPage();
+  FakeWebSocket.all[0].onmessage({ data: "[]" });
   window.fetch = async () => ({ status: 401, headers: new Headers() });
-  FakeSocket.all[0].onclose({ code: 4401, reason: "" });
-  await clock.pass(500);
+  FakeWebSocket.all[0].onclose({ code: 4401, reason: "" });
+  await clock.advance(500);
   assert.equal(elements["#signed_out"].hidden, false);
 });
 
-test("a page put away closes its socket; shown again from the browser's memory it opens one", async () => {
-  const { window, clock } = await opened();
+test("a page closes its socket on pagehide and opens one on pageshow", async () => {
+  const { window, clock } = await openPage();
   window.dispatchEvent(pageshow(false));
-  assert.equal(FakeSocket.all.length, 1);
+  assert.equal(FakeWebSocket.all.length, 1);
   window.dispatchEvent(new Event("pagehide"));
-  assert.equal(FakeSocket.all[0].closed, true);
+  assert.equal(FakeWebSocket.all[0].closed, true);
   window.dispatchEvent(pageshow(true));
-  await clock.pass(0);
-  assert.equal(FakeSocket.all.length, 2);
+  await clock.advance(0);
+  assert.equal(FakeWebSocket.all.length, 2);
 });
 
-test("the network's return opens a second socket", async () => {
-  const { window, clock } = await opened();
-  FakeSocket.all[0].onmessage({ data: "[]" });
+test("the online event opens a second socket", async () => {
+  const { window, clock } = await openPage();
+  FakeWebSocket.all[0].onmessage({ data: "[]" });
   window.dispatchEvent(new Event("online"));
-  await clock.pass(0);
-  assert.equal(FakeSocket.all.length, 2);
+  await clock.advance(0);
+  assert.equal(FakeWebSocket.all.length, 2);
 });
 
-test("a page that is being prerendered waits until it is shown", async () => {
-  const { window, document, clock } = await opened((window) => (window.document.prerendering = true));
+test("a prerendered page connects when it is shown", async () => {
+  const { window, document, clock } = await openPage((window) => (window.document.prerendering = true));
   window.dispatchEvent(pageshow(false));
-  await clock.pass(0);
-  assert.equal(FakeSocket.all.length, 0);
+  await clock.advance(0);
+  assert.equal(FakeWebSocket.all.length, 0);
   document.prerendering = false;
   document.dispatchEvent(new Event("prerenderingchange"));
-  await clock.pass(0);
-  assert.equal(FakeSocket.all.length, 1);
+  await clock.advance(0);
+  assert.equal(FakeWebSocket.all.length, 1);
 });
 
-test("a browser that forbids storage opens its socket all the same", async () => {
-  await opened((window) => {
+test("a page without storage opens its socket", async () => {
+  await openPage((window) => {
     Object.defineProperty(window, "localStorage", {
       get() {
         throw new Error("SecurityError");
       },
     });
   });
-  assert.equal(FakeSocket.all.length, 1);
+  assert.equal(FakeWebSocket.all.length, 1);
 });

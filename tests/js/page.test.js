@@ -1,21 +1,22 @@
-// What the page shows: badge, sign, read mark, times.
+// What the page shows: badge, offline notice, messages marked as read, times.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import { badge } from "../../static/rt/badge.js";
-import { ConnectionSign } from "../../static/rt/connection.js";
-import { announceNews, markRead } from "../../static/rt/read.js";
-import { localizeTimes } from "../../static/rt/times.js";
-import { Document, Element, readForm } from "./page.js";
-import { Clock } from "./world.js";
+import { OfflineNotice } from "../../static/rt/offline_notice.js";
+import { newMessagesNotice, markRead } from "../../static/rt/mark_read.js";
+import { localizeTimes } from "../../static/rt/local_time.js";
+import { FakeDocument, FakeElement, markReadForm } from "./fake_page.js";
+import { FakeClock } from "./fake_browser.js";
 
 process.env.TZ = "America/Bogota"; // UTC-5, without summer time
 
 // The badge
 
-test("the badge shows digits alone, and nothing when there is nothing", () => {
-  const element = new Element();
+test("the badge shows the number and is hidden at zero", () => {
+  const element = new FakeElement();
   const set_message_count = badge(element);
   set_message_count(1234);
   assert.deepEqual([element.textContent, element.hidden], ["1234", false]);
@@ -23,77 +24,99 @@ test("the badge shows digits alone, and nothing when there is nothing", () => {
   assert.deepEqual([element.textContent, element.hidden], ["0", true]);
 });
 
-// The sign of a lost connection
+// The offline notice
 
-function sign() {
-  const clock = new Clock();
-  const element = new Element({}, { hidden: true });
-  element.dataset.text = "Showing what was known at {time}";
-  clock.sleep(Date.UTC(2024, 10, 22, 19, 4, 59) - clock.now());
-  return { clock, element, it: new ConnectionSign(clock, element, "en") };
+const TEMPLATE = readFileSync(new URL("../../templates/base.html", import.meta.url), "utf8");
+const [, TEXT] = TEMPLATE.match(/id="connection".* data-text="\{\{ _\('([^']+)'\) \}\}"/);
+const HOUR = 3_600_000;
+
+function makeNotice() {
+  const clock = new FakeClock();
+  const element = new FakeElement({}, { hidden: true });
+  element.dataset.text = TEXT;
+  clock.suspend(Date.UTC(2024, 10, 22, 19, 4, 59) - clock.now());
+  return { clock, element, notice: new OfflineNotice(clock, element, "en") };
 }
 
-test("a connection lost for less than five seconds is not worth a word", async () => {
-  const { clock, element, it } = sign();
-  it.doubt();
-  await clock.pass(4_900);
+test("no offline notice for an interruption under five seconds", async () => {
+  const { clock, element, notice } = makeNotice();
+  notice.reconnecting();
+  await clock.advance(4_900);
   assert.equal(element.hidden, true);
-  it.right();
-  await clock.pass(60_000);
+  notice.online();
+  await clock.advance(60_000);
   assert.equal(element.hidden, true);
 });
 
-test("a connection lost for five seconds is told with the local time of the last moment that was right", async () => {
-  const { clock, element, it } = sign();
-  await clock.pass(60_000);
-  it.right();
-  await clock.pass(1_000);
-  it.doubt();
-  await clock.pass(5_000);
-  assert.deepEqual([element.hidden, element.textContent], [false, "Showing what was known at 14:05"]);
+test("the offline notice shows the local time of the last update", async () => {
+  const { clock, element, notice } = makeNotice();
+  await clock.advance(60_000);
+  notice.online();
+  await clock.advance(1_000);
+  notice.reconnecting();
+  await clock.advance(5_000);
+  assert.deepEqual([element.hidden, element.textContent], [false, "Offline. Last updated 14:05"]);
 });
 
-test("doubt upon doubt does not put the sign off", async () => {
-  const { clock, element, it } = sign();
+test("the offline notice has the date when the last update was not today", async () => {
+  const { clock, element, notice } = makeNotice();
+  clock.suspend(10 * HOUR); // 00:05 on the next day
+  notice.reconnecting();
+  await clock.advance(5_000);
+  assert.equal(element.textContent, "Offline. Last updated Nov 22, 2024, 14:04");
+});
+
+test("the offline notice gets the date at midnight", async () => {
+  const { clock, element, notice } = makeNotice();
+  notice.offline();
+  await clock.advance(9 * HOUR);
+  assert.equal(element.textContent, "Offline. Last updated 14:04");
+  await clock.advance(HOUR);
+  assert.equal(element.textContent, "Offline. Last updated Nov 22, 2024, 14:04");
+});
+
+test("repeated reconnecting() does not delay the offline notice", async () => {
+  const { clock, element, notice } = makeNotice();
   for (let i = 0; i < 6; i++) {
-    it.doubt();
-    await clock.pass(1_000);
+    notice.reconnecting();
+    await clock.advance(1_000);
   }
   assert.equal(element.hidden, false);
 });
 
-test("the sign is written once, for what is written again is read aloud again", async () => {
-  const { clock, element, it } = sign();
+test("the offline notice is written once while its text is the same", async () => {
+  const { clock, element, notice } = makeNotice();
   let writes = 0;
-  Object.defineProperty(element, "textContent", { set: () => writes++ });
-  for (let i = 0; i < 6; i++) {
-    it.doubt();
-    await clock.pass(6_000);
+  let content = "";
+  Object.defineProperty(element, "textContent", { get: () => content, set: (text) => (writes++, (content = text)) });
+  for (let i = 0; i < 60; i++) {
+    notice.reconnecting();
+    await clock.advance(6_000);
   }
   assert.deepEqual([element.hidden, writes], [false, 1]);
 });
 
-test("the sign goes when the connection heals", async () => {
-  const { clock, element, it } = sign();
-  it.doubt();
-  await clock.pass(9_000);
-  it.right();
+test("the offline notice is hidden when the connection is back", async () => {
+  const { clock, element, notice } = makeNotice();
+  notice.reconnecting();
+  await clock.advance(9_000);
+  notice.online();
   assert.equal(element.hidden, true);
 });
 
-test("a connection gone for good is told at once", () => {
-  const { element, it } = sign();
-  it.gone();
+test("offline() shows the offline notice at once", () => {
+  const { element, notice } = makeNotice();
+  notice.offline();
   assert.equal(element.hidden, false);
 });
 
 // Marking as read
 
-const news = [{ name: "unread_message_count", data: 0, timestamp: 5 }];
+const notifications = [{ name: "unread_message_count", data: 0, timestamp: 5 }];
 
-function reading({ response = { ok: true, json: async () => news }, visibilityState = "visible" } = {}) {
-  const { form, button } = readForm();
-  const document = new Document({ "#mark_read": form });
+function openMessages({ response = { ok: true, json: async () => notifications }, visibilityState = "visible" } = {}) {
+  const { form, button } = markReadForm();
+  const document = new FakeDocument({ "#mark_read": form });
   document.visibilityState = visibilityState;
   const requests = [];
   const merged = [];
@@ -102,34 +125,34 @@ function reading({ response = { ok: true, json: async () => news }, visibilitySt
     if (response instanceof Error) throw response;
     return response;
   };
-  const start = () => markRead({ fetch, document, merge: (notifications) => merged.push(notifications) });
+  const start = () => markRead({ fetch, document, merge: (response) => merged.push(response) });
   return { document, button, requests, merged, start };
 }
 
-test("a page that is seen is marked as read, its answer merged, its button gone", async () => {
-  const { requests, merged, button, start } = reading();
+test("a visible page marks messages as read, merges the response, hides the button", async () => {
+  const { requests, merged, button, start } = openMessages();
   await start();
   const [[url, { method, headers, body }]] = requests;
   assert.deepEqual([url, method], ["/messages/read", "POST"]);
   assert.deepEqual(headers, { Accept: "application/json", "X-CSRFToken": "t0ken" });
   assert.deepEqual([...body], [["csrf_token", "t0ken"], ["up_to", "2024-11-22T14:00:00+00:00"]]);
-  assert.deepEqual([merged, button.hidden], [[news], true]);
+  assert.deepEqual([merged, button.hidden], [[notifications], true]);
 });
 
-test("a page in the background is marked when it is seen, and once only", async () => {
-  const { document, requests, start } = reading({ visibilityState: "hidden" });
+test("a background page marks messages as read once, when it becomes visible", async () => {
+  const { document, requests, start } = openMessages({ visibilityState: "hidden" });
   await start();
   assert.equal(requests.length, 0);
-  document.becomes("visible");
-  document.becomes("hidden");
-  document.becomes("visible");
+  document.setVisibility("visible");
+  document.setVisibility("hidden");
+  document.setVisibility("visible");
   await new Promise(setImmediate);
-  document.becomes("visible");
+  document.setVisibility("visible");
   assert.equal(requests.length, 1);
 });
 
-test("a page that is only being prerendered has not been seen", async () => {
-  const { document, requests, start } = reading();
+test("a prerendered page does not mark messages as read", async () => {
+  const { document, requests, start } = openMessages();
   document.prerendering = true;
   await start();
   assert.equal(requests.length, 0);
@@ -139,49 +162,49 @@ test("a page that is only being prerendered has not been seen", async () => {
 });
 
 for (const [what, response] of [
-  ["refused", { ok: false, json: async () => ({ title: "Unauthorized" }) }],
-  ["lost", new TypeError("Failed to fetch")],
-  ["no array", { ok: true, json: async () => ({}) }],
+  ["is refused", { ok: false, json: async () => ({ title: "Unauthorized" }) }],
+  ["gets no response", new TypeError("Failed to fetch")],
+  ["gets no array", { ok: true, json: async () => ({}) }],
 ]) {
-  test(`a mark that is ${what} leaves the button, and is tried again when the page is next seen`, async () => {
-    const { document, requests, merged, button, start } = reading({ response });
+  test(`a mark that ${what} leaves the button and is retried when visible`, async () => {
+    const { document, requests, merged, button, start } = openMessages({ response });
     await start();
     assert.deepEqual([merged, button.hidden], [[], false]);
-    document.becomes("visible");
+    document.setVisibility("visible");
     assert.equal(requests.length, 2);
   });
 }
 
 test("a page without the form marks nothing", () => {
-  markRead({ fetch: assert.fail, document: new Document(), merge: assert.fail });
+  markRead({ fetch: assert.fail, document: new FakeDocument(), merge: assert.fail });
 });
 
-test("a count that grows announces new messages; one that shrinks does not", () => {
-  const element = new Element({}, { hidden: true });
-  const announce = announceNews(element, 3);
-  announce(3);
-  announce(0);
+test("a growing count announces new messages, a shrinking one does not", () => {
+  const element = new FakeElement({}, { hidden: true });
+  const showCount = newMessagesNotice(element, 3);
+  showCount(3);
+  showCount(0);
   assert.equal(element.hidden, true);
-  announce(1);
+  showCount(1);
   assert.equal(element.hidden, false);
 });
 
 // Times
 
 function times(language, ...datetimes) {
-  const elements = datetimes.map((datetime) => new Element({ datetime }, { textContent: "as rendered" }));
-  localizeTimes(new Document({}, elements), language);
+  const elements = datetimes.map((datetime) => new FakeElement({ datetime }, { textContent: "as rendered" }));
+  localizeTimes(new FakeDocument({}, elements), language);
   return elements.map(({ textContent, title }) => [textContent.replace(/\u202f/g, " "), title.replace(/\u202f/g, " ")]);
 }
 
-test("times are told in the reader's zone and the page's language, in full in the title", () => {
-  const moment = "2024-11-22T19:04:59.123456+00:00";
-  assert.deepEqual(times("en", moment), [["Nov 22, 2024, 2:04 PM", "Friday, November 22, 2024 at 2:04:59 PM GMT-5"]]);
-  const [[text, title]] = times("es", moment);
+test("times are in the visitor's zone and the page's language, in full in the title", () => {
+  const datetime = "2024-11-22T19:04:59.123456+00:00";
+  assert.deepEqual(times("en", datetime), [["Nov 22, 2024, 2:04 PM", "Friday, November 22, 2024 at 2:04:59 PM GMT-5"]]);
+  const [[text, title]] = times("es", datetime);
   assert.match(text, /22 nov 2024.*14:04/);
   assert.match(title, /viernes, 22 de noviembre de 2024/);
 });
 
-test("what is no moment stays as it was rendered", () => {
+test("dates without a time and invalid times are not changed", () => {
   assert.deepEqual(times("en", "2024-11-22", "yesterday, Tuesday"), [["as rendered", ""], ["as rendered", ""]]);
 });

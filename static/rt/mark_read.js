@@ -1,21 +1,21 @@
-// The messages page: what a person has seen is marked as read, and news is announced. Without this the button does it.
+// The messages page: marks messages as read and announces new ones. Without JavaScript a button marks them.
 
-/** Posts the form once the document has been seen; `merge` gets the answer. When it fails, the button stays. */
+/** Posts the form when the page is first visible and passes the response to `merge`. On failure the button stays. */
 export function markRead({ fetch, document, merge }) {
   const form = document.querySelector("#mark_read");
   if (!form) return;
   let state = "waiting";
-  const seen = async () => {
+  const postIfVisible = async () => {
     if (state !== "waiting" || document.prerendering || document.visibilityState !== "visible") return;
-    state = "asked";
+    state = "sent";
     const notifications = await post(fetch, form).catch(() => null);
     state = notifications ? "done" : "waiting";
     if (!notifications) return;
     for (const button of form.querySelectorAll("button, [type=submit]")) button.hidden = true;
     merge(notifications);
   };
-  for (const event of ["visibilitychange", "prerenderingchange"]) document.addEventListener(event, seen);
-  return seen();
+  for (const event of ["visibilitychange", "prerenderingchange"]) document.addEventListener(event, postIfVisible);
+  return postIfVisible();
 }
 
 async function post(fetch, form) {
@@ -27,8 +27,8 @@ async function post(fetch, form) {
   return Array.isArray(notifications) ? notifications : null;
 }
 
-/** A function that is told each count and shows `element` when it has grown. */
-export function announceNews(element, count) {
+/** Returns a function of the unread count that shows `element` when the count grows. */
+export function newMessagesNotice(element, count) {
   return (n) => {
     if (n > count) element.hidden = false;
     count = n;

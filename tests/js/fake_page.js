@@ -1,6 +1,6 @@
-// A page without a browser: just the elements and events that the browser module knows.
+// A page without a browser: only the elements and events that the browser module uses.
 
-export class Element extends EventTarget {
+export class FakeElement extends EventTarget {
   hidden = false;
   textContent = "";
   title = "";
@@ -17,24 +17,24 @@ export class Element extends EventTarget {
   }
 }
 
-/** The form of the messages page, and its button. */
-export function readForm() {
-  const button = new Element();
+/** The form that marks messages as read, and its button. */
+export function markReadForm() {
+  const button = new FakeElement();
   const elements = [
     { type: "hidden", name: "csrf_token", value: "t0ken" },
     { type: "hidden", name: "up_to", value: "2024-11-22T14:00:00+00:00" },
     { type: "submit", name: "", value: "" },
   ];
-  const form = new Element({ action: "/messages/read" }, { elements, querySelectorAll: () => [button] });
+  const form = new FakeElement({ action: "/messages/read" }, { elements, querySelectorAll: () => [button] });
   return { form, button };
 }
 
-/** `elements`: what each selector finds. */
-export class Document extends EventTarget {
+/** `elements` maps selectors to elements; `times` are the <time> elements. */
+export class FakeDocument extends EventTarget {
   visibilityState = "visible";
   prerendering = false;
   documentElement = { lang: "en" };
-  body = new Element();
+  body = new FakeElement();
 
   constructor(elements = {}, times = []) {
     super();
@@ -50,7 +50,7 @@ export class Document extends EventTarget {
     return this.times;
   }
 
-  becomes(visibilityState) {
+  setVisibility(visibilityState) {
     this.visibilityState = visibilityState;
     this.dispatchEvent(new Event("visibilitychange"));
   }

@@ -1,0 +1,57 @@
+// One HTTP request for notifications, as poll.js and longpoll.js use it.
+
+import { Timer } from "./timers.js";
+
+const POLL_AFTER = 5_000;
+
+/**
+ * Sends one request and calls `onResponse` once with { status, notifications, pollAfter, wait }.
+ * `status` is 0 without a valid response. `pollAfter` and `wait` (Retry-After; undefined without one) are in ms, and so
+ * is `timeout`; `hold` is in seconds. After close(), `onResponse` is not called.
+ */
+export function requestNotifications(env, { since, hold, timeout }, onResponse) {
+  const abort = new AbortController();
+  const timer = new Timer(env);
+  let closed = false;
+  const close = () => {
+    closed = true;
+    timer.clear();
+    abort.abort();
+  };
+  const finish = (response) => {
+    if (closed) return;
+    close();
+    onResponse(response);
+  };
+  const fail = () => finish({ status: 0 });
+  timer.set(timeout, fail);
+  send(env, notificationsUrl(env.url, since, hold), abort.signal).then(finish, fail);
+  return { close };
+}
+
+/** `url` with its query. The shortest text of a number is exact, so the server gets back the cursor that it sent. */
+export function notificationsUrl(url, since, hold) {
+  const target = new URL(url);
+  target.searchParams.set("since", String(since));
+  if (hold !== undefined) target.searchParams.set("wait", String(hold));
+  return target.href;
+}
+
+async function send(env, url, signal) {
+  const headers = { Accept: "application/json" };
+  // The server never redirects this request. A captive portal does, and its page is not a valid response.
+  const response = await env.fetch(url, { signal, headers, cache: "no-store", redirect: "error" });
+  const notifications = response.status === 200 ? await response.json() : [];
+  if (!Array.isArray(notifications)) throw new TypeError("not an array of notifications");
+  return {
+    status: response.status,
+    notifications,
+    pollAfter: milliseconds(response, "Poll-After") ?? POLL_AFTER,
+    wait: milliseconds(response, "Retry-After"),
+  };
+}
+
+function milliseconds(response, header) {
+  const seconds = Number(response.headers.get(header));
+  return seconds > 0 ? seconds * 1000 : undefined;
+}

@@ -1,0 +1,46 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { Connection } from "../../static/rt/connection.js";
+import { FakeClock } from "./fake_browser.js";
+
+function openConnection() {
+  const clock = new FakeClock();
+  const calls = [];
+  const handlers = {};
+  for (const name of ["received", "timedOut", "ended"]) handlers[name] = () => calls.push(name);
+  let closed = 0;
+  const connection = new Connection(clock, "websocket", 5, handlers).open(() => ({ close: () => closed++ }));
+  return { clock, connection, calls, closed: () => closed };
+}
+
+test("a connection times out after four seconds without a response", async () => {
+  const { clock, calls } = openConnection();
+  await clock.advance(3_999);
+  assert.deepEqual(calls, []);
+  await clock.advance(1);
+  assert.deepEqual(calls, ["timedOut"]);
+});
+
+test("a connection that has responded does not time out", async () => {
+  const { clock, connection, calls } = openConnection();
+  connection.receive([]);
+  await clock.advance(60_000);
+  assert.deepEqual([calls, connection.lifetime], [["received"], 60_000]);
+});
+
+test("a closed connection closes its transport and ignores its output", async () => {
+  const { clock, connection, calls, closed } = openConnection();
+  connection.close();
+  connection.receive([]);
+  connection.end({ status: 401 });
+  await clock.advance(60_000);
+  assert.deepEqual([calls, closed()], [[], 1]);
+});
+
+test("a connection ends once", () => {
+  const { connection, calls } = openConnection();
+  connection.end({ status: 0 });
+  connection.end({ status: 401 });
+  assert.deepEqual(calls, ["ended"]);
+});
