@@ -11,6 +11,7 @@ from hypercorn.asyncio import serve
 
 from microblog_rt import server
 from microblog_rt.server import connection, websocket
+from microblog_rt.timeouts import Timeouts
 
 HANDSHAKE = (
     b"GET /notifications HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -26,10 +27,10 @@ async def live(receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awai
 
 
 @asynccontextmanager
-async def served(app: Any) -> AsyncIterator[int]:
-    """Serve ``app``; the port it is served on."""
-    websocket.install()
-    connection.install()
+async def served(app: Any, timeouts: Timeouts = Timeouts()) -> AsyncIterator[int]:
+    """Serve ``app``; yields its port."""
+    websocket.install(timeouts)
+    connection.install(timeouts)
     listening = server.listen("127.0.0.1:0")
     port = int(listening.getsockname()[1])
     config = server.configuration()

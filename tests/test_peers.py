@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from microblog_rt.server import connection, websocket
+from microblog_rt.server import websocket
+from microblog_rt.timeouts import Timeouts
 from tests.asgi_server import HANDSHAKE, Wire, client_frame, live, served, wire
 from tests.server_process import DEADLINE
 from tests.timing import awake, within
@@ -153,10 +154,9 @@ async def test_a_kept_connection_that_its_client_ends_is_let_go_at_once() -> Non
                 await asyncio.sleep(0)
 
 
-async def test_a_reader_that_stalls_is_gone_and_the_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "SEND_SECONDS", 0.3)
+async def test_a_reader_that_stalls_is_gone_and_the_others_are_not() -> None:
     app = Application("x" * 3000, 0.02)  # who reads has always read by then, and is never waited for
-    async with served(app) as port, wire(port, receive_buffer=4096) as stalled, wire(port) as well:
+    async with served(app, Timeouts(send=0.3)) as port, wire(port, receive_buffer=4096) as stalled, wire(port) as well:
         await connected(well)
         await connected(stalled)
         stalled.reader._transport.pause_reading()  # type: ignore[attr-defined]
@@ -166,12 +166,14 @@ async def test_a_reader_that_stalls_is_gone_and_the_others_are_not(monkeypatch: 
         assert (await well.frame())[1] == b"x" * 3000
 
 
-async def test_a_peer_that_answers_no_ping_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_peer_that_answers_no_ping_is_gone() -> None:
     clock = Clock(monkeypatch)
-    monkeypatch.setattr(websocket, "SILENT_SECONDS", 1)
-    monkeypatch.setattr(websocket, "PONG_SECONDS", 1)
     app = Application(pause=0.005)
-    async with served(app) as port, wire(port) as silent, wire(port) as answers:
+    async with (
+        served(app, Timeouts(websocket_silence=1, websocket_pong=1)) as port,
+        wire(port) as silent,
+        wire(port) as answers,
+    ):
         for line in (silent, answers):
             await connected(line)
         gone = asyncio.create_task(silent.reader.read())
@@ -190,10 +192,9 @@ async def test_a_peer_that_answers_no_ping_is_gone(monkeypatch: pytest.MonkeyPat
 
 async def test_a_peer_that_says_something_is_not_pinged(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
-    monkeypatch.setattr(websocket, "SILENT_SECONDS", 1)
     monkeypatch.setattr(websocket, "FRAMES", 1000)
     app = Application(pause=0.01)
-    async with served(app) as port, wire(port) as line:
+    async with served(app, Timeouts(websocket_silence=1)) as port, wire(port) as line:
         await connected(line)
         while clock.now < 4:
             assert await line.frame() == (0x81, b"[]")
@@ -236,9 +237,8 @@ async def test_a_body_in_ten_thousand_pieces_blocks_nothing() -> None:
             await seconds_until_closed(line)
 
 
-async def test_an_answer_is_heard_although_more_was_being_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_answer_is_heard_although_more_was_being_sent() -> None:
     """A connection closed with data unread is reset, which takes back what was just said."""
-    monkeypatch.setattr(connection, "LINGER_SECONDS", DEADLINE)
 
     async def refuses(scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -255,7 +255,7 @@ async def test_an_answer_is_heard_although_more_was_being_sent(monkeypatch: pyte
                 line.sendall(b"x" * 100_000)
             return line.recv(100)
 
-    async with served(refuses) as port:
+    async with served(refuses, Timeouts(linger=DEADLINE)) as port:
         for _ in range(5):
             assert (await asyncio.to_thread(heard, port)).startswith(b"HTTP/1.1 413 ")
 

@@ -8,6 +8,7 @@ import pytest
 from benchmarks import stalled, tabs, world
 
 from microblog_rt.server import websocket
+from microblog_rt.timeouts import Timeouts
 from tests.asgi_server import served
 from tests.test_peers import Application
 from tests.timing import LoadMonitor
@@ -36,13 +37,11 @@ def test_readers_that_stall_are_gone_and_the_others_are_told(
 
 async def test_the_tabs_of_the_benchmarks_answer_pings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a server would let them go, after half a minute without heartbeats."""
-    monkeypatch.setattr(websocket, "SILENT_SECONDS", 5)
-    monkeypatch.setattr(websocket, "PONG_SECONDS", 5)
     audience = tabs.SubscriptionObserver()
     # A frame is a second: a machine that stands still is no tab that keeps silent.
     monkeypatch.setattr(websocket, "monotonic", lambda: audience.received)
     app = Application("[1]", 0.02)
-    async with served(app) as port:
+    async with served(app, Timeouts(websocket_silence=5, websocket_pong=5)) as port:
         server = cast(Any, type("Server", (), {"port": port}))
         async with tabs.tabs(server, ["x=y"], audience):
             await audience.until_received(30)
