@@ -38,7 +38,7 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
     everything: list[Services] = []
 
     def wired(**changes: Any) -> Services:
-        everything.append(assemble(replace(settings, **changes)))
+        everything.append(assemble(replace(settings, **changes), PATIENT))
         return everything[-1]
 
     yield wired

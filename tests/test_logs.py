@@ -50,7 +50,7 @@ def test_supervisor_and_workers_write_json(tmp_path: Path) -> None:
         with Server(tmp_path, "--workers", "2", environ=environ) as server:
             before = server.workers()
             os.kill(min(before), signal.SIGKILL)
-            until(lambda: "another takes its place" in server.logged())
+            until(lambda: "starting another" in server.logged())
             redis.stop()
             until(lambda: f'"process": {max(before)}' in server.logged())
             supervisor = server.process
@@ -66,7 +66,7 @@ from microblog_rt import logs, server
 
 logs.begin("json", several=False)
 config = server.configuration()
-server._log_as_we_do(config)
+server._use_our_log(config)
 config.log.error_logger.info("quiet")
 config.log.error_logger.error("loud")
 """

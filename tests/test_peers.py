@@ -166,7 +166,7 @@ async def test_a_reader_that_stalls_is_gone_and_the_others_are_not() -> None:
         assert (await well.frame())[1] == b"x" * 3000
 
 
-async def test_a_peer_that_answers_no_ping_is_gone() -> None:
+async def test_a_peer_that_answers_no_ping_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     app = Application(pause=0.005)
     async with (

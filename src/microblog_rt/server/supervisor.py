@@ -34,7 +34,7 @@ class Supervisor:
     """
 
     def __init__(
-        self, work: Work, count: int, timeout: float, no_more_starts: Callable[[], None], restart: float
+        self, work: Work, count: int, timeout: float, no_more_starts: Callable[[], None], restart: float = 1.0
     ) -> None:
         self._work = work
         self._timeout = timeout
