@@ -26,7 +26,7 @@ from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Limit, Settings
 from microblog_rt.storage import Storage, Transaction, limits, sql_time
 from tests.clients import signed_in
-from tests.conftest import PASSWORD
+from tests.conftest import PASSWORD, PATIENT
 
 Wired = Callable[..., Services]
 HOUR = 3600

@@ -413,7 +413,7 @@ async def test_session_ended_during_a_password_change_cannot_change_it(
 async def test_disabled_account_is_revealed_only_with_its_password(services: Services, susan: User) -> None:
     for _ in range(2):  # it may be disabled again
         await services.accounts.disable("SUSAN")
-    with pytest.raises(Invalid, match="This account is disabled"):
+    with pytest.raises(Invalid, match="account_disabled"):
         await services.accounts.check_password("susan", PASSWORD)
     with pytest.raises(Invalid, match="wrong_password"):
         await services.accounts.check_password("susan", "not the password")
