@@ -27,6 +27,7 @@ class Change:
         self._ahead = ahead
         self._locked = False
         self.signals: list[Signal] = []
+        self.after_commit: list[Callable[[], object]] = []  # called on the event loop
         if len(self._user_ids) > 1:
             self._lock()
 
@@ -84,7 +85,8 @@ class Change:
         return notification
 
     def _ticked(self, tick: mailboxes.Tick, user_id: int) -> mailboxes.Tick:
-        assert user_id in self._user_ids, f"user {user_id} is not part of this change"  # noqa: S101
+        if user_id not in self._user_ids:
+            raise ValueError(f"user {user_id} is not part of this change")
         self._locked = self._locked or len(self._user_ids) == 1  # the tick itself locks the row
         return tick
 
@@ -105,22 +107,24 @@ class Mailboxes:
         back. Completes even if the caller is cancelled. ``ahead``: seconds added to the clock. Raises Unavailable.
         """
         users = [user_ids] if isinstance(user_ids, int) else user_ids
-        signals: list[Signal] = []
+        changes: list[Change] = []
 
         def run(tx: Transaction) -> T:
             change = Change(tx, users, round(ahead * MICROSECONDS))
             result = work(change)
             for signal in change.signals:
                 self._bus.stage(tx, signal)
-            signals[:] = change.signals
+            changes.append(change)
             return result
 
-        return await self._storage.write(run, lambda: self._send(signals))
+        return await self._storage.write(run, lambda: self._committed(changes[0]))
 
-    def _send(self, signals: list[Signal]) -> None:
-        for signal in signals:
+    def _committed(self, change: Change) -> None:
+        for signal in change.signals:
             self._hub.deliver(signal)
             self._bus.publish(signal)
+        for call in change.after_commit:
+            call()
 
 
 def _payload(name: str, data: Any) -> str:

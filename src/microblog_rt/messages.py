@@ -54,13 +54,13 @@ class Messages:
                 idempotency_key=key,
             )
             limits.take(change.tx, f"send:{sender_id}", self._limit)
+            change.after_commit.append(metrics.SENDS.count)
 
         try:
             with limits.reported():
                 await self._mailboxes.change(recipient_id, work)
         except messages.AlreadySent:
             return False
-        metrics.SENDS.count()
         return True
 
     async def mark_read(self, user_id: int, up_to: int | None = None) -> Notification:
@@ -88,12 +88,7 @@ def _checked(body: str) -> str:
     if not any(each.isprintable() and not each.isspace() for each in body):
         raise Invalid("message", "message_empty")
     if len(body) > MESSAGE_LENGTH:
-        raise Invalid(
-            "message",
-            "message_too_long",
-            length=len(body),
-            limit=MESSAGE_LENGTH,
-        )
+        raise Invalid("message", "message_too_long", length=len(body), limit=MESSAGE_LENGTH)
     return body
 
 
