@@ -1,4 +1,4 @@
-"""Any ASGI application behind the server's own connections and streams, in this process and on a real socket."""
+"""Serves an ASGI application in this process, on a real socket, with the server's own connections and streams."""
 
 import asyncio
 import logging
@@ -12,6 +12,10 @@ from hypercorn.asyncio import serve
 from microblog_rt import server
 from microblog_rt.server import connection, websocket
 from microblog_rt.timeouts import Timeouts
+from tests.server_process import DEADLINE
+
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
 
 HANDSHAKE = (
     b"GET /notifications HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -19,8 +23,8 @@ HANDSHAKE = (
 )
 
 
-async def live(receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
-    """What an application says to begin and to end with the server."""
+async def live(receive: Receive, send: Send) -> None:
+    """The lifespan of an application without start-up or shutdown work."""
     for word in ("startup", "shutdown"):
         await receive()
         await send({"type": f"lifespan.{word}.complete"})
@@ -45,7 +49,7 @@ async def served(app: Any, timeouts: Timeouts = Timeouts()) -> AsyncIterator[int
 
 
 def complaints(records: Iterable[logging.LogRecord]) -> list[str]:
-    """What was logged from a warning on, but for a busy machine's: asyncio's debugging tells each slow step."""
+    """Messages logged as warnings or worse, except asyncio's debug messages about slow steps."""
     loud = [each for each in records if each.levelno >= logging.WARNING]
     said = [each.getMessage() for each in loud]
     return [each for each in said if not (each.startswith("Executing ") and each.endswith(" seconds"))]
@@ -63,11 +67,11 @@ class Wire:
         await self.writer.drain()
 
     async def head(self) -> bytes:
-        """The head of an answer."""
+        """The head of the response."""
         return await self.reader.readuntil(b"\r\n\r\n")
 
     async def frame(self) -> tuple[int, bytes]:
-        """One frame of the server's: its first byte, and its payload."""
+        """The next frame: its first byte, and its payload."""
         first, length = await self.reader.readexactly(2)
         if length == 126:
             length = int.from_bytes(await self.reader.readexactly(2), "big")
@@ -78,7 +82,7 @@ class Wire:
 
 @asynccontextmanager
 async def wire(port: int, *, receive_buffer: int | None = None) -> AsyncIterator[Wire]:
-    """A connection to ``port``; a small ``receive_buffer`` makes a reader that stalls soon."""
+    """A connection to ``port``; a small ``receive_buffer`` makes a client that stops reading stall soon."""
     raw = socket.socket()
     if receive_buffer:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -101,3 +105,67 @@ def client_frame(first: int, payload: bytes = b"", mask: bytes = b"\x01\x02\x03\
     else:
         head = bytes([first, 0x80 | 127]) + length.to_bytes(8, "big")
     return head + mask + bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
+
+
+class Application:
+    """Answers complete requests; on a WebSocket sends a text every ``pause`` seconds. Counts what it is serving."""
+
+    def __init__(self, text: str = "[]", pause: float = 0.05) -> None:
+        self.text = text
+        self.pause = pause
+        self.inside = 0
+        self.changed = asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await live(receive, send)
+            return
+        self._count(1)
+        try:
+            await (self._page if scope["type"] == "http" else self._socket)(receive, send)
+        finally:
+            self._count(-1)
+
+    async def _page(self, receive: Receive, send: Send) -> None:
+        while True:
+            event = await receive()
+            if event["type"] == "http.disconnect":
+                return
+            if not event["more_body"]:
+                break
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    async def _socket(self, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        sending = asyncio.create_task(self._send_texts(send))
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+
+    async def _send_texts(self, send: Send) -> None:
+        while True:
+            await send({"type": "websocket.send", "text": self.text})
+            await asyncio.sleep(self.pause)
+
+    def _count(self, change: int) -> None:
+        self.inside += change
+        self.changed.set()
+
+    async def idle(self) -> None:
+        """Wait until nothing is being served."""
+        await self.serving_count(0)
+
+    async def serving_count(self, count: int) -> None:
+        """Wait until ``count`` requests are being served."""
+        async with asyncio.timeout(DEADLINE):
+            while self.inside != count:
+                self.changed.clear()
+                await self.changed.wait()
+
+
+def connections() -> list[asyncio.Task[Any]]:
+    """What the server still runs for its connections."""
+    return [task for task in asyncio.all_tasks() if "_server_callback" in repr(task.get_coro())]

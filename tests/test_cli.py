@@ -12,35 +12,9 @@ from pathlib import Path
 import pytest
 
 from microblog_rt.storage import migrations
+from tests.command_line import Folder
 from tests.ports import free_port
 from tests.server_process import COMMAND, DEADLINE, Server
-
-
-class Folder:
-    """An empty folder to run commands in."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def run(self, *words: str, typed: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("MICROBLOG_")}
-        return subprocess.run(
-            [*COMMAND, *words],
-            cwd=self.path,
-            input=typed,
-            env=clean | environ,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-        )
-
-    def refused(self, *words: str, typed: str = "", **environ: str) -> str:
-        """What a command says that fails: in a line or so, never a traceback."""
-        result = self.run(*words, typed=typed, **environ)
-        assert result.returncode == 1, result
-        assert "Traceback" not in result.stderr
-        assert result.stderr.startswith("Error: ")
-        return result.stderr
 
 
 @pytest.fixture

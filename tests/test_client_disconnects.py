@@ -15,12 +15,11 @@ from typing import Any, ClassVar
 import pytest
 
 from microblog_rt.server import connection
-from tests.asgi_server import HANDSHAKE, complaints, live, served, wire
+from tests.asgi_server import HANDSHAKE, complaints, connections, live, served, wire
+from tests.asgi_server import Application as Telling
 from tests.server_process import DEADLINE, Server
-from tests.test_peers import Application as Telling
-from tests.test_peers import connections
-from tests.test_supervisor import until
 from tests.timing import LoadMonitor
+from tests.waiting import until
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -66,7 +65,7 @@ async def test_who_the_kernel_gives_up_is_let_go(
                 await asyncio.sleep(0)
         Seen.made.pop().writer.transport._fatal_error(OSError(number, "given up"))  # type: ignore[attr-defined]
         await everybody_gone()
-        await app.nobody()
+        await app.idle()
     monkeypatch.undo()
     connection.install()
     assert complaints(caplog.records) == []

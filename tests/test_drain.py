@@ -17,9 +17,9 @@ from microblog_rt.hub import Hub
 from microblog_rt.server.drain import drain
 from tests.reconnecting_clients import all_there, most_at_once, returners
 from tests.server_process import DEADLINE, Person, Server
-from tests.test_supervisor import until
-from tests.test_transports import closed, code, cursor, frame, refused, socket_to
+from tests.sockets import closed, code, cursor, frame, refused, socket_to
 from tests.timing import LoadMonitor
+from tests.waiting import until
 
 SECONDS = 2.0
 

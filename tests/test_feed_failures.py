@@ -32,7 +32,7 @@ def timeouts() -> Timeouts:
 def lost_signals(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """What each sweep adds to the number of lost signals."""
     counts: list[int] = []
-    monkeypatch.setattr(metrics, "SWEEP_FINDS", type("Counted", (), {"count": staticmethod(counts.append)}))
+    monkeypatch.setattr(metrics, "SIGNALS_LOST", type("Counted", (), {"count": staticmethod(counts.append)}))
     return counts
 
 

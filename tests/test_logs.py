@@ -13,7 +13,7 @@ from typing import Any
 from microblog_rt.logs import JsonLines
 from tests.server_process import Server
 from tests.services import Redis
-from tests.test_supervisor import until
+from tests.waiting import until
 
 FIELDS = {"time", "level", "logger", "message", "process"}
 

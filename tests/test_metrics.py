@@ -24,9 +24,9 @@ from tests.clients import Client, signed_in
 from tests.conftest import KEY
 from tests.server_process import DEADLINE, Person, Server
 from tests.services import Redis
-from tests.test_supervisor import until
-from tests.test_transports import change, closed, frame, socket_to
-from tests.test_transports import code as code_of
+from tests.sockets import change, closed, frame, socket_to
+from tests.sockets import code as code_of
+from tests.waiting import until
 
 ASKED = 12  # enough for every worker to have been asked
 CHANGES_BY_ITSELF = re.compile(r"^microblog_workers_connected .*$", re.M)

@@ -16,8 +16,8 @@ from microblog_rt import files, protocol
 from microblog_rt.settings import Settings
 from tests.server_process import DEADLINE, Person, Server
 from tests.services import BOUND, Redis
-from tests.test_supervisor import ready, until
-from tests.test_transports import change, closed, code, frame, socket_to
+from tests.sockets import change, closed, code, frame, socket_to
+from tests.waiting import ready, until
 
 SETTINGS = files.CHECKOUT / "deploy" / "nginx.conf"
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")

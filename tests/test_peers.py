@@ -10,71 +10,12 @@ import pytest
 
 from microblog_rt.server import websocket
 from microblog_rt.timeouts import Timeouts
-from tests.asgi_server import HANDSHAKE, Wire, client_frame, live, served, wire
+from tests.asgi_server import HANDSHAKE, Application, Wire, client_frame, connections, live, served, wire
 from tests.server_process import DEADLINE
 from tests.timing import awake, within
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
-
-
-class Application:
-    """Answers requests once it has all of them; on a WebSocket it sends a text every ``pause``. Knows who is there."""
-
-    def __init__(self, text: str = "[]", pause: float = 0.05) -> None:
-        self.text = text
-        self.pause = pause
-        self.inside = 0
-        self.changed = asyncio.Event()
-
-    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await live(receive, send)
-            return
-        self._count(1)
-        try:
-            await (self._page if scope["type"] == "http" else self._socket)(receive, send)
-        finally:
-            self._count(-1)
-
-    async def _page(self, receive: Receive, send: Send) -> None:
-        while True:
-            event = await receive()
-            if event["type"] == "http.disconnect":
-                return
-            if not event["more_body"]:
-                break
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
-        await send({"type": "http.response.body", "body": b"ok"})
-
-    async def _socket(self, receive: Receive, send: Send) -> None:
-        await receive()
-        await send({"type": "websocket.accept"})
-        telling = asyncio.create_task(self._tell(send))
-        while (await receive())["type"] != "websocket.disconnect":
-            pass
-        telling.cancel()
-        await asyncio.gather(telling, return_exceptions=True)
-
-    async def _tell(self, send: Send) -> None:
-        while True:
-            await send({"type": "websocket.send", "text": self.text})
-            await asyncio.sleep(self.pause)
-
-    def _count(self, change: int) -> None:
-        self.inside += change
-        self.changed.set()
-
-    async def nobody(self) -> None:
-        """Wait until nobody is inside."""
-        await self.so_many(0)
-
-    async def so_many(self, count: int) -> None:
-        """Wait until so many are inside."""
-        async with asyncio.timeout(DEADLINE):
-            while self.inside != count:
-                self.changed.clear()
-                await self.changed.wait()
 
 
 class Clock:
@@ -128,15 +69,10 @@ async def test_a_request_that_does_not_come_to_an_end_is_cut() -> None:
 
     async with served(app) as port:
         took = await asyncio.gather(*(lasted(begun, drip) for begun, drip, _ in SLOW))
-        await app.nobody()
+        await app.idle()
     for (begun, _, expected), (seconds, awake_for) in zip(SLOW, took, strict=True):
         assert expected - 0.1 < seconds, begun
         assert awake_for < expected + 2, begun
-
-
-def connections() -> list[asyncio.Task[Any]]:
-    """What the server still runs for its connections."""
-    return [task for task in asyncio.all_tasks() if "_server_callback" in repr(task.get_coro())]
 
 
 async def test_a_kept_connection_that_its_client_ends_is_let_go_at_once() -> None:
@@ -186,7 +122,7 @@ async def test_a_peer_that_answers_no_ping_is_gone(monkeypatch: pytest.MonkeyPat
                     pings += 1
                     await answers.send(client_frame(0x8A, payload))
         assert b"\x89\x00" in gone.result() if not gone.exception() else True
-        await app.so_many(1)
+        await app.serving_count(1)
         await answers.frame()
 
 
@@ -216,7 +152,7 @@ async def test_who_does_not_wait_for_the_handshake_is_refused_and_forgotten(requ
         assert (await line.head()).split()[1] in (b"400", b"101")
         async with within(SOON):
             await seconds_until_closed(line)
-        await app.nobody()
+        await app.idle()
 
 
 async def test_a_body_in_ten_thousand_pieces_blocks_nothing() -> None:

@@ -217,3 +217,14 @@ def prose_files() -> list[Path]:
     folders = {"src": ("*.py", "*.po"), "static/rt": ("*.js",), "docs": ("*.md", "*.yaml"), "templates": ("*.html",)}
     found = [path for folder, kinds in folders.items() for kind in kinds for path in (ROOT / folder).rglob(kind)]
     return sorted(found) + [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
+
+
+def test_no_test_module_imports_another() -> None:
+    """What several test modules need is in a named helper module."""
+    offenders = [
+        f"{path.relative_to(ROOT)}: {node.module}"
+        for path in (ROOT / "tests").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and re.search(r"(^|\.)test_\w+$", node.module or "")
+    ]
+    assert offenders == []

@@ -19,8 +19,8 @@ from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
 from microblog_rt.storage import Transaction
 from tests.clients import Client, signed_in
+from tests.command_line import Folder
 from tests.server_process import Server
-from tests.test_cli import Folder
 
 AHEAD = 60.0
 

@@ -9,8 +9,7 @@ from benchmarks import stalled, tabs, world
 
 from microblog_rt.server import websocket
 from microblog_rt.timeouts import Timeouts
-from tests.asgi_server import served
-from tests.test_peers import Application
+from tests.asgi_server import Application, served
 from tests.timing import LoadMonitor
 
 PLAN = stalled.Plan(stalled=20, users=3, tabs_each=10, before=200, updates=1_000)

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -18,8 +18,9 @@ from websockets.asyncio.client import ClientConnection
 
 from tests.server_process import COMMAND, DEADLINE, Server
 from tests.services import Redis
-from tests.test_transports import change, closed, code, frame, socket_to
+from tests.sockets import change, closed, code, frame, socket_to
 from tests.timing import LoadMonitor, awake
+from tests.waiting import alive, ready, until
 
 WORKERS = 3
 BACK_WITHIN = 3.0  # seconds
@@ -37,21 +38,6 @@ def server(tmp_path: Path, redis: Redis) -> Iterator[Server]:
     environ = {"MICROBLOG_BUS_URL": redis.url, "MICROBLOG_SWEEP": "3600", "MICROBLOG_TABS_PER_USER": ""}
     with Server(tmp_path, "--workers", str(WORKERS), environ=environ) as server:
         yield server
-
-
-def until(true: Callable[[], bool]) -> None:
-    """Wait until it is so."""
-    start = time.monotonic()
-    while not true():
-        assert time.monotonic() - start < DEADLINE, "not in time"
-        time.sleep(0.01)
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def test_several_workers_want_a_bus(tmp_path: Path) -> None:
@@ -167,13 +153,6 @@ async def test_a_signal_to_every_process_is_no_second_one(tmp_path: Path, redis:
         # Nobody is sent back to a sibling that drains still.
         assert all(end.rcvd and int(end.rcvd.reason) >= 2000 for end in ends)
         bob.close()
-
-
-def ready(server: Server) -> bool:
-    try:
-        return httpx.get(f"{server.url}/readyz", timeout=DEADLINE).status_code == httpx.codes.OK
-    except httpx.TransportError:  # one that had no tabs was about to end
-        return False
 
 
 async def test_a_second_signal_reaches_the_workers_too(tmp_path: Path, redis: Redis, machine: LoadMonitor) -> None:

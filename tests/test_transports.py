@@ -2,19 +2,17 @@
 
 import asyncio
 import json
-import re
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.asyncio.client import connect
 
 from tests.server_process import DEADLINE, Person, Server
+from tests.sockets import change, closed, code, cursor, frame, refused, socket_to
 
 SERVER_ENVIRONMENT = {"MICROBLOG_HEARTBEAT": "0.4", "MICROBLOG_SWEEP": "0.5"}
 
@@ -40,49 +38,6 @@ def bob(shared: Server) -> Iterator[Person]:
     bob.post("/messages/read")
     yield bob
     bob.close()
-
-
-def cursor(person: Person) -> float:
-    """Where this person stands now."""
-    page = person.client.get("/").text
-    found = re.search(r'data-since="([^"]+)"', page)
-    assert found
-    return float(found[1])
-
-
-def socket_to(person: Person, query: str = "", **more: Any) -> connect:
-    url = person.server.url.replace("http", "ws") + "/notifications" + query
-    headers = {"Cookie": person.cookie(), **more.pop("headers", {})}
-    return connect(
-        url, origin=more.pop("origin", person.server.url), additional_headers=headers, compression=None, **more
-    )
-
-
-async def frame(tab: ClientConnection) -> list[dict[str, Any]]:
-    async with asyncio.timeout(DEADLINE):
-        told = json.loads(await tab.recv())
-    assert isinstance(told, list)
-    return told
-
-
-async def change(tab: ClientConnection) -> list[dict[str, Any]]:
-    """The next frame that is no heartbeat."""
-    while True:
-        if told := await frame(tab):
-            return told
-
-
-async def closed(tab: ClientConnection) -> ConnectionClosed:
-    async with asyncio.timeout(DEADLINE):
-        try:
-            while True:
-                await tab.recv()
-        except ConnectionClosed as end:
-            return end
-
-
-def code(end: ConnectionClosed) -> int | None:
-    return end.rcvd.code if end.rcvd else None
 
 
 # Poll
@@ -275,13 +230,6 @@ async def test_too_many_frames_close(bob: Person) -> None:
         for _ in range(21):
             await tab.send("1")
         assert code(await closed(tab)) == 1008
-
-
-async def refused(tab: connect) -> InvalidStatus:
-    with pytest.raises(InvalidStatus) as refusal:
-        async with tab:
-            pass
-    return refusal.value
 
 
 @pytest.mark.parametrize("origin", [*ORIGINS, None])

@@ -128,7 +128,7 @@ DELIVERIES = {each: _deliveries.counter(each) for each in ("websocket", "long_po
 
 CONFLATED = Family("microblog_conflated", "Notifications replaced by newer ones before they were sent.").counter()
 SIGNALS_LOST = Family("microblog_signals_lost", "Changes found by a sweep whose signal never arrived.").counter()
-GAPS = Family("microblog_gaps", "Times that the bus may have lost signal-ups, so that everybody read.").counter()
+GAPS = Family("microblog_gaps", "Gaps: times that the bus may have lost signals of any user.").counter()
 
 SENT_AFTER = Family("microblog_commit_to_send_seconds", "Time from the stamp of a change to its frame.").histogram()
 ACKNOWLEDGED_AFTER = Family(

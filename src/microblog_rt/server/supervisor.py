@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from microblog_rt import metrics
 from microblog_rt.server.shutdown import FORCE_SIGNAL, Shutdown
+from microblog_rt.timeouts import Timeouts
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,12 @@ class Supervisor:
     """
 
     def __init__(
-        self, work: Work, count: int, timeout: float, no_more_starts: Callable[[], None], restart: float = 1.0
+        self,
+        work: Work,
+        count: int,
+        timeout: float,
+        no_more_starts: Callable[[], None],
+        restart: float = Timeouts.worker_restart,
     ) -> None:
         self._work = work
         self._timeout = timeout
