@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> Folder:
 OTHER = {"MICROBLOG_DATABASE_URL": "sqlite+aiosqlite:///other.db", "MICROBLOG_SECRET_KEY": "0123456789abcdef"}
 
 
-def test_a_user_is_added_with_one_line_on_standard_input(folder: Folder) -> None:
+def test_user_add_reads_password_from_stdin(folder: Folder) -> None:
     result = folder.run("user", "add", "susan", "--email", "susan@example.org", typed="a good password\n")
     assert (result.returncode, result.stdout, result.stderr) == (0, "susan can sign in.\n", "")
     assert "taken" in folder.refused("user", "add", "Susan", typed="a good password\n")
@@ -33,7 +33,7 @@ def test_a_user_is_added_with_one_line_on_standard_input(folder: Folder) -> None
     assert "no password" in folder.refused("user", "add", "john")
 
 
-def test_a_password_is_asked_for_in_a_terminal_and_not_shown(folder: Folder) -> None:
+def test_password_prompt_in_a_terminal_is_hidden(folder: Folder) -> None:
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(folder.path)
@@ -54,18 +54,18 @@ def test_a_password_is_asked_for_in_a_terminal_and_not_shown(folder: Folder) -> 
     assert b"a good password" not in shown
 
 
-def test_a_password_is_replaced(folder: Folder) -> None:
+def test_user_password_replaces_password(folder: Folder) -> None:
     folder.run("user", "add", "susan", typed="a good password\n")
     result = folder.run("user", "password", "susan", typed="another password\n")
     assert "new password" in result.stdout
     assert "no user called john" in folder.refused("user", "password", "john", typed="a good password\n")
 
 
-def test_a_common_password_is_refused(folder: Folder) -> None:
+def test_common_password_is_refused(folder: Folder) -> None:
     assert "too common" in folder.refused("user", "add", "susan", typed="password1\n")
 
 
-def test_an_account_is_disabled_and_enabled_again_while_the_server_runs(tmp_path: Path, folder: Folder) -> None:
+def test_disable_and_enable_account_while_server_runs(tmp_path: Path, folder: Folder) -> None:
     with Server(tmp_path) as server:
         bob = server.person("bob")
         assert bob.client.get("/notifications").status_code == 200
@@ -80,7 +80,7 @@ def test_an_account_is_disabled_and_enabled_again_while_the_server_runs(tmp_path
         assert "no user called john" in folder.refused("user", word, "john")
 
 
-def test_the_key_is_made_once_and_is_nobody_elses_to_read(tmp_path: Path) -> None:
+def test_secret_key_is_created_once_and_private(tmp_path: Path) -> None:
     passwords = []
     for _ in range(2):
         with Server(tmp_path) as server:
@@ -92,18 +92,18 @@ def test_the_key_is_made_once_and_is_nobody_elses_to_read(tmp_path: Path) -> Non
     assert sorted(each.name for each in tmp_path.iterdir() if "key" in each.name) == ["microblog.db.key"]
 
 
-def test_an_empty_key_is_not_used(folder: Folder) -> None:
+def test_empty_secret_key_is_rejected(folder: Folder) -> None:
     (folder.path / "microblog.db.key").write_text("\n")
     assert "microblog.db.key" in folder.refused("serve", "--bind", f"127.0.0.1:{free_port()}")
 
 
-def test_to_look_at_a_database_makes_none(folder: Folder) -> None:
+def test_db_current_creates_no_database(folder: Folder) -> None:
     assert folder.run("db", "current").stdout.startswith("empty ")
     folder.refused("serve", **OTHER)
     assert list(folder.path.iterdir()) == []
 
 
-def test_any_database_but_the_default_is_not_migrated_unasked(folder: Folder) -> None:
+def test_only_the_default_database_is_migrated_at_start(folder: Folder) -> None:
     said = folder.refused("serve", **OTHER)
     assert "microblog-rt db upgrade" in said
     assert "empty (newest: 0002)" in folder.run("db", "current", **OTHER).stdout
@@ -113,7 +113,7 @@ def test_any_database_but_the_default_is_not_migrated_unasked(folder: Folder) ->
     assert folder.run("user", "add", "susan", typed="a good password\n", **OTHER).returncode == 0
 
 
-def test_a_database_of_a_newer_program_is_refused(folder: Folder) -> None:
+def test_database_of_a_newer_program_is_refused(folder: Folder) -> None:
     folder.run("db", "upgrade")
     with sqlite3.connect(folder.path / "microblog.db") as database:
         database.execute("UPDATE alembic_version SET version_num = '9999'")
@@ -122,46 +122,46 @@ def test_a_database_of_a_newer_program_is_refused(folder: Folder) -> None:
         assert "newer microblog-rt" in folder.refused(*words, typed="a good password\n")
 
 
-def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(folder: Folder) -> None:
+def test_file_that_is_no_database_is_refused_and_unchanged(folder: Folder) -> None:
     (folder.path / "microblog.db").write_text("a shopping list, quite long enough to look like something else\n" * 20)
     assert "microblog.db" in folder.refused("serve")
     assert (folder.path / "microblog.db").read_text().startswith("a shopping list")
 
 
-def test_a_missing_folder_is_told(folder: Folder) -> None:
+def test_missing_folder_is_reported(folder: Folder) -> None:
     url = "sqlite+aiosqlite:///no/such/folder/microblog.db"
     assert "no/such/folder" in folder.refused("db", "upgrade", MICROBLOG_DATABASE_URL=url)
 
 
-def test_a_bad_setting_is_refused_at_start_by_its_name(folder: Folder) -> None:
+def test_invalid_setting_is_named_at_start(folder: Folder) -> None:
     assert "MICROBLOG_SWEEP" in folder.refused("serve", MICROBLOG_SWEEP="never")
     assert "MICROBLOG_BUS_URL" in folder.refused("db", "current", MICROBLOG_BUS_URL="kafka://")
 
 
-def test_a_misspelt_setting_is_warned_of(folder: Folder) -> None:
+def test_misspelt_setting_is_warned_about(folder: Folder) -> None:
     result = folder.run("db", "current", MICROBLOG_SWEEEP="5")
     assert "MICROBLOG_SWEEEP" in result.stderr
     assert result.returncode == 0
 
 
-def test_a_port_in_use_is_told(folder: Folder) -> None:
+def test_port_in_use_is_reported(folder: Folder) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         said = folder.refused("serve", "--bind", f"127.0.0.1:{taken.getsockname()[1]}")
     assert "the port is in use" in said
 
 
 @pytest.mark.parametrize("bind", ["8000", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:70000", ":8000"])
-def test_a_bad_address_is_told(folder: Folder, bind: str) -> None:
+def test_invalid_bind_address_is_reported(folder: Folder, bind: str) -> None:
     assert "HOST:PORT" in folder.refused("serve", "--bind", bind)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "192.0.2.1", "example.org"])
-def test_demo_accounts_are_for_loopback_alone(folder: Folder, host: str) -> None:
+def test_demo_requires_loopback(folder: Folder, host: str) -> None:
     assert "loopback" in folder.refused("serve", "--demo", "--bind", f"{host}:{free_port()}")
     assert not (folder.path / "microblog.db").exists()
 
 
-def test_a_demo_name_that_somebody_has_is_left_alone(folder: Folder) -> None:
+def test_demo_keeps_an_existing_account(folder: Folder) -> None:
     folder.run("user", "add", "alice", typed="her own password\n")
     port = free_port()
     process = subprocess.Popen(
@@ -180,7 +180,7 @@ def test_a_demo_name_that_somebody_has_is_left_alone(folder: Folder) -> None:
     assert "left alone" in said[2]
 
 
-def test_ipv6_is_served(tmp_path: Path) -> None:
+def test_serves_on_ipv6(tmp_path: Path) -> None:
     port = free_port()
     process = subprocess.Popen(
         [*COMMAND, "serve", "--bind", f"[::1]:{port}"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
@@ -192,7 +192,7 @@ def test_ipv6_is_served(tmp_path: Path) -> None:
         assert process.wait(DEADLINE) == 0
 
 
-def test_the_shell_has_the_models_and_a_session_at_hand(folder: Folder) -> None:
+def test_shell_offers_models_and_a_session(folder: Folder) -> None:
     folder.run("user", "add", "susan", typed="a good password\n")
     typed = (
         "people = (await session.execute(select(User))).scalars().all()\n"
@@ -209,12 +209,12 @@ def test_the_shell_has_the_models_and_a_session_at_hand(folder: Folder) -> None:
     assert result.returncode == 0
 
 
-def test_help_and_version_are_told(folder: Folder) -> None:
+def test_help_and_version_are_printed(folder: Folder) -> None:
     assert "serve" in folder.run("--help").stdout
     assert "microblog-rt, version" in folder.run("--version").stdout
 
 
-def test_migrations_of_a_broken_reference_are_refused(folder: Folder) -> None:
+def test_migration_with_a_broken_reference_is_refused(folder: Folder) -> None:
     folder.run("db", "upgrade")
     url = f"sqlite+aiosqlite:///{folder.path}/microblog.db"
     with sqlite3.connect(folder.path / "microblog.db") as database:

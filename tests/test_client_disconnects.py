@@ -168,7 +168,7 @@ async def test_many_requests_at_once_are_answered_one_after_the_other() -> None:
 
 @pytest.mark.parametrize("behind", [GET * 1000, b"nonsense\r\n\r\n"], ids=["requests", "nonsense"])
 @pytest.mark.parametrize("leaves", [False, True])
-def test_what_waits_behind_a_held_poll_keeps_no_server_from_stopping(
+def test_request_queued_behind_held_poll_does_not_block_stop(
     tmp_path: Path, behind: bytes, leaves: bool, machine: LoadMonitor
 ) -> None:
     with Server(tmp_path) as server:

@@ -47,9 +47,7 @@ async def tabs(person: Person, number: int) -> AsyncIterator[list[ClientConnecti
         await tab.close()
 
 
-async def test_tabs_are_closed_one_after_the_other_each_told_when_to_come_back(
-    server: Server, bob: Person, machine: LoadMonitor
-) -> None:
+async def test_drain_staggers_closes_with_reconnect_times(server: Server, bob: Person, machine: LoadMonitor) -> None:
     async with tabs(bob, 20) as opened:
         ending = asyncio.create_task(asyncio.to_thread(server.stop))
         start = time.monotonic()
@@ -72,7 +70,7 @@ async def test_tabs_are_closed_one_after_the_other_each_told_when_to_come_back(
     assert server.complaints() == []
 
 
-async def test_nobody_new_may_listen_but_all_else_is_served(server: Server, bob: Person) -> None:
+async def test_drain_refuses_new_tabs_and_serves_the_rest(server: Server, bob: Person) -> None:
     server.stop()
     server.environ["MICROBLOG_DRAIN"] = "120"  # long enough to look around
     server.start()
@@ -96,7 +94,7 @@ async def test_nobody_new_may_listen_but_all_else_is_served(server: Server, bob:
         assert await asyncio.to_thread(server.stop) == 0
 
 
-def test_a_held_question_is_answered(server: Server, bob: Person) -> None:
+def test_drain_answers_held_polls(server: Server, bob: Person) -> None:
     with ThreadPoolExecutor(1) as pool:
         held = pool.submit(bob.client.get, "/notifications", params={"since": cursor(bob), "wait": 25})
         until(lambda: server.holds() == 1)
@@ -104,7 +102,7 @@ def test_a_held_question_is_answered(server: Server, bob: Person) -> None:
         assert (held.result(DEADLINE).status_code, held.result().json()) == (200, [])
 
 
-def test_a_request_that_never_comes_to_an_end_delays_a_stop_by_little(server: Server, machine: LoadMonitor) -> None:
+def test_endless_request_delays_stop_only_briefly(server: Server, machine: LoadMonitor) -> None:
     with socket.create_connection(("127.0.0.1", server.port)) as slow:
         slow.sendall(b"POST /auth/login HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99\r\n\r\nx")
         httpx.get(f"{server.url}/healthz", timeout=DEADLINE)
@@ -113,7 +111,7 @@ def test_a_request_that_never_comes_to_an_end_delays_a_stop_by_little(server: Se
         assert time.time() - start < machine.allows(5, start)
 
 
-async def test_a_second_signal_ends_it_now(server: Server, bob: Person, machine: LoadMonitor) -> None:
+async def test_second_signal_stops_at_once(server: Server, bob: Person, machine: LoadMonitor) -> None:
     server.stop()
     server.environ["MICROBLOG_DRAIN"] = "600"
     server.start()
@@ -128,12 +126,12 @@ async def test_a_second_signal_ends_it_now(server: Server, bob: Person, machine:
     assert server.complaints() == []
 
 
-async def test_a_hub_without_listeners_is_drained_at_once() -> None:
+async def test_hub_without_subscribers_drains_at_once() -> None:
     async with asyncio.timeout(DEADLINE):
         await drain(Hub(), 600, asyncio.Event())
 
 
-async def test_tabs_come_back_as_spread_as_they_left(server: Server, bob: Person, machine: LoadMonitor) -> None:
+async def test_tabs_return_as_spread_as_they_were_closed(server: Server, bob: Person, machine: LoadMonitor) -> None:
     """Plain clients that wait as they are told; the full form, with a thousand of them, is ``benchmarks drain``."""
     async with returners(server.url, [bob.cookie()] * 60) as tabs:
         start = time.time()

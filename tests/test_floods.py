@@ -117,7 +117,7 @@ INTO_A_SOCKET = [
 
 
 @pytest.mark.parametrize("flood", INTO_A_SOCKET, ids=lambda flood: flood.what)
-async def test_a_flood_into_a_socket(bob: Person, flood: Flood, machine: LoadMonitor) -> None:
+async def test_flood_into_a_websocket(bob: Person, flood: Flood, machine: LoadMonitor) -> None:
     async with wire(bob.server.port) as line:
         await line.send(HANDSHAKE + OFFER + credentials(bob))
         assert (await line.head()).startswith(b"HTTP/1.1 101 ")
@@ -150,24 +150,24 @@ INTO_A_REQUEST = [
 
 
 @pytest.mark.parametrize("flood", INTO_A_REQUEST, ids=lambda flood: flood.what)
-async def test_a_flood_into_a_request(bob: Person, flood: Flood, machine: LoadMonitor) -> None:
+async def test_flood_into_a_request_body(bob: Person, flood: Flood, machine: LoadMonitor) -> None:
     async with wire(bob.server.port) as line:
         await drowned(bob, line, flood._replace(begun=flood.begun + credentials(bob)), machine)
 
 
-async def test_a_flood_into_a_head_without_end(bob: Person, machine: LoadMonitor) -> None:
+async def test_flood_into_an_endless_head(bob: Person, machine: LoadMonitor) -> None:
     async with wire(bob.server.port) as line:
         await drowned(bob, line, Flood("", GET + b"X: ", [CHUNK] * 480, (b" 431 ",)), machine)
 
 
-async def test_a_flood_before_the_handshake_was_answered(bob: Person, machine: LoadMonitor) -> None:
+async def test_flood_before_the_handshake_response(bob: Person, machine: LoadMonitor) -> None:
     """It may be answered just in time, and then these are too many frames."""
     async with wire(bob.server.port) as line:
         answers = b" 400 ", close(1008)
         await drowned(bob, line, Flood("", HANDSHAKE + credentials(bob), frames(4_500_000, NUMBER), answers), machine)
 
 
-async def test_a_flood_into_a_held_poll_is_not_kept(bob: Person) -> None:
+async def test_flood_into_a_held_poll_is_not_buffered(bob: Person) -> None:
     asyncio.get_running_loop().set_debug(False)
     held = GET.replace(b"notifications", b"notifications?wait=1&since=9e9")
     async with wire(bob.server.port) as line:

@@ -96,15 +96,13 @@ OURS = [
 
 @pytest.mark.parametrize("case", OURS, ids=lambda case: case.what)
 @pytest.mark.parametrize("say", [whole, byte_by_byte])
-async def test_what_an_acknowledgement_is(
-    bob: Person, case: Case, say: Callable[[Wire, bytes], Awaitable[None]]
-) -> None:
+async def test_acknowledgement_frames(bob: Person, case: Case, say: Callable[[Wire, bytes], Awaitable[None]]) -> None:
     async with tab(bob) as line:
         await play(case, line, say)
 
 
 @pytest.mark.parametrize("case", WORDLESS, ids=lambda case: case.what)
-async def test_what_the_rfc_says_holds_here_too(bob: Person, case: Case) -> None:
+async def test_rfc6455_cases_against_the_application(bob: Person, case: Case) -> None:
     for say in (whole, byte_by_byte):
         async with tab(bob) as line:
             await play(case, line, say)

@@ -10,7 +10,7 @@ STATUSES = {"101", "200", "400", "401", "403", "404", "405", "501"}
 CLOSES = {"close 1002", "close 1003", "close 1007", "close 1008", "close 1009", "no close"}
 
 
-def test_a_thousand_mutations_leave_nothing_behind(tmp_path: Path) -> None:
+def test_thousand_mutations_leave_nothing_behind(tmp_path: Path) -> None:
     """No traceback, nothing in the log, every connection over, no descriptor held, and a clean stop (I7, I9)."""
     report = fuzz.run(tmp_path, 1000, seed=1)
     assert report.failures() == []
@@ -19,13 +19,13 @@ def test_a_thousand_mutations_leave_nothing_behind(tmp_path: Path) -> None:
     assert (STATUSES | CLOSES) - report.result.answers.keys() == set()
 
 
-def test_the_same_seed_makes_the_same_bytes() -> None:
+def test_same_seed_makes_the_same_bytes() -> None:
     one, again, other = ([*fuzz.sequences(seed, range(50), 8000, "microblog_session=x")] for seed in (7, 7, 8))
     assert one == again
     assert all(mine != others for mine, others in zip(one, other, strict=True))
 
 
-def test_a_method_in_small_letters_leaves_no_traceback(server: Server) -> None:
+def test_lower_case_method_logs_no_traceback(server: Server) -> None:
     """``head`` is HEAD to one part of the server, and was none to another."""
     for method in (b"HEAD", b"head", b"hEAD", b"get", b"connect"):
         with socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE) as line:
@@ -48,7 +48,7 @@ NOWHERE = [
 ]
 
 
-def test_a_host_or_an_address_that_is_none_leaves_no_traceback(server: Server) -> None:
+def test_invalid_host_or_target_logs_no_traceback(server: Server) -> None:
     """Quart fails on them, before it asks anybody."""
     for request in NOWHERE:
         with socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE) as line:

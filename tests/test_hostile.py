@@ -47,19 +47,19 @@ UPGRADE = (
 
 
 @pytest.mark.parametrize("path", [b"/", b"/nothing", b"/static/x", b"//notifications", b"/messages"])
-def test_a_socket_to_any_other_address_is_not_found(shared: Server, path: bytes) -> None:
+def test_websocket_to_another_path_is_not_found(shared: Server, path: bytes) -> None:
     assert status(answer(shared, b"GET " + path + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n" + UPGRADE + b"\r\n")) == 404
 
 
 @pytest.mark.parametrize("more", [b"", UPGRADE])
 @pytest.mark.parametrize("cookie", [b"microblog_session=\xff\xfe", b"\xff", b"=", b"microblog_session=" + b"x" * 9000])
-def test_a_cookie_that_is_none_is_nobodys(shared: Server, cookie: bytes, more: bytes) -> None:
+def test_malformed_cookie_signs_nobody_in(shared: Server, cookie: bytes, more: bytes) -> None:
     request = b"GET /notifications HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: " + cookie + b"\r\n" + more + b"\r\n"
     assert status(answer(shared, request)) == 401
 
 
 @pytest.mark.parametrize("protocol", [b"\xff", b"chat", b",,,"])
-def test_a_subprotocol_is_not_heard(shared: Server, protocol: bytes) -> None:
+def test_subprotocol_offer_is_ignored(shared: Server, protocol: bytes) -> None:
     request = (
         b"GET /notifications HTTP/1.1\r\nHost: 127.0.0.1\r\nSec-WebSocket-Protocol: " + protocol + b"\r\n" + UPGRADE
     )
@@ -81,27 +81,27 @@ BAD_REQUESTS = [
 
 
 @pytest.mark.parametrize(("request_", "expected"), BAD_REQUESTS)
-def test_a_strange_request_gets_a_plain_answer(shared: Server, request_: bytes, expected: int) -> None:
+def test_unusual_request_gets_a_clean_response(shared: Server, request_: bytes, expected: int) -> None:
     assert status(answer(shared, request_)) == expected
 
 
-def test_http_2_is_not_spoken(shared: Server) -> None:
+def test_http_2_is_refused(shared: Server) -> None:
     said = answer(shared, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
     assert said.startswith(b"HTTP/1.1 4")
 
 
-def test_a_referer_that_is_none_leads_to_the_messages(bob: Person) -> None:
+def test_invalid_referer_redirects_to_messages(bob: Person) -> None:
     fields = {"csrf_token": bob.token()}
     answer = bob.client.post("/messages/read", data=fields, headers={"Referer": "http://[", "Origin": bob.server.url})
     assert (answer.status_code, answer.headers["Location"]) == (httpx.codes.SEE_OTHER, "/messages")
 
 
-def test_of_two_origins_one_foreign_is_enough(bob: Person) -> None:
+def test_one_foreign_origin_of_two_is_refused(bob: Person) -> None:
     origins = [("Origin", "https://evil.example"), ("Origin", bob.server.url)]
     assert bob.client.get("/notifications", headers=origins).status_code == 403
 
 
-def test_what_was_never_ours_takes_up_no_memory(shared: Server) -> None:
+def test_foreign_cookies_use_no_memory(shared: Server) -> None:
     def resident() -> int:
         assert shared.process is not None
         found = Path(f"/proc/{shared.process.pid}/status").read_text().split("VmRSS:")[1]
@@ -118,7 +118,7 @@ def test_what_was_never_ours_takes_up_no_memory(shared: Server) -> None:
 GET = b"GET /static/vendor/bootstrap/bootstrap.min.css HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 
 
-def test_clients_that_take_nothing_do_not_keep_a_server_from_stopping(tmp_path: Path) -> None:
+def test_clients_that_never_read_do_not_block_stop(tmp_path: Path) -> None:
     with Server(tmp_path) as server, ExitStack() as stack:
         for _ in range(3):
             wire = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))

@@ -61,9 +61,7 @@ def stop(server: subprocess.Popen[str]) -> None:
         assert server.wait(DEADLINE) == 0
 
 
-def test_a_client_that_comes_between_two_servers_is_served_by_the_next(
-    tmp_path: Path, kept: socket.socket, redis: Redis
-) -> None:
+def test_client_connecting_between_servers_is_served_by_next(tmp_path: Path, kept: socket.socket, redis: Redis) -> None:
     url = f"http://127.0.0.1:{kept.getsockname()[1]}"
     first = start(tmp_path, kept, "--demo")
     assert first.stdout is not None
@@ -97,7 +95,7 @@ def hand(monkeypatch: pytest.MonkeyPatch) -> Hand:
     return hand
 
 
-def test_the_socket_says_which_host_it_listens_on(kept: socket.socket, hand: Hand) -> None:
+def test_inherited_socket_determines_the_host(kept: socket.socket, hand: Hand) -> None:
     """Whether it is loopback decides about the demo accounts, and its name is answered to."""
     hand(kept)
     assert listening.host("systemd") == "127.0.0.1"
@@ -106,7 +104,7 @@ def test_the_socket_says_which_host_it_listens_on(kept: socket.socket, hand: Han
 
 
 @pytest.mark.parametrize(("name", "value"), [("LISTEN_FDS", "0"), ("LISTEN_FDS", "2"), ("LISTEN_PID", "1")])
-def test_without_a_socket_that_is_meant_for_this_process_it_says_so(
+def test_missing_inherited_socket_is_reported(
     kept: socket.socket, hand: Hand, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     hand(kept)
@@ -115,7 +113,7 @@ def test_without_a_socket_that_is_meant_for_this_process_it_says_so(
         listening.listen("systemd")
 
 
-def test_a_socket_that_is_of_no_use_is_refused(tmp_path: Path, hand: Hand) -> None:
+def test_unusable_inherited_socket_is_refused(tmp_path: Path, hand: Hand) -> None:
     with socket.socket() as deaf, socket.socket(socket.AF_UNIX) as local, (tmp_path / "file").open("w") as file:
         local.bind(str(tmp_path / "socket"))
         local.listen()

@@ -25,7 +25,7 @@ def record(message: str, *values: object, **more: Any) -> dict[str, Any]:
     return dict(json.loads(line))
 
 
-def test_a_line_is_an_object() -> None:
+def test_each_line_is_a_json_object() -> None:
     line = record('"%s"\nis %s', "é\u2028", 5)
     assert set(line) == FIELDS
     assert line["message"] == '"é\u2028"\nis 5'
@@ -35,7 +35,7 @@ def test_a_line_is_an_object() -> None:
     assert abs(datetime.now(UTC) - moment) < timedelta(minutes=1)
 
 
-def test_a_traceback_is_a_field() -> None:
+def test_traceback_is_a_field() -> None:
     try:
         raise ValueError("broken on purpose")
     except ValueError:
@@ -72,7 +72,7 @@ config.log.error_logger.error("loud")
 """
 
 
-def test_what_hypercorn_says_is_in_the_same_form() -> None:
+def test_hypercorn_logs_in_the_same_format() -> None:
     """It would put a handler of its own beside ours."""
     said = subprocess.run([sys.executable, "-c", HYPERCORNS], capture_output=True, text=True, check=True).stderr
     (line,) = [json.loads(each) for each in said.splitlines()]

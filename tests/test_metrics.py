@@ -91,7 +91,7 @@ def workers(tmp_path: Path, redis: Redis) -> Iterator[Server]:
         yield server
 
 
-async def test_numbers_are_right_across_workers(workers: Server) -> None:
+async def test_metrics_are_summed_over_workers(workers: Server) -> None:
     alice, bob = await asyncio.to_thread(people, workers)
     tabs = [await socket_to(bob) for _ in range(8)]
     for tab in tabs:
@@ -175,7 +175,7 @@ async def test_closes_are_counted_by_code(server: Server) -> None:
     bob.close()
 
 
-async def test_polls_and_their_news_are_counted(server: Server) -> None:
+async def test_polls_and_deliveries_are_counted(server: Server) -> None:
     alice, bob = await asyncio.to_thread(people, server)
     await asyncio.to_thread(alice.send, "bob", "hello")
     for query in ("?since=0", "?since=9999999999&wait=0.01", "?since=0&wait=0"):
@@ -187,7 +187,7 @@ async def test_polls_and_their_news_are_counted(server: Server) -> None:
     bob.close()
 
 
-async def test_a_sweep_counts_what_no_wake_up_told(services: Services, susan: User) -> None:
+async def test_sweep_counts_lost_signals(services: Services, susan: User) -> None:
     tab = Client(services, await signed_in(services, susan))
     await tab.connect()
     grown = Grown()
@@ -204,7 +204,7 @@ async def test_a_sweep_counts_what_no_wake_up_told(services: Services, susan: Us
     await tab.disconnect()
 
 
-def test_a_state_that_a_newer_one_replaces_is_counted() -> None:
+def test_replaced_notification_is_counted() -> None:
     subscriber = Subscriber(1)
     subscriber.begin_read()
     subscriber.end_read(10)
@@ -214,7 +214,7 @@ def test_a_state_that_a_newer_one_replaces_is_counted() -> None:
     assert grown["microblog_conflated_total"] == 2
 
 
-async def test_an_acknowledgement_of_something_else_is_not_measured(server: Server) -> None:
+async def test_acknowledgement_of_another_cursor_is_not_measured(server: Server) -> None:
     """What a client says is never a number of ours: it only says that what it names has arrived."""
     alice, bob = await asyncio.to_thread(people, server)
     measured = []
@@ -235,13 +235,13 @@ async def test_an_acknowledgement_of_something_else_is_not_measured(server: Serv
     bob.close()
 
 
-def test_clocks_that_disagree_make_nothing_negative() -> None:
+def test_clock_skew_makes_no_negative_duration() -> None:
     before = here()["microblog_commit_to_send_seconds_sum"]
     metrics.SENT_AFTER.observe(protocol.age(Notification("n", "1", 2**52)))
     assert here()["microblog_commit_to_send_seconds_sum"] == before
 
 
-def test_buckets_are_cumulative_and_end_with_everything() -> None:
+def test_histogram_buckets_are_cumulative() -> None:
     grown = Grown()
     for seconds in (0.001, 0.0011, 59.0, 61.0):
         metrics.SENT_AFTER.observe(seconds)
@@ -271,7 +271,7 @@ def ask(**more: str) -> dict[str, str]:
         (TOKEN, "127.0.0.1", ask(), 404),
     ],
 )
-async def test_the_numbers_are_the_operators_alone(
+async def test_metrics_require_loopback_or_token(
     tmp_path: Path, token: str | None, client: str, headers: dict[str, str], status: int
 ) -> None:
     url = f"sqlite+aiosqlite:///{tmp_path}/none.db"
@@ -284,7 +284,7 @@ async def test_the_numbers_are_the_operators_alone(
     assert (b"microblog_tabs" in answer.content) == (status == 200)
 
 
-def test_every_number_is_explained_to_the_operator() -> None:
+def test_every_metric_is_documented() -> None:
     manual = (files.CHECKOUT / "docs" / "operations.md").read_text()
     names = re.findall(r"^# TYPE (\w+) ", metrics.text().decode(), re.MULTILINE)
     assert len(names) > 15

@@ -113,15 +113,13 @@ def tabs_of(host: Server) -> int:
     return int(found[1])
 
 
-def test_the_time_outs_are_longer_than_what_may_be_silent() -> None:
+def test_nginx_time_outs_exceed_silent_periods() -> None:
     longest = max(2.5 * Settings().heartbeat, protocol.LONGEST_WAIT)
     (seconds,) = re.findall(r"location = /notifications \{[^}]*proxy_read_timeout (\d+)s;", SETTINGS.read_text())
     assert int(seconds) > longest
 
 
-async def test_tabs_stay_open_and_are_told_whichever_host_they_are_at(
-    alice: Person, bob: Person, hosts: list[Server]
-) -> None:
+async def test_tabs_on_both_hosts_receive_notifications(alice: Person, bob: Person, hosts: list[Server]) -> None:
     """Nothing but heartbeats for longer than nginx waits for a word."""
     tabs = [await socket_to(bob) for _ in range(4)]
     for tab in tabs:
@@ -136,7 +134,7 @@ async def test_tabs_stay_open_and_are_told_whichever_host_they_are_at(
         await tab.close()
 
 
-def test_a_long_poll_is_held_and_answered(bob: Person) -> None:
+def test_long_poll_is_held_and_answered(bob: Person) -> None:
     cursor = bob.client.get("/notifications").json()[-1]["timestamp"]
     asked = {"since": repr(cursor), "wait": "0.5"}
     answer = bob.client.get("/notifications", params=asked)
@@ -144,7 +142,7 @@ def test_a_long_poll_is_held_and_answered(bob: Person) -> None:
     assert answer.elapsed.total_seconds() >= 0.5
 
 
-async def test_addresses_are_counted_as_nginx_sees_them(bob: Person) -> None:
+async def test_limits_use_the_address_that_nginx_sees(bob: Person) -> None:
     """What a client says of itself is nothing: all these tabs are from one address, at each of two hosts."""
     tabs = []
     for number in range(12):
@@ -157,13 +155,11 @@ async def test_addresses_are_counted_as_nginx_sees_them(bob: Person) -> None:
         await tab.close()
 
 
-def test_the_numbers_are_not_told_through_it(nginx: Nginx) -> None:
+def test_metrics_are_not_served_through_nginx(nginx: Nginx) -> None:
     assert httpx.get(f"{nginx.url}/metrics").status_code == 404
 
 
-async def test_a_host_that_drains_sends_nobody_away_from_the_other(
-    alice: Person, bob: Person, hosts: list[Server]
-) -> None:
+async def test_draining_host_keeps_clients_on_the_other(alice: Person, bob: Person, hosts: list[Server]) -> None:
     """Tabs come back at once, and are taken; sends go on; then with nobody left the 503 says when to come again."""
     first, second = hosts
     tabs = [await socket_to(bob) for _ in range(8)]

@@ -145,7 +145,7 @@ def visitor(shared: Server, request: pytest.FixtureRequest) -> Iterator[CurrentU
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
-def test_every_answer_is_as_documented(case: Case, visitor: CurrentUser) -> None:
+def test_every_response_is_as_documented(case: Case, visitor: CurrentUser) -> None:
     unfit = [cast(CheckFunction, CHECKS.get_one(name)) for name in not_promised(case, visitor)]
     case.validate_response(visitor.call(case), excluded_checks=unfit)
 
@@ -163,7 +163,7 @@ def not_promised(case: Case, visitor: CurrentUser) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("since", ["nan", "inf", "-inf", "-1", "1e309", "", " ", "x", "0x1", "1_0", "١", "1&since=1"])
-def test_what_is_no_cursor_is_400(alice: Person, since: str) -> None:
+def test_invalid_cursor_is_400(alice: Person, since: str) -> None:
     answer = alice.client.get(f"{PATH}?since={since}")
     assert answer.status_code == 400
     assert "since" in answer.json()["detail"]
@@ -171,7 +171,7 @@ def test_what_is_no_cursor_is_400(alice: Person, since: str) -> None:
 
 
 @pytest.mark.parametrize("wait", ["0.30000000000000004", "1e-07", "5e-324", "-1e309", "-3", "00.1"])
-def test_any_number_of_seconds_may_be_waited(alice: Person, wait: str) -> None:
+def test_wait_accepts_any_number_of_seconds(alice: Person, wait: str) -> None:
     """Programs write floats as they like."""
     answer = alice.client.get(PATH, params={"wait": wait})
     assert answer.status_code == 200
@@ -191,7 +191,7 @@ PAGES = {
 }
 
 
-def test_the_document_has_every_route_that_is_not_for_people_alone(settings: Settings) -> None:
+def test_document_has_every_machine_route(settings: Settings) -> None:
     routes: dict[str, set[str]] = {}
     for rule in create_app(settings).url_map.iter_rules():
         routes.setdefault(str(rule), set()).update(METHODS & (rule.methods or set()))

@@ -150,23 +150,23 @@ def status(
     return int(said.split(b" ", 2)[1])
 
 
-def test_there_are_enough_of_them() -> None:
+def test_enough_origins_are_tried() -> None:
     assert len(set(FOREIGN)) >= 40
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "LocalHost"])
-def test_our_own_origin_is_let_in(alice: Person, transport: str, host: str) -> None:
+def test_own_origin_is_accepted(alice: Person, transport: str, host: str) -> None:
     origin = f"Origin: http://{host.lower()}:{{port}}"
     assert status(alice, transport, origin, host=host + ":{port}") == TRANSPORTS[transport][2]
 
 
 @pytest.mark.parametrize("origin", FOREIGN)
-def test_a_foreign_origin_is_refused(alice: Person, transport: str, origin: str) -> None:
+def test_foreign_origin_is_refused(alice: Person, transport: str, origin: str) -> None:
     assert status(alice, transport, f"Origin: {origin}") == 403
 
 
 @pytest.mark.parametrize("origin", FOREIGN_TO_LOCALHOST)
-def test_what_looks_like_our_name_is_not_our_name(alice: Person, transport: str, origin: str) -> None:
+def test_similar_origin_is_refused(alice: Person, transport: str, origin: str) -> None:
     assert status(alice, transport, f"Origin: {origin}", host="localhost:{port}") == 403
 
 
@@ -174,16 +174,16 @@ OURS, OTHER = "Origin: http://127.0.0.1:{port}", "Origin: http://evil.example"
 
 
 @pytest.mark.parametrize("origins", [(OURS, OTHER), (OTHER, OURS), (OURS, OURS), (OURS, "oRIGIN: null")])
-def test_of_two_origins_neither_counts(alice: Person, transport: str, origins: tuple[str, str]) -> None:
+def test_two_origin_headers_are_refused(alice: Person, transport: str, origins: tuple[str, str]) -> None:
     assert status(alice, transport, *origins) == 403
 
 
-def test_without_an_origin_a_poll_is_answered_and_a_handshake_is_not(alice: Person, transport: str) -> None:
+def test_missing_origin_allows_poll_and_refuses_handshake(alice: Person, transport: str) -> None:
     """A page can open a foreign WebSocket and read it; of a foreign poll it would not be shown the answer."""
     assert status(alice, transport) == (403 if transport == "websocket" else 200)
 
 
-def test_a_foreign_page_is_not_told_whether_anybody_is_signed_in(alice: Person, transport: str) -> None:
+def test_foreign_page_cannot_tell_who_is_signed_in(alice: Person, transport: str) -> None:
     assert status(alice, transport, OTHER, cookie="") == 403
     assert status(alice, transport, OURS, cookie="") == 401
     assert status(alice, transport, cookie="") == 401
@@ -201,7 +201,7 @@ def test_cross_site_fetch_metadata_is_refused(alice: Person, transport: str, sit
 
 
 @pytest.mark.parametrize("site", ["same-origin", "none"])
-def test_what_a_browser_says_is_from_here_is_let_in(alice: Person, transport: str, site: str) -> None:
+def test_same_origin_fetch_metadata_is_accepted(alice: Person, transport: str, site: str) -> None:
     assert status(alice, transport, OURS, f"Sec-Fetch-Site: {site}") == TRANSPORTS[transport][2]
     assert status(alice, transport, OURS, f"Sec-Fetch-Site: {site}", "Sec-Fetch-Site: cross-site") == 403
 
@@ -234,14 +234,14 @@ FOREIGN_HOSTS = [
 
 
 @pytest.mark.parametrize("host", FOREIGN_HOSTS)
-def test_who_calls_us_by_a_foreign_name_is_refused(alice: Person, transport: str, host: str) -> None:
+def test_foreign_host_is_refused(alice: Person, transport: str, host: str) -> None:
     """A name of somebody's that leads to this address (DNS rebinding) would make their pages ours."""
     assert status(alice, transport, f"Origin: http://{host}", host=host) == 400
     assert status(alice, transport, OURS, host=host) == 400
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_no_page_is_shown_under_a_foreign_name(alice: Person, page: str) -> None:
+def test_no_page_is_served_under_a_foreign_host(alice: Person, page: str) -> None:
     assert {status(alice, page, host=host) for host in FOREIGN_HOSTS} == {400}
     assert status(alice, page) in (200, 302, 404)
 
@@ -253,7 +253,7 @@ def test_health_accepts_any_host(alice: Person, page: str) -> None:
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-Host", "Forwarded", "X-Forwarded-Server", "X-Original-Host"])
-def test_what_a_proxy_might_say_of_the_name_is_not_heard(alice: Person, transport: str, header: str) -> None:
+def test_forwarded_host_is_ignored(alice: Person, transport: str, header: str) -> None:
     lie = f"{header}: {'host=' if header == 'Forwarded' else ''}evil.example"
     assert status(alice, transport, OTHER, lie) == 403
     assert status(alice, transport, OTHER, lie, host="evil.example") == 400

@@ -56,7 +56,7 @@ SLOW = [
 ]
 
 
-async def test_a_request_that_does_not_come_to_an_end_is_cut() -> None:
+async def test_unfinished_request_is_cut() -> None:
     """Heads at 6 seconds, bodies at 12, however steadily they drip."""
     app = Application()
 
@@ -75,7 +75,7 @@ async def test_a_request_that_does_not_come_to_an_end_is_cut() -> None:
         assert awake_for < expected + 2, begun
 
 
-async def test_a_kept_connection_that_its_client_ends_is_let_go_at_once() -> None:
+async def test_keep_alive_connection_closed_by_client_is_released() -> None:
     app = Application()
     async with served(app) as port:
         async with wire(port) as line:
@@ -90,7 +90,7 @@ async def test_a_kept_connection_that_its_client_ends_is_let_go_at_once() -> Non
                 await asyncio.sleep(0)
 
 
-async def test_a_reader_that_stalls_is_gone_and_the_others_are_not() -> None:
+async def test_stalled_reader_is_closed_and_others_are_not() -> None:
     app = Application("x" * 3000, 0.02)  # who reads has always read by then, and is never waited for
     async with served(app, Timeouts(send=0.3)) as port, wire(port, receive_buffer=4096) as stalled, wire(port) as well:
         await connected(well)
@@ -102,7 +102,7 @@ async def test_a_reader_that_stalls_is_gone_and_the_others_are_not() -> None:
         assert (await well.frame())[1] == b"x" * 3000
 
 
-async def test_a_peer_that_answers_no_ping_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_client_that_answers_no_ping_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     app = Application(pause=0.005)
     async with (
@@ -126,7 +126,7 @@ async def test_a_peer_that_answers_no_ping_is_gone(monkeypatch: pytest.MonkeyPat
         await answers.frame()
 
 
-async def test_a_peer_that_says_something_is_not_pinged(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_active_client_is_not_pinged(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     monkeypatch.setattr(websocket, "FRAMES", 1000)
     app = Application(pause=0.01)
@@ -145,7 +145,7 @@ HASTE = [
 
 
 @pytest.mark.parametrize("request_", HASTE)
-async def test_who_does_not_wait_for_the_handshake_is_refused_and_forgotten(request_: bytes) -> None:
+async def test_data_before_handshake_response_is_refused(request_: bytes) -> None:
     app = Application()
     async with served(app) as port, wire(port) as line:
         await line.send(request_)
@@ -155,7 +155,7 @@ async def test_who_does_not_wait_for_the_handshake_is_refused_and_forgotten(requ
         await app.idle()
 
 
-async def test_a_body_in_ten_thousand_pieces_blocks_nothing() -> None:
+async def test_body_in_ten_thousand_chunks_blocks_nothing() -> None:
     """Hypercorn's queue of ten, which nobody empties any more, would hold the connection for ever."""
 
     async def answers_at_once(scope: Any, receive: Receive, send: Send) -> None:
@@ -173,7 +173,7 @@ async def test_a_body_in_ten_thousand_pieces_blocks_nothing() -> None:
             await seconds_until_closed(line)
 
 
-async def test_an_answer_is_heard_although_more_was_being_sent() -> None:
+async def test_response_arrives_while_the_client_still_sends() -> None:
     """A connection closed with data unread is reset, which takes back what was just said."""
 
     async def refuses(scope: Any, receive: Receive, send: Send) -> None:
@@ -196,7 +196,7 @@ async def test_an_answer_is_heard_although_more_was_being_sent() -> None:
             assert (await asyncio.to_thread(heard, port)).startswith(b"HTTP/1.1 413 ")
 
 
-def test_the_kernel_gives_up_who_acknowledges_nothing() -> None:
+def test_kernel_closes_connections_without_tcp_acks() -> None:
     from microblog_rt import server
 
     with server.listen("127.0.0.1:0") as listening, socket.create_connection(listening.getsockname()):
@@ -205,7 +205,7 @@ def test_the_kernel_gives_up_who_acknowledges_nothing() -> None:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 20_000
 
 
-async def test_a_websocket_keeps_little_in_the_kernel() -> None:
+async def test_websocket_has_a_small_send_buffer() -> None:
     sizes = []
 
     class Looks(websocket.PlainStream):

@@ -94,7 +94,7 @@ async def tab(there: Services, susan: User) -> AsyncIterator[Client]:
     await tab.disconnect()
 
 
-async def test_a_gap_makes_everybody_read_what_was_missed(
+async def test_gap_delivers_what_was_missed(
     here: Services, susan: User, tab: Client, redis: Redis, said: CapturedLog
 ) -> None:
     redis.stop()
@@ -105,9 +105,7 @@ async def test_a_gap_makes_everybody_read_what_was_missed(
     await tab.until(lambda: tab.state == count(1))
 
 
-async def test_a_message_is_sent_without_redis_as_fast_as_with_it(
-    here: Services, susan: User, redis: Redis, said: CapturedLog
-) -> None:
+async def test_send_is_as_fast_without_redis(here: Services, susan: User, redis: Redis, said: CapturedLog) -> None:
     here.bus.timeouts = PATIENT
     redis.pause()
     async with asyncio.timeout(DEADLINE / 2):
@@ -116,7 +114,7 @@ async def test_a_message_is_sent_without_redis_as_fast_as_with_it(
     redis.resume()
 
 
-async def test_what_is_still_being_written_at_the_end_is_told_as_well(start: Start, susan: User, tab: Client) -> None:
+async def test_pending_write_is_signalled_at_close(start: Start, susan: User, tab: Client) -> None:
     ending = await start(Timeouts(publish_on_close=DEADLINE))
     sending = asyncio.create_task(ending.messages.send_message(susan.id, susan.id, "hello"))
     while not ending.storage._writes:
@@ -128,7 +126,7 @@ async def test_what_is_still_being_written_at_the_end_is_told_as_well(start: Sta
 
 
 @pytest.mark.parametrize("failing", ["bus", "hub"])
-async def test_a_bus_that_fails_is_closed_and_begun_again_and_everybody_reads(
+async def test_failed_bus_is_restarted_and_subscribers_reconcile(
     failing: str, settings: Settings, monkeypatch: pytest.MonkeyPatch, said: CapturedLog
 ) -> None:
     happened: list[str] = []
@@ -162,7 +160,7 @@ async def test_a_bus_that_fails_is_closed_and_begun_again_and_everybody_reads(
     await services.close()
 
 
-async def test_a_server_listens_before_it_serves_and_leaves_no_connection(
+async def test_server_subscribes_before_serving_and_closes_all(
     shared: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     application = create_app(shared, Timeouts(bus_start=DEADLINE))
@@ -175,7 +173,7 @@ async def test_a_server_listens_before_it_serves_and_leaves_no_connection(
 
 
 @pytest.mark.parametrize("command", ["user", "shell"])
-def test_a_command_closes_its_bus(command: str, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_closes_its_bus(command: str, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     closed: list[bool] = []
 
     class Closing(MemoryBus):
@@ -192,16 +190,14 @@ def test_a_command_closes_its_bus(command: str, settings: Settings, monkeypatch:
     assert closed == [True]
 
 
-async def test_a_server_serves_without_its_redis(shared: Settings, redis: Redis) -> None:
+async def test_server_serves_without_redis(shared: Settings, redis: Redis) -> None:
     redis.stop()
     application = create_app(shared, Timeouts(bus_start=0.01))
     async with application.test_app() as running:
         assert (await running.test_client().get("/auth/login")).status_code == 200
 
 
-async def test_a_new_password_on_the_command_line_ends_a_stream_in_a_server(
-    shared: Settings, susan: User, tab: Client
-) -> None:
+async def test_cli_password_change_ends_open_stream(shared: Settings, susan: User, tab: Client) -> None:
     environ = {"MICROBLOG_DATABASE_URL": shared.database_url, "MICROBLOG_BUS_URL": shared.bus_url}
     ended = await asyncio.to_thread(
         subprocess.run,

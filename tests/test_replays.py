@@ -20,6 +20,6 @@ async def test_no_replay_is_accepted(server: Server) -> None:
     assert await replays.replay(server, 200) == {}
 
 
-async def test_a_session_that_ends_is_over_within_a_second(server: Server) -> None:
+async def test_ended_session_is_closed_within_a_second(server: Server) -> None:
     took = await replays.revoke(server, 15)
     assert max(took) < 1

@@ -126,28 +126,26 @@ async def echoed(case: Case, say: Callable[[Wire, bytes], Awaitable[None]]) -> N
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.what)
-async def test_a_case_in_one_piece(case: Case) -> None:
+async def test_case_in_one_piece(case: Case) -> None:
     await echoed(case, whole)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.what)
-async def test_a_case_byte_by_byte(case: Case) -> None:
+async def test_case_byte_by_byte(case: Case) -> None:
     await echoed(case, byte_by_byte)
     assert set(Stream.newest.portions) == {1}
 
 
 @pytest.mark.parametrize("case", MANY, ids=lambda case: case.what)
 @pytest.mark.parametrize("say", [whole, byte_by_byte])
-async def test_many_frames_are_well_where_they_are_allowed(
-    case: Case, say: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_many_frames_pass_below_the_limit(case: Case, say: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(websocket, "FRAMES", 10_000)
     await echoed(case, say)
 
 
 @pytest.mark.parametrize("case", TOO_MANY, ids=lambda case: case.what)
 @pytest.mark.parametrize("say", [whole, byte_by_byte])
-async def test_the_twenty_first_frame_in_ten_seconds_ends_it(case: Case, say: Any) -> None:
+async def test_twenty_first_frame_in_ten_seconds_closes(case: Case, say: Any) -> None:
     await echoed(case, say)
 
 
@@ -196,7 +194,7 @@ async def drop_by_drop(line: Wire, data: bytes) -> None:
 
 @pytest.mark.parametrize("request_", GOOD_HANDSHAKES)
 @pytest.mark.parametrize("say", [whole, drop_by_drop])
-async def test_a_handshake_is_answered(request_: bytes, say: Any) -> None:
+async def test_handshake_is_answered(request_: bytes, say: Any) -> None:
     """With the answer of RFC 6455, 1.3, to this key, and without any extension or subprotocol."""
     async with served(echo) as port, wire(port) as line:
         await say(line, request_)
@@ -208,7 +206,7 @@ async def test_a_handshake_is_answered(request_: bytes, say: Any) -> None:
 
 @pytest.mark.parametrize("request_", BAD_HANDSHAKES)
 @pytest.mark.parametrize("say", [whole, drop_by_drop])
-async def test_a_bad_handshake_is_refused_and_over(request_: bytes, say: Any) -> None:
+async def test_bad_handshake_is_refused_and_closed(request_: bytes, say: Any) -> None:
     async with served(echo) as port:
         baseline = await idle_tasks(port)
         async with wire(port) as line:

@@ -17,9 +17,7 @@ GROWTH = 10.0  # MiB; 20 connections, and a thousand messages
 PROMPTLY = 1.0  # seconds; whoever waited for one that stalls would wait for ten
 
 
-def test_readers_that_stall_are_gone_and_the_others_are_told(
-    monkeypatch: pytest.MonkeyPatch, machine: LoadMonitor
-) -> None:
+def test_stalled_readers_are_closed_and_others_served(monkeypatch: pytest.MonkeyPatch, machine: LoadMonitor) -> None:
     """All that the others should be told has come, and their tabs are still open, or this would not end well."""
     monkeypatch.setattr(world, "SUBSCRIBERS", 1 + PLAN.users)
     monkeypatch.setattr(world, "ABSENT", 0)
@@ -34,7 +32,7 @@ def test_readers_that_stall_are_gone_and_the_others_are_told(
         assert server.logged() == ""
 
 
-async def test_the_tabs_of_the_benchmarks_answer_pings(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_benchmark_tabs_answer_pings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a server would let them go, after half a minute without heartbeats."""
     audience = tabs.SubscriptionObserver()
     # A frame is a second: a machine that stands still is no tab that keeps silent.

@@ -40,7 +40,7 @@ def server(tmp_path: Path, redis: Redis) -> Iterator[Server]:
         yield server
 
 
-def test_several_workers_want_a_bus(tmp_path: Path) -> None:
+def test_several_workers_require_a_bus(tmp_path: Path) -> None:
     result = subprocess.run([*COMMAND, "serve", "--workers", "2"], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 1
     assert "set MICROBLOG_BUS_URL=sqlite://" in result.stderr
@@ -48,13 +48,13 @@ def test_several_workers_want_a_bus(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", ["0", "65", "two"])
-def test_a_number_of_workers_that_makes_no_sense_is_refused(tmp_path: Path, workers: str) -> None:
+def test_invalid_number_of_workers_is_refused(tmp_path: Path, workers: str) -> None:
     result = subprocess.run([*COMMAND, "serve", "--workers", workers], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 2
     assert "--workers" in result.stderr
 
 
-def test_a_killed_worker_is_replaced_while_the_others_serve(server: Server, machine: LoadMonitor) -> None:
+def test_killed_worker_is_replaced_while_others_serve(server: Server, machine: LoadMonitor) -> None:
     before = server.workers()
     assert len(before) == WORKERS
     victims = sorted(before)[:2]
@@ -76,7 +76,7 @@ def kill_and_see_another(server: Server, victim: int, machine: LoadMonitor) -> N
     assert time.time() - start < machine.allows(BACK_WITHIN, start)
 
 
-def test_all_workers_killed_at_once_are_all_back(server: Server, machine: LoadMonitor) -> None:
+def test_all_killed_workers_are_replaced(server: Server, machine: LoadMonitor) -> None:
     before = server.workers()
     start = time.time()
     for pid in before:
@@ -87,7 +87,7 @@ def test_all_workers_killed_at_once_are_all_back(server: Server, machine: LoadMo
     assert httpx.get(f"{server.url}/healthz", timeout=DEADLINE).status_code == 200
 
 
-async def test_every_worker_hears_of_a_message_and_of_a_logout(server: Server) -> None:
+async def test_every_worker_receives_messages_and_logouts(server: Server) -> None:
     alice, bob = server.person("alice"), server.person("bob")
     tabs: list[ClientConnection] = []
     while sum(holds_tabs(pid, server.port) > 1 for pid in server.workers()) < 2:
@@ -134,7 +134,7 @@ async def test_ctrl_c_drains_all_workers(tmp_path: Path, redis: Redis) -> None:
         bob.close()
 
 
-async def test_a_signal_to_every_process_is_no_second_one(tmp_path: Path, redis: Redis) -> None:
+async def test_signal_to_the_process_group_counts_once(tmp_path: Path, redis: Redis) -> None:
     """As systemd stops a service: all of its processes are signalled, and the supervisor passes its own on as well."""
     environ = {"MICROBLOG_BUS_URL": redis.url, "MICROBLOG_DRAIN": "2"}
     with Server(tmp_path, "--workers", "2", environ=environ) as server:
@@ -155,7 +155,7 @@ async def test_a_signal_to_every_process_is_no_second_one(tmp_path: Path, redis:
         bob.close()
 
 
-async def test_a_second_signal_reaches_the_workers_too(tmp_path: Path, redis: Redis, machine: LoadMonitor) -> None:
+async def test_second_signal_is_forwarded_to_workers(tmp_path: Path, redis: Redis, machine: LoadMonitor) -> None:
     environ = {"MICROBLOG_BUS_URL": redis.url, "MICROBLOG_DRAIN": "600"}
     with Server(tmp_path, "--workers", "2", environ=environ) as server:
         bob = server.person("bob")
@@ -168,7 +168,7 @@ async def test_a_second_signal_reaches_the_workers_too(tmp_path: Path, redis: Re
         bob.close()
 
 
-def test_whom_nobody_will_serve_is_refused_at_once(server: Server) -> None:
+def test_connection_during_shutdown_is_refused_at_once(server: Server) -> None:
     """Not taken in by a socket that is still open, to be cut once the last worker has ended."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE) as held:
         held.sendall(b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99\r\nExpect: 100-continue\r\n\r\n")
@@ -201,7 +201,7 @@ sys.exit(Supervisor(work, 2, 5.0, lambda: None).run(lambda: print("serving")))
 """
 
 
-def test_workers_that_cannot_start_are_not_tried_for_ever() -> None:
+def test_workers_that_cannot_start_stop_the_supervisor() -> None:
     result = subprocess.run([sys.executable, "-c", BROKEN], capture_output=True, text=True, timeout=DEADLINE)
     assert (result.returncode, result.stdout) == (1, "")
     assert "broken on purpose" in result.stderr
@@ -241,7 +241,7 @@ sys.exit(Watching(work, 2, 5.0, lambda: None).run(lambda: os.close(come)))
 """
 
 
-def test_the_end_of_somebody_elses_child_is_no_business_of_a_supervisor() -> None:
+def test_supervisor_ignores_exit_of_unrelated_child() -> None:
     """Process 1 of a container inherits every orphan there."""
     result = subprocess.run([sys.executable, "-c", FOREIGN], capture_output=True, text=True, timeout=DEADLINE)
     assert (result.returncode, result.stderr) == (0, "")
@@ -265,7 +265,7 @@ sys.exit(Supervisor(work, 2, 0.5, lambda: None).run(announce))
 """
 
 
-def test_workers_that_do_not_end_are_killed() -> None:
+def test_workers_that_do_not_stop_are_killed() -> None:
     result = subprocess.run([sys.executable, "-c", STUBBORN], capture_output=True, text=True, timeout=DEADLINE)
     assert result.returncode == 1
     assert "killing workers" in result.stderr

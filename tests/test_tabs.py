@@ -127,7 +127,7 @@ def is_too_many(answer: httpx.Response | None) -> bool:
     return answer.status_code == 429
 
 
-async def test_one_tab_too_many_is_refused_on_either_transport_before_it_opens(per_user: Server) -> None:
+async def test_tab_over_limit_is_refused_on_both_transports(per_user: Server) -> None:
     async with somebody(per_user) as alice, somebody(per_user) as bob:
         await alice.fill()
         assert is_too_many(await alice.websocket())
@@ -135,7 +135,7 @@ async def test_one_tab_too_many_is_refused_on_either_transport_before_it_opens(p
         assert await bob.websocket() is None
 
 
-async def test_a_plain_poll_is_no_tab(per_user: Server) -> None:
+async def test_plain_poll_does_not_count_as_tab(per_user: Server) -> None:
     """It is what a page falls back to."""
     async with somebody(per_user) as alice:
         await alice.fill()
@@ -143,7 +143,7 @@ async def test_a_plain_poll_is_no_tab(per_user: Server) -> None:
             assert (await alice.poll(f"/notifications{query}")).status_code == 200
 
 
-async def test_long_polls_count_as_tabs_do(per_user: Server) -> None:
+async def test_long_polls_count_as_tabs(per_user: Server) -> None:
     async with somebody(per_user) as alice:
         for _ in range(LIMIT + 1):
             alice.hold()
@@ -154,7 +154,7 @@ async def test_long_polls_count_as_tabs_do(per_user: Server) -> None:
         assert is_too_many(await alice.websocket())
 
 
-async def test_one_that_closes_lets_exactly_one_in(per_user: Server) -> None:
+async def test_closing_a_tab_admits_exactly_one(per_user: Server) -> None:
     async with somebody(per_user) as alice:
         await alice.fill()
         await alice.open.pop().close()
@@ -163,7 +163,7 @@ async def test_one_that_closes_lets_exactly_one_in(per_user: Server) -> None:
         assert is_too_many(await alice.poll())
 
 
-async def test_a_long_poll_that_is_given_up_lets_exactly_one_in(per_user: Server) -> None:
+async def test_abandoned_long_poll_admits_exactly_one(per_user: Server) -> None:
     async with somebody(per_user) as alice:
         for _ in range(LIMIT + 1):
             alice.hold()
@@ -195,7 +195,7 @@ async def refill(tabs: Tabs) -> None:
     assert is_too_many(await tabs.websocket())
 
 
-async def test_of_many_at_once_exactly_so_many_get_in_and_leave_nothing(per_user: Server) -> None:
+async def test_user_limit_is_exact_under_concurrent_opens(per_user: Server) -> None:
     for _ in range(3):
         async with somebody(per_user) as alice:
             await race([alice], 20)
@@ -203,7 +203,7 @@ async def test_of_many_at_once_exactly_so_many_get_in_and_leave_nothing(per_user
             await refill(alice)
 
 
-async def test_of_many_at_once_from_one_address_exactly_so_many_get_in_and_leave_nothing(per_address: Server) -> None:
+async def test_address_limit_is_exact_under_concurrent_opens(per_address: Server) -> None:
     address = "198.51.100.8"
     async with somebody(per_address, address) as alice, somebody(per_address, address) as bob:
         await race([alice, bob], 20)
@@ -212,7 +212,7 @@ async def test_of_many_at_once_from_one_address_exactly_so_many_get_in_and_leave
         await refill(alice)
 
 
-async def test_an_address_counts_for_all_its_users(per_address: Server) -> None:
+async def test_address_limit_covers_all_its_users(per_address: Server) -> None:
     address = "198.51.100.1"
     async with somebody(per_address, address) as alice, somebody(per_address, address) as bob:
         for _ in range(LIMIT // 2):
@@ -233,9 +233,7 @@ async def test_an_address_counts_for_all_its_users(per_address: Server) -> None:
         ("::ffff:198.51.100.6", "198.51.100.6", "::ffff:198.51.100.7"),
     ],
 )
-async def test_an_address_is_what_the_trusted_proxy_says(
-    per_address: Server, full: str, as_full: str, free: str
-) -> None:
+async def test_address_comes_from_the_trusted_proxy(per_address: Server, full: str, as_full: str, free: str) -> None:
     async with somebody(per_address, full) as alice:
         await alice.fill()
         async with somebody(per_address, as_full) as bob:

@@ -43,7 +43,7 @@ def bob(shared: Server) -> Iterator[Person]:
 # Poll
 
 
-def test_a_poll_answers_what_is_newer_and_when_to_ask_again(alice: Person, bob: Person) -> None:
+def test_poll_returns_newer_notifications_and_poll_after(alice: Person, bob: Person) -> None:
     since = cursor(bob)
     alice.send("bob", "hello")
     answer = bob.client.get("/notifications", params={"since": since})
@@ -77,7 +77,7 @@ BAD_QUERIES = [
 
 
 @pytest.mark.parametrize("query", BAD_QUERIES)
-def test_a_query_that_makes_no_sense_is_refused(bob: Person, query: str) -> None:
+def test_invalid_query_is_refused(bob: Person, query: str) -> None:
     answer = bob.client.get(f"/notifications?{query}")
     assert answer.status_code == 400
     assert answer.headers["Content-Type"] == "application/problem+json"
@@ -85,7 +85,7 @@ def test_a_query_that_makes_no_sense_is_refused(bob: Person, query: str) -> None
 
 
 @pytest.mark.parametrize("cookie", ["", "microblog_session=x", "microblog_session=x.y.z", "other=1"])
-def test_without_a_session_there_is_a_401_and_never_a_redirect(shared: Server, cookie: str) -> None:
+def test_no_session_is_401_and_never_a_redirect(shared: Server, cookie: str) -> None:
     for query in ("", "?wait=10"):
         answer = httpx.get(f"{shared.url}/notifications{query}", headers={"Cookie": cookie})
         assert answer.status_code == 401
@@ -104,11 +104,11 @@ ORIGINS = [
 
 
 @pytest.mark.parametrize("origin", ORIGINS)
-def test_a_foreign_origin_is_refused_on_a_poll(bob: Person, origin: str) -> None:
+def test_poll_from_a_foreign_origin_is_refused(bob: Person, origin: str) -> None:
     assert bob.client.get("/notifications", headers={"Origin": origin}).status_code == 403
 
 
-def test_only_get_is_answered(bob: Person) -> None:
+def test_only_get_is_allowed(bob: Person) -> None:
     answer = bob.client.post("/notifications")
     assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, HEAD")
 
@@ -116,7 +116,7 @@ def test_only_get_is_answered(bob: Person) -> None:
 # Long poll
 
 
-def test_a_long_poll_is_answered_by_what_comes(alice: Person, bob: Person) -> None:
+def test_long_poll_returns_when_something_happens(alice: Person, bob: Person) -> None:
     since = cursor(bob)
     with ThreadPoolExecutor(1) as pool:
         held = pool.submit(bob.client.get, "/notifications", params={"since": since, "wait": 20})
@@ -128,11 +128,11 @@ def test_a_long_poll_is_answered_by_what_comes(alice: Person, bob: Person) -> No
 
 
 @pytest.mark.parametrize("wait", ["0", "0.05", "-3"])
-def test_a_long_poll_ends_with_nothing(bob: Person, wait: str) -> None:
+def test_long_poll_times_out_empty(bob: Person, wait: str) -> None:
     assert bob.client.get("/notifications", params={"since": cursor(bob), "wait": wait}).json() == []
 
 
-def test_a_long_poll_that_is_given_up_leaves_the_server_well(alice: Person, bob: Person) -> None:
+def test_abandoned_long_poll_leaves_the_server_healthy(alice: Person, bob: Person) -> None:
     with pytest.raises(httpx.ReadTimeout):
         bob.client.get("/notifications", params={"since": cursor(bob), "wait": 20}, timeout=0.1)
     alice.send("bob", "hello")
@@ -142,7 +142,7 @@ def test_a_long_poll_that_is_given_up_leaves_the_server_well(alice: Person, bob:
 # WebSocket
 
 
-async def test_the_first_frame_is_the_catch_up_and_each_change_a_frame(alice: Person, bob: Person) -> None:
+async def test_first_frame_catches_up_then_one_per_change(alice: Person, bob: Person) -> None:
     since = cursor(bob)
     async with socket_to(bob, f"?since={since}") as tab:
         assert await frame(tab) == []
@@ -155,14 +155,14 @@ async def test_the_first_frame_is_the_catch_up_and_each_change_a_frame(alice: Pe
         assert await frame(tab) == [told]
 
 
-async def test_names_choose_what_is_told(alice: Person, bob: Person) -> None:
+async def test_names_select_notifications(alice: Person, bob: Person) -> None:
     async with socket_to(bob, "?name=other&name=another") as tab:
         assert await frame(tab) == []
         await asyncio.to_thread(alice.send, "bob", "hello")
         assert await frame(tab) == []  # a heartbeat
 
 
-async def test_the_handshake_tells_the_heartbeat_and_negotiates_no_extension(bob: Person) -> None:
+async def test_handshake_sends_heartbeat_and_no_extension(bob: Person) -> None:
     offer = {"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits=abc, x-other"}
     async with socket_to(bob, headers=offer) as tab:
         assert tab.response is not None
@@ -171,7 +171,7 @@ async def test_the_handshake_tells_the_heartbeat_and_negotiates_no_extension(bob
         assert await frame(tab) is not None
 
 
-async def test_a_browsers_offer_of_compression_is_not_taken(bob: Person) -> None:
+async def test_compression_offer_is_not_accepted(bob: Person) -> None:
     async with connect(
         bob.server.url.replace("http", "ws") + "/notifications",
         origin=bob.server.url,  # type: ignore[arg-type]
@@ -182,7 +182,7 @@ async def test_a_browsers_offer_of_compression_is_not_taken(bob: Person) -> None
         await frame(tab)
 
 
-async def test_heartbeats_come_and_acknowledgements_are_taken(bob: Person) -> None:
+async def test_heartbeats_are_sent_and_acks_accepted(bob: Person) -> None:
     async with socket_to(bob) as tab:
         await frame(tab)
         for _ in range(4):
@@ -190,7 +190,7 @@ async def test_heartbeats_come_and_acknowledgements_are_taken(bob: Person) -> No
             await tab.send("0")
 
 
-async def test_a_client_that_stops_acknowledging_is_closed(bob: Person) -> None:
+async def test_client_that_stops_acknowledging_is_closed(bob: Person) -> None:
     async with socket_to(bob) as tab:
         await frame(tab)
         await frame(tab)
@@ -198,7 +198,7 @@ async def test_a_client_that_stops_acknowledging_is_closed(bob: Person) -> None:
         assert code(await closed(tab)) == 4408
 
 
-async def test_a_client_that_never_acknowledges_is_left_alone(bob: Person) -> None:
+async def test_client_that_never_acknowledges_stays_open(bob: Person) -> None:
     async with socket_to(bob) as tab:
         for _ in range(6):  # heartbeats: more than twice what another may leave unanswered
             await frame(tab)
@@ -217,7 +217,7 @@ REFUSED_FRAMES = [
 
 
 @pytest.mark.parametrize(("sent", "expected"), REFUSED_FRAMES)
-async def test_a_frame_that_is_no_acknowledgement_closes(bob: Person, sent: str | bytes, expected: int) -> None:
+async def test_frame_that_is_no_acknowledgement_closes(bob: Person, sent: str | bytes, expected: int) -> None:
     async with socket_to(bob) as tab:
         await frame(tab)
         await tab.send(sent)
@@ -233,22 +233,22 @@ async def test_too_many_frames_close(bob: Person) -> None:
 
 
 @pytest.mark.parametrize("origin", [*ORIGINS, None])
-async def test_a_socket_with_a_cookie_must_bear_our_origin(bob: Person, origin: str | None) -> None:
+async def test_websocket_with_cookie_requires_own_origin(bob: Person, origin: str | None) -> None:
     answer = (await refused(socket_to(bob, origin=origin))).response
     assert answer.status_code == 403
     assert json.loads(answer.body or b"")["code"] == "forbidden"
 
 
-async def test_a_socket_without_a_session_is_refused_before_it_opens(shared: Server, bob: Person) -> None:
+async def test_websocket_without_session_is_refused(shared: Server, bob: Person) -> None:
     answer = (await refused(socket_to(bob, headers={"Cookie": "microblog_session=x"}))).response
     assert (answer.status_code, answer.headers["Content-Type"]) == (401, "application/problem+json")
 
 
-async def test_a_socket_with_a_bad_cursor_is_refused_before_it_opens(bob: Person) -> None:
+async def test_websocket_with_bad_cursor_is_refused(bob: Person) -> None:
     assert (await refused(socket_to(bob, "?since=nan"))).response.status_code == 400
 
 
-async def test_signing_out_closes_the_sockets_of_that_session_alone(shared: Server, bob: Person) -> None:
+async def test_sign_out_closes_only_that_sessions_websockets(shared: Server, bob: Person) -> None:
     other = await asyncio.to_thread(shared.person, "bob")
     async with socket_to(bob) as tab, socket_to(other) as others_tab:
         await frame(tab)
@@ -259,7 +259,7 @@ async def test_signing_out_closes_the_sockets_of_that_session_alone(shared: Serv
     other.close()
 
 
-async def test_another_process_is_heard_of_by_the_sweep(shared: Server, bob: Person) -> None:
+async def test_sweep_finds_changes_of_another_process(shared: Server, bob: Person) -> None:
     """A new password, set by the command line: within a sweep the socket is gone."""
     from tests.server_process import COMMAND
 
@@ -282,19 +282,19 @@ async def test_another_process_is_heard_of_by_the_sweep(shared: Server, bob: Per
 # Stopping
 
 
-def test_a_server_stops_at_once_where_nobody_is_there(server: Server) -> None:
+def test_server_without_clients_stops_at_once(server: Server) -> None:
     assert server.stop() == 0
     assert server.logged() == ""
 
 
-def test_a_kept_connection_does_not_delay_a_stop(server: Server) -> None:
+def test_kept_connection_does_not_delay_stop(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port)) as idle:
         idle.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert idle.recv(100)
         assert server.stop() == 0
 
 
-async def test_tabs_come_back_after_a_kill_and_miss_nothing(tmp_path: Path) -> None:
+async def test_tabs_reconnect_after_a_kill_and_miss_nothing(tmp_path: Path) -> None:
     """kill -9, and what was acknowledged is there; a reconnect is an ordinary start."""
     import signal
 

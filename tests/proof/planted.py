@@ -203,7 +203,7 @@ PLANTS = [
     Plant(constant_count, "tests/test_messages.py::test_messages_newer_than_the_shown_page_stay_unread[sqlite]"),
     Plant(no_gap, "tests/bus/test_every_bus.py::test_gap_precedes_signals_of_the_new_connection[redis]"),
     Plant(no_sweep, "tests/test_feed.py::test_sweep_signals_only_users_who_are_behind[sqlite]"),
-    Plant(no_origin_check, "tests/test_origins.py::test_a_foreign_origin_is_refused[websocket-http://evil.example]"),
+    Plant(no_origin_check, "tests/test_origins.py::test_foreign_origin_is_refused[websocket-http://evil.example]"),
     Plant(subscribe_after_read, "tests/test_feed.py::test_commit_during_the_first_read_is_delivered[sqlite]"),
     Plant(unbounded_pending, "tests/test_hub.py::test_pending_notifications_are_bounded"),
     Plant(acknowledge_before_commit, "tests/test_messages.py::test_services_return_after_the_commit[sqlite]"),
