@@ -1,4 +1,4 @@
-"""Fixtures that several test modules share. Real services: a real file, a real server process, real sockets."""
+"""Fixtures for all test modules. Real databases, server processes and sockets."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -17,10 +17,10 @@ from tests.server_process import DEADLINE, Server
 from tests.services import PostgreSQL
 from tests.timing import LoadMonitor
 
-# Else pytest-asyncio asks for a loop where there is none, which Python 3.11 makes, and nobody closes.
+# Otherwise pytest-asyncio asks for the current loop, and Python 3.11 creates one that is never closed.
 asyncio.set_event_loop(None)
 
-# A machine that stands still for a moment is no finding.
+# A pause of the machine is not a failure.
 hypothesis.settings.register_profile(
     "patient", hypothesis.settings.default, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
@@ -32,7 +32,7 @@ KEY = "a key for tests alone, long enough"
 
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
 TABLES = ", ".join(f'"{each}"' for each in Base.metadata.tables)
-EMPTIED = f"SET lock_timeout = '40s'; TRUNCATE {TABLES} RESTART IDENTITY CASCADE"  # whoever left something open is told
+EMPTIED = f"SET lock_timeout = '40s'; TRUNCATE {TABLES} RESTART IDENTITY CASCADE"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -47,7 +47,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    # What asks for a database runs on both, unless it is marked.
+    # Tests with a database run on both, unless they are marked.
     if "database" in metafunc.fixturenames:
         sqlite_only = metafunc.config.getoption("--fast") or metafunc.definition.get_closest_marker("sqlite")
         kinds = [SQLITE] if sqlite_only else [SQLITE, POSTGRESQL]
@@ -67,7 +67,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture(scope="session")
 def postgresql_migrated(postgresql: PostgreSQL) -> str:
-    """A migrated database, that each test finds empty."""
+    """A migrated database, emptied for each test."""
     url = postgresql.database()
     migrations.upgrade(url)
     return url
@@ -98,7 +98,7 @@ def timeouts() -> Timeouts:
 
 @pytest.fixture
 async def services(settings: Settings, timeouts: Timeouts) -> AsyncIterator[Services]:
-    """Everything below the web, on a database of its own."""
+    """The services, on a database of their own."""
     services = assemble(settings, timeouts)
     yield services
     await services.storage.close()
@@ -116,14 +116,14 @@ async def john(services: Services) -> User:
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[PostgreSQL]:
-    """One PostgreSQL for all tests: who needs it empty takes a new ``database``, who stops it starts it again."""
+    """One PostgreSQL for all tests. A test that stops it must start it again."""
     with PostgreSQL() as postgresql:
         yield postgresql
 
 
 @pytest.fixture
 def machine() -> Iterator[LoadMonitor]:
-    """What is kept in mind where something may not take long."""
+    """Measures load, to extend time bounds by it."""
     with LoadMonitor() as machine:
         yield machine
 

@@ -1,6 +1,8 @@
 """``python -m tests.fuzz 10000 [--seed N]``: mutated handshakes and frames against a real server, by a real session.
 
-Some connections end as they should, some in the middle, some by a reset. Not here: what is sent (``mutations.py``).
+Some connections end regularly, some midway, some by a reset.
+
+See also: ``mutations.py``, which makes the data.
 """
 
 import argparse
@@ -25,16 +27,16 @@ from tests.process_stats import descriptors
 from tests.server_process import DEADLINE, Server
 
 AT_ONCE = 16
-LONGEST_DRIP = 700  # bytes that are sent one by one; what is longer goes whole
+LONGEST_DRIP = 700  # up to so many bytes are sent one by one; longer data whole
 PROBE_EVERY = 200  # sequences
-PAUSE = 0.02  # seconds, for an application to answer before its client ends
-FREED_SECONDS = 5.0  # for what was held to be let go (I9)
+PAUSE = 0.02  # seconds, for an application to respond before its client disconnects
+FREED_SECONDS = 5.0  # for resources to be released (I9)
 
 ENVIRON = {"MICROBLOG_TABS_PER_USER": "", "MICROBLOG_TABS_PER_ADDRESS": ""}
 
 
 class Sequence(NamedTuple):
-    """What one connection sends: a request, and where it is a good handshake, frames once it was answered."""
+    """What one connection sends: a request, and frames if it was a valid handshake."""
 
     request: bytes
     frames: bytes | None
@@ -43,7 +45,7 @@ class Sequence(NamedTuple):
 
 
 def sequences(seed: int, numbers: range, port: int, cookie: str) -> Iterator[Sequence]:
-    """The sequences of those numbers; the same for the same seed, but for port and cookie."""
+    """The sequences of those numbers; the same for the same seed, except port and cookie."""
     good = handshake(port, cookie)
     plain = [each for each in good if each[0] not in (b"Connection", b"Upgrade")]
     for number in numbers:
@@ -70,26 +72,26 @@ def _request(headers: list[mutations.Header]) -> bytes:
 
 
 class Result:
-    """What has come of it: how connections were answered and closed, and what should not have been."""
+    """The outcome: statuses and close codes by number, and everything that was wrong."""
 
     def __init__(self) -> None:
         self.played = self.probes = 0
         self.answers: Counter[str] = Counter()
         self.wrong: list[str] = []
 
-    def heard(self, said: bytes) -> None:
-        """Note the status of an answer."""
+    def record_close(self, said: bytes) -> None:
+        """Record the status of a response."""
         self.answers[said[9:12].decode("latin-1") if said.startswith(b"HTTP/1.1 ") else "nothing"] += 1
 
     def heard_frames(self, said: bytes) -> None:
-        """Note the code of the close among some frames; they are short."""
+        """Record the close code found among some frames; they are short."""
         while said and said[0] != 0x88:
             said = said[2 + said[1] :]
         self.answers[f"close {int.from_bytes(said[2:4], 'big')}" if said else "no close"] += 1
 
 
 async def fuzz(server: Server, cookie: str, seed: int, numbers: range) -> Result:
-    """Play all of it, several at a time; the server is asked for its health in between."""
+    """Play everything, several at a time, checking the server's health in between."""
     result = Result()
     each = enumerate(sequences(seed, numbers, server.port, cookie), numbers.start)
     async with httpx.AsyncClient(base_url=server.url, timeout=DEADLINE) as client, asyncio.TaskGroup() as group:
@@ -121,7 +123,7 @@ async def _play(port: int, sequence: Sequence, result: Result) -> None:
         with suppress(ConnectionError):
             if sequence.frames is not None:
                 await line.send(sequence.request)
-                result.heard(await line.head())
+                result.record_close(await line.head())
                 await line.frame()
             await _say(line, sequence.request if sequence.frames is None else sequence.frames, sequence.dripping)
             if not sequence.reset:
@@ -145,13 +147,13 @@ async def _end(line: Wire, sequence: Sequence, result: Result) -> None:
         line.writer.write_eof()
     said = await reading
     if sequence.frames is None:
-        result.heard(said)
+        result.record_close(said)
     else:
         result.heard_frames(said)
 
 
 def held_after(server: Server, baseline: int) -> int:
-    """How many descriptors more than before it holds, after it has had its time to let go."""
+    """The number of descriptors that remain open, after the time to release them."""
     give_up = time.monotonic() + FREED_SECONDS
     while (more := descriptors(server) - baseline) > 0 and time.monotonic() < give_up:
         time.sleep(0.05)
@@ -159,7 +161,7 @@ def held_after(server: Server, baseline: int) -> int:
 
 
 class Report(NamedTuple):
-    """What one run has shown."""
+    """The results of one run."""
 
     result: Result
     seconds: float
@@ -168,7 +170,7 @@ class Report(NamedTuple):
     logged: str
 
     def failures(self) -> list[str]:
-        """Everything that should not have been; nothing, if all is well."""
+        """Everything that was wrong."""
         wrong = list(self.result.wrong)
         if self.held > 0:
             wrong.append(f"{self.held} descriptors were not let go of")
@@ -181,7 +183,7 @@ def run(folder: Path, count: int, seed: int) -> Report:
     """Start a server, play ``count`` sequences against it, and stop it."""
     with Server(folder, environ=ENVIRON) as server:
         bob = server.person("bob")
-        # Whatever a server opens once, it opens now.
+        # What a server opens only once, it opens now.
         asyncio.run(fuzz(server, bob.cookie(), seed + 1, range(AT_ONCE * 4)))
         before, start = descriptors(server), time.monotonic()
         result = asyncio.run(fuzz(server, bob.cookie(), seed, range(count)))
@@ -194,7 +196,7 @@ def run(folder: Path, count: int, seed: int) -> Report:
 
 
 def main() -> None:
-    """Print how many, how long, how they were answered, and what went wrong; exit status 1 if anything did."""
+    """Print counts, durations, statuses and failures; exit status 1 if there are failures."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
     parser.add_argument("count", type=int, nargs="?", default=10_000)
     parser.add_argument("--seed", type=int, default=1)

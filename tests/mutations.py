@@ -1,6 +1,6 @@
-"""Handshakes and frames as nobody should send them: well-formed ones, bent in several places, by the seed.
+"""Mutated handshakes and frames: valid ones, changed in several places by the seed.
 
-The same ``Random`` gives the same bytes. Not here: sending them (``fuzz.py``).
+The same ``Random`` gives the same bytes. See also: ``fuzz.py``, which sends them.
 """
 
 from collections.abc import Callable
@@ -65,7 +65,7 @@ BODIES = [
 
 
 def handshake(random: Random, headers: list[Header]) -> bytes:
-    """A request with those headers, or nearly, and what might come after it."""
+    """A request with those headers, possibly changed, and what might follow it."""
     headers = list(headers)
     start = [b"GET", b"/notifications", b"HTTP/1.1"]
     for bend in random.choices(
@@ -91,7 +91,7 @@ def _version(random: Random, start: list[bytes], _: list[Header]) -> None:
 
 
 def _value(random: Random, _: list[bytes], headers: list[Header]) -> None:
-    """Another value, of a header that is there."""
+    """Another value for an existing header."""
     place = random.randrange(len(headers))
     name, value = headers[place]
     headers[place] = name, random.choice([*VALUES.get(name, []), _damaged(random, value)])
@@ -114,7 +114,7 @@ TEXTS = [b"1", b"1.5", b"[]", b"", b"NaN", "κόσμε".encode(), b"\xe2\x82", b
 
 
 def frames(random: Random) -> bytes:
-    """Some frames: mostly those of a client that acknowledges, mostly bent."""
+    """Some frames: mostly acknowledgements, mostly changed."""
     services = [random.choice(KINDS)(random) for _ in range(random.randint(1, 6))]
     for bend in random.choices([_shuffled, _repeated, _repeated, _bent], k=random.randint(0, 2)):
         services = bend(random, services)
@@ -168,7 +168,7 @@ def _repeated(random: Random, services: list[bytes]) -> list[bytes]:
 
 
 def _bent(random: Random, services: list[bytes]) -> list[bytes]:
-    """One frame has another head: unmasked, reserved bits, a length that is not its own."""
+    """One frame with a wrong header: unmasked, reserved bits, a wrong length."""
     place = random.randrange(len(services))
     head = random.choice(
         [
@@ -182,7 +182,7 @@ def _bent(random: Random, services: list[bytes]) -> list[bytes]:
 
 
 def _damaged(random: Random, data: bytes) -> bytes:
-    """Bits flipped, or the end, a piece or nothing where there was something, or the other way round."""
+    """Bits flipped, or pieces cut, removed, repeated or inserted."""
     place = random.randrange(len(data) + 1)
     rest = place + random.randint(0, 9)
     match random.randrange(5):

@@ -1,14 +1,14 @@
-"""Addresses of the servers that the tests start."""
+"""Ports of the servers that the tests start."""
 
 import os
 import random
 import socket
 
-# Below those that the system gives out by itself: what is free stays free while its server is stopped.
+# Below the system's ephemeral range: a port stays free while its server is stopped.
 RANGE = 20_000, 32_000
-# Not from the common source: two test processes may have seeded that alike.
+# Not from the shared generator, which two test processes may have seeded alike.
 chance = random.SystemRandom()
-# To each process of a run its own, and none twice: a server that is stopped finds its port as it left it.
+# Each test process has its own ports, and uses none twice: a stopped server finds its port free.
 WORKER, WORKERS = (
     int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]),
     int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)),
@@ -17,7 +17,7 @@ given: set[int] = set()
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 where nobody listens, and that nobody was given before."""
+    """A free port of 127.0.0.1, never returned before."""
     while True:
         port = chance.randrange(RANGE[0] + WORKER, RANGE[1], WORKERS)
         if port in given:

@@ -1,4 +1,4 @@
-"""What the kernel says of a server process: its memory, at the peak too, and its descriptors. Linux alone."""
+"""Memory, peak memory and descriptors of a server process, from /proc. Linux only."""
 
 from pathlib import Path
 
@@ -6,17 +6,17 @@ from tests.server_process import Server
 
 
 def proc(server: Server) -> Path:
-    """The kernel's folder on it."""
+    """Its folder in /proc."""
     assert server.process is not None
     return Path(f"/proc/{server.process.pid}")
 
 
 class Memory:
-    """How much more a server holds, in MiB, than when this was made."""
+    """The memory growth of a server since creation, in MiB."""
 
     def __init__(self, server: Server) -> None:
         self._proc = proc(server)
-        (self._proc / "clear_refs").write_text("5")  # the peak is from now on
+        (self._proc / "clear_refs").write_text("5")  # reset the peak
         self._before = self._kib("VmRSS")
 
     def growth(self) -> float:
@@ -24,7 +24,7 @@ class Memory:
         return (self._kib("VmRSS") - self._before) / 1024
 
     def peak(self) -> float:
-        """At the worst moment since."""
+        """The peak since creation."""
         return (self._kib("VmHWM") - self._before) / 1024
 
     def _kib(self, name: str) -> int:
@@ -32,12 +32,12 @@ class Memory:
 
 
 def descriptors(server: Server) -> int:
-    """How many files, sockets and the like it has open."""
+    """The number of its open descriptors."""
     return sum(1 for _ in (proc(server) / "fd").iterdir())
 
 
 def connections(server: Server) -> int:
-    """How many TCP connections it has open; nothing of it goes on when the kernel alone keeps what was sent."""
+    """The number of its open TCP connections, without those that only the kernel still holds."""
     return sum(is_socket(each) for each in (proc(server) / "fd").iterdir())
 
 
@@ -45,4 +45,4 @@ def is_socket(descriptor: Path) -> bool:
     try:
         return str(descriptor.readlink()).startswith("socket:")
     except FileNotFoundError:
-        return False  # closed since
+        return False  # closed meanwhile

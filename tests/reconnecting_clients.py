@@ -1,4 +1,4 @@
-"""Clients that do what a close code says: come back after the time they were told, with backoff where nobody is."""
+"""Clients that obey close codes: they reconnect after the given time, and back off while there is no server."""
 
 import asyncio
 import random
@@ -17,18 +17,18 @@ PATIENCE = 120.0
 
 
 class Returner:
-    """One tab that always wants to be there; remembers when it left, why, and when it was back."""
+    """One tab that always reconnects; records when and why it was closed, and when it was back."""
 
     def __init__(self, url: str, cookie: str) -> None:
         self._url = url
         self._cookie = cookie
         self.codes: list[int | None] = []
         self.left: list[float] = []
-        self.due: list[float] = []  # when it was told to be back
+        self.due: list[float] = []  # reconnect times, from the close reasons
         self.there: list[float] = []
 
     async def stay(self) -> None:
-        """For ever: be told; when closed, come back."""
+        """Stay connected for ever: receive frames, reconnect when closed."""
         backoff = FIRST_BACKOFF
         while True:
             pause = random.uniform(0, backoff)
@@ -49,15 +49,15 @@ class Returner:
         except ConnectionClosed as end:
             self.left.append(time.monotonic())
             self.codes.append(end.rcvd.code if end.rcvd else None)
-            told = end.rcvd and end.rcvd.code == RESTART
-            pause = int(end.rcvd.reason) / 1000 if end.rcvd and told else random.uniform(0, FIRST_BACKOFF)
+            restarting = end.rcvd and end.rcvd.code == RESTART
+            pause = int(end.rcvd.reason) / 1000 if end.rcvd and restarting else random.uniform(0, FIRST_BACKOFF)
             self.due.append(self.left[-1] + pause)
             return pause
 
 
 @asynccontextmanager
 async def returners(url: str, cookies: Sequence[str]) -> AsyncIterator[list[Returner]]:
-    """One for each of ``cookies``, all there once."""
+    """One for each of ``cookies``, all connected once."""
     tabs = [Returner(url, cookie) for cookie in cookies]
     tasks = [asyncio.create_task(tab.stay()) for tab in tabs]
     try:
@@ -70,13 +70,13 @@ async def returners(url: str, cookies: Sequence[str]) -> AsyncIterator[list[Retu
 
 
 async def all_there(tabs: Sequence[Returner], times: int) -> None:
-    """Return once each has been there ``times`` times."""
+    """Return once each has connected ``times`` times."""
     async with asyncio.timeout(PATIENCE):
         while not all(len(tab.there) >= times for tab in tabs):
             await asyncio.sleep(0.05)
 
 
-def most_at_once(sql_time: Sequence[float], window: float) -> int:
-    """The largest number of ``sql_time`` within any ``window`` seconds."""
-    sql_time = sorted(sql_time)
-    return max(sum(start <= each < start + window for each in sql_time) for start in sql_time)
+def most_at_once(moments: Sequence[float], window: float) -> int:
+    """The largest number of ``moments`` within any ``window`` seconds."""
+    moments = sorted(moments)
+    return max(sum(start <= each < start + window for each in moments) for start in moments)

@@ -1,6 +1,6 @@
-"""Credentials that are no good any more, and sessions that end while somebody listens: on every transport.
+"""Replays of invalid credentials, and sessions that end while subscribed, on every transport.
 
-``python -m tests.replays 1000 500`` is the full form: so many replays, so many revocations.
+``python -m tests.replays 1000 500`` is the full form: 1,000 replays, 500 revocations.
 """
 
 import asyncio
@@ -62,7 +62,7 @@ def value(person: Person) -> str:
 
 
 def stale(server: Server) -> Iterator[str]:
-    """Good cookies of before, each ended in another way."""
+    """Cookies that were valid, each ended in another way."""
     for end in (logged_out, signed_out_everywhere, password_changed, expired):
         person = server.person("bob")
         kept = value(person)
@@ -93,7 +93,7 @@ def expired(person: Person) -> None:
 
 
 def tampered(good: str, chance: random.Random) -> str:
-    """A cookie that was good, but for a little."""
+    """A valid cookie with one change."""
     place = chance.randrange(len(good))
     other = chance.choice("abcXYZ019-_.")
     change = chance.randrange(4)
@@ -103,13 +103,13 @@ def tampered(good: str, chance: random.Random) -> str:
         return good[:place] + other + good[place:]
     if change == 2:
         return good[:place] + good[place + 1 :]
-    # The last character holds bits that mean nothing, which is no tampering.
+    # Changing the unused bits of the last character is not tampering.
     place = min(place, len(good) - 2)
     return good[:place] + (other if other != good[place] else "~") + good[place + 1 :]
 
 
 async def replay(server: Server, count: int, seed: int = 1) -> dict[str, int]:
-    """Ask ``count`` times with what is no good; how often each answer came that it should not have."""
+    """Make ``count`` requests with invalid credentials; the unexpected responses, counted."""
     chance = random.Random(seed)
     ended = await asyncio.to_thread(lambda: list(stale(server)))
     with_session = await asyncio.to_thread(server.person, "bob")
@@ -129,7 +129,7 @@ async def replay(server: Server, count: int, seed: int = 1) -> dict[str, int]:
 
 
 async def revoke(server: Server, count: int) -> list[float]:
-    """End ``count`` sessions while a WebSocket and a long poll listen with each; seconds until both knew."""
+    """End ``count`` sessions, each with a WebSocket and a long poll; the seconds until both were closed."""
     took = []
     for _ in range(count):
         person = await asyncio.to_thread(server.person, "bob")
@@ -144,7 +144,7 @@ async def _revoked(server: Server, person: Person) -> float:
     async with http_client.websocket(server.url, cookie) as tab:
         await tab.recv()
         held = asyncio.create_task(_status(server, "/notifications?wait=20", cookie))
-        await asyncio.sleep(0.05)  # for the question to be there; if it is not, it is refused at once
+        await asyncio.sleep(0.05)  # for the request to arrive; if it does not, it is refused at once
         fields = {"csrf_token": token}
         origin = {"Origin": server.url}
         async with awake() as seconds:
@@ -163,7 +163,7 @@ async def _close_code(tab: object) -> int | None:
 
 
 def main(replays: int, revocations: int) -> None:
-    """The full form, printed."""
+    """Print the results of the full form."""
     with tempfile.TemporaryDirectory() as folder, Server(Path(folder), environ=UNLIMITED) as server:
         start = time.monotonic()
         wrong = asyncio.run(replay(server, replays))

@@ -1,8 +1,7 @@
-"""RFC 6455, a list of the cases that matter: what a client sends, and the very frames that must answer it.
+"""RFC 6455 cases: what a client sends, and the exact frames that must follow.
 
-Modelled on the groups 1 to 7 and 10 of the Autobahn suite. What is behind the server says back whatever it is
-told, so every message is an answer too; ``WORDLESS`` are the cases without any, for whoever is behind. Not here:
-the servers (``test_rfc6455.py``, ``test_frames.py``).
+Modelled on groups 1 to 7 and 10 of the Autobahn suite. The application echoes every message; ``WORDLESS`` are the cases
+without messages, for any application.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
@@ -12,7 +11,7 @@ from typing import NamedTuple
 from tests.asgi_server import Wire, client_frame
 from tests.timing import within
 
-AT_ONCE = 1.0  # seconds, for one answer, and from the last of them to the end of the connection
+AT_ONCE = 1.0  # seconds, for each frame, and from the last one to the end of the connection
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 FINAL = 0x80
@@ -23,14 +22,14 @@ Frame = tuple[int, bytes]  # the server's: its first byte and its payload
 
 
 class Step(NamedTuple):
-    """What the client sends, and every frame that comes back before it goes on."""
+    """What the client sends, and every frame it must receive before it continues."""
 
     sent: bytes
     answers: list[Frame]
 
 
 class Case(NamedTuple):
-    """One connection, from the handshake to the end; the last answer is always a close."""
+    """One connection, from the handshake to the end; the last frame is always a close."""
 
     what: str
     steps: list[Step]
@@ -50,7 +49,7 @@ def said(opcode: int, payload: bytes = b"") -> Frame:
 
 
 def goes_well(what: str, sent: bytes, *answers: Frame) -> Case:
-    """The answers come, and the connection lives: it answers a close."""
+    """The frames arrive and the connection stays open: it answers a close."""
     return Case(what, [Step(sent, list(answers)), Step(frame(CLOSE, closing(NORMAL)), [said(CLOSE, closing(NORMAL))])])
 
 
@@ -68,7 +67,7 @@ def pieces(payload: bytes, size: int, opcode: int = TEXT) -> list[bytes]:
 
 
 def framing() -> Iterator[Case]:
-    """Autobahn's group 1, and the heads of frames."""
+    """Autobahn's group 1, and frame headers."""
     for size in (0, 1, 125, 126, 127, 128, LARGEST):
         yield goes_well(f"text of {size}", frame(TEXT, b"*" * size), said(TEXT, b"*" * size))
         yield goes_well(f"binary of {size}", frame(BINARY, b"\xfe" * size), said(BINARY, b"\xfe" * size))
@@ -82,7 +81,7 @@ def framing() -> Iterator[Case]:
 
 
 def reserved() -> Iterator[Case]:
-    """Groups 3 and 4: bits and opcodes that mean nothing."""
+    """Groups 3 and 4: reserved bits and opcodes."""
     for bits in range(1, 8):
         for opcode in (TEXT, BINARY, CLOSE, PING, PONG):
             yield fails(f"reserved bits {bits}, opcode {opcode:x}", PROTOCOL_ERROR, frame(opcode, b"", reserved=bits))
@@ -99,10 +98,10 @@ def reserved() -> Iterator[Case]:
 
 
 def control() -> Iterator[Case]:
-    """Group 2, and what is said of control frames."""
+    """Group 2, and the rules for control frames."""
     for payload in (b"", b"hello", b"\x00\xff\xfe\xfd", b"x" * 125):
         yield goes_well(f"ping with {len(payload)} bytes", frame(PING, payload), said(PONG, payload))
-        yield goes_well(f"pong nobody asked for, {len(payload)} bytes", frame(PONG, payload))
+        yield goes_well(f"unsolicited pong, {len(payload)} bytes", frame(PONG, payload))
     yield goes_well("pong, then ping", frame(PONG, b"x") + frame(PING, b"y"), said(PONG, b"y"))
     pings = [b"%d" % number for number in range(10)]
     yield goes_well("ten pings", b"".join(frame(PING, each) for each in pings), *[said(PONG, each) for each in pings])
@@ -145,7 +144,7 @@ def fragments() -> Iterator[Case]:
 
 
 def sizes() -> Iterator[Case]:
-    """More than a message may have: the end comes with what announces it, and not with the last byte of it."""
+    """Messages over the limit: closed as soon as a header announces them, not at their last byte."""
     for opcode in (TEXT, BINARY):
         head = bytes([FINAL | opcode])
         yield fails(f"one frame too long, opcode {opcode}", TOO_BIG, head + b"\xfe" + b"\x10\x01" + b"mask" + b"12345")
@@ -233,7 +232,7 @@ WORDLESS = [
 HUNDRED = b"".join(pieces(b"*" * 100, 1))
 PINGS = frame(PING, b"x") * 100
 
-# More frames than a client is allowed; rightly formed all the same.
+# More frames than a client may send, but well-formed.
 MANY = [
     goes_well("a hundred fragments", HUNDRED, said(TEXT, b"*" * 100)),
     goes_well(
@@ -261,7 +260,7 @@ TOO_MANY = [
 
 
 async def play(case: Case, line: Wire, say: Callable[[Wire, bytes], Awaitable[None]]) -> None:
-    """Have the whole conversation on a line that is past its handshake; then it must end."""
+    """Play the case on a connection past its handshake, which must then be closed."""
     for sent, answers in case.steps:
         await say(line, sent)
         async with within(AT_ONCE):

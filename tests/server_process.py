@@ -16,7 +16,7 @@ from tests.ports import free_port
 
 DEADLINE = 60.0  # seconds; what takes longer has failed
 
-# Whoever tests the drain or a limit says so.
+# Tests of the drain or of a limit override these.
 UNHURRIED = {"MICROBLOG_DRAIN": "0", "MICROBLOG_SIGN_IN_LIMIT": "", "MICROBLOG_SEND_LIMIT": ""}
 
 COMMAND = [sys.executable, "-m", "microblog_rt"]
@@ -36,7 +36,7 @@ class Server:
         self.password = ""
 
     def start(self) -> None:
-        """Start it, and return once it listens."""
+        """Start it and return once it listens."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("MICROBLOG_")}
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
@@ -54,7 +54,7 @@ class Server:
         self.password = demo.split()[-1]
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """End it; its exit status."""
+        """Stop it and return the exit status."""
         self.signal(number)
         return self.ended()
 
@@ -63,34 +63,34 @@ class Server:
         self.process.send_signal(number)
 
     def ended(self) -> int:
-        """Wait for its end; its exit status."""
+        """Wait until it ends and return the exit status."""
         assert self.process is not None
         with self.process:
             return self.process.wait(DEADLINE)
 
     def workers(self) -> set[int]:
-        """The processes that its supervisor keeps."""
+        """The workers of its supervisor."""
         assert self.process is not None
         pid = self.process.pid
         return {int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
 
     def holds(self) -> int:
-        """How many questions it holds, by its own count."""
+        """The number of long polls it holds, from its metrics."""
         numbers = httpx.get(f"{self.url}/metrics", timeout=DEADLINE).text
         found = re.search(r'^microblog_tabs{transport="long_poll"} (\d+)', numbers, re.MULTILINE)
         assert found, numbers
         return int(found[1])
 
     def person(self, name: str) -> Person:
-        """Somebody signed in, with a browser's cookies."""
+        """A signed-in user with a browser's cookies."""
         return Person(self, name)
 
     def complaints(self) -> list[str]:
-        """What it has logged that is more than news."""
+        """Its log lines above INFO."""
         return [line for line in self.logged().splitlines() if " INFO " not in line]
 
     def logged(self) -> str:
-        """What it has written on standard error."""
+        """Everything it wrote to standard error."""
         return self.log.read_text()
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""The services that several processes share, each a real one that the tests start, hang and end."""
+"""Real Redis and PostgreSQL servers that the tests start, pause and stop."""
 
 import contextlib
 import os
@@ -14,14 +14,14 @@ from types import TracebackType
 from tests.ports import free_port
 
 REDIS = shutil.which("redis-server")
-# It ends with the tests, even where those are killed.
+# It ends with the tests, even if they are killed.
 BOUND = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
 DEADLINE = 60.0  # seconds
 OPTIONS = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
 
 
 class Redis:
-    """One Redis; ``stop`` and ``start`` keep its address, ``pause`` leaves it there without an answer."""
+    """One Redis; ``stop`` and ``start`` keep its address, ``pause`` makes it hang."""
 
     def __init__(self, folder: Path, *options: str) -> None:
         assert REDIS, "these tests want a Redis: apt-get install redis-server"
@@ -31,7 +31,7 @@ class Redis:
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        """Start it, and return once it listens."""
+        """Start it and return once it listens."""
         self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         said = []
@@ -43,20 +43,20 @@ class Redis:
         raise AssertionError("".join(said))
 
     def stop(self) -> None:
-        """End it at once, hung or not; with it goes every connection."""
+        """Kill it, paused or not; every connection ends."""
         if self._process is not None:
             with self._process as process:
                 process.kill()
             self._process = None
 
     def pause(self) -> None:
-        """From now on connections to it come about, and nothing is answered."""
+        """Make it hang: connections are accepted, and nothing is answered."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         os.waitpid(self._process.pid, os.WUNTRACED)
 
     def resume(self) -> None:
-        """Let it answer, also what was asked meanwhile."""
+        """Let it continue; it answers pending requests too."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
@@ -69,13 +69,13 @@ class Redis:
 
 
 class PostgreSQL:
-    """One PostgreSQL; ``stop`` and ``start`` keep address and data, ``pause`` leaves it there without an answer.
+    """One PostgreSQL; ``stop`` and ``start`` keep address and data, ``pause`` makes it hang.
 
-    ``url`` and what ``database`` returns are as SQLAlchemy takes them, with asyncpg; anybody may enter as ``postgres``.
+    ``url`` and what ``database`` returns are SQLAlchemy URLs with asyncpg, for the user ``postgres`` without a password.
     """
 
     def __init__(self, *options: str) -> None:
-        # Not in the test's own folder: PostgreSQL, which will not be root, could not enter that.
+        # Not in the test's own folder, which PostgreSQL, not being root, could not enter.
         self._made = tempfile.TemporaryDirectory(prefix="postgresql-", ignore_cleanup_errors=True)
         self.folder = Path(self._made.name)
         self.port = free_port()
@@ -88,7 +88,7 @@ class PostgreSQL:
         self._prepare()
 
     def start(self) -> None:
-        """Start it, and return once it takes connections."""
+        """Start it and return once it accepts connections."""
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [*self._as_its_user(), _binary("postgres"), "-D", self.folder / "data", *self._options], stderr=log
@@ -101,7 +101,7 @@ class PostgreSQL:
             time.sleep(0.01)
 
     def stop(self) -> None:
-        """End it at once, hung or not; with it goes every connection."""
+        """Kill it, paused or not; every connection ends."""
         if self._process is not None:
             with self._process as process:
                 process.send_signal(signal.SIGQUIT)
@@ -109,7 +109,7 @@ class PostgreSQL:
             self._process = None
 
     def pause(self) -> None:
-        """From now on connections to it come about, and nothing is answered."""
+        """Make it hang: connections are accepted, and nothing is answered."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         os.waitpid(self._process.pid, os.WUNTRACED)
@@ -117,18 +117,18 @@ class PostgreSQL:
             _signal(child, signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it answer, also what was asked meanwhile."""
+        """Let it continue; it answers pending requests too."""
         assert self._process is not None
         for child in self._children():
             _signal(child, signal.SIGCONT)
         self._process.send_signal(signal.SIGCONT)
 
     def logged(self) -> str:
-        """What it has written since its last start."""
+        """Its output since the last start."""
         return self._log.read_text()
 
     def backends(self) -> list[int]:
-        """Its processes that serve a connection each."""
+        """Its backend processes, one per connection."""
         return [child for child in self._children() if b" 127.0.0.1(" in _command(child)]
 
     def execute(self, url: str, sql: str) -> None:
@@ -183,13 +183,13 @@ def _binary(name: str) -> str:
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
-    """To a process that may have ended."""
+    """Signal a process that may have ended."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
 
 
 def _command(pid: int) -> bytes:
-    """What a process calls itself; nothing where it has ended."""
+    """The name of a process; empty if it has ended."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:

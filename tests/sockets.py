@@ -30,16 +30,16 @@ def socket_to(person: Person, query: str = "", **more: Any) -> connect:
 
 async def frame(tab: ClientConnection) -> list[dict[str, Any]]:
     async with asyncio.timeout(DEADLINE):
-        told = json.loads(await tab.recv())
-    assert isinstance(told, list)
-    return told
+        received = json.loads(await tab.recv())
+    assert isinstance(received, list)
+    return received
 
 
 async def change(tab: ClientConnection) -> list[dict[str, Any]]:
     """The next frame that is no heartbeat."""
     while True:
-        if told := await frame(tab):
-            return told
+        if received := await frame(tab):
+            return received
 
 
 async def closed(tab: ClientConnection) -> ConnectionClosed:

@@ -129,7 +129,7 @@ async def test_new_session_deletes_expired_ones(
 
 
 async def test_sign_in_during_a_password_change_starts_no_session(services: Services, susan: User) -> None:
-    """The old password was right when it was checked; the session would have begun after all others had ended."""
+    """The old password was right when checked; the new session would start after all others had ended."""
     checked = await services.accounts.check_password("susan", PASSWORD)
     await services.accounts.set_password("susan", "another password")
     with pytest.raises(Invalid):

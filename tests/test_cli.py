@@ -1,4 +1,4 @@
-"""The command, as it is typed: another process, an empty folder."""
+"""The command line, run as a process in an empty folder."""
 
 import os
 import pty
@@ -46,7 +46,7 @@ def test_password_prompt_in_a_terminal_is_hidden(folder: Folder) -> None:
     try:
         while more := os.read(terminal, 1024):
             shown += more
-    except OSError:  # how Linux says that the other side is closed
+    except OSError:  # how Linux reports that the other end is closed
         pass
     os.close(terminal)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

@@ -1,6 +1,6 @@
-"""Clients that leave in the middle: vanished, reset, or with requests that still wait. No complaint, nothing stays.
+"""Clients that disconnect midway: vanished, reset, or with pending requests. Nothing is logged, nothing remains.
 
-Not here: who is there and is slow (``test_peers.py``), or takes nothing (``test_stalled.py``).
+See also: ``test_peers.py`` for slow clients, ``test_stalled.py`` for clients that do not read.
 """
 
 import asyncio
@@ -28,14 +28,14 @@ GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 PATIENCE = 5.0  # seconds (I9)
 
 
-async def everybody_gone() -> None:
+async def all_connections_closed() -> None:
     async with asyncio.timeout(PATIENCE):
         while connections():
             await asyncio.sleep(0)
 
 
 class Seen(connection.Connection):
-    """Our connection, where the kernel's word can be put in."""
+    """Our connection, with a kernel error injected."""
 
     made: ClassVar[list["Seen"]] = []
 
@@ -53,7 +53,7 @@ BEGINNINGS = [HANDSHAKE + b"\r\n", GET, GET[:20], b""]
 async def test_who_the_kernel_gives_up_is_let_go(
     begun: bytes, number: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A phone in a tunnel: what was sent to it is never acknowledged, and reading fails in the end."""
+    """A phone in a tunnel: nothing sent to it is acknowledged, and reading fails eventually."""
     monkeypatch.setattr(connection, "Connection", Seen)
     app = Telling()
     async with served(app) as port, wire(port) as line:
@@ -64,7 +64,7 @@ async def test_who_the_kernel_gives_up_is_let_go(
             while not Seen.made:
                 await asyncio.sleep(0)
         Seen.made.pop().writer.transport._fatal_error(OSError(number, "given up"))  # type: ignore[attr-defined]
-        await everybody_gone()
+        await all_connections_closed()
         await app.idle()
     monkeypatch.undo()
     connection.install()
@@ -77,7 +77,7 @@ async def disconnected(receive: Receive) -> None:
 
 
 class Application:
-    """Answers the first request at once; the others too, or once their client is gone where it ``waits``."""
+    """Answers the first request at once, and the others too unless it ``waits`` for their client to disconnect."""
 
     def __init__(self, *, waits: bool) -> None:
         self.requests = 0
@@ -95,7 +95,7 @@ class Application:
 
 
 async def test_who_is_gone_is_neither_served_nor_written_to(caplog: pytest.LogCaptureFixture) -> None:
-    """asyncio would complain of each write after the fifth."""
+    """asyncio would warn about each write after the fifth."""
     app = Application(waits=True)
     async with served(app) as port:
         async with wire(port) as line:
@@ -103,13 +103,13 @@ async def test_who_is_gone_is_neither_served_nor_written_to(caplog: pytest.LogCa
             await line.head()
             raw = line.writer.get_extra_info("socket")
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        await everybody_gone()
+        await all_connections_closed()
     assert app.requests == 2
     assert complaints(caplog.records) == []
 
 
 class Holding:
-    """Answers nobody; ``inside``: the requests whose client it has not been told to be gone."""
+    """Never responds; ``inside`` counts requests without a disconnect event."""
 
     def __init__(self) -> None:
         self.begun = self.inside = 0
@@ -129,7 +129,7 @@ class Holding:
 async def test_who_leaves_is_missed_whatever_waits_behind(
     behind: bytes, resets: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nothing is read behind a request that is held, so that the end of what comes is not read either."""
+    """Nothing is read behind a held request, so the client's end would not be read either."""
     app = Holding()
     async with served(app) as port:
         async with wire(port) as line:
@@ -140,7 +140,7 @@ async def test_who_leaves_is_missed_whatever_waits_behind(
             if resets:
                 raw = line.writer.get_extra_info("socket")
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        await everybody_gone()
+        await all_connections_closed()
         assert (app.begun, app.inside) == (1, 0)
     assert complaints(caplog.records) == []
 
@@ -152,7 +152,7 @@ async def test_who_leaves_at_once_is_missed_too() -> None:
             await line.send(GET * 3)
             line.writer.write_eof()
             assert await asyncio.wait_for(line.reader.read(), PATIENCE) == b""
-        await everybody_gone()
+        await all_connections_closed()
         assert (app.begun, app.inside) == (1, 0)
 
 

@@ -1,4 +1,4 @@
-"""Trouble with the database: a clear answer, nothing acknowledged that is not there, and well again afterwards."""
+"""Database errors: a clear refusal, no false acknowledgement, and recovery."""
 
 import asyncio
 import gc
@@ -67,8 +67,8 @@ async def test_stream_stays_open_while_the_database_is_locked(
     later = sql_time.now() + 3_700_000_000
     monkeypatch.setattr(sql_time, "now", lambda: later)
     with locked(settings):
-        told = len(tab.pages)
-        await tab.until(lambda: len(tab.pages) > told + 2)
+        pages = len(tab.pages)
+        await tab.until(lambda: len(tab.pages) > pages + 2)
     await services.messages.send_message(susan.id, susan.id, "hello")
     await tab.until(lambda: tab.state == {"unread_message_count": 1})
     await tab.disconnect()
@@ -92,11 +92,11 @@ async def test_write_after_a_failed_commit_succeeds(services: Services, susan: U
 FAILED = "write failed after its client disconnected"
 
 
-@pytest.mark.parametrize(("error", "told"), [(Unavailable(), []), (RuntimeError("ours"), [FAILED])])
+@pytest.mark.parametrize(("error", "logged"), [(Unavailable(), []), (RuntimeError("ours"), [FAILED])])
 async def test_failed_write_of_a_cancelled_caller_is_logged(
-    services: Services, error: Exception, told: list[str], caplog: pytest.LogCaptureFixture
+    services: Services, error: Exception, logged: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And asyncio has nothing to complain of: that nobody has heard of it."""
+    """asyncio logs no exception that was never retrieved."""
     begun, goes_on = asyncio.Event(), threading.Event()
 
     loop = asyncio.get_running_loop()
@@ -113,7 +113,7 @@ async def test_failed_write_of_a_cancelled_caller_is_logged(
     goes_on.set()
     await services.storage.close()
     gc.collect()
-    assert complaints(caplog.records) == told
+    assert complaints(caplog.records) == logged
 
 
 async def test_cancelled_read_returns_its_connection(services: Services, susan: User) -> None:
@@ -153,7 +153,7 @@ async def test_database_errors_do_not_contain_message_text(
 
 
 async def test_queued_sends_to_a_locked_file_are_refused_in_time(settings: Settings, susan: User) -> None:
-    """Those at the end of the queue as well."""
+    """Including those at the end of the queue."""
     services = assemble(settings, Timeouts(sqlite_busy=1.2))
     with locked(settings):
         sends = [services.messages.send_message(susan.id, susan.id, f"{number}") for number in range(20)]

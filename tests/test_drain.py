@@ -1,4 +1,4 @@
-"""A server that stops: readiness first, tabs told one after the other, everything else served to the end."""
+"""Graceful shutdown: readiness first, tabs closed one after the other, everything else served to the end."""
 
 import asyncio
 import signal
@@ -72,7 +72,7 @@ async def test_drain_staggers_closes_with_reconnect_times(server: Server, bob: P
 
 async def test_drain_refuses_new_tabs_and_serves_the_rest(server: Server, bob: Person) -> None:
     server.stop()
-    server.environ["MICROBLOG_DRAIN"] = "120"  # long enough to look around
+    server.environ["MICROBLOG_DRAIN"] = "120"  # long enough for the checks
     server.start()
     async with tabs(bob, 2) as (one, other):
         server.signal(signal.SIGTERM)
@@ -84,7 +84,7 @@ async def test_drain_refuses_new_tabs_and_serves_the_rest(server: Server, bob: P
         assert (await asyncio.to_thread(bob.client.get, "/healthz")).status_code == 200
         refusal = (await refused(socket_to(bob))).response
         assert refusal.status_code == 503
-        assert 1 <= int(refusal.headers["Retry-After"]) <= 63  # when the last has left, and a little scattered
+        assert 1 <= int(refusal.headers["Retry-After"]) <= 63  # after the last has left, plus some scatter
         held = await asyncio.to_thread(bob.client.get, "/notifications?wait=10")
         assert (held.status_code, held.json()["code"]) == (503, "draining")
         assert int(held.headers["Retry-After"]) >= 1
@@ -132,11 +132,13 @@ async def test_hub_without_subscribers_drains_at_once() -> None:
 
 
 async def test_tabs_return_as_spread_as_they_were_closed(server: Server, bob: Person, machine: LoadMonitor) -> None:
-    """Plain clients that wait as they are told; the full form, with a thousand of them, is ``benchmarks drain``."""
+    """Clients that wait as the close reason says; ``benchmarks drain`` does it with a thousand."""
     async with returners(server.url, [bob.cookie()] * 60) as tabs:
         start = time.time()
         assert await asyncio.to_thread(server.stop) == 0
-        at_most = 30 + len(tabs) * machine.stood_still(start) / SECONDS  # those due while nobody could go go together
+        at_most = (
+            30 + len(tabs) * machine.stood_still(start) / SECONDS
+        )  # tabs due while the machine was stopped are closed together
         await asyncio.to_thread(server.start)
         await all_there(tabs, 2)
         assert {each.codes[0] for each in tabs} == {1012}

@@ -1,7 +1,6 @@
-"""Much more than anybody may send: it ends at once, takes up no memory (I6), and nobody else notifications.
+"""Floods: closed at once, without memory growth (I6) and without effect on other clients.
 
-Against a real server process, whose memory the kernel tells; at the peak, too. Not here: bytes that are wrong
-(``test_fuzz.py``), and clients that take nothing (``test_stalled.py``).
+Against a real server process; the kernel reports its memory, peak included.
 """
 
 import asyncio
@@ -22,12 +21,12 @@ from tests.timing import LoadMonitor
 
 MIB = 2**20
 AT_ONCE = 1.0  # seconds
-PROMPTLY = 0.5  # seconds, for somebody else's poll meanwhile
+PROMPTLY = 0.5  # seconds, for another client's poll meanwhile
 CHUNK = b"x" * 2**16
 
 
 class Flood(NamedTuple):
-    """What comes after ``begun``, and what one of must be in the answer to it."""
+    """What is sent after ``begun``, and one of which responses must follow."""
 
     what: str
     begun: bytes
@@ -38,7 +37,7 @@ class Flood(NamedTuple):
 
 @pytest.fixture(scope="module")
 def bob(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
-    """Somebody at a server that stops well at the end, and has logged nothing (I7)."""
+    """A user of a server that must stop cleanly with an empty log (I7)."""
     with Server(tmp_path_factory.mktemp("server")) as server:
         bob = server.person("bob")
         yield bob
@@ -54,7 +53,7 @@ async def poured(line: Wire, flood: Flood) -> None:
 
 
 async def last_words(line: Wire) -> bytes:
-    """What the server says until it ends the connection, or cuts it."""
+    """Everything the server sends until the connection ends."""
     said = b""
     with suppress(ConnectionError):
         while piece := await line.reader.read(2**16):
@@ -63,7 +62,7 @@ async def last_words(line: Wire) -> bytes:
 
 
 async def slowest_poll(person: Person, over: asyncio.Event) -> float:
-    """How long the slowest of somebody's polls takes, one after the other, and at least one, until it is over."""
+    """The duration of the slowest poll, made one after the other (at least one) during the flood."""
     slowest = 0.0
     async with httpx.AsyncClient(base_url=person.server.url, cookies=person.client.cookies) as client:
         while not over.is_set() or not slowest:
@@ -74,8 +73,8 @@ async def slowest_poll(person: Person, over: asyncio.Event) -> float:
 
 
 async def drowned(person: Person, line: Wire, flood: Flood, machine: LoadMonitor) -> None:
-    """Have the flood; the server ends it, and nobody notifications. Who goes on after that is cut."""
-    asyncio.get_running_loop().set_debug(False)  # what is measured is the server
+    """Send the flood: the server closes it, other clients are unaffected, and further data is cut off."""
+    asyncio.get_running_loop().set_debug(False)  # the server is what is measured
     memory, over, began = Memory(person.server), asyncio.Event(), time.time()
     polling = asyncio.create_task(slowest_poll(person, over))
     pouring = asyncio.create_task(poured(line, flood))
@@ -94,7 +93,7 @@ async def drowned(person: Person, line: Wire, flood: Flood, machine: LoadMonitor
 
 
 def frames(count: int, frame: bytes) -> list[bytes]:
-    """So many of the same, some ten thousand at a time."""
+    """``count`` repetitions, in pieces of about ten thousand."""
     return [frame * 10_000] * (count // 10_000)
 
 
@@ -161,7 +160,7 @@ async def test_flood_into_an_endless_head(bob: Person, machine: LoadMonitor) -> 
 
 
 async def test_flood_before_the_handshake_response(bob: Person, machine: LoadMonitor) -> None:
-    """It may be answered just in time, and then these are too many frames."""
+    """If the handshake response is sent just in time, these are too many frames."""
     async with wire(bob.server.port) as line:
         answers = b" 400 ", close(1008)
         await drowned(bob, line, Flood("", HANDSHAKE + credentials(bob), frames(4_500_000, NUMBER), answers), machine)

@@ -1,6 +1,6 @@
-"""The frames of our own application, from a real server process: numbers are acknowledgements, anything else ends it.
+"""Frames sent to the application, in a real server process: numbers are acknowledgements, anything else closes.
 
-Whatever RFC 6455 says, in ``rfc6455.py``, holds here too. Not here: the conversation of a tab (``test_transports.py``).
+The cases of ``rfc6455.py`` hold here too.
 """
 
 import socket
@@ -33,7 +33,7 @@ UNSUPPORTED = 1003
 
 @pytest.fixture(scope="module")
 def bob(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
-    """Somebody at a server, which stops well at the end, and has logged nothing (I7)."""
+    """A user of a server that must stop cleanly with an empty log (I7)."""
     with Server(tmp_path_factory.mktemp("server"), environ={"MICROBLOG_TABS_PER_USER": ""}) as server:
         bob = server.person("bob")
         yield bob
@@ -44,7 +44,7 @@ def bob(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
 
 @asynccontextmanager
 async def tab(person: Person) -> AsyncIterator[Wire]:
-    """A WebSocket of somebody's, past its first frame; what comes next is an answer."""
+    """A user's WebSocket, past its first frame."""
     head = f"Origin: http://127.0.0.1\r\nCookie: {person.cookie()}\r\n\r\n"
     async with wire(person.server.port) as line:
         line.writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,4 +1,4 @@
-"""A thousand handshakes and frames as nobody should send them; ``python -m tests.fuzz`` plays ten times as many."""
+"""A thousand mutated handshakes and frames; ``python -m tests.fuzz`` plays ten times as many."""
 
 import socket
 from pathlib import Path
@@ -11,11 +11,11 @@ CLOSES = {"close 1002", "close 1003", "close 1007", "close 1008", "close 1009", 
 
 
 def test_thousand_mutations_leave_nothing_behind(tmp_path: Path) -> None:
-    """No traceback, nothing in the log, every connection over, no descriptor held, and a clean stop (I7, I9)."""
+    """No traceback, an empty log, no connection or descriptor left, and a clean stop (I7, I9)."""
     report = fuzz.run(tmp_path, 1000, seed=1)
     assert report.failures() == []
     assert (report.result.played, report.result.probes) == (1000, 5)
-    # Else most were turned away at the door, and little was tried.
+    # Otherwise most were refused at the handshake and little was tested.
     assert (STATUSES | CLOSES) - report.result.answers.keys() == set()
 
 
@@ -26,7 +26,7 @@ def test_same_seed_makes_the_same_bytes() -> None:
 
 
 def test_lower_case_method_logs_no_traceback(server: Server) -> None:
-    """``head`` is HEAD to one part of the server, and was none to another."""
+    """``head`` is HEAD to one part of the server and was not to another."""
     for method in (b"HEAD", b"head", b"hEAD", b"get", b"connect"):
         with socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE) as line:
             line.sendall(method + b" /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
@@ -49,7 +49,7 @@ NOWHERE = [
 
 
 def test_invalid_host_or_target_logs_no_traceback(server: Server) -> None:
-    """Quart fails on them, before it asks anybody."""
+    """Quart fails on them before any of our code runs."""
     for request in NOWHERE:
         with socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE) as line:
             line.sendall(request + b"Connection: close\r\n\r\n")

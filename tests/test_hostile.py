@@ -1,4 +1,4 @@
-"""Hostile bytes on the wire: a clean refusal, no traceback, and a server that goes on and can be stopped (I7)."""
+"""Hostile bytes on the wire: refused cleanly, without a traceback, by a server that keeps working (I7)."""
 
 import signal
 import socket
@@ -27,7 +27,7 @@ def bob(shared: Server) -> Iterator[Person]:
 
 
 def answer(server: Server, request: bytes) -> bytes:
-    """What the server says to some bytes, up to the end of the headers or of the connection."""
+    """The response to some bytes, up to the end of its headers or of the connection."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE) as wire:
         wire.sendall(request)
         said = b""
@@ -112,7 +112,7 @@ def test_foreign_cookies_use_no_memory(shared: Server) -> None:
         for number in range(1500):
             cookie = f"microblog_session={number:010}{'x' * 6000}"
             assert client.get("/notifications", headers={"Cookie": cookie}).status_code == 401
-        assert resident() - before < 5_000  # KiB; remembered, they would be 9,000
+        assert resident() - before < 5_000  # KiB; if they were cached it would be 9,000
 
 
 GET = b"GET /static/vendor/bootstrap/bootstrap.min.css HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"

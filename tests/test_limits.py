@@ -1,4 +1,4 @@
-"""Limits: how often somebody may try, register and send; exact, however many try at once and in how many processes."""
+"""Rate limits on sign-in, registration and sending: exact, for concurrent attempts in several processes too."""
 
 import asyncio
 import contextlib
@@ -34,7 +34,7 @@ HOUR = 3600
 
 @pytest.fixture
 async def wired(settings: Settings) -> AsyncIterator[Wired]:
-    """A function: another process on the same database, as far as that can tell; with some settings changed."""
+    """A function that returns the services of another process on the same database, with changed settings."""
     everything: list[Services] = []
 
     def wired(**changes: Any) -> Services:
@@ -48,7 +48,7 @@ async def wired(settings: Settings) -> AsyncIterator[Wired]:
 
 @pytest.fixture
 def checks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The hashes that passwords are compared with, as it happens."""
+    """Records each hash that a password is compared with."""
     compared: list[str] = []
     real = Passwords.match
 
@@ -61,7 +61,7 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 class Time:
-    """What the clock shows."""
+    """A clock set by the test."""
 
     def __init__(self) -> None:
         self.began = self.now = sql_time.now()
@@ -78,7 +78,7 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Time:
 
 
 async def outcomes(work: Sequence[Awaitable[Any]]) -> tuple[int, int]:
-    """How many were let through, and how many were too many."""
+    """The number of accepted and of refused attempts."""
     results = await asyncio.gather(*work, return_exceptions=True)
     refused = [each for each in results if isinstance(each, BaseException)]
     assert all(isinstance(each, TooMany) for each in refused), refused
@@ -116,7 +116,7 @@ async def test_unknown_username_is_limited_like_any_other(wired: Wired, checks: 
 async def test_unknown_username_costs_as_much_as_a_wrong_password(
     services: Services, susan: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One comparison each, of the same cost; nothing is made for it first."""
+    """One comparison each, at the same cost."""
     assert extract_parameters(UNKNOWN_USERS_HASH) == extract_parameters(susan.password_hash)
     done: list[str] = []
     for deed in ("hash", "verify"):
@@ -151,7 +151,7 @@ async def test_address_is_limited_across_usernames(wired: Wired, susan: User) ->
     with pytest.raises(TooMany):
         await services.accounts.check_password("susan", PASSWORD, "192.0.2.1")
     await services.accounts.check_password("susan", PASSWORD, "192.0.2.2")
-    await services.accounts.check_password("susan", PASSWORD)  # from where is not known
+    await services.accounts.check_password("susan", PASSWORD)  # unknown address
 
 
 async def test_sign_ins_of_all_users_are_limited(wired: Wired, susan: User) -> None:
@@ -167,12 +167,12 @@ async def test_sign_ins_of_all_users_are_limited(wired: Wired, susan: User) -> N
     "change", [{"sign_in_limit": Limit(1, 300)}, {"sign_in_global_limit": Limit(1, 300), "sign_in_limit": None}]
 )
 async def test_refused_sign_in_is_not_counted(wired: Wired, susan: User, change: dict[str, Any]) -> None:
-    """Else whoever is over a limit could keep somebody else out."""
+    """Otherwise refused attempts could lock out another user."""
     services = wired(**change)
     with pytest.raises(Invalid):
         await services.accounts.check_password("a1", PASSWORD, "192.0.2.1")
     before = await counted(services)
-    other = wired(**change)  # which remembers no refusal
+    other = wired(**change)  # which has cached no refusal
     for each in (services, other, other):
         with pytest.raises(TooMany):
             await each.accounts.check_password("susan", PASSWORD, "192.0.2.1")
@@ -204,7 +204,7 @@ async def test_repeated_refusals_do_not_query_the_database(
 
 @pytest.mark.sqlite
 async def test_window_slides_with_each_attempt(wired: Wired, susan: User, time: Time) -> None:
-    """A window that began anew at some full minute would let three through at 10 s, and six within a moment."""
+    """A fixed window would accept six attempts within a moment."""
     services = wired(sign_in_limit=Limit(3, 10))
 
     done: list[float] = []
@@ -218,7 +218,7 @@ async def test_window_slides_with_each_attempt(wired: Wired, susan: User, time: 
 
 @pytest.mark.sqlite
 async def test_queued_attempt_is_counted_from_when_it_was_admitted(wired: Wired, susan: User, time: Time) -> None:
-    """Else those who had queued for the database could be followed by as many more too soon."""
+    """Otherwise as many attempts again would be accepted too soon after a queue."""
     services = wired()
     async with write_lock(services):
         waiting = [
@@ -279,7 +279,7 @@ TIMES = st.integers(0, 4 * WINDOW * MICROSECONDS) | st.integers(0, 8).map(lambda
 async def test_no_interval_holds_more_than_the_limit(
     services: Services, times: list[int], in_order: bool, most: int
 ) -> None:
-    """Whenever attempts come, even where the clock goes back: as many as a list of them would let through."""
+    """At any times, even if the clock goes back: the same decisions as a model list."""
     subject, limit, width = f"test:{next(NUMBERS)}", Limit(most, WINDOW), WINDOW * MICROSECONDS
     through: list[int] = []
 

@@ -1,4 +1,4 @@
-"""The listening socket that systemd hands over: it stays while one server ends and the next begins."""
+"""The listening socket inherited from systemd stays open between two servers."""
 
 import os
 import socket
@@ -16,7 +16,7 @@ from microblog_rt.server import listening
 from tests.server_process import COMMAND, DEADLINE
 from tests.services import Redis
 
-# As systemd starts a service: the socket is descriptor 3, and the process is told that this is meant for it.
+# As systemd starts a service: the socket is descriptor 3, and LISTEN_PID names this process.
 AS_SYSTEMD = """
 import os, sys
 
@@ -42,7 +42,7 @@ def redis(tmp_path: Path) -> Iterator[Redis]:
 
 
 def start(folder: Path, kept: socket.socket, *options: str, **environ: str) -> subprocess.Popen[str]:
-    """A server with ``kept`` as descriptor 3."""
+    """A server that inherits ``kept`` as descriptor 3."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("MICROBLOG_", "LISTEN_"))}
     return subprocess.Popen(
         [sys.executable, "-c", AS_SYSTEMD, str(kept.fileno()), *COMMAND, "serve", "--bind", "systemd", *options],
@@ -85,7 +85,7 @@ Hand = Callable[[File], None]
 
 @pytest.fixture
 def hand(monkeypatch: pytest.MonkeyPatch) -> Hand:
-    """Hand a file to this process, as systemd would."""
+    """Pass a file to this process as systemd would."""
 
     def hand(file: File) -> None:
         monkeypatch.setattr(listening, "FIRST_INHERITED", file.fileno())
@@ -96,7 +96,7 @@ def hand(monkeypatch: pytest.MonkeyPatch) -> Hand:
 
 
 def test_inherited_socket_determines_the_host(kept: socket.socket, hand: Hand) -> None:
-    """Whether it is loopback decides about the demo accounts, and its name is answered to."""
+    """The host decides whether demo accounts are allowed, and which Host header is accepted."""
     hand(kept)
     assert listening.host("systemd") == "127.0.0.1"
     with listening.listen("systemd") as inherited:
@@ -114,10 +114,10 @@ def test_missing_inherited_socket_is_reported(
 
 
 def test_unusable_inherited_socket_is_refused(tmp_path: Path, hand: Hand) -> None:
-    with socket.socket() as deaf, socket.socket(socket.AF_UNIX) as local, (tmp_path / "file").open("w") as file:
+    with socket.socket() as unbound, socket.socket(socket.AF_UNIX) as local, (tmp_path / "file").open("w") as file:
         local.bind(str(tmp_path / "socket"))
         local.listen()
-        for each in (deaf, local):
+        for each in (unbound, local):
             hand(each)
             with pytest.raises(Misconfigured, match="ListenStream=HOST:PORT"):
                 listening.host("systemd")

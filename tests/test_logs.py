@@ -1,4 +1,4 @@
-"""The log as JSON: one object a line, from every process, whatever is logged."""
+"""JSON logs: one object per line, from every process."""
 
 import json
 import logging
@@ -73,7 +73,7 @@ config.log.error_logger.error("loud")
 
 
 def test_hypercorn_logs_in_the_same_format() -> None:
-    """It would put a handler of its own beside ours."""
+    """It would otherwise add its own handler."""
     said = subprocess.run([sys.executable, "-c", HYPERCORNS], capture_output=True, text=True, check=True).stderr
     (line,) = [json.loads(each) for each in said.splitlines()]
     assert (line["message"], line["logger"]) == ("loud", "hypercorn.error")

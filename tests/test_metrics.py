@@ -1,4 +1,4 @@
-"""``/metrics``: each number moves when the thing happens, and is the same whichever worker is asked."""
+"""``/metrics``: each number changes with its event, and every worker gives the same answer."""
 
 import asyncio
 import os
@@ -35,7 +35,7 @@ Numbers = dict[str, float]
 
 
 def parsed(text: str) -> Numbers:
-    """Every sample, by its name and labels."""
+    """Every sample by name and labels."""
     families = text_string_to_metric_families(text)
     return {
         " ".join([sample.name, *sample.labels.values()]): sample.value
@@ -45,12 +45,12 @@ def parsed(text: str) -> Numbers:
 
 
 def here() -> Numbers:
-    """The numbers of this process."""
+    """The metrics of this process."""
     return parsed(metrics.text().decode())
 
 
 class Grown:
-    """How much each number has grown since."""
+    """The growth of each metric since creation."""
 
     def __init__(self) -> None:
         self._before = here()
@@ -60,7 +60,7 @@ class Grown:
 
 
 def of(server: Server) -> Numbers:
-    """What a server says, the same whichever worker answers, as soon as nothing moves any more."""
+    """The metrics of a server, once every worker gives the same stable answer."""
     said: list[str] = []
 
     def alike() -> bool:
@@ -86,7 +86,7 @@ def redis(tmp_path: Path) -> Iterator[Redis]:
 @pytest.fixture
 def workers(tmp_path: Path, redis: Redis) -> Iterator[Server]:
     environ = {"MICROBLOG_BUS_URL": redis.url, "MICROBLOG_SWEEP": "3600", "MICROBLOG_SEND_LIMIT": "2/hour"}
-    environ["MICROBLOG_HEARTBEAT"] = "600"  # which nobody answers here
+    environ["MICROBLOG_HEARTBEAT"] = "600"  # which the clients here do not acknowledge
     with Server(tmp_path, "--workers", "2", environ=environ) as server:
         yield server
 
@@ -215,7 +215,7 @@ def test_replaced_notification_is_counted() -> None:
 
 
 async def test_acknowledgement_of_another_cursor_is_not_measured(server: Server) -> None:
-    """What a client says is never a number of ours: it only says that what it names has arrived."""
+    """A client's number is never recorded itself; it only confirms the notification that it names."""
     alice, bob = await asyncio.to_thread(people, server)
     measured = []
     for right in (False, True):

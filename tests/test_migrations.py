@@ -1,4 +1,4 @@
-"""Migrations on both databases: the way up, the way down, two at once, and a database that cannot be had."""
+"""Migrations on both databases: upgrade, downgrade, two at once, and an unreachable database."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ from tests.services import PostgreSQL
 
 @pytest.fixture(params=[SQLITE, POSTGRESQL])
 def empty(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a database with nothing in it."""
+    """The URL of an empty database."""
     if request.param == SQLITE:
         return f"sqlite+aiosqlite:///{tmp_path}/test.db"
     postgresql: PostgreSQL = request.getfixturevalue("postgresql")

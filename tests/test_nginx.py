@@ -1,4 +1,4 @@
-"""``deploy/nginx.conf`` as it is, but for its addresses, with a real nginx in front of two app hosts."""
+"""``deploy/nginx.conf``, with only its addresses changed, in a real nginx in front of two app hosts."""
 
 import asyncio
 import re
@@ -22,11 +22,11 @@ from tests.waiting import ready, until
 SETTINGS = files.CHECKOUT / "deploy" / "nginx.conf"
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 HEARTBEAT = 0.4  # seconds
-READ_TIMEOUT = 3  # seconds; longer than 2.5 heartbeats, as in the original, and than this machine may stand still
+READ_TIMEOUT = 3  # seconds; longer than 2.5 heartbeats, as in the original, and than a pause of this machine
 
 
 class Nginx(Server):
-    """People see it as their server; it is in front of those two."""
+    """nginx in front of two app hosts."""
 
     def __init__(self, folder: Path, first: Server, second: Server) -> None:
         super().__init__(folder)
@@ -72,7 +72,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def hosts(folder: Path) -> Iterator[list[Server]]:
-    """Two app hosts, as different as one machine lets them be: two servers on one database and one Redis."""
+    """Two app hosts: two servers on one database and one Redis."""
     with Redis(folder) as redis:
         environ = {
             "MICROBLOG_BUS_URL": redis.url,
@@ -120,7 +120,7 @@ def test_nginx_time_outs_exceed_silent_periods() -> None:
 
 
 async def test_tabs_on_both_hosts_receive_notifications(alice: Person, bob: Person, hosts: list[Server]) -> None:
-    """Nothing but heartbeats for longer than nginx waits for a word."""
+    """Only heartbeats for longer than nginx's read time-out."""
     tabs = [await socket_to(bob) for _ in range(4)]
     for tab in tabs:
         await frame(tab)
@@ -128,8 +128,8 @@ async def test_tabs_on_both_hosts_receive_notifications(alice: Person, bob: Pers
     for _ in range(round(1.2 * READ_TIMEOUT / HEARTBEAT)):
         assert [await frame(tab) for tab in tabs] == [[]] * 4
     await asyncio.to_thread(alice.send, "bob", "hello")
-    told = {(await change(tab))[0]["data"] for tab in tabs}
-    assert len(told) == 1
+    received = {(await change(tab))[0]["data"] for tab in tabs}
+    assert len(received) == 1
     for tab in tabs:
         await tab.close()
 
@@ -143,7 +143,7 @@ def test_long_poll_is_held_and_answered(bob: Person) -> None:
 
 
 async def test_limits_use_the_address_that_nginx_sees(bob: Person) -> None:
-    """What a client says of itself is nothing: all these tabs are from one address, at each of two hosts."""
+    """A client's own X-Forwarded-For is ignored: all these tabs count for one address, at each of two hosts."""
     tabs = []
     for number in range(12):
         tabs.append(await socket_to(bob, headers={"X-Forwarded-For": f"192.0.2.{number}"}))
@@ -160,7 +160,7 @@ def test_metrics_are_not_served_through_nginx(nginx: Nginx) -> None:
 
 
 async def test_draining_host_keeps_clients_on_the_other(alice: Person, bob: Person, hosts: list[Server]) -> None:
-    """Tabs come back at once, and are taken; sends go on; then with nobody left the 503 says when to come again."""
+    """Tabs reconnect at once and are accepted, sends succeed; with no host left the 503 says when to retry."""
     first, second = hosts
     tabs = [await socket_to(bob) for _ in range(8)]
     for tab in tabs:

@@ -1,8 +1,8 @@
-"""``docs/openapi.yaml`` against a real server, with schemathesis: whatever is asked, the answer is as documented.
+"""``docs/openapi.yaml`` against a real server, with schemathesis: every response is as documented.
 
-``OPENAPI_CASES=500 python -m pytest -s tests/test_openapi.py`` is the full form: so many cases of each operation by
-each of four authentication, beside the edge cases that schemathesis finds in the document itself; it prints what was
-answered how often. Not here: each documented answer, once (``web/test_documented.py``).
+``OPENAPI_CASES=500 python -m pytest -s tests/test_openapi.py`` is the full form: 500 cases of each operation for each
+of four kinds of credentials, beside the edge cases that schemathesis derives from the document; prints the statuses.
+See also: ``web/test_documented.py``, which produces each documented response once.
 """
 
 import copy
@@ -28,7 +28,7 @@ from tests.server_process import Person, Server
 
 SHORT = 10
 CASES = int(os.environ.get("OPENAPI_CASES", SHORT))
-LONGEST_WAIT = 0.01  # seconds: a poll that is held as long as it asks to be would hold the test too
+LONGEST_WAIT = 0.01  # seconds: a poll held as long as requested would hold up the test
 
 LIMITS = ("SIGN_IN_LIMIT", "SIGN_IN_GLOBAL_LIMIT", "SEND_LIMIT", "TABS_PER_USER", "TABS_PER_ADDRESS")
 UNLIMITED = {f"MICROBLOG_{name}": "" for name in LIMITS}
@@ -45,7 +45,7 @@ documented = schemathesis.openapi.from_path(str(files.CHECKOUT / "docs" / "opena
 
 
 def with_anything(document: dict[str, Any]) -> dict[str, Any]:
-    """The document, and in every operation what it says nothing of: that must change nothing."""
+    """The document, with undocumented headers added to every operation, which must change nothing."""
     document = copy.deepcopy(document)
     for path in document["paths"].values():
         for method in METHODS & {each.upper() for each in path}:
@@ -58,7 +58,7 @@ schema = schemathesis.openapi.from_dict(with_anything(documented.raw_schema))
 
 
 class CurrentUser:
-    """How far a request gets: what is added to it, in place of what was generated."""
+    """A kind of credentials: what is added to a request in place of what was generated."""
 
     def __init__(self, server: Server, kind: str) -> None:
         self.kind = kind
@@ -102,7 +102,7 @@ class CurrentUser:
 
 
 def held_shortly(case: Case) -> dict[str, float] | None:
-    """What to ask for in place of a long ``wait``."""
+    """The ``wait`` to use in place of a long one."""
     with suppress(TypeError, ValueError):
         if float(case.query.get("wait", 0)) > LONGEST_WAIT:
             return {"wait": LONGEST_WAIT}
@@ -111,7 +111,7 @@ def held_shortly(case: Case) -> dict[str, float] | None:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server, without limits; it must have logged nothing at the end (I7)."""
+    """One server without limits; its log must be empty at the end (I7)."""
     with Server(tmp_path_factory.mktemp("server"), environ=UNLIMITED) as server:
         bob = server.person("bob")
         bob.send("alice", "something to be told")
@@ -151,15 +151,15 @@ def test_every_response_is_as_documented(case: Case, visitor: CurrentUser) -> No
 
 
 def not_promised(case: Case, visitor: CurrentUser) -> Iterator[str]:
-    """Schemathesis's checks that ask for something else than the document promises."""
-    # What a visitor adds may have mended what was generated to be wrong.
+    """Schemathesis's checks that do not apply to this document."""
+    # The added credentials may have repaired what was generated to be invalid.
     yield "negative_data_rejection"
     if case.path in ("/auth/login", "/send_message/{recipient}"):
-        yield "positive_data_acceptance"  # whether a password is right, or a text more than white space, no schema says
+        yield "positive_data_acceptance"  # no schema says whether a password is right, or a text more than white space
     if visitor.kind == "a stranger":
-        yield "missing_required_header"  # without a session nothing is done, token or not: the way in is shown
+        yield "missing_required_header"  # without a session the sign-in page is shown, with or without a token
     if visitor.kind == "a passer-by":
-        yield "unsupported_method"  # what comes from nowhere gets 403, whether there is such a method or not
+        yield "unsupported_method"  # a request without Origin gets 403, whether or not the method exists
 
 
 @pytest.mark.parametrize("since", ["nan", "inf", "-inf", "-1", "1e309", "", " ", "x", "0x1", "1_0", "١", "1&since=1"])
@@ -172,12 +172,12 @@ def test_invalid_cursor_is_400(alice: Person, since: str) -> None:
 
 @pytest.mark.parametrize("wait", ["0.30000000000000004", "1e-07", "5e-324", "-1e309", "-3", "00.1"])
 def test_wait_accepts_any_number_of_seconds(alice: Person, wait: str) -> None:
-    """Programs write floats as they like."""
+    """Programs format floats differently."""
     answer = alice.client.get(PATH, params={"wait": wait})
     assert answer.status_code == 200
 
 
-# Routes for people; whatever else there is, programs may want to know of.
+# Routes for people; every other route must be documented for programs.
 PAGES = {
     "/",
     "/auth/change_password",
@@ -197,6 +197,6 @@ def test_document_has_every_machine_route(settings: Settings) -> None:
         routes.setdefault(str(rule), set()).update(METHODS & (rule.methods or set()))
     assert set(routes) >= PAGES
     asked = {path.replace("<", "{").replace(">", "}"): methods for path, methods in routes.items() if path not in PAGES}
-    told = {path: {each.upper() for each in documented[path]} & METHODS for path in documented}
-    assert told.pop(PATH) == {"GET", "HEAD"}
-    assert told == {path: methods - {"HEAD"} for path, methods in asked.items()}
+    documented_methods = {path: {each.upper() for each in documented[path]} & METHODS for path in documented}
+    assert documented_methods.pop(PATH) == {"GET", "HEAD"}
+    assert documented_methods == {path: methods - {"HEAD"} for path, methods in asked.items()}

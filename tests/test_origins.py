@@ -1,6 +1,6 @@
-"""Who may ask at all, over real sockets, byte by byte: Origin, Sec-Fetch-Site and Host, on every transport.
+"""Origin, Sec-Fetch-Site and Host checks, on every transport, over real sockets.
 
-Not here: what changes something (``web/test_writes.py``), https (``web/test_public_url.py``).
+See also: ``web/test_writes.py`` for state-changing requests, ``web/test_public_url.py`` for https.
 """
 
 import socket
@@ -21,7 +21,7 @@ TRANSPORTS = {
 }
 PAGES = ["/", "/messages", "/auth/login", "/static/rt/main.js", "/nothing"]
 
-# Asked at http://127.0.0.1:PORT, where {port} is the right one.
+# Requested at http://127.0.0.1:PORT, where {port} is the right one.
 FOREIGN = [
     # other hosts
     "http://evil.example",
@@ -95,7 +95,7 @@ FOREIGN = [
     "http://127.0.0.1:{port}\thttp://evil.example",
 ]
 
-# Asked at http://localhost:PORT.
+# Requested at http://localhost:PORT.
 FOREIGN_TO_LOCALHOST = [
     "http://127.0.0.1:{port}",
     "http://LOCALHOST:{port}",
@@ -134,7 +134,7 @@ def transport(request: pytest.FixtureRequest) -> str:
 def status(
     person: Person, transport: str, *headers: str, host: str = "127.0.0.1:{port}", cookie: str | None = None
 ) -> int:
-    """What is answered to a question that is right but for these headers, byte by byte."""
+    """The response to a request that is valid except for these headers, sent byte by byte."""
     target, upgrade, _ = TRANSPORTS.get(transport, (transport, "", 0))
     port = person.server.port
     lines = [
@@ -179,7 +179,7 @@ def test_two_origin_headers_are_refused(alice: Person, transport: str, origins: 
 
 
 def test_missing_origin_allows_poll_and_refuses_handshake(alice: Person, transport: str) -> None:
-    """A page can open a foreign WebSocket and read it; of a foreign poll it would not be shown the answer."""
+    """A page can open and read a foreign WebSocket, but not read the response to a foreign poll."""
     assert status(alice, transport) == (403 if transport == "websocket" else 200)
 
 
@@ -235,7 +235,7 @@ FOREIGN_HOSTS = [
 
 @pytest.mark.parametrize("host", FOREIGN_HOSTS)
 def test_foreign_host_is_refused(alice: Person, transport: str, host: str) -> None:
-    """A name of somebody's that leads to this address (DNS rebinding) would make their pages ours."""
+    """Another name that resolves to this address (DNS rebinding) would make foreign pages same-origin."""
     assert status(alice, transport, f"Origin: http://{host}", host=host) == 400
     assert status(alice, transport, OURS, host=host) == 400
 
@@ -248,7 +248,7 @@ def test_no_page_is_served_under_a_foreign_host(alice: Person, page: str) -> Non
 
 @pytest.mark.parametrize("page", ["/healthz", "/readyz"])
 def test_health_accepts_any_host(alice: Person, page: str) -> None:
-    """A load balancer asks by address, or by any name."""
+    """A load balancer may use the address or any name."""
     assert {status(alice, page, host=host) for host in ["127.0.0.1:{port}", "10.0.0.1", "evil.example", ""]} == {200}
 
 

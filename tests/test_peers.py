@@ -1,4 +1,4 @@
-"""Peers that are slow, stalled, hasty or gone: each is let go in time, and what it held returns (I9)."""
+"""Slow, stalled, hasty and vanished clients: each is closed in time, and its resources are released (I9)."""
 
 import asyncio
 import socket
@@ -19,7 +19,7 @@ Send = Callable[[Any], Awaitable[None]]
 
 
 class Clock:
-    """The time of WebSockets, which passes as the test says: who is given no turn for a while has not kept silent."""
+    """The WebSocket clock, advanced by the test: a client on a slow machine does not count as silent."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
@@ -32,7 +32,7 @@ async def connected(line: Wire) -> None:
 
 
 async def seconds_until_closed(line: Wire, drip: bytes = b"") -> float:
-    """How long until the server ends this connection, while something is dripped into it."""
+    """Seconds until the server closes this connection, while data is sent slowly."""
     start = time.monotonic()
     ended = asyncio.create_task(line.reader.read())
     while not ended.done():
@@ -43,7 +43,7 @@ async def seconds_until_closed(line: Wire, drip: bytes = b"") -> float:
     return time.monotonic() - start
 
 
-SOON = 2.0  # seconds; sooner than any limit ends it
+SOON = 2.0  # seconds; shorter than every limit
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n"
@@ -57,7 +57,7 @@ SLOW = [
 
 
 async def test_unfinished_request_is_cut() -> None:
-    """Heads at 6 seconds, bodies at 12, however steadily they drip."""
+    """Heads after 6 seconds, bodies after 12, however steadily the data arrives."""
     app = Application()
 
     async def lasted(begun: bytes, drip: bytes) -> tuple[float, float]:
@@ -91,7 +91,7 @@ async def test_keep_alive_connection_closed_by_client_is_released() -> None:
 
 
 async def test_stalled_reader_is_closed_and_others_are_not() -> None:
-    app = Application("x" * 3000, 0.02)  # who reads has always read by then, and is never waited for
+    app = Application("x" * 3000, 0.02)  # a client that reads has read by then
     async with served(app, Timeouts(send=0.3)) as port, wire(port, receive_buffer=4096) as stalled, wire(port) as well:
         await connected(well)
         await connected(stalled)
@@ -156,7 +156,7 @@ async def test_data_before_handshake_response_is_refused(request_: bytes) -> Non
 
 
 async def test_body_in_ten_thousand_chunks_blocks_nothing() -> None:
-    """Hypercorn's queue of ten, which nobody empties any more, would hold the connection for ever."""
+    """Hypercorn's queue of ten events, if nothing consumes it, would hold the connection for ever."""
 
     async def answers_at_once(scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -174,7 +174,7 @@ async def test_body_in_ten_thousand_chunks_blocks_nothing() -> None:
 
 
 async def test_response_arrives_while_the_client_still_sends() -> None:
-    """A connection closed with data unread is reset, which takes back what was just said."""
+    """Closing a connection with unread data resets it, which discards what was just sent."""
 
     async def refuses(scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -183,7 +183,7 @@ async def test_response_arrives_while_the_client_still_sends() -> None:
         await send({"type": "http.response.start", "status": 413, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body", "body": b""})
 
-    def heard(port: int) -> bytes:
+    def response(port: int) -> bytes:
         with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as line:
             line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
             line.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 400000\r\n\r\n")
@@ -193,7 +193,7 @@ async def test_response_arrives_while_the_client_still_sends() -> None:
 
     async with served(refuses, Timeouts(linger=DEADLINE)) as port:
         for _ in range(5):
-            assert (await asyncio.to_thread(heard, port)).startswith(b"HTTP/1.1 413 ")
+            assert (await asyncio.to_thread(response, port)).startswith(b"HTTP/1.1 413 ")
 
 
 def test_kernel_closes_connections_without_tcp_acks() -> None:
@@ -221,4 +221,4 @@ async def test_websocket_has_a_small_send_buffer() -> None:
         async with wire(port) as line:
             await connected(line)
         websocket.install()
-    assert sizes == [2 * websocket.SEND_BUFFER]  # the kernel counts its own overhead in
+    assert sizes == [2 * websocket.SEND_BUFFER]  # the kernel adds its own overhead

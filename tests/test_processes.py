@@ -1,5 +1,7 @@
-"""Several processes on one database and one Redis: what is lost, what fails, what ends. Not here: that word crosses
-(``bus/test_end_to_end.py``)."""
+"""Several processes on one database and one Redis: lost signals, failures, shutdown.
+
+See also: ``bus/test_end_to_end.py``.
+"""
 
 import asyncio
 import io
@@ -56,7 +58,7 @@ def shared(settings: Settings, redis: Redis) -> Settings:
 
 @pytest.fixture
 async def start(shared: Settings) -> AsyncIterator[Start]:
-    """Start a process: everything below the web, and no sweep."""
+    """Start a process: the services, without a sweep."""
     async with AsyncExitStack() as stack:
 
         async def start(timeouts: Timeouts = Timeouts()) -> Services:
@@ -99,7 +101,7 @@ async def test_gap_delivers_what_was_missed(
 ) -> None:
     redis.stop()
     await said.until("unavailable for receiving signals")
-    await here.bus.close()  # else it would tell later
+    await here.bus.close()  # otherwise it would publish later
     await here.messages.send_message(susan.id, susan.id, "hello")
     redis.start()
     await tab.until(lambda: tab.state == count(1))

@@ -1,4 +1,4 @@
-"""Ended, tampered and expired credentials are accepted nowhere; a session's end is known at once. In short."""
+"""Ended, tampered and expired credentials are accepted nowhere; an ended session is closed at once. Short form."""
 
 from collections.abc import Iterator
 from pathlib import Path

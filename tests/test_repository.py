@@ -222,9 +222,11 @@ def prose_files() -> list[Path]:
 def test_no_test_module_imports_another() -> None:
     """What several test modules need is in a named helper module."""
     offenders = [
-        f"{path.relative_to(ROOT)}: {node.module}"
+        f"{path.relative_to(ROOT)}: {name}"
         for path in (ROOT / "tests").rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ImportFrom) and re.search(r"(^|\.)test_\w+$", node.module or "")
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for name in [getattr(node, "module", None) or "", *(each.name for each in node.names)]
+        if re.search(r"(^|\.)test_\w+$", name)
     ]
     assert offenders == []

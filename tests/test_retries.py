@@ -1,6 +1,6 @@
-"""Who does not know how a send has ended sends it again, to another process: it is there once (I2).
+"""A send with an unknown outcome is repeated, to another process: it is stored once (I2).
 
-Real servers on one PostgreSQL. Not here: each step of two such sends (``test_interleavings.py``).
+Real servers on one PostgreSQL. See also: ``test_interleavings.py``.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from tests.server_process import DEADLINE, Server
 from tests.services import PostgreSQL
 
 TIMES = 5
-EACH = 4  # tries in each process
+EACH = 4  # attempts in each process
 NAMES = ("one", "two")
 RESET = struct.pack("ii", 1, 0)  # of SO_LINGER
 
@@ -48,8 +48,8 @@ class Pair:
         for person in (*self.alice, self.bob):
             person.close()
 
-    def told(self, since: float, wait: int = 0) -> float:
-        """The cursor after bob has asked what is newer."""
+    def cursor(self, since: float, wait: int = 0) -> float:
+        """The cursor after bob's poll."""
         notifications = self.bob.client.get("/notifications", params={"since": since, "wait": wait}).json()
         return float(notifications[-1]["timestamp"]) if notifications else since
 
@@ -64,7 +64,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory, postgresql: PostgreSQL) -> It
         pair = Pair(servers)
         yield pair
         pair.close()
-    # By now they have written whatever they had begun.
+    # By now they have finished their writes.
     counted = asyncio.run(bodies(url))
     assert counted, "the precondition"
     assert set(counted.values()) == {1}, counted
@@ -72,7 +72,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory, postgresql: PostgreSQL) -> It
 
 
 async def bodies(url: str) -> Counter[str]:
-    """Every message there is, straight out of the database."""
+    """Every message, read directly from the database."""
     connection = await asyncpg.connect(url.replace("+asyncpg", ""))
     found = await connection.fetch("SELECT body FROM message")
     await connection.close()
@@ -96,22 +96,22 @@ def test_one_key_with_two_texts_sends_only_one(pair: Pair) -> None:
 
 @pytest.mark.parametrize("committed", [True, False])
 def test_retry_after_a_lost_connection_gets_the_first_result(pair: Pair, committed: bool) -> None:
-    """Once the message is committed, though its answer is not read; and wherever the first try had got to."""
+    """After the message is committed but its response unread, or at any earlier point of the first try."""
     for number in range(TIMES):
         text = f"cut {committed} {number}"
-        before = pair.told(0)
+        before = pair.cursor(0)
         with cut_off(pair.request(0, text, text)):
-            after = pair.told(before, wait=20) if committed else before
+            after = pair.cursor(before, wait=20) if committed else before
         assert (after > before) == committed
         assert pair.send(1, text, text) == 303
         if committed:
-            assert pair.told(after) == after
+            assert pair.cursor(after) == after
         assert pair.send(0, text, text + "!") == 422
 
 
 @contextmanager
 def cut_off(request: httpx.Request) -> Iterator[None]:
-    """Send it, and at the end of the block go away without a word, the answer unread."""
+    """Send the request; at the end of the block reset the connection, the response unread."""
     head = [f"{request.method} {request.url.path} HTTP/1.1", *(": ".join(each) for each in request.headers.items())]
     with socket.create_connection((request.url.host, request.url.port or 80), timeout=DEADLINE) as wire:
         wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)

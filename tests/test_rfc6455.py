@@ -1,7 +1,6 @@
-"""WebSockets as RFC 6455 has them: every case of ``rfc6455.py``, in one piece and byte by byte.
+"""Every case of ``rfc6455.py``, in one piece and byte by byte.
 
-Against our own streams in this process, so that it can be seen what is left behind, and logged (I7, I9). Not
-here: what our own application makes of frames (``test_frames.py``).
+Against our own streams in this process, so that leftovers and logs can be inspected (I7, I9).
 """
 
 import asyncio
@@ -19,14 +18,14 @@ from tests.rfc6455 import AT_ONCE, CASES, MANY, TOO_MANY, Case, play
 from tests.server_process import DEADLINE
 from tests.timing import within
 
-PATIENCE = 5.0  # seconds, for what is left behind to go (I9)
+PATIENCE = 5.0  # seconds, for resources to be released (I9)
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
 
 async def echo(scope: Any, receive: Receive, send: Send) -> None:
-    """An application that says back whatever it is told."""
+    """An application that echoes every message."""
     while True:
         event = await receive()
         match event["type"]:
@@ -44,7 +43,7 @@ async def echo(scope: Any, receive: Receive, send: Send) -> None:
 
 
 class Stream(websocket.PlainStream):
-    """Our stream, but for this: it can be seen how much it has been told at a time."""
+    """Our stream, which also records how much data it has processed."""
 
     newest: ClassVar["Stream"]
 
@@ -66,7 +65,7 @@ async def whole(line: Wire, data: bytes) -> None:
 
 
 async def byte_by_byte(line: Wire, data: bytes) -> None:
-    """Each byte once the stream has taken the one before; it takes none any more once it has ended."""
+    """Send each byte after the stream has processed the one before, until it is closed."""
     for byte in data:
         Stream.newest.changed.clear()
         await line.send(bytes([byte]))
@@ -76,7 +75,7 @@ async def byte_by_byte(line: Wire, data: bytes) -> None:
 
 
 async def idle_tasks(port: int) -> set[asyncio.Task[Any]]:
-    """What a server runs that has served somebody, and serves nobody now."""
+    """The tasks of a server that has served clients and now has none."""
     async with wire(port) as line:
         await line.send(b"nonsense\r\n\r\n")
         assert (await line.head()).startswith(b"HTTP/1.1 400 ")
@@ -93,7 +92,7 @@ async def nothing_left_but(baseline: set[asyncio.Task[Any]]) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def only_new_garbage() -> Iterator[None]:
-    """Looking for garbage in everything that was ever imported, after each case, would take minutes."""
+    """Collecting garbage in every imported module after each case would take minutes."""
     gc.collect()
     gc.freeze()
     yield
@@ -102,7 +101,7 @@ def only_new_garbage() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def seen(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """The stream can be seen; and a task whose exception nobody asked for has complained by the end."""
+    """Expose the stream, and fail if a task's exception was never retrieved."""
     monkeypatch.setattr(websocket, "PlainStream", Stream)
     yield
     monkeypatch.undo()
@@ -113,7 +112,7 @@ def seen(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> I
 
 
 async def echoed(case: Case, say: Callable[[Wire, bytes], Awaitable[None]]) -> None:
-    # Where each of some ten thousand bytes came from is nothing that anybody will ask.
+    # asyncio's debug tracebacks for some ten thousand writes are not needed.
     asyncio.get_running_loop().set_debug(False)
     async with served(echo) as port:
         baseline = await idle_tasks(port)
@@ -155,7 +154,7 @@ CONNECTION = b"Connection: Upgrade\r\n"
 
 
 def but(old: bytes, new: bytes) -> bytes:
-    """The handshake with something else in the place of ``old``."""
+    """The handshake with ``old`` replaced."""
     assert old in HANDSHAKE
     return HANDSHAKE.replace(old, new) + b"\r\n"
 
@@ -186,7 +185,7 @@ BAD_HANDSHAKES = [
 
 
 async def drop_by_drop(line: Wire, data: bytes) -> None:
-    """There is no stream yet that could say that it has taken a byte."""
+    """There is no stream yet that could report progress."""
     for byte in data:
         await line.send(bytes([byte]))
         await asyncio.sleep(0)
@@ -195,7 +194,7 @@ async def drop_by_drop(line: Wire, data: bytes) -> None:
 @pytest.mark.parametrize("request_", GOOD_HANDSHAKES)
 @pytest.mark.parametrize("say", [whole, drop_by_drop])
 async def test_handshake_is_answered(request_: bytes, say: Any) -> None:
-    """With the answer of RFC 6455, 1.3, to this key, and without any extension or subprotocol."""
+    """With the accept key of RFC 6455, 1.3, and without extensions or subprotocols."""
     async with served(echo) as port, wire(port) as line:
         await say(line, request_)
         head = (await line.head()).lower()

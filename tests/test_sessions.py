@@ -1,4 +1,4 @@
-"""Sessions end: by the hour, one by one, all at once, with a new password, with the account; and nothing after that."""
+"""The end of sessions: expired, one by one, all at once, by a new password, with the account."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,7 +17,7 @@ from microblog_rt.protocol import MICROSECONDS, Notification
 from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Limit, Settings
 from microblog_rt.storage import accounts as rows
-from microblog_rt.storage import notifications as told
+from microblog_rt.storage import notifications as stored_notifications
 from microblog_rt.storage import sql_time
 from microblog_rt.timeouts import Timeouts
 from tests import conftest
@@ -28,7 +28,7 @@ NEW_PASSWORD = "a new password"
 
 
 async def change(services: Services, reader: Reader, old: str = PASSWORD, new: str = NEW_PASSWORD) -> Reader:
-    """Change the reader's password; the reader of the session that begins so."""
+    """Change the reader's password and return the reader of the new session."""
     visit = await services.sessions.visit(reader)
     assert visit is not None
     return Reader(reader.user_id, token_hash(await services.accounts.change_password(visit, old, new)))
@@ -64,7 +64,7 @@ OF_ALL: list[Ending] = [end_all, change_password, set_password, disable]
 
 
 class Listeners:
-    """A stream and a held question of each of some sessions, all of them listening."""
+    """A stream and a held poll for each of some sessions, all subscribed."""
 
     def __init__(self, services: Services) -> None:
         self.services = services
@@ -150,10 +150,10 @@ async def test_all_sessions_of_the_user_end(
 async def test_stream_starting_while_its_session_ends_gets_nothing(
     services: Services, susan: User, end: Ending, read_first: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first read of a stream that listens already: before the ending, and told of after it; or after it."""
+    """The first read of a subscribed stream happens before the session ends and returns after, or happens after."""
     reader = await signed_in(services, susan)
     reading, ended = asyncio.Event(), asyncio.Event()
-    real = told.since
+    real = stored_notifications.since
 
     async def since(*values: Any) -> Any:
         page = await real(*values) if read_first else None
@@ -161,13 +161,13 @@ async def test_stream_starting_while_its_session_ends_gets_nothing(
         await ended.wait()
         return page if read_first else await real(*values)
 
-    monkeypatch.setattr(told, "since", since)
+    monkeypatch.setattr(stored_notifications, "since", since)
     stream = Client(services, reader)
     connecting = asyncio.create_task(stream.connect())
     async with asyncio.timeout(DEADLINE):
         await reading.wait()
     assert len(services.hub.subscribers()) == 1
-    monkeypatch.setattr(told, "since", real)
+    monkeypatch.setattr(stored_notifications, "since", real)
     await end(services, reader)
     await services.messages.send_message(susan.id, susan.id, "not for this session any more")
     ended.set()
@@ -188,7 +188,7 @@ def timeouts() -> Timeouts:
 
 @pytest.fixture
 async def short(settings: Settings) -> AsyncIterator[Services]:
-    """Where a session lasts ten seconds without use, and a hundred in all."""
+    """Services whose sessions last ten seconds without use, and a hundred in all."""
     services = assemble(replace(settings, session_idle=10, session_lifetime=100), PATIENT)
     yield services
     await services.close()
@@ -201,14 +201,14 @@ async def begun_ago(services: Services, user: User, seconds: float) -> Reader:
 
 
 async def put_back(services: Services, reader: Reader, seconds: float, *columns: str) -> None:
-    """Make those times of a session earlier."""
+    """Move those times of a session back."""
     earlier = {each: getattr(Session, each) - round(seconds * MICROSECONDS) for each in columns}
     change = update(Session).where(Session.token_hash == reader.token_hash).values(earlier)
     await services.storage.write(lambda tx: tx.execute(change))
 
 
 async def row(services: Services, reader: Reader) -> Any:
-    """The session's own times, as readings of the clock."""
+    """The session's row."""
     async with services.storage.reading() as reading:
         statement = select(Session).where(Session.token_hash == reader.token_hash)
         return (await reading.execute(statement)).scalar_one()
@@ -227,7 +227,7 @@ async def test_stream_ends_when_its_session_is_idle_too_long(settings: Settings,
 
 
 async def test_starting_a_stream_stores_session_use(short: Services, susan: User) -> None:
-    """A client of long polls that are all answered early never sees a heartbeat."""
+    """A client whose long polls all return early never gets a heartbeat."""
     reader = await begun_ago(short, susan, 5)
     await short.messages.send_message(susan.id, susan.id, "news")
     assert len(await short.feed.hold(reader, 0, (), 30)) == 1
@@ -250,7 +250,7 @@ async def test_stream_in_use_ends_with_its_sessions_lifetime(
 ) -> None:
     services = assemble(replace(settings, session_idle=1000, session_lifetime=10), PATIENT)
     reader = await begun_ago(services, susan, 8)
-    monkeypatch.setattr(services.sessions, "_idle", {True: 1000 * MICROSECONDS, False: 4})  # each heartbeat is noted
+    monkeypatch.setattr(services.sessions, "_idle", {True: 1000 * MICROSECONDS, False: 4})  # each heartbeat is stored
     stream = Client(services, reader)
     await stream.connect(heartbeat=0.02)
     assert isinstance(await stream.refused(), SignedOut)
@@ -304,7 +304,7 @@ async def test_sessions_are_listed_current_first_then_by_last_use(
     services: Services, susan: User, john: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     oldest, older, new = [await begun_ago(services, susan, ago) for ago in (300, 200, 100)]
-    await begun_ago(services, susan, 15 * 86400)  # has run out
+    await begun_ago(services, susan, 15 * 86400)  # has expired
     await signed_in(services, john)
     first, more = await services.sessions.sessions(oldest, 1, 2)
     last, no_more = await services.sessions.sessions(oldest, 2, 2)
@@ -370,7 +370,7 @@ async def test_wrong_old_password_counts_as_a_sign_in_attempt(settings: Settings
 async def test_only_one_of_two_concurrent_password_changes_succeeds(
     services: Services, susan: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both have found the old password right before either writes."""
+    """Both verified the old password before either writes."""
     readers = [await signed_in(services, susan) for _ in range(2)]
     both, real = asyncio.Barrier(2), Passwords.hash
 
@@ -394,7 +394,7 @@ async def test_only_one_of_two_concurrent_password_changes_succeeds(
 async def test_session_ended_during_a_password_change_cannot_change_it(
     services: Services, susan: User, end: Ending, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else whoever was signed out everywhere could come back by it."""
+    """Otherwise a browser that was signed out everywhere could return with it."""
     reader, real = await signed_in(services, susan), Passwords.hash
 
     async def hashed(self: Passwords, password: str) -> str:

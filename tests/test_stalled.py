@@ -1,4 +1,4 @@
-"""Clients that never read cost the others nothing: the short form of ``python -m benchmarks stalled`` (I6, I9)."""
+"""Clients that never read do not affect others: the short form of ``python -m benchmarks stalled`` (I6, I9)."""
 
 import asyncio
 import time
@@ -14,11 +14,11 @@ from tests.timing import LoadMonitor
 
 PLAN = stalled.Plan(stalled=20, users=3, tabs_each=10, before=200, updates=1_000)
 GROWTH = 10.0  # MiB; 20 connections, and a thousand messages
-PROMPTLY = 1.0  # seconds; whoever waited for one that stalls would wait for ten
+PROMPTLY = 1.0  # seconds; a tab that waited for a stalled one would take ten
 
 
 def test_stalled_readers_are_closed_and_others_served(monkeypatch: pytest.MonkeyPatch, machine: LoadMonitor) -> None:
-    """All that the others should be told has come, and their tabs are still open, or this would not end well."""
+    """Everything sent to the other tabs has arrived and they are still open, or the benchmark would fail."""
     monkeypatch.setattr(world, "SUBSCRIBERS", 1 + PLAN.users)
     monkeypatch.setattr(world, "ABSENT", 0)
     monkeypatch.setattr(world, "SENDERS", stalled.SENDERS)
@@ -33,9 +33,9 @@ def test_stalled_readers_are_closed_and_others_served(monkeypatch: pytest.Monkey
 
 
 async def test_benchmark_tabs_answer_pings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else a server would let them go, after half a minute without heartbeats."""
+    """Otherwise a server would close them after half a minute without heartbeats."""
     audience = tabs.SubscriptionObserver()
-    # A frame is a second: a machine that stands still is no tab that keeps silent.
+    # Each frame is one second: a stopped machine does not make a tab silent.
     monkeypatch.setattr(websocket, "monotonic", lambda: audience.received)
     app = Application("[1]", 0.02)
     async with served(app, Timeouts(websocket_silence=5, websocket_pong=5)) as port:

@@ -1,4 +1,4 @@
-"""Several workers on one socket, one database and one Redis: killed, replaced, ended, and at one about the badge."""
+"""Several workers on one socket, one database and one Redis: killed, replaced, stopped, and consistent."""
 
 import asyncio
 import contextlib
@@ -34,7 +34,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
 
 @pytest.fixture
 def server(tmp_path: Path, redis: Redis) -> Iterator[Server]:
-    # No sweep: what is heard here was heard from Redis.
+    # No sweep: everything received here came through Redis.
     environ = {"MICROBLOG_BUS_URL": redis.url, "MICROBLOG_SWEEP": "3600", "MICROBLOG_TABS_PER_USER": ""}
     with Server(tmp_path, "--workers", str(WORKERS), environ=environ) as server:
         yield server
@@ -69,7 +69,7 @@ def test_killed_worker_is_replaced_while_others_serve(server: Server, machine: L
 def kill_and_see_another(server: Server, victim: int, machine: LoadMonitor) -> None:
     start = time.time()
     os.kill(victim, signal.SIGKILL)
-    until(lambda: not alive(victim))  # what it took from the socket itself is lost with it
+    until(lambda: not alive(victim))  # connections it had accepted are lost with it
     for _ in range(30):
         assert httpx.get(f"{server.url}/notifications", timeout=DEADLINE).status_code == 401
     until(lambda: len(server.workers() - {victim}) == WORKERS)
@@ -106,7 +106,7 @@ async def test_every_worker_receives_messages_and_logouts(server: Server) -> Non
 
 
 def holds_tabs(pid: int, port: int) -> int:
-    """How many connections to ``port`` a process holds."""
+    """The number of connections to ``port`` that a process holds."""
     inodes = {
         line.split()[9]
         for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
@@ -135,7 +135,7 @@ async def test_ctrl_c_drains_all_workers(tmp_path: Path, redis: Redis) -> None:
 
 
 async def test_signal_to_the_process_group_counts_once(tmp_path: Path, redis: Redis) -> None:
-    """As systemd stops a service: all of its processes are signalled, and the supervisor passes its own on as well."""
+    """As systemd stops a service: it signals every process, and the supervisor forwards its signal too."""
     environ = {"MICROBLOG_BUS_URL": redis.url, "MICROBLOG_DRAIN": "2"}
     with Server(tmp_path, "--workers", "2", environ=environ) as server:
         bob = server.person("bob")
@@ -150,7 +150,7 @@ async def test_signal_to_the_process_group_counts_once(tmp_path: Path, redis: Re
         ends = [await closed(tab) for tab in tabs]
         assert await asyncio.to_thread(server.ended) == 0
         assert time.monotonic() - start > 1
-        # Nobody is sent back to a sibling that drains still.
+        # No tab is sent back to a worker that is still draining.
         assert all(end.rcvd and int(end.rcvd.reason) >= 2000 for end in ends)
         bob.close()
 
@@ -169,7 +169,7 @@ async def test_second_signal_is_forwarded_to_workers(tmp_path: Path, redis: Redi
 
 
 def test_connection_during_shutdown_is_refused_at_once(server: Server) -> None:
-    """Not taken in by a socket that is still open, to be cut once the last worker has ended."""
+    """Rather than accepted by a socket that is still open, and cut when the last worker has ended."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE) as held:
         held.sendall(b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99\r\nExpect: 100-continue\r\n\r\n")
         assert held.recv(99).startswith(b"HTTP/1.1 100 ")
@@ -227,14 +227,14 @@ def work(ready):
     time.sleep(60)
 
 class Watching(Supervisor):
-    told = False
+    signalled = False
     def _reap(self):
         super()._reap()
         try:
             os.kill(foreign, 0)
         except ProcessLookupError:  # it was reaped, here
-            if not self.told:  # a second time would be "now"
-                self.told = True
+            if not self.signalled:  # a second time would be "now"
+                self.signalled = True
                 os.kill(os.getpid(), signal.SIGTERM)
 
 sys.exit(Watching(work, 2, 5.0, lambda: None).run(lambda: os.close(come)))
@@ -242,7 +242,7 @@ sys.exit(Watching(work, 2, 5.0, lambda: None).run(lambda: os.close(come)))
 
 
 def test_supervisor_ignores_exit_of_unrelated_child() -> None:
-    """Process 1 of a container inherits every orphan there."""
+    """Process 1 of a container inherits every orphan."""
     result = subprocess.run([sys.executable, "-c", FOREIGN], capture_output=True, text=True, timeout=DEADLINE)
     assert (result.returncode, result.stderr) == (0, "")
 

@@ -1,6 +1,6 @@
-"""How many tabs may be open, of a user and from an address: exact, over WebSockets and long polls together.
+"""Limits on open tabs per user and per address: exact, over WebSockets and long polls together.
 
-From a real server process.
+Against a real server process.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from tests.http_client import Person, websocket
 from tests.server_process import DEADLINE, Server
 
 LIMIT = 4
-# Held for long: there is no notification of that name.
+# Held: there is no notification of that name.
 HELD = "/notifications?name=nothing&wait=25"
 
 LIMITS = ("TABS_PER_USER", "TABS_PER_ADDRESS", "REGISTER_LIMIT", "SIGN_IN_LIMIT")
@@ -47,7 +47,7 @@ def per_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 class Tabs:
-    """The tabs of one person, at one address; all of them closed at the end."""
+    """The tabs of one user at one address; all closed at the end."""
 
     def __init__(self, person: Person, client: httpx.AsyncClient, address: str) -> None:
         self._url = person.server.url
@@ -57,7 +57,7 @@ class Tabs:
         self.held: list[asyncio.Task[httpx.Response]] = []
 
     async def websocket(self) -> httpx.Response | None:
-        """Open one; the answer where it is refused."""
+        """Open one; the response if it is refused."""
         cookie, address = self._headers["Cookie"], {"X-Forwarded-For": self._headers["X-Forwarded-For"]}
         try:
             tab = await websocket(self._url, cookie, HELD, address)
@@ -72,17 +72,17 @@ class Tabs:
         return await self._client.get(target, headers=self._headers)
 
     def hold(self) -> asyncio.Task[httpx.Response]:
-        """Begin a long poll."""
+        """Start a long poll."""
         self.held.append(asyncio.create_task(self.poll()))
         return self.held[-1]
 
     async def fill(self) -> None:
-        """Open as many as there may be, one after the other."""
+        """Open as many as the limit allows, one after the other."""
         for _ in range(LIMIT):
             assert await self.websocket() is None
 
     async def let_in(self) -> None:
-        """Open one, as soon as what has just been closed has been noticed."""
+        """Open one, once the server has noticed what was just closed."""
         async with asyncio.timeout(DEADLINE):
             while refusal := await self.websocket():
                 assert refusal.status_code == 429
@@ -97,8 +97,8 @@ class Tabs:
 
 
 @asynccontextmanager
-async def somebody(server: Server, address: str = "") -> AsyncIterator[Tabs]:
-    """A new user, at an address of their own: tabs that have just been closed elsewhere do not count for them."""
+async def open_tabs(server: Server, address: str = "") -> AsyncIterator[Tabs]:
+    """A new user at an address of their own, unaffected by tabs closed just before."""
     number = next(numbers)
     person = await asyncio.to_thread(newcomer, server, f"user{number}")
     limits = httpx.Limits(max_connections=None)
@@ -128,7 +128,7 @@ def is_too_many(answer: httpx.Response | None) -> bool:
 
 
 async def test_tab_over_limit_is_refused_on_both_transports(per_user: Server) -> None:
-    async with somebody(per_user) as alice, somebody(per_user) as bob:
+    async with open_tabs(per_user) as alice, open_tabs(per_user) as bob:
         await alice.fill()
         assert is_too_many(await alice.websocket())
         assert is_too_many(await alice.poll())
@@ -136,15 +136,15 @@ async def test_tab_over_limit_is_refused_on_both_transports(per_user: Server) ->
 
 
 async def test_plain_poll_does_not_count_as_tab(per_user: Server) -> None:
-    """It is what a page falls back to."""
-    async with somebody(per_user) as alice:
+    """Pages fall back to it."""
+    async with open_tabs(per_user) as alice:
         await alice.fill()
         for query in ("", "?wait=0", "?wait=-1"):
             assert (await alice.poll(f"/notifications{query}")).status_code == 200
 
 
 async def test_long_polls_count_as_tabs(per_user: Server) -> None:
-    async with somebody(per_user) as alice:
+    async with open_tabs(per_user) as alice:
         for _ in range(LIMIT + 1):
             alice.hold()
         done, held = await asyncio.wait(alice.held, timeout=DEADLINE, return_when=asyncio.FIRST_COMPLETED)
@@ -155,7 +155,7 @@ async def test_long_polls_count_as_tabs(per_user: Server) -> None:
 
 
 async def test_closing_a_tab_admits_exactly_one(per_user: Server) -> None:
-    async with somebody(per_user) as alice:
+    async with open_tabs(per_user) as alice:
         await alice.fill()
         await alice.open.pop().close()
         await alice.let_in()
@@ -164,7 +164,7 @@ async def test_closing_a_tab_admits_exactly_one(per_user: Server) -> None:
 
 
 async def test_abandoned_long_poll_admits_exactly_one(per_user: Server) -> None:
-    async with somebody(per_user) as alice:
+    async with open_tabs(per_user) as alice:
         for _ in range(LIMIT + 1):
             alice.hold()
         _, held = await asyncio.wait(alice.held, timeout=DEADLINE, return_when=asyncio.FIRST_COMPLETED)
@@ -174,7 +174,7 @@ async def test_abandoned_long_poll_admits_exactly_one(per_user: Server) -> None:
 
 
 async def race(tabs: list[Tabs], racers: int) -> None:
-    """So many at once, every other one a WebSocket: exactly as many get in as may, and stay."""
+    """Open ``count`` at once, every other one a WebSocket: exactly the limit is accepted, and stays open."""
     opening = [asyncio.create_task(tabs[number % len(tabs)].websocket()) for number in range(racers)]
     held = [tabs[number % len(tabs)].hold() for number in range(racers)]
     refusals = [task for task in await asyncio.gather(*opening) if task is not None]
@@ -189,7 +189,7 @@ async def race(tabs: list[Tabs], racers: int) -> None:
 
 
 async def refill(tabs: Tabs) -> None:
-    """As many as there may be get in once more, as soon as it has been noticed that others have closed."""
+    """The limit can be filled again once the server has noticed that others have closed."""
     for _ in range(LIMIT):
         await tabs.let_in()
     assert is_too_many(await tabs.websocket())
@@ -197,7 +197,7 @@ async def refill(tabs: Tabs) -> None:
 
 async def test_user_limit_is_exact_under_concurrent_opens(per_user: Server) -> None:
     for _ in range(3):
-        async with somebody(per_user) as alice:
+        async with open_tabs(per_user) as alice:
             await race([alice], 20)
             await alice.close()
             await refill(alice)
@@ -205,7 +205,7 @@ async def test_user_limit_is_exact_under_concurrent_opens(per_user: Server) -> N
 
 async def test_address_limit_is_exact_under_concurrent_opens(per_address: Server) -> None:
     address = "198.51.100.8"
-    async with somebody(per_address, address) as alice, somebody(per_address, address) as bob:
+    async with open_tabs(per_address, address) as alice, open_tabs(per_address, address) as bob:
         await race([alice, bob], 20)
         await alice.close()
         await bob.close()
@@ -214,13 +214,13 @@ async def test_address_limit_is_exact_under_concurrent_opens(per_address: Server
 
 async def test_address_limit_covers_all_its_users(per_address: Server) -> None:
     address = "198.51.100.1"
-    async with somebody(per_address, address) as alice, somebody(per_address, address) as bob:
+    async with open_tabs(per_address, address) as alice, open_tabs(per_address, address) as bob:
         for _ in range(LIMIT // 2):
             assert await alice.websocket() is None
             assert await bob.websocket() is None
         assert is_too_many(await alice.websocket())
         assert is_too_many(await bob.poll())
-        async with somebody(per_address) as elsewhere:
+        async with open_tabs(per_address) as elsewhere:
             assert await elsewhere.websocket() is None
 
 
@@ -234,10 +234,10 @@ async def test_address_limit_covers_all_its_users(per_address: Server) -> None:
     ],
 )
 async def test_address_comes_from_the_trusted_proxy(per_address: Server, full: str, as_full: str, free: str) -> None:
-    async with somebody(per_address, full) as alice:
+    async with open_tabs(per_address, full) as alice:
         await alice.fill()
-        async with somebody(per_address, as_full) as bob:
+        async with open_tabs(per_address, as_full) as bob:
             assert is_too_many(await bob.websocket())
             assert is_too_many(await bob.poll())
-        async with somebody(per_address, free) as carol:
+        async with open_tabs(per_address, free) as carol:
             assert await carol.websocket() is None

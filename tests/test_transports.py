@@ -19,7 +19,7 @@ SERVER_ENVIRONMENT = {"MICROBLOG_HEARTBEAT": "0.4", "MICROBLOG_SWEEP": "0.5"}
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server for the tests that leave it as it was; it must have logged nothing at the end (I7)."""
+    """One server for tests that leave no state behind; its log must be empty at the end (I7)."""
     with Server(tmp_path_factory.mktemp("server"), environ=SERVER_ENVIRONMENT) as server:
         yield server
     assert server.logged() == ""
@@ -47,15 +47,15 @@ def test_poll_returns_newer_notifications_and_poll_after(alice: Person, bob: Per
     since = cursor(bob)
     alice.send("bob", "hello")
     answer = bob.client.get("/notifications", params={"since": since})
-    (told,) = answer.json()
-    assert told["name"] == "unread_message_count"
-    assert told["timestamp"] > since
+    (received,) = answer.json()
+    assert received["name"] == "unread_message_count"
+    assert received["timestamp"] > since
     assert answer.headers["Poll-After"] == "5"
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers["Content-Type"] == "application/json"
-    assert bob.client.get("/notifications", params={"since": told["timestamp"]}).text == "[]"
-    assert bob.client.get("/notifications").json() == [told]
-    assert bob.client.get("/notifications", params={"since": told["timestamp"] + 1e6}).json() == [told]
+    assert bob.client.get("/notifications", params={"since": received["timestamp"]}).text == "[]"
+    assert bob.client.get("/notifications").json() == [received]
+    assert bob.client.get("/notifications", params={"since": received["timestamp"] + 1e6}).json() == [received]
     assert bob.client.head("/notifications").status_code == 200
 
 
@@ -148,11 +148,11 @@ async def test_first_frame_catches_up_then_one_per_change(alice: Person, bob: Pe
         assert await frame(tab) == []
         before = bob.client.get("/notifications").json()[0]["data"]
         await asyncio.to_thread(alice.send, "bob", "hello")
-        (told,) = await change(tab)
-        assert told["data"] == before + 1
-        assert bob.client.get("/notifications", params={"since": since}).json() == [told]
+        (received,) = await change(tab)
+        assert received["data"] == before + 1
+        assert bob.client.get("/notifications", params={"since": since}).json() == [received]
     async with socket_to(bob, f"?since={since}") as tab:
-        assert await frame(tab) == [told]
+        assert await frame(tab) == [received]
 
 
 async def test_names_select_notifications(alice: Person, bob: Person) -> None:
@@ -200,7 +200,7 @@ async def test_client_that_stops_acknowledging_is_closed(bob: Person) -> None:
 
 async def test_client_that_never_acknowledges_stays_open(bob: Person) -> None:
     async with socket_to(bob) as tab:
-        for _ in range(6):  # heartbeats: more than twice what another may leave unanswered
+        for _ in range(6):  # heartbeats: more than twice the limit of unanswered ones
             await frame(tab)
 
 
@@ -260,7 +260,7 @@ async def test_sign_out_closes_only_that_sessions_websockets(shared: Server, bob
 
 
 async def test_sweep_finds_changes_of_another_process(shared: Server, bob: Person) -> None:
-    """A new password, set by the command line: within a sweep the socket is gone."""
+    """A password set on the command line closes the socket within a sweep."""
     from tests.server_process import COMMAND
 
     async with socket_to(bob) as tab:
@@ -295,7 +295,7 @@ def test_kept_connection_does_not_delay_stop(server: Server) -> None:
 
 
 async def test_tabs_reconnect_after_a_kill_and_miss_nothing(tmp_path: Path) -> None:
-    """kill -9, and what was acknowledged is there; a reconnect is an ordinary start."""
+    """After kill -9 everything acknowledged is stored; a reconnect is an ordinary start."""
     import signal
 
     with Server(tmp_path) as server:
@@ -308,7 +308,7 @@ async def test_tabs_reconnect_after_a_kill_and_miss_nothing(tmp_path: Path) -> N
             await closed(tab)
         await asyncio.to_thread(server.start)
         async with socket_to(bob, f"?since={since}") as tab:
-            (told,) = await frame(tab)
-            assert told["data"] == 1
+            (received,) = await frame(tab)
+            assert received["data"] == 1
         alice.close()
         bob.close()

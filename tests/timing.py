@@ -1,7 +1,7 @@
-"""What may be said of time on a machine that is busy, or stands still for a second.
+"""Time bounds on a machine that is busy or pauses.
 
-``quickest`` for work of this process that can be done again, ``awake`` and ``within`` for what it does or watches,
-``LoadMonitor`` for what others do. Not here: deadlines, which cost nothing where what is waited for comes.
+``quickest`` for work of this process that can be repeated, ``awake`` and ``within`` for other work of this process,
+``LoadMonitor`` for other processes.
 """
 
 import asyncio
