@@ -71,7 +71,7 @@ class Redis:
 class PostgreSQL:
     """One PostgreSQL; ``stop`` and ``start`` keep address and data, ``pause`` makes it hang.
 
-    ``url`` and what ``database`` returns are SQLAlchemy URLs with asyncpg, for the user ``postgres`` without a password.
+    ``url`` and what ``database`` returns are SQLAlchemy URLs with asyncpg, for ``postgres`` without a password.
     """
 
     def __init__(self, *options: str) -> None:
