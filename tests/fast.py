@@ -18,8 +18,16 @@ STARTERS = (
     "playwright",
     "multiprocessing",
 )
-# Searches over many histories or interleavings; each takes seconds.
-SEARCHES = ("tests.test_histories", "tests.test_interleavings")
+# Searches over many cases, and tests of time-outs: tens of seconds each.
+SLOW = (
+    "tests.test_histories",
+    "tests.test_interleavings",
+    "tests.test_peers",
+    "tests.test_rfc6455",
+    "tests.test_silence",
+    "tests.test_stalled",
+    "tests.web.test_writes",
+)
 SHARED = "tests.conftest"  # its fixtures are judged by their return types
 
 
@@ -34,7 +42,7 @@ def is_slow(item: pytest.Item) -> bool:
     assert isinstance(item, pytest.Function)
     module = item.module.__name__
     return (
-        module in SEARCHES
+        module in SLOW
         or _module_starts(module)
         or any(
             starter in str(fixture.func.__annotations__.get("return", ""))
