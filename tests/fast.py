@@ -22,6 +22,7 @@ STARTERS = (
 SLOW = (
     "tests.test_histories",
     "tests.test_interleavings",
+    "tests.test_limits",
     "tests.test_peers",
     "tests.test_rfc6455",
     "tests.test_silence",
