@@ -27,7 +27,7 @@ contract: $(VENV)/dev.stamp
 	$(BIN)/lint-imports --no-cache
 
 unit: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest --fast --ignore tests/wheel --numprocesses 2 --dist worksteal
+	$(BIN)/python -m pytest --fast -o asyncio_debug=false --ignore tests/wheel --numprocesses 2 --dist worksteal
 
 python: $(VENV)/dev.stamp tools
 	$(BIN)/python -m pytest --ignore tests/wheel $(CORE_TESTS:%=--ignore %) --numprocesses 2 --dist loadfile

@@ -5,9 +5,10 @@ import logging
 import resource
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 from redis.asyncio import Redis as RawClient
 
@@ -24,7 +25,8 @@ USERS = range(600)  # the users that ``receiving_process`` subscribes to by defa
 # A broker on a busy machine may take long to answer.
 PATIENT = Timeouts(broker_answer=DEADLINE, subscribe=DEADLINE)
 FAST_RETRY = replace(PATIENT, broker_retry_max=0.2)
-FAST_HEARTBEAT = replace(FAST_RETRY, heartbeat_interval=0.1, heartbeat_lost=0.5)
+FREQUENT_HEARTBEAT = replace(FAST_RETRY, heartbeat_interval=0.1)
+FAST_HEARTBEAT = replace(FREQUENT_HEARTBEAT, heartbeat_lost=0.5)
 
 INVALID_SIGNALS = [
     b"",
@@ -203,11 +205,9 @@ async def other_connections(raw: RawClient) -> list[Any]:
 @contextmanager
 def short_broker_timeouts(*processes: Process) -> Iterator[None]:
     """Within the block these processes give up a broker sooner; before and after it they may be slow."""
-    before = [process.bus.timeouts for process in processes]
-    for process in processes:
-        process.bus.timeouts = replace(process.bus.timeouts, broker_answer=0.5, subscribe=0.1)
-    try:
+    with ExitStack() as stack:
+        for bus in (process.bus for process in processes):
+            stack.enter_context(mock.patch.object(bus.heartbeat, "_lost_after", FAST_HEARTBEAT.heartbeat_lost))
+            short = replace(bus.timeouts, broker_answer=0.5, subscribe=0.1)
+            stack.enter_context(mock.patch.object(bus, "timeouts", short))
         yield
-    finally:
-        for process, timeouts in zip(processes, before, strict=True):
-            process.bus.timeouts = timeouts

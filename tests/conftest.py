@@ -1,11 +1,16 @@
 """Fixtures for all test modules. Real databases, server processes and sockets."""
 
 import asyncio
+import io
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+from jinja2 import BytecodeCache
+from jinja2.bccache import Bucket
+from quart import Quart
 
 from microblog_rt.models import Base, User
 from microblog_rt.services import Services, assemble
@@ -29,6 +34,24 @@ hypothesis.settings.load_profile("patient")
 PASSWORD = "correct horse"
 KEY = "a key for tests alone, long enough"
 
+
+class CompiledTemplates(BytecodeCache):
+    """Templates that are compiled once for all applications of the tests."""
+
+    def __init__(self) -> None:
+        self._code: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if bucket.key in self._code:
+            bucket.load_bytecode(io.BytesIO(self._code[bucket.key]))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        code = io.BytesIO()
+        bucket.write_bytecode(code)
+        self._code[bucket.key] = code.getvalue()
+
+
+Quart.jinja_options = {"bytecode_cache": CompiledTemplates()}
 
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
 TABLES = ", ".join(f'"{each}"' for each in Base.metadata.tables)
@@ -60,9 +83,16 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == POSTGRESQL:
         empty: str = request.getfixturevalue("postgresql_emptied")
         return empty
-    url = f"sqlite+aiosqlite:///{tmp_path}/test.db"
-    migrations.upgrade(url)
-    return url
+    shutil.copyfile(request.getfixturevalue("sqlite_migrated"), tmp_path / "test.db")
+    return f"sqlite+aiosqlite:///{tmp_path}/test.db"
+
+
+@pytest.fixture(scope="session")
+def sqlite_migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty database, to be copied."""
+    path = tmp_path_factory.mktemp("migrated") / "empty.db"
+    migrations.upgrade(f"sqlite+aiosqlite:///{path}")
+    return path
 
 
 @pytest.fixture(scope="session")

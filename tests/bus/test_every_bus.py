@@ -14,6 +14,7 @@ from tests.bus.backends import BACKEND_CLASSES, BACKENDS, MemoryBackend
 from tests.buses import (
     FAST_HEARTBEAT,
     FAST_RETRY,
+    FREQUENT_HEARTBEAT,
     GAP,
     NO_DELAY,
     PATIENT,
@@ -185,7 +186,10 @@ async def test_gap_precedes_signals_of_the_new_connection(backend: MemoryBackend
 
 @over_network
 async def test_hanging_broker_delays_no_call_and_yields_a_gap(backend: MemoryBackend, log: CapturedLog) -> None:
-    async with receiving_process(backend, FAST_HEARTBEAT) as receiver, idle_process(backend, FAST_HEARTBEAT) as sender:
+    async with (
+        receiving_process(backend, FREQUENT_HEARTBEAT) as receiver,
+        idle_process(backend, FREQUENT_HEARTBEAT) as sender,
+    ):
         await receiver.until_connected()
         await backend.publish(sender, signal(1))
         await receiver.until_received(comparable(signal(1)))
@@ -200,6 +204,7 @@ async def test_hanging_broker_delays_no_call_and_yields_a_gap(backend: MemoryBac
             assert await quickest(lambda: receiver.bus.wait_subscribed(1), NO_DELAY) < NO_DELAY
             await backend.resume()
             await receiver.until_received(GAP)
+        await receiver.until_next_heartbeat()
         await backend.publish(sender, signal(4))
         await receiver.until_received(comparable(signal(4)))
 
@@ -207,12 +212,13 @@ async def test_hanging_broker_delays_no_call_and_yields_a_gap(backend: MemoryBac
 @over_network
 async def test_missing_heartbeat_reconnects(backend: MemoryBackend, log: CapturedLog) -> None:
     """The connection is open and answers; a query over it would succeed."""
-    async with receiving_process(backend, FAST_HEARTBEAT) as receiver, idle_process(backend) as sender:
+    async with receiving_process(backend, FREQUENT_HEARTBEAT) as receiver, idle_process(backend) as sender:
         await receiver.until_connected()
         receiver.bus._heartbeat_channel = "microblog_rt_another"  # type: ignore[attr-defined]
-        await log.until("no heartbeat received for 0.5 seconds")
+        with short_broker_timeouts(receiver):
+            await log.until("no heartbeat received for 0.5 seconds")
         await receiver.until_received(GAP)
-        await receiver.until_connected()
+        await receiver.until_next_heartbeat()
         await backend.publish(sender, signal(1))
         await receiver.until_received(comparable(signal(1)))
     assert receiver.received.items == [GAP, comparable(signal(1))]

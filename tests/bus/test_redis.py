@@ -15,6 +15,7 @@ from microblog_rt.errors import Misconfigured
 from tests.buses import (
     FAST_HEARTBEAT,
     FAST_RETRY,
+    FREQUENT_HEARTBEAT,
     GAP,
     INVALID_SIGNALS,
     PATIENT,
@@ -122,8 +123,8 @@ async def test_stopped_redis_delays_no_publish_and_is_logged_once(redis: Redis, 
 
 async def test_hanging_redis_delays_no_publish_and_yields_a_gap(redis: Redis, raw: RawClient, log: CapturedLog) -> None:
     async with (
-        receiving_process(redis.url, timeouts=FAST_HEARTBEAT) as receiver,
-        receiving_process(redis.url, timeouts=FAST_HEARTBEAT) as sender,
+        receiving_process(redis.url, timeouts=FREQUENT_HEARTBEAT) as receiver,
+        receiving_process(redis.url, timeouts=FREQUENT_HEARTBEAT) as sender,
     ):
         sender.publish(signal(1))
         await receiver.until_received(comparable(signal(1)))
@@ -138,6 +139,7 @@ async def test_hanging_redis_delays_no_publish_and_yields_a_gap(redis: Redis, ra
             redis.resume()
             await receiver.until_received(GAP)
             await log.until("available again for publishing signals")
+        await receiver.until_next_heartbeat()
         sender.publish(signal(5))
         await receiver.until_received(comparable(signal(5)))
         assert receiver.received.items[:2] == [comparable(signal(1)), GAP]
