@@ -107,7 +107,7 @@ def current() -> None:
 )
 def restored(ahead: float) -> None:
     """Send the state of a restored backup to every client. Safe to run again."""
-    users = _with_parts(lambda services: restoring.restored(services.storage, services.mailboxes, ahead))
+    users = _with_services(lambda services: restoring.restored(services.storage, services.mailboxes, ahead))
     click.echo(f"Restamped the notifications of {users} users.")
 
 
@@ -121,8 +121,8 @@ def user() -> None:
 @click.option("--email", help="Optional.")
 def add(name: str, email: str | None) -> None:
     """Create an account; the password is prompted for, or read as one line from standard input."""
-    word = _password()
-    _with_parts(lambda services: services.accounts.register(name, word, email))
+    new_password = _password()
+    _with_services(lambda services: services.accounts.register(name, new_password, email))
     click.echo(f"{name} can sign in.")
 
 
@@ -130,8 +130,8 @@ def add(name: str, email: str | None) -> None:
 @click.argument("name")
 def password(name: str) -> None:
     """Set an account's password and end its sessions; prompted for, or read as one line from standard input."""
-    word = _password()
-    _with_parts(lambda services: services.accounts.set_password(name, word))
+    new_password = _password()
+    _with_services(lambda services: services.accounts.set_password(name, new_password))
     click.echo(f"{name} has a new password; all their sessions have ended.")
 
 
@@ -139,15 +139,27 @@ def password(name: str) -> None:
 @click.argument("name")
 def disable(name: str) -> None:
     """Disable an account and end its sessions."""
-    _with_parts(lambda services: services.accounts.disable(name))
+    _with_services(lambda services: services.accounts.disable(name))
     click.echo(f"{name} is disabled; all their sessions have ended.")
+
+
+@user.command()
+@click.argument("name")
+def withdraw(name: str) -> None:
+    """Delete every message that an account has sent. Disable it first, so that it sends no more."""
+
+    async def work(services: Services) -> int:
+        return await services.messages.withdraw((await services.accounts.known(name)).id)
+
+    withdrawn = _with_services(work)
+    click.echo(f"Deleted {withdrawn} messages that {name} had sent.")
 
 
 @user.command()
 @click.argument("name")
 def enable(name: str) -> None:
     """Enable a disabled account."""
-    _with_parts(lambda services: services.accounts.enable(name))
+    _with_services(lambda services: services.accounts.enable(name))
     click.echo(f"{name} can sign in.")
 
 
@@ -202,7 +214,7 @@ def _some_bus(chosen: Settings) -> str:
     return settings.POSTGRESQL_BUS if chosen.sqlite_file is None else settings.SQLITE_BUS
 
 
-def _with_parts(work: Callable[[Services], Awaitable[T]]) -> T:
+def _with_services(work: Callable[[Services], Awaitable[T]]) -> T:
     chosen = _settings()
     _look_at_database(chosen)
 
@@ -218,7 +230,7 @@ def _with_parts(work: Callable[[Services], Awaitable[T]]) -> T:
 
 def _demo_accounts(chosen: Settings) -> list[str]:
     key = secret_key.secret_key(chosen)
-    names = _with_parts(lambda services: demo.prepare(services.accounts, key))
+    names = _with_services(lambda services: demo.prepare(services.accounts, key))
     said = [f"Demo accounts: {' and '.join(names)}, password {demo.password(key)}"] if names else []
     others = sorted(set(demo.NAMES) - set(names))
     return said + [f"{name} is an account with a password of its own, and was left alone." for name in others]

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Collection, Iterable
 from contextlib import aclosing
 
 from microblog_rt import metrics, protocol
-from microblog_rt.accounts import Reader, Sessions
+from microblog_rt.accounts import Reader
 from microblog_rt.bus import Bus, Changed
 from microblog_rt.errors import Draining, SignedOut, Unavailable
 from microblog_rt.hub import Hub, Subscriber, UserSubscribers
@@ -22,19 +22,14 @@ from microblog_rt.timeouts import Timeouts
 
 log = logging.getLogger(__name__)
 
-STREAM_USE_STORED_EVERY = 3_600 * MICROSECONDS
-
 
 class Feed:
     """The feeds of all users, as seen from this process."""
 
-    def __init__(
-        self, storage: Storage, hub: Hub, bus: Bus, sessions: Sessions, timeouts: Timeouts = Timeouts()
-    ) -> None:
+    def __init__(self, storage: Storage, hub: Hub, bus: Bus, timeouts: Timeouts = Timeouts()) -> None:
         self._storage = storage
         self._hub = hub
         self._bus = bus
-        self._sessions = sessions
         self._timeouts = timeouts
         self._to_reconcile: set[int | None] = set()  # None: every user
         self._reconciling: asyncio.Task[None] | None = None
@@ -42,9 +37,7 @@ class Feed:
 
     async def page(self, reader: Reader, since: int, names: Collection[str] = ()) -> list[Notification]:
         """The notifications newer than the cursor ``since``, oldest first. Raises SignedOut, Unavailable."""
-        page = await self._read(reader, since, names)
-        await self._sessions.note_use(reader, page.last_used)
-        return page.notifications
+        return (await self._read(reader, since, names)).notifications
 
     async def hold(self, reader: Reader, since: int, names: Collection[str], seconds: float) -> list[Notification]:
         """The same as soon as there are any, or empty after ``seconds``. Raises SignedOut, Unavailable."""
@@ -66,7 +59,6 @@ class Feed:
         with self._hub.subscribe(reader.user_id) as subscriber:
             await self._bus.wait_subscribed(reader.user_id)
             page = await self._catch_up(reader, since, names, subscriber)
-            stored = await self._sessions.note_use(reader, page.last_used, STREAM_USE_STORED_EVERY)
             yield page.notifications
             since = _cursor_after(page, since)
             expires = loop.time() + _seconds_left(page)
@@ -79,7 +71,6 @@ class Feed:
                 if loop.time() >= next_beat:
                     # From now, not from when it was due: after a pause a burst of them would look like silence.
                     next_beat = loop.time() + heartbeat
-                    stored = await self._sessions.note_use(reader, stored, STREAM_USE_STORED_EVERY)
                     yield []
                 if loop.time() < not_before:
                     continue

@@ -58,10 +58,10 @@ class Change:
         self._lock()
         return self._counted(user_id, counter, mailboxes.recount(self._tx, user_id, counter, self._ahead))
 
-    def mark_read(self, user_id: int, counter: Counter, up_to: int) -> Notification | None:
-        """Move a counter's read mark up to the clock reading ``up_to`` and recount; None if it is there already."""
+    def mark_read(self, user_id: int, counter: Counter, first: int, last: int) -> Notification | None:
+        """Mark what has the clock readings ``first`` to ``last`` as read; None if nothing of it was unread."""
         self._lock()
-        tick = mailboxes.mark_read(self._tx, user_id, counter, up_to)
+        tick = mailboxes.mark_read(self._tx, user_id, counter, first, last)
         return self._counted(user_id, counter, tick) if tick else None
 
     def restamp(self, user_id: int) -> None:

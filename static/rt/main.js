@@ -4,7 +4,7 @@
 import { badge } from "./badge.js";
 import { Client } from "./client.js";
 import { localizeTimes } from "./local_time.js";
-import { markRead, newMessagesNotice } from "./mark_read.js";
+import { MessagesPage } from "./messages.js";
 import { dispatch } from "./notification_filter.js";
 import { OfflineNotice } from "./offline_notice.js";
 
@@ -14,12 +14,18 @@ function start(window) {
   const { document } = window;
   const language = document.documentElement.lang || undefined;
   const env = environment(window);
-  const client = new Client(env, Number(document.body.dataset.since), pageView(document, env, language));
+  const messages = messagesPage(window, env, (...args) => client.merge(...args), language);
+  const client = new Client(env, Number(document.body.dataset.since), pageView(document, env, language, messages));
   localizeTimes(document, language);
   addListeners(window, client);
   if (document.prerendering) document.addEventListener("prerenderingchange", () => client.start(), { once: true });
   else client.start();
-  markRead({ fetch: env.fetch, document, merge: (notifications) => client.merge(notifications) });
+}
+
+function messagesPage({ document, DOMParser, IntersectionObserver, scrollBy }, env, merge, language) {
+  if (!document.querySelector("#messages")) return null;
+  const inserted = (element) => localizeTimes(element, language);
+  return new MessagesPage({ ...env, DOMParser, IntersectionObserver, scrollBy }, document, { merge, inserted });
 }
 
 function environment(window) {
@@ -37,10 +43,10 @@ function environment(window) {
   };
 }
 
-function pageView(document, env, language) {
+function pageView(document, env, language, messages) {
   const notice = new OfflineNotice(env, document.querySelector("#connection"), language);
   return {
-    apply: dispatch({ unread_message_count: unreadCount(document) }),
+    apply: dispatch({ unread_message_count: unreadCount(document, messages) }),
     online: () => notice.online(),
     reconnecting: () => notice.reconnecting(),
     offline: () => notice.offline(),
@@ -51,14 +57,11 @@ function pageView(document, env, language) {
   };
 }
 
-function unreadCount(document) {
-  const element = document.querySelector("#message_count");
-  const newMessages = document.querySelector("#new_messages");
-  const announce = newMessages ? newMessagesNotice(newMessages, Number(element.textContent)) : () => {};
-  const set_message_count = badge(element);
-  return (n) => {
+function unreadCount(document, messages) {
+  const set_message_count = badge(document.querySelector("#message_count"));
+  return (n, timestamp) => {
     set_message_count(n);
-    announce(n);
+    messages?.notified(n, timestamp);
   };
 }
 

@@ -37,6 +37,8 @@ export class NotificationFilter {
 /** Returns an `apply` that calls the handler of each notification's name and ignores unknown names. */
 export function dispatch(handlers) {
   return (notifications) => {
-    for (const { name, data } of notifications) if (Object.hasOwn(handlers, name)) handlers[name](data);
+    for (const { name, data, timestamp } of notifications) {
+      if (Object.hasOwn(handlers, name)) handlers[name](data, timestamp);
+    }
   };
 }

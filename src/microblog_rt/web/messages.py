@@ -13,7 +13,7 @@ from microblog_rt import protocol
 from microblog_rt.errors import BadRequest, Invalid, TooMany
 from microblog_rt.web import drafts
 from microblog_rt.web.authentication import current_user, redirect_to_login, signed_in
-from microblog_rt.web.context import check_page, page_number, services
+from microblog_rt.web.context import page_key, page_links, services
 from microblog_rt.web.forms import (
     add_error,
     bind_form,
@@ -24,7 +24,6 @@ from microblog_rt.web.forms import (
     submitted,
 )
 from microblog_rt.web.languages import gettext, lazy
-from microblog_rt.web.people import find_user
 from microblog_rt.web.problems import JSON, wants_json
 from microblog_rt.web.sentences import N_
 
@@ -49,7 +48,7 @@ async def send_message(recipient: str) -> ResponseReturnValue:
         if current.reader and not form_expired():
             drafts.keep(current.reader.user_id, recipient, form.message.data)
         return redirect_to_login(request.full_path)
-    person = await find_user(recipient)
+    person = await services().accounts.known(recipient)
     if request.method == "GET":
         form.message.data = drafts.take(current.user.id, recipient)
     if submitted(form):
@@ -74,37 +73,33 @@ def _program_key() -> str:
 @blueprint.get("/messages")
 @signed_in
 async def messages() -> ResponseReturnValue:
-    page = page_number(request.args)
-    posts, more = await services().messages.inbox(current_user().user.id, page, PAGE_SIZE)
-    check_page(page, posts)
-    return await render_template(
-        "messages.html",
-        posts=posts,
-        page=page,
-        newer_url=url_for(".messages", page=page - 1) if page > 1 else None,
-        older_url=url_for(".messages", page=page + 1) if more else None,
-        up_to=protocol.seconds(posts[0].timestamp) if posts else "",
-    )
+    page = await services().messages.inbox(current_user().user.id, PAGE_SIZE, **page_key(protocol.parse_cursor))
+    links = page_links(page, lambda post: protocol.seconds(post.timestamp), previous="after", next="before")
+    newest = not page.previous and "before" not in request.args
+    return await render_template("messages.html", posts=page.rows, newest=newest, seconds=protocol.seconds, **links)
 
 
 @blueprint.post("/messages/read")
 @signed_in
 async def read() -> ResponseReturnValue:
-    notification = await services().messages.mark_read(current_user().user.id, await _up_to())
+    notification = await services().messages.mark_read(current_user().user.id, **await _interval())
     if wants_json():
         return Response(protocol.frame([notification]), content_type=JSON)
     return redirect(_back(), HTTPStatus.SEE_OTHER)
 
 
-async def _up_to() -> int | None:
-    sent = (await request.form).getlist("up_to")
-    if not sent:
-        return None
-    try:
-        (text,) = sent
-        return protocol.parse_cursor(text)
-    except ValueError:
-        raise BadRequest("up_to_format") from None
+async def _interval() -> dict[str, int]:
+    """The form's ``from`` and ``up_to``, for ``mark_read``."""
+    form, interval = await request.form, {}
+    for field, name in (("from", "first"), ("up_to", "last")):
+        try:
+            for text in form.getlist(field):
+                if name in interval:
+                    raise ValueError
+                interval[name] = protocol.parse_cursor(text)
+        except ValueError:
+            raise BadRequest("mark_format", field=field) from None
+    return interval
 
 
 def _back() -> str:
