@@ -69,7 +69,7 @@ class Messages:
             return False
         return True
 
-    async def mark_read(self, user_id: int, first: int = 0, last: int = FURTHEST) -> Notification:
+    async def mark_read(self, user_id: int, *, first: int = 0, last: int = FURTHEST) -> Notification:
         """Mark what was received from the cursor ``first`` to ``last`` as read, by default everything.
 
         Returns the count's notification. A mark of what is read already changes nothing and signals nothing.

@@ -22,8 +22,10 @@ function start(window) {
   else client.start();
 }
 
-function messagesPage({ document, DOMParser, IntersectionObserver, scrollBy }, env, merge, language) {
+function messagesPage(window, env, merge, language) {
+  const { document, DOMParser, IntersectionObserver } = window;
   if (!document.querySelector("#messages")) return null;
+  const scrollBy = (...distance) => window.scrollBy(...distance);
   const inserted = (element) => localizeTimes(element, language);
   return new MessagesPage({ ...env, DOMParser, IntersectionObserver, scrollBy }, document, { merge, inserted });
 }

@@ -220,7 +220,7 @@ async def test_a_bad_message_keeps_the_form(join: Join, services: Services, mess
     assert answer.status_code == 422
     assert message.strip() in page
     assert field(page, "nonce") == "kept"
-    assert (await services.messages.inbox(1, 1, 10)) == ([], False)
+    assert (await services.messages.inbox(1, 10)).rows == []
 
 
 async def test_expired_form_is_shown_again_with_a_new_token(join: Join, services: Services) -> None:
@@ -229,7 +229,7 @@ async def test_expired_form_is_shown_again_with_a_new_token(join: Join, services
     page = await text(answer)
     assert answer.status_code == 403
     assert "my long thought" in page
-    assert (await services.messages.inbox(1, 1, 10)) == ([], False)
+    assert (await services.messages.inbox(1, 10)).rows == []
     token = field(page, "csrf_token")
     assert (await susan.post("/send_message/susan", message="my long thought", csrf_token=token)).status_code == 303
 
@@ -283,7 +283,7 @@ async def test_double_submit_sends_and_flashes_once(join: Join, services: Servic
     nonce = field(await text(await susan.get("/send_message/susan")), "nonce")
     for _ in range(2):
         assert (await susan.post("/send_message/susan", message="hello", nonce=nonce)).status_code == 303
-    posts, _ = await services.messages.inbox(1, 1, 10)
+    posts = (await services.messages.inbox(1, 10)).rows
     assert len(posts) == 1
     page = await text(await susan.get("/"))
     assert page.count("Your message has been sent.") == 1
@@ -299,7 +299,7 @@ async def test_retry_with_idempotency_key_gets_the_first_result(join: Join, serv
         answer = await susan.post("/send_message/susan", headers=headers, message="goodbye")
         assert answer.status_code == 422
         assert "already used for another message" in await text(answer)
-    assert [post.body for post in (await services.messages.inbox(1, 1, 10))[0]] == ["hello"]
+    assert [post.body for post in (await services.messages.inbox(1, 10)).rows] == ["hello"]
 
 
 @pytest.mark.parametrize("keys", [[""], ["x" * 256], ["caf\xe9"], ["a\tb"], ["a", "a"]])
@@ -310,7 +310,7 @@ async def test_invalid_idempotency_key_is_refused(join: Join, services: Services
     form = {"csrf_token": await susan.token(), "message": "hello"}
     answer = await susan.client.post("/send_message/susan", form=form, headers=Headers(headers))
     assert (answer.status_code, (await answer.get_json())["code"]) == (400, "bad_request")
-    assert (await services.messages.inbox(1, 1, 10)) == ([], False)
+    assert (await services.messages.inbox(1, 10)).rows == []
 
 
 @pytest.mark.parametrize("changes", [{"send_limit": None}])
@@ -338,7 +338,7 @@ async def test_a_message_over_the_limit_is_kept_in_its_form(join: Join, services
     assert "my long thought" in page
     assert field(page, "nonce") == "two"
     assert (await susan.post("/send_message/susan", message="hello", nonce="one")).status_code == 303
-    assert len((await services.messages.inbox(1, 1, 10))[0]) == 1
+    assert len((await services.messages.inbox(1, 10)).rows) == 1
 
 
 @pytest.mark.parametrize("changes", [{"send_limit": Limit(1, 60)}])
@@ -516,7 +516,7 @@ async def test_state_changes_need_token_and_own_origin(app: Quart, join: Join, s
             headers = {"Origin": origin} if origin else {}
             answer = await susan.post(route, csrf_token=token, message="x", headers=headers)
             assert answer.status_code == 403, (route, token, origin)
-    assert await services.messages.inbox(1, 1, 10) == ([], False)
+    assert (await services.messages.inbox(1, 10)).rows == []
     assert (await susan.get("/notifications")).status_code == 200
 
 

@@ -99,7 +99,7 @@ class Sessions:
     async def sessions(
         self, user_id: int, size: int, before: int | None = None, after: int | None = None
     ) -> Page[Session]:
-        """Up to ``size`` live sessions of a user, the newest first: next to one that began at ``before`` or ``after``."""
+        """Up to ``size`` live sessions of a user, the newest first: begun ``before`` or ``after`` a time, if given."""
         async with self._storage.reading() as reading:
             return await accounts.sessions(reading, user_id, size, before, after)
 

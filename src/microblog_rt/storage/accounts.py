@@ -100,7 +100,7 @@ def note_use(tx: Transaction, token_hash: str, idle: dict[bool, int], lifetime: 
 
 
 async def sessions(reading: Reading, user_id: int, size: int, before: int | None, after: int | None) -> Page[Session]:
-    """Up to ``size`` live sessions of a user, the newest first: older than ``before`` or newer than ``after``, if any."""
+    """Up to ``size`` live sessions of a user, the newest first: begun ``before`` or ``after`` a time, if given."""
     statement = select(Session).where(Session.user_id == user_id, Session.expires > NOW)
     return await page(reading, statement, Session.created, size, after, before, descending=True)
 

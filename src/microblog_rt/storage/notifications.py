@@ -88,7 +88,7 @@ async def since(storage: Storage, token_hash: str, user_id: int, cursor: int, na
     return Page(notifications, rows[0].clock, sql_time.now() + rows[0].left)
 
 
-def _newer_than_cursor(named: bool) -> Select[int, int, int, str, str, int]:
+def _newer_than_cursor(named: bool) -> Select[int, int, str, str, int]:
     timestamp = models.Notification.timestamp
     cursor = bindparam("cursor", type_=BigInteger)
     newer = and_(models.Notification.user_id == Mailbox.user_id, or_(timestamp > cursor, cursor > Mailbox.clock))

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from sqlalchemy import Select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from microblog_rt.storage import Reading
@@ -21,7 +20,7 @@ class Page(NamedTuple, Generic[T]):
 
 async def page(
     reading: Reading,
-    statement: Select[Any],
+    statement: Any,
     key: InstrumentedAttribute[Any],
     size: int,
     before: Any = None,

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from typing import TypeVar, cast
+from urllib.parse import urlencode
 
-from quart import current_app, request, url_for
+from quart import current_app, request
 
 from microblog_rt.errors import BadRequest
 from microblog_rt.services import Services
@@ -32,10 +33,14 @@ def page_key(parse: Callable[[str], T]) -> dict[str, T]:
 
 
 def page_links(page: Page[T], key: Callable[[T], str], previous: str = "before", next: str = "after") -> dict[str, str]:
-    """The addresses of the pages on either side of ``page``, for its template; ``previous`` and ``next`` name the keys."""
+    """The addresses of the pages on either side, for the template; ``previous`` and ``next`` name the keys."""
     links = {}
-    if page.previous and page.rows:
-        links["previous_url"] = url_for(request.endpoint, **{previous: key(page.rows[0])})
-    if page.next and page.rows:
-        links["next_url"] = url_for(request.endpoint, **{next: key(page.rows[-1])})
+    if page.rows and page.previous:
+        links["previous_url"] = _link(previous, key(page.rows[0]))
+    if page.rows and page.next:
+        links["next_url"] = _link(next, key(page.rows[-1]))
     return links
+
+
+def _link(name: str, key: str) -> str:
+    return f"{request.path}?{urlencode({name: key})}"
