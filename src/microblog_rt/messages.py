@@ -42,7 +42,7 @@ class Messages:
         """Send ``body`` (1 to 140 characters when stripped) and return whether it was new.
 
         The same text to the same recipient under the same ``nonce`` of one sender is sent once. A ``program_key``
-        (``Idempotency-Key``) identifies one message of its sender for ever, and then the nonce is not used; it raises
+        (``Idempotency-Key``) identifies one message of its sender forever, and then the nonce is not used; it raises
         KeyReused for any other message. Empty ones are ignored. Raises Invalid for the body and a disabled recipient,
         NotFound for an unknown one, TooMany over the limit, Unavailable. A message to oneself is read already.
         """

@@ -11,7 +11,7 @@ from werkzeug.datastructures import Headers
 from microblog_rt.services import Services
 from microblog_rt.settings import Limit, Settings
 from tests.conftest import PASSWORD
-from tests.web.conftest import ORIGIN, Browser, Join, badge, field, text
+from tests.web.conftest import ORIGIN, Browser, Join, badge, field, link, shown, text
 
 HOSTILE = '<script>alert("x")</script>'
 
@@ -154,7 +154,7 @@ async def test_wrong_password_keeps_only_the_username(stranger: Browser, join: J
 
 INNER = [
     "/messages",
-    "/messages?page=2",
+    "/messages?before=1.5",
     "/user/susan",
     "/send_message/susan",
     "/auth/sessions",
@@ -421,11 +421,21 @@ async def test_message_to_unknown_user_gets_404(join: Join) -> None:
     assert (await susan.post("/send_message/nobody", message="hello")).status_code == 404
 
 
-@pytest.mark.parametrize("page", ["-1", "0", "x", "1e3", "", "1000000000", "9" * 30, "٢"])
-@pytest.mark.parametrize("path", ["/messages", "/", "/auth/sessions"])
-async def test_invalid_page_number_gets_404(join: Join, path: str, page: str) -> None:
+@pytest.mark.parametrize(
+    "query", ["before=x", "after=", "before=-1", "before=nan", "before=1&after=2", "after=1&after=1"]
+)
+@pytest.mark.parametrize("path", ["/messages", "/auth/sessions"])
+async def test_invalid_page_key_gets_400(join: Join, path: str, query: str) -> None:
     susan = await join("susan")
-    assert (await susan.get(path, query_string={"page": page})).status_code == 404
+    assert (await susan.get(f"{path}?{query}")).status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/messages?before=0", "/messages?after=1e30", "/?after=~", "/auth/sessions?before=0"])
+async def test_page_past_the_end_is_empty(join: Join, path: str) -> None:
+    susan = await join("susan")
+    answer = await susan.get(path)
+    assert answer.status_code == 200
+    assert "This page is empty." in await text(answer) or path.startswith("/auth")
 
 
 async def test_markup_in_messages_is_shown_as_it_was_typed(join: Join) -> None:
@@ -441,42 +451,61 @@ async def test_a_long_inbox_has_newer_and_older_pages(join: Join, services: Serv
     for number in range(30):
         await services.messages.send_message(1, 1, f"message {number}")
     first = await text(await susan.get("/messages"))
-    second = await text(await susan.get("/messages?page=2"))
     assert "message 29" in first
-    assert "/messages?page=2" in first
     assert "Newer" not in first
-    assert "message 4<" in second
-    assert "Newer" in second
+    await services.messages.send_message(1, 1, "arrived meanwhile")
+    second = await text(await susan.get(link(first, "next")))
+    assert shown(second) == [f"message {number}" for number in (4, 3, 2, 1, 0)]
     assert "Older" not in second
+    newer = await text(await susan.get(link(second, "prev")))
+    assert shown(newer) == shown(first)
+    assert shown(await text(await susan.get(link(newer, "prev")))) == ["arrived meanwhile"]
 
 
 async def test_people_are_listed_in_pages(join: Join, services: Services) -> None:
     susan = await join("susan")
     for number in range(30):
         await services.accounts.register(f"person{number:02}", PASSWORD)
-    first, second = await text(await susan.get("/")), await text(await susan.get("/?page=2"))
+    first = await text(await susan.get("/"))
     assert "person00" in first
-    assert "susan" in second
-    assert 'href="/?page=1"' in second
+    second = await text(await susan.get(link(first, "next")))
+    assert ">susan</a>" in second
+    assert "person00" in await text(await susan.get(link(second, "prev")))
 
 
-async def test_marking_up_to_what_was_shown_answers_the_count(join: Join, services: Services) -> None:
+async def test_marking_what_was_shown_leaves_the_rest_unread(join: Join, services: Services) -> None:
     susan = await join("susan")
-    await services.messages.send_message(1, 1, "shown")
-    up_to = field(await text(await susan.get("/messages")), "up_to")
-    await services.messages.send_message(1, 1, "came after")
-    answer = await susan.post("/messages/read", up_to=up_to, headers={"Accept": "application/json"})
+    await join("john")
+    for number in range(30):
+        await services.messages.send_message(2, 1, f"message {number}")
+    page = await text(await susan.get("/messages"))
+    await services.messages.send_message(2, 1, "came after")
+    interval = {"from": field(page, "from"), "up_to": field(page, "up_to")}
+    answer = await susan.post("/messages/read", **interval, headers={"Accept": "application/json"})
     assert answer.content_type == "application/json"
     (notification,) = await answer.get_json()
-    assert (notification["name"], notification["data"]) == ("unread_message_count", 1)
+    assert (notification["name"], notification["data"]) == ("unread_message_count", 6)
+    second = await text(await susan.get(link(page, "next")))
+    assert second.count(">unread</span>") == 5 + 1  # and beside the badge
+
+
+async def test_mark_all_marks_what_the_page_knew_of(join: Join, services: Services) -> None:
+    susan = await join("susan")
+    await join("john")
+    for number in range(30):
+        await services.messages.send_message(2, 1, f"message {number}")
+    page = await text(await susan.get("/messages"))
+    await services.messages.send_message(2, 1, "came after")
+    await susan.post("/messages/read", up_to=re.findall(r'name="up_to" value="([^"]*)"', page)[-1])
+    assert badge(await text(await susan.get("/"))) == "1"
 
 
 async def test_marking_without_javascript_redirects_back(join: Join, services: Services) -> None:
     susan = await join("susan")
-    for number in range(30):
-        await services.messages.send_message(1, 1, str(number))
-    answer = await susan.post("/messages/read", headers={"Referer": "http://localhost/messages?page=2"})
-    assert (answer.status_code, answer.location) == (303, "/messages?page=2")
+    await join("john")
+    await services.messages.send_message(2, 1, "hello")
+    answer = await susan.post("/messages/read", headers={"Referer": "http://localhost/messages?before=2"})
+    assert (answer.status_code, answer.location) == (303, "/messages?before=2")
     assert badge(await text(await susan.get("/messages"))) == "0"
     answer = await susan.post("/messages/read", headers={"Referer": "https://evil.example/messages"})
     assert answer.location == "/messages"
@@ -485,7 +514,8 @@ async def test_marking_without_javascript_redirects_back(join: Join, services: S
 @pytest.mark.parametrize("up_to", ["", "nan", "inf", "-1", "yesterday", "1e309"])
 async def test_invalid_up_to_is_refused(join: Join, services: Services, up_to: str) -> None:
     susan = await join("susan")
-    await services.messages.send_message(1, 1, "hello")
+    await join("john")
+    await services.messages.send_message(2, 1, "hello")
     answer = await susan.post("/messages/read", up_to=up_to, headers={"Accept": "application/json"})
     assert answer.status_code == 400
     assert (await answer.get_json())["code"] == "bad_request"

@@ -102,7 +102,7 @@ def recount(tx: Transaction, user_id: int, counter: Counter, ahead: int = 0) -> 
     return _ticked(tx, RECOUNT[counter], user_id, ahead=ahead)
 
 
-def mark_read(tx: Transaction, user_id: int, counter: Counter, first: int, last: int) -> Tick | None:
+def mark_read(tx: Transaction, user_id: int, counter: Counter, first: int, last: int, ahead: int = 0) -> Tick | None:
     """Mark the items from ``first`` to ``last`` as read and tick, in a locked mailbox; None if all of them were.
 
     Without an unread item before the interval, the mark moves to its end; this writes no item, however many there
@@ -117,7 +117,7 @@ def mark_read(tx: Transaction, user_id: int, counter: Counter, first: int, last:
     else:
         mark = oldest_before - 1
         tx.execute(MARK_ITEMS[counter], interval | {"mark": mark})
-    return _ticked(tx, MARK_READ[counter], user_id, delta=-shown, mark=mark, ahead=0)
+    return _ticked(tx, MARK_READ[counter], user_id, delta=-shown, mark=mark, ahead=ahead)
 
 
 def _ticked(tx: Transaction, statement: Any, user_id: int, **values: int) -> Tick:

@@ -74,13 +74,13 @@ async def inbox(
 async def sent_by(reading: Reading, sender_id: int, count: int) -> Sequence[tuple[int, int]]:
     """The ids of ``count`` messages of a sender, with their recipients."""
     statement = select(Message.id, Message.recipient_id).where(Message.sender_id == sender_id)
-    return (await reading.execute(statement.limit(count))).tuples().all()
+    return (await reading.execute(statement.limit(count))).all()
 
 
 def delete_all(tx: Transaction, message_ids: Sequence[int]) -> dict[int, int]:
     """Delete messages from locked mailboxes; how many of them were unread, by recipient."""
     these = Message.id.in_(message_ids)
     unread = select(Mailbox.user_id, func.count()).join(Message, UNREAD_MESSAGES.is_unread).where(these)
-    counts = dict(tx.execute(unread.group_by(Mailbox.user_id)).tuples().all())
+    counts = dict(tx.execute(unread.group_by(Mailbox.user_id)).all())
     tx.execute(delete(Message).where(these))
     return counts
