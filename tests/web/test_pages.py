@@ -209,7 +209,9 @@ async def test_message_to_oneself_is_allowed_but_not_offered(join: Join) -> None
     susan = await join("susan")
     assert "/send_message/susan" not in await text(await susan.get("/user/susan"))
     await susan.post("/send_message/susan", message="note to self")
-    assert badge(await text(await susan.get("/"))) == "1"
+    page = await text(await susan.get("/messages"))
+    assert shown(page) == ["note to self"]
+    assert badge(page) == "0"  # it is read already
 
 
 @pytest.mark.parametrize("message", ["", "   \r\n ", "x" * 141])
@@ -422,7 +424,7 @@ async def test_message_to_unknown_user_gets_404(join: Join) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["before=x", "after=", "before=-1", "before=nan", "before=1&after=2", "after=1&after=1"]
+    "query", ["before=x", "after=", "before=-1", "after=nan", "before=1&after=2", "after=1&after=1"]
 )
 @pytest.mark.parametrize("path", ["/messages", "/auth/sessions"])
 async def test_invalid_page_key_gets_400(join: Join, path: str, query: str) -> None:
@@ -430,7 +432,7 @@ async def test_invalid_page_key_gets_400(join: Join, path: str, query: str) -> N
     assert (await susan.get(f"{path}?{query}")).status_code == 400
 
 
-@pytest.mark.parametrize("path", ["/messages?before=0", "/messages?after=1e30", "/?after=~", "/auth/sessions?before=0"])
+@pytest.mark.parametrize("path", ["/messages?before=0", "/?after=~", "/auth/sessions?before=0"])
 async def test_page_past_the_end_is_empty(join: Join, path: str) -> None:
     susan = await join("susan")
     answer = await susan.get(path)

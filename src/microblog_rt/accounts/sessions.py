@@ -97,11 +97,14 @@ class Sessions:
             self._retry_use = now + RETRY_AFTER
 
     async def sessions(
-        self, user_id: int, size: int, before: int | None = None, after: int | None = None
+        self, reader: Reader, size: int, before: int | None = None, after: int | None = None
     ) -> Page[Session]:
-        """Up to ``size`` live sessions of a user, the newest first: begun ``before`` or ``after`` a time, if given."""
+        """Up to ``size`` live sessions of the user except the reader's, the newest first.
+
+        Those that began ``before`` or ``after`` a time, if given.
+        """
         async with self._storage.reading() as reading:
-            return await accounts.sessions(reading, user_id, size, before, after)
+            return await accounts.sessions(reading, *reader, size, before, after)
 
     async def end_session(self, reader: Reader) -> None:
         """End one session."""

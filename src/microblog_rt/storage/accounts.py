@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import BigInteger, bindparam, case, delete, func, literal, not_, select, update
+from sqlalchemy import BigInteger, and_, bindparam, case, delete, func, literal, not_, select, update
 from sqlalchemy.dialects.postgresql import insert  # rendered for SQLite too
 
 from microblog_rt.errors import Invalid
@@ -99,9 +99,12 @@ def note_use(tx: Transaction, token_hash: str, idle: dict[bool, int], lifetime: 
     tx.execute(statement)
 
 
-async def sessions(reading: Reading, user_id: int, size: int, before: int | None, after: int | None) -> Page[Session]:
-    """Up to ``size`` live sessions of a user, the newest first: begun ``before`` or ``after`` a time, if given."""
-    statement = select(Session).where(Session.user_id == user_id, Session.expires > NOW)
+async def sessions(
+    reading: Reading, user_id: int, token_hash: str, size: int, before: int | None, after: int | None
+) -> Page[Session]:
+    """Up to ``size`` other live sessions of a user, the newest first: begun ``before`` or ``after`` a time, if given."""
+    others = and_(Session.user_id == user_id, Session.token_hash != token_hash)
+    statement = select(Session).where(others, Session.expires > NOW)
     return await page(reading, statement, Session.created, size, after, before, descending=True)
 
 

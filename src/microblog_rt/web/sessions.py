@@ -11,7 +11,7 @@ from microblog_rt.accounts import Reader, session_name
 from microblog_rt.models import Session
 from microblog_rt.web import devices
 from microblog_rt.web.auth import blueprint, logout
-from microblog_rt.web.authentication import authentication, current_reader, signed_in
+from microblog_rt.web.authentication import authentication, current_reader, current_user, signed_in
 from microblog_rt.web.context import page_key, page_links, services
 from microblog_rt.web.forms import flash_once
 from microblog_rt.web.languages import gettext
@@ -33,9 +33,12 @@ class SessionRow(NamedTuple):
 @signed_in
 async def sessions() -> ResponseReturnValue:
     reader = current_reader()
-    page = await services().sessions.sessions(reader.user_id, PAGE_SIZE, **page_key(protocol.parse_cursor))
+    key = page_key(protocol.parse_cursor)
+    page = await services().sessions.sessions(reader, PAGE_SIZE, **key)
+    visit = current_user().visit
+    own = [visit.session] if visit and not page.previous else []
     links = page_links(page, lambda session: protocol.seconds(session.created), previous="after", next="before")
-    return await render_template("sessions.html", sessions=[_row(each, reader) for each in page.rows], **links)
+    return await render_template("sessions.html", sessions=[_row(each, reader) for each in [*own, *page.rows]], **links)
 
 
 @blueprint.post("/sessions/end")
