@@ -38,7 +38,6 @@ class Tab:
         self.badge = page.locator("#message_count")
         self.connection = page.locator("#connection")
         self.signed_out = page.locator("#signed_out")
-        self.new_messages = page.locator("#new_messages")
         self._frame_received = asyncio.Event()
         self._held_poll_sent = asyncio.Event()
         page.on("websocket", lambda socket: socket.on("framereceived", lambda _: self._frame_received.set()))

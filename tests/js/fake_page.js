@@ -17,18 +17,6 @@ export class FakeElement extends EventTarget {
   }
 }
 
-/** The form that marks messages as read, and its button. */
-export function markReadForm() {
-  const button = new FakeElement();
-  const elements = [
-    { type: "hidden", name: "csrf_token", value: "t0ken" },
-    { type: "hidden", name: "up_to", value: "2024-11-22T14:00:00+00:00" },
-    { type: "submit", name: "", value: "" },
-  ];
-  const form = new FakeElement({ action: "/messages/read" }, { elements, querySelectorAll: () => [button] });
-  return { form, button };
-}
-
 /** `elements` maps selectors to elements; `times` are the <time> elements. */
 export class FakeDocument extends EventTarget {
   visibilityState = "visible";
