@@ -2,7 +2,7 @@
 // the others get what they need as arguments.
 
 import { badge } from "./badge.js";
-import { Client } from "./client.js";
+import { Leader } from "./leader.js";
 import { localizeTimes } from "./local_time.js";
 import { markRead, newMessagesNotice } from "./mark_read.js";
 import { dispatch } from "./notification_filter.js";
@@ -14,7 +14,7 @@ function start(window) {
   const { document } = window;
   const language = document.documentElement.lang || undefined;
   const env = environment(window);
-  const client = new Client(env, Number(document.body.dataset.since), pageView(document, env, language));
+  const client = new Leader(env, Number(document.body.dataset.since), pageView(document, env, language));
   localizeTimes(document, language);
   addListeners(window, client);
   if (document.prerendering) document.addEventListener("prerenderingchange", () => client.start(), { once: true });
@@ -24,21 +24,27 @@ function start(window) {
 
 function environment(window) {
   const { dataset } = window.document.body;
+  const url = new URL(dataset.notifications, window.location.href);
   return {
-    url: new URL(dataset.notifications, window.location.href).href,
+    url: url.href,
+    account: url.searchParams.get("user"),
     heartbeat: 1000 * (Number(dataset.heartbeat) || 20),
     WebSocket: window.WebSocket,
     fetch: (...request) => window.fetch(...request),
-    now: () => Date.now(),
+    now: () => window.performance.now(),
+    wallClock: () => Date.now(),
     setTimeout: (callback, ms) => window.setTimeout(callback, ms),
     clearTimeout: (id) => window.clearTimeout(id),
     random: () => Math.random(),
     storage: () => window.localStorage,
+    visible: () => window.document.visibilityState === "visible",
+    locks: window.navigator.locks,
+    openChannel: window.BroadcastChannel && ((name) => new window.BroadcastChannel(name)),
   };
 }
 
 function pageView(document, env, language) {
-  const notice = new OfflineNotice(env, document.querySelector("#connection"), language);
+  const notice = new OfflineNotice({ ...env, now: env.wallClock }, document.querySelector("#connection"), language);
   return {
     apply: dispatch({ unread_message_count: unreadCount(document) }),
     online: () => notice.online(),
@@ -47,6 +53,9 @@ function pageView(document, env, language) {
     signedOut() {
       notice.online();
       document.querySelector("#signed_out").hidden = false;
+    },
+    resumed() {
+      document.querySelector("#signed_out").hidden = true;
     },
   };
 }
@@ -64,10 +73,11 @@ function unreadCount(document) {
 
 function addListeners(window, client) {
   const { document } = window;
-  const retryIfVisible = () => document.visibilityState === "visible" && client.retryNow();
-  window.addEventListener("online", () => client.retryNow({ networkChanged: true }));
+  window.addEventListener("online", () => client.wake({ networkChanged: true }));
+  window.addEventListener("offline", () => client.offline());
   window.addEventListener("pagehide", () => client.pause());
   window.addEventListener("pageshow", ({ persisted }) => persisted && client.start());
-  document.addEventListener("visibilitychange", retryIfVisible);
-  document.addEventListener("resume", () => client.retryNow()); // the browser had frozen the page
+  document.addEventListener("freeze", () => client.pause());
+  document.addEventListener("resume", () => client.start());
+  document.addEventListener("visibilitychange", () => client.visibilityChanged());
 }

@@ -157,7 +157,7 @@ test("output of a superseded poll is dropped", async () => {
 test("an older response activates a candidate and undoes no newer value", async () => {
   const { server, clock, page, client } = await startTab();
   server.websocket = "silent";
-  client.retryNow({ networkChanged: true });
+  client.wake({ networkChanged: true });
   await clock.advance(5);
   const [active, candidate] = server.handshakes;
   server.publish(2); // received by the active socket; the candidate's response was read just before
@@ -171,7 +171,7 @@ test("an older response activates a candidate and undoes no newer value", async 
 test("a candidate without a response does not affect the active socket", async () => {
   const { server, clock, page, client } = await startTab();
   server.websocket = "silent";
-  client.retryNow({ networkChanged: true });
+  client.wake({ networkChanged: true });
   await clock.advance(3_000);
   server.publish(2);
   assert.equal(page.badge, 2);
@@ -182,7 +182,7 @@ test("a refused candidate closes an active socket that died silently", async () 
   server.sockets = []; // the network has changed, and the socket got no close event
   server.publish(3);
   server.websocket = "refused";
-  client.retryNow({ networkChanged: true });
+  client.wake({ networkChanged: true });
   await clock.advance(15);
   server.websocket = "ok";
   await clock.advance(1_000);
@@ -194,7 +194,7 @@ test("a silent candidate closes an active socket that died silently", async () =
   tab.server.websocket = "silent";
   tab.server.sockets = []; // the network has changed, and the socket got no close event
   tab.server.publish(3);
-  tab.client.retryNow({ networkChanged: true });
+  tab.client.wake({ networkChanged: true });
   await tab.clock.advance(5_500);
   assert.equal(tab.page.badge, 3);
   await tab.clock.advance(10_000);
@@ -314,7 +314,7 @@ test("the online event retries at once, whatever the backoff", async () => {
   await clock.advance(10 * MINUTE);
   server.up();
   server.publish(3);
-  client.retryNow({ networkChanged: true });
+  client.wake({ networkChanged: true });
   await clock.advance(50);
   assert.equal(page.badge, 3);
   assert.equal(server.sockets.length, 1);
@@ -326,7 +326,7 @@ test("a page that becomes visible without a connection retries at once", async (
   await clock.advance(10 * MINUTE);
   server.up();
   server.publish(3);
-  client.retryNow();
+  client.wake();
   await clock.advance(50);
   assert.deepEqual([page.badge, server.sockets.length], [3, 1]);
 });
@@ -338,7 +338,7 @@ test("a page that becomes visible polls at once", async () => {
   server.up();
   server.websocket = "silent";
   server.publish(3);
-  client.retryNow();
+  client.wake();
   await clock.advance(50);
   assert.equal(page.badge, 3);
 });
@@ -354,7 +354,7 @@ for (const networkChanged of [true, false]) {
     while (!(between(1_000, age("websocket"), 3_000) && between(1_000, age("poll"), 9_000))) await clock.advance(100);
     server.up();
     server.publish(3);
-    client.retryNow({ networkChanged });
+    client.wake({ networkChanged });
     await clock.advance(50);
     assert.deepEqual([page.badge, server.sockets.length], [3, 1]);
   });
@@ -363,14 +363,14 @@ for (const networkChanged of [true, false]) {
 test("an attempt under way is not repeated by a retry at once", async () => {
   const { server, clock, client } = openOn({ latency: 900 });
   await clock.advance(500);
-  client.retryNow({ networkChanged: true });
+  client.wake({ networkChanged: true });
   await clock.advance(500);
   assert.deepEqual([server.count("websocket"), server.sockets.length], [1, 1]);
 });
 
 test("a page that becomes visible keeps a healthy socket", async () => {
   const { server, clock, client } = await startTab();
-  client.retryNow();
+  client.wake();
   await clock.advance(1_000);
   assert.deepEqual(server.requests.map(({ kind }) => kind), ["websocket"]);
 });
@@ -378,7 +378,7 @@ test("a page that becomes visible keeps a healthy socket", async () => {
 test("a network change opens a second socket, which replaces the first", async () => {
   const { server, clock, client } = await startTab();
   const [old] = server.sockets;
-  client.retryNow({ networkChanged: true });
+  client.wake({ networkChanged: true });
   await clock.advance(5);
   assert.deepEqual([old.open, server.count("websocket")], [true, 2]);
   await clock.advance(50);
@@ -392,7 +392,7 @@ test("a tab frozen for an hour is up to date at once", async () => {
   server.sockets = []; // it died without a close event
   clock.suspend(3_600_000);
   server.publish(7);
-  client.retryNow();
+  client.wake();
   await clock.advance(50);
   assert.equal(page.badge, 7);
   assert.equal(old.open, false);
@@ -431,7 +431,7 @@ test("4401 sends a poll, whose 401 stops the client", async () => {
   await clock.advance(500);
   assert.deepEqual([page.events.at(-1), server.count("poll"), server.count("websocket")], ["signedOut", 1, 1]);
   const requests = server.requests.length;
-  client.retryNow({ networkChanged: true });
+  client.wake({ networkChanged: true });
   client.start();
   await clock.advance(30 * MINUTE);
   assert.equal(server.requests.length, requests);
@@ -508,7 +508,7 @@ for (const status of [429, 503]) {
     await clock.advance(1_000);
     const before = server.requests.length;
     await clock.advance(30_000);
-    client.retryNow({ networkChanged: true });
+    client.wake({ networkChanged: true });
     await clock.advance(28_500);
     assert.equal(server.requests.length, before);
     server.up();
@@ -559,7 +559,7 @@ test("a retry delayed by Retry-After is cancelled when a socket responds", async
   const poll = { status: 503, headers: { "Retry-After": "20" } };
   const { server, clock, client } = openOn({ websocket: "silent", poll });
   await clock.advance(1_500);
-  client.retryNow({ networkChanged: true });
+  client.wake({ networkChanged: true });
   await clock.advance(500);
   server.handshakes[0].accept({});
   await clock.advance(MINUTE);

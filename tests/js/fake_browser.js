@@ -4,11 +4,13 @@
 import { Client } from "../../static/rt/client.js";
 
 export class FakeClock {
-  #time = 1_700_000_000_000;
+  #time = 1_000_000; // milliseconds since the page was loaded
+  #wallClockAhead = 1_700_000_000_000;
   #timers = new Map();
   #ids = 0;
 
   now = () => this.#time;
+  wallClock = () => this.#time + this.#wallClockAhead;
 
   setTimeout = (callback, ms) => {
     this.#timers.set(++this.#ids, { callback, due: this.#time + ms, id: this.#ids });
@@ -35,17 +37,25 @@ export class FakeClock {
     this.#time += ms;
   }
 
+  /** Advances the wall clock only: it is set, or the device sleeps. */
+  shiftWallClock(ms) {
+    this.#wallClockAhead += ms;
+  }
+
   #next(end) {
     const due = [...this.#timers.values()].filter((timer) => timer.due <= end);
     return due.sort((a, b) => a.due - b.due || a.id - b.id)[0];
   }
 }
 
+const REFUSALS = { signed_out: 401, forbidden: 403 };
+const PROBLEM = { "Content-Type": "application/problem+json" };
 const settle = () => new Promise((done) => setImmediate(done));
 
 /**
  * A server with one counter. `websocket`, `longpoll` and `poll` set how the network treats each transport: "ok",
- * "refused", "silent" or { killAfter: ms }; for the last two also { status, headers, body }, a fixed response.
+ * "refused", "silent" or { killAfter: ms }; for the last two also { status, headers, body }, a fixed response, or the code
+ * of a refusal, "signed_out" or "forbidden".
  */
 export class FakeServer {
   websocket = "ok";
@@ -111,6 +121,7 @@ export class FakeServer {
     await this.#delay(behaviour === "silent" ? Infinity : this.latency, signal);
     if (behaviour === "refused") throw new TypeError("Failed to fetch");
     if (behaviour.status) return response(behaviour.status, behaviour.body ?? {}, behaviour.headers ?? {});
+    if (REFUSALS[behaviour]) return response(REFUSALS[behaviour], { code: behaviour }, PROBLEM);
     const since = Number(query.get("since"));
     if (hold && !this.newerThan(since).length) await this.#hold(hold * 1000, behaviour.killAfter, signal);
     this.responses++;
@@ -237,6 +248,8 @@ export function makeTab({
     WebSocket: fakeWebSocket(server, clock),
     fetch: server.fetch,
     now: clock.now,
+    wallClock: clock.wallClock,
+    pollsOnly: () => false,
     setTimeout: clock.setTimeout,
     clearTimeout: clock.clearTimeout,
     random: () => 0.5,
