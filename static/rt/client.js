@@ -38,7 +38,7 @@ const GRACE = 1_000; // a page just rendered, or a quick reconnect, needs no pol
 const POLL_RETRY = 5_000;
 const NEW_SESSION = 300; // time for the cookie of a new session to arrive
 const SILENT = 2_000;
-const RESTART = 1_000; // another process of the server may be ready at once
+const RESTART = 900; // another process of the server may be ready at once
 const USEFUL = 30_000;
 
 /**
@@ -129,6 +129,7 @@ export class Client {
 
   /** Connections still without a response, possibly from another network, must not delay the next attempt. */
   #closeUnanswered() {
+    if (this.#env.now() < this.#noStreamBefore) return; // there is no next attempt yet
     const unanswered = (connection) => connection?.hasResponded === false && connection.silence > GRACE;
     for (const connection of [this.#active, this.#candidate].filter(unanswered)) connection.close();
     if (this.#active?.closed) this.#active = null;

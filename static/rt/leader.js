@@ -2,7 +2,7 @@
 // runs the client and broadcasts what it knows. The others follow. A visible page leads if there is one.
 // See also: docs/protocol.md, "One connection per browser".
 //
-// Two kinds of message: { kind: "hello", wake }, to which the leader answers, and the leader's
+// Two kinds of message: { kind: "hello", joined, wake }, to which the leader answers, and its
 // { kind: "state", connection, visible, restored, cursor, from, notifications }.
 
 import { Client } from "./client.js";
@@ -53,7 +53,7 @@ export class Leader {
     this.#channel = this.#env.openChannel(this.#name);
     this.#channel.onmessage = ({ data }) => this.#heard(data);
     this.#requestLock();
-    this.#greet();
+    this.#greet({ joined: true });
   }
 
   /** Releases the lock and closes all connections. start() continues from the same cursor. */
@@ -70,8 +70,10 @@ export class Leader {
 
   /** Tries again at once, if this page leads or is visible. */
   wake(options) {
-    if (this.#role !== "following") this.#client.wake(options);
-    else if (this.#env.visible()) this.#leaderHidden ? this.#requestLock({ steal: true }) : this.#greet({ wake: true });
+    if (this.#role === "leading" || this.#role === "alone") this.#client.wake(options);
+    if (this.#role !== "following" || !this.#env.visible()) return;
+    if (this.#leaderHidden) this.#requestLock({ steal: true });
+    else this.#greet({ wake: true });
   }
 
   /** The browser says that it is offline: shown at once, until the next response. */
@@ -128,14 +130,15 @@ export class Leader {
     this.#greet();
   }
 
-  #greet({ wake = false } = {}) {
-    this.#channel.postMessage({ kind: "hello", wake });
+  #greet({ joined = false, wake = false } = {}) {
+    this.#channel.postMessage({ kind: "hello", joined, wake });
     this.#leaderTimer.set(ANSWER, () => this.#requestLock({ steal: true }));
   }
 
   #heard(message) {
     if (this.#role === "leading" && message.kind === "hello") {
-      if (message.wake || this.#client.state === "stopped") this.#client.wake();
+      // A page that joins has a session.
+      if (message.wake || (message.joined && this.#client.state === "stopped")) this.#client.wake();
       this.#broadcast();
     }
     if (this.#role === "following" && message.kind === "state") this.#follow(message);

@@ -222,15 +222,81 @@ export class FakeStorage {
   removeItem = (key) => this.items.delete(key);
 }
 
+/** Web Locks and BroadcastChannel of one browser, which its pages share. */
+export class FakeBrowser {
+  #clock;
+  #locks = new Map(); // by name: { held, queue } of requests { hold, reject }
+  #channels = new Set();
+  messages = []; // { name, data } of every message sent
+
+  constructor(clock) {
+    this.#clock = clock;
+  }
+
+  get locks() {
+    return { request: (...request) => this.#request(...request) };
+  }
+
+  openChannel = (name) => {
+    const channel = {
+      onmessage: null,
+      postMessage: (data) => this.#send(name, channel, structuredClone(data)),
+      close: () => this.#channels.delete(channel),
+      name,
+    };
+    this.#channels.add(channel);
+    return channel;
+  };
+
+  #send(name, sender, data) {
+    this.messages.push({ name, data });
+    for (const channel of this.#channels) {
+      if (channel === sender || channel.name !== name) continue;
+      this.#clock.setTimeout(() => this.#channels.has(channel) && channel.onmessage?.({ data }), 1);
+    }
+  }
+
+  #request(name, { steal = false, signal }, hold) {
+    return new Promise((resolve, reject) => {
+      const request = { hold, resolve, reject };
+      if (!this.#locks.has(name)) this.#locks.set(name, { held: null, queue: [] });
+      const lock = this.#locks.get(name);
+      if (steal) {
+        lock.queue.unshift(request);
+        lock.held?.reject(new DOMException("stolen", "AbortError"));
+        lock.held = null;
+      } else {
+        lock.queue.push(request);
+        signal.addEventListener("abort", () => {
+          if (!lock.queue.includes(request)) return;
+          lock.queue = lock.queue.filter((each) => each !== request);
+          reject(signal.reason);
+        });
+      }
+      this.#clock.setTimeout(() => this.#grant(lock), 1);
+    });
+  }
+
+  async #grant(lock) {
+    if (lock.held || !lock.queue.length) return;
+    const request = (lock.held = lock.queue.shift());
+    request.resolve(await request.hold());
+    if (lock.held !== request) return; // stolen
+    lock.held = null;
+    this.#grant(lock);
+  }
+}
+
 /** A page with its client, clock and server. `random` returns 0.5 unless it is given. */
 export function makeTab({
   since = 1000.25,
   clock = new FakeClock(),
   server = new FakeServer(clock),
   storage = new FakeStorage(),
+  ClientClass = Client,
   ...overrides
 } = {}) {
-  const page = { badge: null, applied: [], events: [] };
+  const page = { badge: null, applied: [], events: [], visible: true };
   const record = (event) => () => page.events.push(event);
   const view = {
     apply(notifications) {
@@ -241,6 +307,7 @@ export function makeTab({
     reconnecting: record("reconnecting"),
     offline: record("offline"),
     signedOut: record("signedOut"),
+    resumed: record("resumed"),
   };
   const env = {
     url: "https://example.org/notifications",
@@ -250,13 +317,15 @@ export function makeTab({
     now: clock.now,
     wallClock: clock.wallClock,
     pollsOnly: () => false,
+    account: "7",
+    visible: () => page.visible,
     setTimeout: clock.setTimeout,
     clearTimeout: clock.clearTimeout,
     random: () => 0.5,
     storage: () => storage,
     ...overrides,
   };
-  return { client: new Client(env, since, view), clock, server, storage, env, page };
+  return { client: new ClientClass(env, since, view), clock, server, storage, env, page };
 }
 
 /** A started tab that has received its first response. */
