@@ -173,6 +173,7 @@ function fakeWebSocket(server, clock) {
     }
 
     accept({ killAfter }) {
+      if (this.closed) return;
       server.sockets.push(this);
       this.open = true;
       this.deliverNewer({ first: true });
@@ -210,6 +211,7 @@ function fakeWebSocket(server, clock) {
 
     close() {
       this.open = false;
+      this.closed = true;
       server.sockets = server.sockets.filter((socket) => socket !== this);
     }
   };
