@@ -16,7 +16,7 @@
 // | probing | failure of the second connection | searching | close the first, unless it has responded since |
 // | searching, fallback | wake | unchanged | open the best transport and poll at once |
 // | searching, fallback, connected, probing | refusal | asking | close all connections; poll after 0.3 s |
-// | asking | response | fallback | open the best transport |
+// | asking | response | fallback | open the best transport after a backoff |
 // | asking | failure | asking | poll again |
 // | asking | refusal | stopped | show that the session has ended, or the offline notice |
 // | stopped | start, wake | asking | poll at once |
@@ -47,13 +47,13 @@ const USEFUL = 30_000;
  * signedOut(). `restored`: the server's clock was set back.
  */
 export class Client {
+  state = "idle"; // read only
   #env;
   #page;
   #cursor;
   #filter;
   #choice;
   #backoff;
-  #state = "idle";
   #active = null; // the only connection that moves the cursor
   #candidate = null; // becomes the active connection with its first response
   #streamTimer; // opens the next candidate
@@ -74,19 +74,15 @@ export class Client {
     this.#betterTimer = new Timer(env);
   }
 
-  get state() {
-    return this.#state;
-  }
-
   /** What this page knows: the latest notification of each name newer than `from`, up to `cursor`. */
   get known() {
     return { cursor: this.#cursor, from: this.#filter.from, notifications: this.#filter.latest };
   }
 
   start() {
-    if (this.#state === "stopped") this.wake();
-    if (this.#state !== "idle") return;
-    this.#state = "searching";
+    if (this.state === "stopped") this.wake();
+    if (this.state !== "idle") return;
+    this.state = "searching";
     this.#page.reconnecting();
     this.#openIn(0);
     this.#pollIn(GRACE);
@@ -95,13 +91,13 @@ export class Client {
 
   /** Closes all connections. start() continues from the same cursor. */
   pause() {
-    if (this.#state !== "stopped") this.#close("idle");
+    if (this.state !== "stopped") this.#close("idle");
   }
 
   /** Tries again without backoff, and probes an active connection that is silent or may use another network. */
   wake({ networkChanged = false } = {}) {
-    if (this.#state === "idle") return;
-    if (this.#state === "stopped") this.#state = "asking";
+    if (this.state === "idle") return;
+    if (this.state === "stopped") this.state = "asking";
     this.#closeUnanswered();
     // A socket may be dead without a close event: a second one is opened, and replaces it with its first response.
     if (networkChanged || this.#active?.name !== this.#best || this.#active.silence > SILENT) this.#openIn(0);
@@ -130,21 +126,20 @@ export class Client {
   /** Connections still without a response, possibly from another network, must not delay the next attempt. */
   #closeUnanswered() {
     if (this.#env.now() < this.#noStreamBefore) return; // there is no next attempt yet
-    const unanswered = (connection) => connection?.hasResponded === false && connection.silence > GRACE;
-    for (const connection of [this.#active, this.#candidate].filter(unanswered)) connection.close();
+    for (const connection of [this.#active, this.#candidate])
+      if (connection?.hasResponded === false && connection.silence > GRACE) connection.close();
     if (this.#active?.closed) this.#active = null;
     if (this.#candidate?.closed) this.#candidate = null;
   }
 
   #openIn(ms) {
-    if (this.#state !== "asking") this.#streamTimer.set(ms, () => this.#openCandidate());
+    if (this.state !== "asking") this.#streamTimer.set(ms, () => this.#openCandidate());
   }
 
   /** Opens the best transport at once, or after `ms` unless an attempt is pending. */
   #search(now, ms) {
     if (this.#candidate || this.#active?.name === this.#best) return;
-    if (now) this.#openIn(0);
-    else if (!this.#streamTimer.pending) this.#openIn(ms ?? this.#backoff.next());
+    if (now || !this.#streamTimer.pending) this.#openIn(now ? 0 : (ms ?? this.#backoff.next()));
   }
 
   #openCandidate() {
@@ -161,10 +156,7 @@ export class Client {
   }
 
   #open(name) {
-    const handlers = {
-      received: (...args) => this.#received(...args),
-      ended: (...args) => this.#ended(...args),
-    };
+    const handlers = { received: (...args) => this.#received(...args), ended: (...args) => this.#ended(...args) };
     return new Connection(this.#env, name, this.#cursor, handlers).open(TRANSPORTS[name]);
   }
 
@@ -172,7 +164,7 @@ export class Client {
     this.#choice.responded(connection.name);
     if (connection === this.#candidate) this.#activate(connection);
     if (pollAfter) this.#noPollBefore = this.#env.now() + pollAfter;
-    if (this.#state === "asking") this.#state = "searching";
+    if (this.state === "asking") this.state = "searching";
     this.#search(false);
     this.#settle();
     const restored = this.#filter.follow(notifications, connection.since);
@@ -193,12 +185,11 @@ export class Client {
     if (status === 401 || status === 403) return this.#refused(status);
     this.#release(connection);
     const until = this.#env.now() + Math.min(wait, LONGEST_WAIT);
-    this.#noStreamBefore = Math.max(this.#noStreamBefore, until);
+    if (wait) this.#noStreamBefore = until;
     // Polls go on while streams are refused.
     if (wait && (connection.name === "poll" || connection.hasResponded || status === 429)) this.#noPollBefore = until;
     if (connection.lifetime >= USEFUL && connection.name !== "poll") this.#backoff.reset();
-    const now = this.#choice.ended(connection, reason, this.#active);
-    this.#search(now, restarts && RESTART * this.#env.random());
+    this.#search(this.#choice.ended(connection, reason, this.#active), restarts && RESTART * this.#env.random());
     // Browsers do not report why a socket was refused; the status of a poll does.
     this.#pollIn(connection.name === "poll" ? jitter(this.#env, POLL_RETRY) : connection.hasResponded ? GRACE : 0);
     this.#scheduleBetter();
@@ -207,7 +198,7 @@ export class Client {
 
   /** The browser may have a new session by now (a new password starts one). A poll uses it, or is refused as well. */
   #refused(status) {
-    if (this.#state !== "asking") {
+    if (this.state !== "asking") {
       this.#close("asking");
       return this.#pollIn(NEW_SESSION);
     }
@@ -217,21 +208,19 @@ export class Client {
   }
 
   #release(connection) {
-    if (connection === this.#active) {
-      this.#active = null;
-      return this.#page.reconnecting();
-    }
-    this.#candidate = null;
-    // A candidate of the active transport was opened because the active connection was doubtful. It still is.
     const active = this.#active;
-    if (active?.name === connection.name && active.lastResponseAt < connection.openedAt) active.end({ status: 0 });
+    if (connection === active) this.#active = null;
+    else this.#candidate = null;
+    if (connection === active) this.#page.reconnecting();
+    // A candidate of the active transport was opened because the active connection was doubtful. It still is.
+    else if (active?.name === connection.name && active.lastResponseAt < connection.openedAt) active.end({ status: 0 });
   }
 
   #settle() {
-    if (this.#state === "asking") return;
-    if (!this.#active?.hasResponded) this.#state = "searching";
-    else if (this.#active.name !== this.#best) this.#state = "fallback";
-    else this.#state = this.#candidate ? "probing" : "connected";
+    if (this.state === "asking") return;
+    if (!this.#active?.hasResponded) this.state = "searching";
+    else if (this.#active.name !== this.#best) this.state = "fallback";
+    else this.state = this.#candidate ? "probing" : "connected";
   }
 
   #scheduleBetter() {
@@ -245,7 +234,7 @@ export class Client {
   }
 
   #close(state) {
-    this.#state = state;
+    this.state = state;
     for (const timer of [this.#streamTimer, this.#pollTimer, this.#betterTimer]) timer.clear();
     for (const connection of [this.#active, this.#candidate]) connection?.close();
     this.#active = this.#candidate = null;

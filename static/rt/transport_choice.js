@@ -2,7 +2,7 @@
 // A failure counts only if the server responds by another transport. If the poll fails too, the server is down, and the
 // failure says nothing about the transport.
 
-export const BEST_FIRST = ["websocket", "longpoll", "poll"];
+const BEST_FIRST = ["websocket", "longpoll", "poll"];
 
 const REMEMBERED = 10 * 60_000;
 const SHORT_LIFETIME = 10_000;
@@ -54,9 +54,8 @@ export class TransportChoice {
     if (!hasResponded && name === "longpoll") this.#suspect = name;
     if (connection.openedAt < this.#serverUpSince) return false;
     const short = connection.lifetime < SHORT_LIFETIME ? (this.#shortLifetimes.get(name) ?? 0) + 1 : 0;
-    if (serverResponds && (timedOut || short >= 2)) return this.#avoid([name]);
     this.#shortLifetimes.set(name, short);
-    return false;
+    return serverResponds && (timedOut || short >= 2) && this.#avoid([name]);
   }
 
   /** Forgets all failures: every transport may be tried again. */
