@@ -11,10 +11,11 @@ TAB_LIMIT = {"MICROBLOG_TABS_PER_USER": "1"}
 
 @pytest.mark.parametrize("environ", [TAB_LIMIT], ids=["one tab per user"])
 async def test_page_over_tab_limit_polls(open_browser: OpenBrowser, sender: Sender, durations: Durations) -> None:
-    bob = await open_browser("bob")
+    bob, elsewhere = await open_browser("bob"), await open_browser()
     first = bob.tabs[0]
     await first.wait_for_frame()
-    page = await bob.context.new_page()
+    await elsewhere.context.add_cookies(await bob.context.cookies())
+    page = await elsewhere.context.new_page()
     second = Tab(page)
     async with page.expect_response(HELD_POLL) as refused, page.expect_response(POLL) as polled:
         await page.goto("/")
