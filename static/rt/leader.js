@@ -62,9 +62,8 @@ export class Leader {
     this.#lock?.abort();
     this.#channel?.close();
     this.#leaderTimer.clear();
-    this.#catchUpTimer.clear();
-    this.#catchUp?.close();
-    this.#lock = this.#channel = this.#catchUp = null;
+    this.#cancelCatchUp();
+    this.#lock = this.#channel = null;
     this.#client.pause();
   }
 
@@ -118,6 +117,7 @@ export class Leader {
   #lead() {
     this.#role = "leading";
     this.#leaderTimer.clear();
+    this.#cancelCatchUp();
     this.#client.start();
   }
 
@@ -146,10 +146,10 @@ export class Leader {
 
   #follow(message) {
     this.#leaderHidden = !message.visible;
-    if (this.#leaderHidden && this.#env.visible()) return this.#requestLock({ steal: true });
     this.#leaderTimer.set(SILENCE * this.#env.heartbeat, () => this.#greet());
     this.#adopt(message);
     if (message.connection) this.#show(message.connection);
+    if (this.#leaderHidden && this.#env.visible()) this.#requestLock({ steal: true });
   }
 
   #adopt(message) {
@@ -161,6 +161,12 @@ export class Leader {
       // The poll is newer than the message, so this page now knows everything from its own cursor to the message's.
       if (status === 200) this.#client.adopt({ cursor: message.cursor, from: this.#client.known.from, notifications });
     });
+  }
+
+  #cancelCatchUp() {
+    this.#catchUp?.close();
+    this.#catchUp = null;
+    this.#catchUpTimer.clear();
   }
 
   #report(connection, restored = false) {

@@ -36,9 +36,9 @@ class Ended(Exception):
 class Proxy:
     """Forwards everything by default. Changed attributes apply from the next request on.
 
-    ``refuses``: kinds of requests that get a page with ``refusal``, an HTTP status. ``socket_life``: seconds after which a WebSocket is cut.
-    ``mute``: WebSockets open, but frames of the server are dropped. ``passed``, ``refused`` and ``cut`` are counters,
-    with which a test checks its own preconditions.
+    ``refuses``: kinds of requests that get a page with the HTTP status ``refusal``. ``socket_life``: seconds after
+    which a WebSocket is cut. ``mute``: WebSockets open, but frames of the server are dropped. ``passed``, ``refused``
+    and ``cut`` are counters, with which a test checks its own preconditions.
     """
 
     def __init__(self, upstream: int) -> None:

@@ -11,10 +11,10 @@ TAB_LIMIT = {"MICROBLOG_TABS_PER_USER": "1"}
 
 @pytest.mark.parametrize("environ", [TAB_LIMIT], ids=["one tab per user"])
 async def test_page_over_tab_limit_polls(open_browser: OpenBrowser, sender: Sender, durations: Durations) -> None:
-    bob, elsewhere = await open_browser("bob"), await open_browser()
+    bob = await open_browser("bob")
     first = bob.tabs[0]
     await first.wait_for_frame()
-    await elsewhere.context.add_cookies(await bob.context.cookies())
+    elsewhere = await open_browser(storage_state=await bob.context.storage_state())  # shares no connection with bob
     page = await elsewhere.context.new_page()
     second = Tab(page)
     async with page.expect_response(HELD_POLL) as refused, page.expect_response(POLL) as polled:

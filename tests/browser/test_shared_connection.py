@@ -48,6 +48,7 @@ async def test_crashed_leader_is_replaced(
     leader = bob.tabs[0]
     await leader.wait_for_frame()
     other = await bob.tab("/")
+    assert await _sockets(server) == 1
     devtools = await bob.context.new_cdp_session(leader.page)
     crash = asyncio.ensure_future(devtools.send("Page.crash"))
     await leader.page.wait_for_event("crash")

@@ -161,6 +161,19 @@ test("a page older than the leader whose poll fails sends another", async () => 
   assert.deepEqual([old.page.badge, server.count("poll")], [6, 2]);
 });
 
+test("pages opened one after the other, each with a later cursor, send no polls", async () => {
+  const { server, clock, open, show, badges } = makeBrowser();
+  const tabs = [];
+  for (let i = 0; i < 4; i++) {
+    for (const tab of tabs) await show(tab, false);
+    tabs.push(await open());
+    server.time += 1; // a session has ended: the clock ticks without a notification
+  }
+  server.publish(2);
+  await clock.advance(MINUTE);
+  assert.deepEqual([badges(tabs), server.count("poll"), server.sockets.length], [[2, 2, 2, 2], 0, 1]);
+});
+
 test("a page rendered later than the leader's last response undoes nothing", async () => {
   const { server, open, clock } = makeBrowser();
   const first = await open();
