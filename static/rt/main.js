@@ -2,7 +2,7 @@
 // the others get what they need as arguments.
 
 import { badge } from "./badge.js";
-import { Client } from "./client.js";
+import { Leader } from "./leader.js";
 import { localizeTimes } from "./local_time.js";
 import { MessagesPage } from "./messages.js";
 import { dispatch } from "./notification_filter.js";
@@ -15,7 +15,7 @@ function start(window) {
   const language = document.documentElement.lang || undefined;
   const env = environment(window);
   const messages = messagesPage(window, env, (...args) => client.merge(...args), language);
-  const client = new Client(env, Number(document.body.dataset.since), pageView(document, env, language, messages));
+  const client = new Leader(env, Number(document.body.dataset.since), pageView(document, env, language, messages));
   localizeTimes(document, language);
   addListeners(window, client);
   if (document.prerendering) document.addEventListener("prerenderingchange", () => client.start(), { once: true });
@@ -32,21 +32,27 @@ function messagesPage(window, env, merge, language) {
 
 function environment(window) {
   const { dataset } = window.document.body;
+  const url = new URL(dataset.notifications, window.location.href);
   return {
-    url: new URL(dataset.notifications, window.location.href).href,
+    url: url.href,
+    account: url.searchParams.get("user"),
     heartbeat: 1000 * (Number(dataset.heartbeat) || 20),
     WebSocket: window.WebSocket,
     fetch: (...request) => window.fetch(...request),
-    now: () => Date.now(),
+    now: () => window.performance.now(),
+    wallClock: () => Date.now(),
     setTimeout: (callback, ms) => window.setTimeout(callback, ms),
     clearTimeout: (id) => window.clearTimeout(id),
     random: () => Math.random(),
     storage: () => window.localStorage,
+    visible: () => window.document.visibilityState === "visible",
+    locks: window.navigator.locks,
+    openChannel: window.BroadcastChannel && ((name) => new window.BroadcastChannel(name)),
   };
 }
 
 function pageView(document, env, language, messages) {
-  const notice = new OfflineNotice(env, document.querySelector("#connection"), language);
+  const notice = new OfflineNotice({ ...env, now: env.wallClock }, document.querySelector("#connection"), language);
   return {
     apply: dispatch({ unread_message_count: unreadCount(document, messages) }),
     online: () => notice.online(),
@@ -55,6 +61,9 @@ function pageView(document, env, language, messages) {
     signedOut() {
       notice.online();
       document.querySelector("#signed_out").hidden = false;
+    },
+    resumed() {
+      document.querySelector("#signed_out").hidden = true;
     },
   };
 }
@@ -69,10 +78,11 @@ function unreadCount(document, messages) {
 
 function addListeners(window, client) {
   const { document } = window;
-  const retryIfVisible = () => document.visibilityState === "visible" && client.retryNow();
-  window.addEventListener("online", () => client.retryNow({ networkChanged: true }));
+  window.addEventListener("online", () => client.wake({ networkChanged: true }));
+  window.addEventListener("offline", () => client.offline());
   window.addEventListener("pagehide", () => client.pause());
   window.addEventListener("pageshow", ({ persisted }) => persisted && client.start());
-  document.addEventListener("visibilitychange", retryIfVisible);
-  document.addEventListener("resume", () => client.retryNow()); // the browser had frozen the page
+  document.addEventListener("freeze", () => client.pause());
+  document.addEventListener("resume", () => client.start());
+  document.addEventListener("visibilitychange", () => client.visibilityChanged());
 }

@@ -12,6 +12,7 @@ from tests.server_process import DEADLINE, Person
 TIMEOUT = DEADLINE * 1000  # ms; durations are measured by the page and checked afterwards
 expect.set_options(timeout=TIMEOUT)
 
+SIGN_OUT = "form[action='/auth/logout'] button"
 HELD_POLL = re.compile(r"/notifications\?.*\bwait=[1-9]")
 POLL = re.compile(r"/notifications\?(?!.*\bwait=)")
 
@@ -27,6 +28,13 @@ new MutationObserver(() => {
   const text = badge.hidden ? "" : badge.textContent;
   if (window.badge_shown.at(-1)?.text !== text) window.badge_shown.push({ text, at: Date.now() / 1000 });
 }).observe(document, { subtree: true, childList: true, characterData: true, attributes: true });
+"""
+
+VISIBILITY = """
+state => {
+  Object.defineProperty(document, "visibilityState", { value: state, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}
 """
 
 
@@ -51,6 +59,13 @@ class Tab:
         assert response
         return response_time(response)
 
+    async def sign_in(self, name: str, password: str) -> None:
+        """Sign in with the form. The tab then shows the start page."""
+        await self.open("/auth/login")
+        await self.page.fill("[name=username]", name)
+        await self.page.fill("[name=password]", password)
+        await submit(self.page)
+
     async def wait_for_badge(self, count: int) -> float:
         """Wait until the badge shows ``count`` (0: is hidden); return the Unix time of the change."""
         if count:
@@ -74,6 +89,10 @@ class Tab:
         """Wait until the tab has sent a long poll that the server holds."""
         async with asyncio.timeout(DEADLINE):
             await self._held_poll_sent.wait()
+
+    async def set_visible(self, visible: bool) -> None:
+        """Show or hide the page as a browser does when the user switches tabs. Playwright itself shows all pages."""
+        await self.page.evaluate(VISIBILITY, "visible" if visible else "hidden")
 
     async def history(self) -> list[str]:
         """All texts of the badge since the page was loaded; "" while it was hidden."""
@@ -103,11 +122,10 @@ class BrowserUser:
         return tab
 
     async def sign_in(self, name: str, password: str) -> Tab:
-        """Sign in with the form; return its tab, which shows the start page."""
-        tab = await self.tab("/auth/login")
-        await tab.page.fill("[name=username]", name)
-        await tab.page.fill("[name=password]", password)
-        await submit(tab.page)
+        """Sign in with the form in a new tab; return the tab, which shows the start page."""
+        tab = Tab(await self.context.new_page())
+        self.tabs.append(tab)
+        await tab.sign_in(name, password)
         return tab
 
     async def send(self, recipient: str, text: str) -> float:

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { FakeDocument, FakeElement } from "./fake_page.js";
-import { FakeClock, FakeStorage } from "./fake_browser.js";
+import { FakeBrowser, FakeClock, FakeStorage } from "./fake_browser.js";
 
 class FakeWebSocket {
   static all = [];
@@ -45,9 +45,9 @@ async function openPage(change = () => {}) {
   const fetch = async () => ({ ok: true, json: async () => notifications });
   const location = { href: "https://example.org/messages?page=2" };
   const localStorage = new FakeStorage();
-  const properties = { document, fetch, location, WebSocket: FakeWebSocket, localStorage };
-  const window = Object.assign(new EventTarget(), properties);
   const clock = new FakeClock();
+  const properties = { document, fetch, location, WebSocket: FakeWebSocket, localStorage };
+  const window = Object.assign(new EventTarget(), properties, { performance: clock, navigator: {} });
   window.setTimeout = clock.setTimeout;
   window.clearTimeout = clock.clearTimeout;
   change(window);
@@ -73,7 +73,8 @@ test("a signed-in page connects and shows the count", async () => {
 test("the end of the session is shown", async () => {
   const { elements, window, clock } = await openPage();
   FakeWebSocket.all[0].onmessage({ data: "[]" });
-  window.fetch = async () => ({ status: 401, headers: new Headers() });
+  const headers = new Headers({ "Content-Type": "application/problem+json" });
+  window.fetch = async () => ({ status: 401, headers, json: async () => ({ code: "signed_out" }) });
   FakeWebSocket.all[0].onclose({ code: 4401, reason: "" });
   await clock.advance(500);
   assert.equal(elements["#signed_out"].hidden, false);
@@ -96,6 +97,40 @@ test("the online event opens a second socket", async () => {
   window.dispatchEvent(new Event("online"));
   await clock.advance(0);
   assert.equal(FakeWebSocket.all.length, 2);
+});
+
+test("the offline event shows the offline notice at once", async () => {
+  const { window, elements } = await openPage();
+  FakeWebSocket.all[0].onmessage({ data: "[]" });
+  window.dispatchEvent(new Event("offline"));
+  assert.equal(elements["#connection"].hidden, false);
+  FakeWebSocket.all[0].onmessage({ data: "[]" });
+  assert.equal(elements["#connection"].hidden, true);
+});
+
+test("a frozen page closes its socket, a resumed one opens one", async () => {
+  const { document, clock } = await openPage();
+  document.dispatchEvent(new Event("freeze"));
+  assert.equal(FakeWebSocket.all[0].closed, true);
+  document.dispatchEvent(new Event("resume"));
+  await clock.advance(0);
+  assert.equal(FakeWebSocket.all.length, 2);
+});
+
+test("the channel and the lock have the account's name", async () => {
+  const browser = new FakeBrowser(new FakeClock());
+  const names = [];
+  await openPage((window) => {
+    window.document.body.dataset.notifications = "/notifications?user=42";
+    window.navigator.locks = { request: (name) => (names.push(name), new Promise(() => {})) };
+    window.BroadcastChannel = class {
+      constructor(name) {
+        names.push(name);
+        Object.assign(this, browser.openChannel(name));
+      }
+    };
+  });
+  assert.deepEqual(names, ["microblog-rt:42", "microblog-rt:42"]);
 });
 
 test("a prerendered page connects when it is shown", async () => {
