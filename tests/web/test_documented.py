@@ -169,7 +169,7 @@ async def program(app: Quart, services: Services, join: Join) -> Program:
     browser = await join("susan")
     await services.messages.send_message(1, 1, "hello")
     token = await browser.token()
-    (form,) = [each for each in browser.client.cookie_jar or [] if each.name == "microblog_form"]
+    (form,) = [each for each in browser.client.cookie_jar or [] if each.name == "microblog_browser"]
     return Program(app, services, {form.name: str(form.value)}, token)
 
 
