@@ -97,15 +97,15 @@ ASKS = {
     "GET /send_message/{recipient}": [
         *ANYWHERE,
         Ask(200),
-        Ask(303, signed_in=False),
+        Ask(303, accept="text/html", signed_in=False),
+        Ask(401, signed_in=False),
         *and_pages([Ask(404, recipient="nobody")]),
     ],
     "POST /send_message/{recipient}": [
         *CHANGES,
         Ask(303, form={"message": "hello"}),
-        Ask(303, signed_in=False),
+        *and_pages([Ask(401, signed_in=False), Ask(422, form={"message": " "})]),
         Ask(404, recipient="nobody"),
-        Ask(422, form={"message": " "}),
         Ask(303, form={"message": "hello"}, headers={"Idempotency-Key": "k"}),
         *and_pages([Ask(422, form={"message": "goodbye"}, headers={"Idempotency-Key": "k"})]),
         *and_pages([Ask(400, form={"message": "hello"}, headers={"Idempotency-Key": ""})]),
@@ -115,7 +115,7 @@ ASKS = {
     "POST /auth/login": [
         *CHANGES,
         Ask(303, form={"username": "susan", "password": PASSWORD}),
-        Ask(422, form={"username": "susan", "password": "wrong"}),
+        *and_pages([Ask(422, form={"username": "susan", "password": "wrong"})]),
         *and_pages([Ask(429, error=Often)]),
     ],
     "POST /auth/logout": [*CHANGES, Ask(303), Ask(303, signed_in=False)],

@@ -139,7 +139,7 @@ async def _http_error(error: HTTPException) -> Response:
     code = CODES.get(status, BadRequest.code)
     answer = await _answer(status, code, gettext(_sentence_of(status)))
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
-        answer.headers["Allow"] = ", ".join(error.valid_methods or ())  # type: ignore[attr-defined]
+        answer.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))  # type: ignore[attr-defined]
     return answer
 
 
