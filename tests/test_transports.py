@@ -239,7 +239,7 @@ async def test_too_many_frames_close(bob: Person) -> None:
 async def test_websocket_with_cookie_requires_own_origin(bob: Person, origin: str | None) -> None:
     answer = (await refused(socket_to(bob, origin=origin))).response
     assert answer.status_code == 403
-    assert json.loads(answer.body or b"")["code"] == ("origin_foreign" if origin else "origin_missing")
+    assert json.loads(answer.body or b"")["code"] == ("origin_foreign" if origin is not None else "origin_missing")
 
 
 async def test_websocket_without_session_is_refused(shared: Server, bob: Person) -> None:

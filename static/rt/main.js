@@ -3,10 +3,12 @@
 
 import { badge } from "./badge.js";
 import { Client } from "./client.js";
+import { removeSentDraft } from "./drafts.js";
 import { localizeTimes } from "./local_time.js";
 import { markRead, newMessagesNotice } from "./mark_read.js";
 import { dispatch } from "./notification_filter.js";
 import { OfflineNotice } from "./offline_notice.js";
+import { signedOutView } from "./signed_out.js";
 
 start(window);
 
@@ -14,8 +16,9 @@ function start(window) {
   const { document } = window;
   const language = document.documentElement.lang || undefined;
   const env = environment(window);
-  const client = new Client(env, Number(document.body.dataset.since), pageView(document, env, language));
+  const client = new Client(env, Number(document.body.dataset.since), pageView(window, env, language));
   localizeTimes(document, language);
+  removeSentDraft(window);
   addListeners(window, client);
   if (document.prerendering) document.addEventListener("prerenderingchange", () => client.start(), { once: true });
   else client.start();
@@ -37,7 +40,9 @@ function environment(window) {
   };
 }
 
-function pageView(document, env, language) {
+function pageView(window, env, language) {
+  const { document } = window;
+  const { signedOut, resumed } = signedOutView(window);
   const notice = new OfflineNotice(env, document.querySelector("#connection"), language);
   return {
     apply: dispatch({ unread_message_count: unreadCount(document) }),
@@ -46,8 +51,9 @@ function pageView(document, env, language) {
     offline: () => notice.offline(),
     signedOut() {
       notice.online();
-      document.querySelector("#signed_out").hidden = false;
+      signedOut();
     },
+    resumed,
   };
 }
 

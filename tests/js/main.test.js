@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { FakeDocument, FakeElement, markReadForm } from "./fake_page.js";
+import { FakeDocument, FakeElement, markReadForm, signedOutElements } from "./fake_page.js";
 import { FakeClock, FakeStorage } from "./fake_browser.js";
 
 class FakeWebSocket {
@@ -26,8 +26,8 @@ class FakeWebSocket {
 
 function makePage() {
   const { form, button } = markReadForm();
-  const elements = { "#mark_read": form };
-  for (const id of ["#message_count", "#connection", "#signed_out", "#new_messages"]) {
+  const elements = { "#mark_read": form, ...signedOutElements().elements };
+  for (const id of ["#message_count", "#connection", "#new_messages"]) {
     elements[id] = new FakeElement({}, { hidden: true });
   }
   elements["#message_count"].textContent = "2";
@@ -44,7 +44,7 @@ async function openPage(change = () => {}) {
   const { document, elements, button } = makePage();
   const notifications = [{ name: "unread_message_count", data: 0, timestamp: 1732284190.5 }];
   const fetch = async () => ({ ok: true, json: async () => notifications });
-  const location = { href: "https://example.org/messages?page=2" };
+  const location = new URL("https://example.org/messages?page=2");
   const localStorage = new FakeStorage();
   const properties = { document, fetch, location, WebSocket: FakeWebSocket, localStorage };
   const window = Object.assign(new EventTarget(), properties);
@@ -80,6 +80,7 @@ test("the end of the session is shown", async () => {
   FakeWebSocket.all[0].onclose({ code: 4401, reason: "" });
   await clock.advance(500);
   assert.equal(elements["#signed_out"].hidden, false);
+  assert.deepEqual(elements.main.children, [elements["#signed_out"]]);
 });
 
 test("a page closes its socket on pagehide and opens one on pageshow", async () => {

@@ -1,11 +1,13 @@
 """Forms outlive sign-ins and sign-outs: no text is lost, and none is sent under another name."""
 
+from typing import Any
+
 import pytest
 from quart import Quart, Response
 
 from microblog_rt.services import Services
 from tests.conftest import PASSWORD
-from tests.web.conftest import ORIGIN, Browser, Join, field, text
+from tests.web.conftest import Browser, Join, field, text
 
 TEXT = "my long thought " * 300  # far over the limit of a message
 SEND = "/send_message/susan"
@@ -231,9 +233,6 @@ async def test_ended_session_answers_programs_with_401(join: Join, services: Ser
         assert answer.headers["WWW-Authenticate"] == 'Cookie realm="microblog-rt", form-action="/auth/login"'
 
 
-FOREIGN = {"Origin": "https://evil.example"}
-
-
 @pytest.mark.sqlite
 @pytest.mark.parametrize("path", [*CHANGES, "/auth/login", "/auth/logout"])
 async def test_each_cause_of_a_refusal_has_its_code(app: Quart, join: Join, path: str) -> None:
@@ -241,17 +240,17 @@ async def test_each_cause_of_a_refusal_has_its_code(app: Quart, join: Join, path
     token, other = await form_token(susan), await form_token(john)
     accept = {"Accept": "application/json"}
 
-    async def code(token: str | None, browser: Browser = susan, **headers: str) -> tuple[int, str]:
+    async def code(token: str | None, headers: dict[str, str] = accept, browser: Browser = susan) -> tuple[int, str]:
         return await refusal(await browser.post(path, headers=accept | headers, csrf_token=token))
 
-    assert await code(token, **FOREIGN) == (403, "origin_foreign")
-    assert await code(token, **{"Sec-Fetch-Site": "cross-site"}) == (403, "origin_foreign")
+    assert await code(token, {"Origin": "https://evil.example"}) == (403, "origin_foreign")
+    assert await code(token, {"Sec-Fetch-Site": "cross-site"}) == (403, "origin_foreign")
     assert await code(None) == (403, "csrf_missing")
-    assert await code(token, Browser(app.test_client())) == (403, "csrf_missing")
+    assert await code(token, browser=Browser(app.test_client())) == (403, "csrf_missing")
     assert await code(other) == (403, "csrf_wrong")
     assert await code(token + "x") == (403, "csrf_wrong")
     assert await code("\u0663" + token[1:]) == (403, "csrf_wrong")
-    assert await code(token, Host="evil.example") == (400, "host_unknown")
+    assert await code(token, {"Host": "evil.example"}) == (400, "host_unknown")
     without = await susan.client.post(path, form={"csrf_token": token}, headers=accept)
     assert await refusal(without) == (403, "origin_missing")
 
@@ -277,9 +276,10 @@ async def test_invalid_message_is_a_problem_for_programs(join: Join) -> None:
 @pytest.mark.sqlite
 @pytest.mark.parametrize("method", ["FOO", "TRACE", "PUT", "DELETE"])
 async def test_unknown_method_is_405_without_origin_or_token(stranger: Browser, method: str) -> None:
-    answer = await stranger.client.open("/auth/logout", method=method)
+    options: dict[str, Any] = {"method": method}
+    answer = await stranger.client.open("/auth/logout", **options)
     assert (answer.status_code, answer.headers["Allow"]) == (405, "OPTIONS, POST")
-    assert (await stranger.client.open("/nothing", method=method, headers={"Origin": ORIGIN})).status_code == 404
+    assert (await stranger.client.open("/nothing", **options)).status_code == 404
 
 
 @pytest.mark.sqlite
