@@ -74,7 +74,7 @@ async def test_expired_form_is_shown_again_with_its_text(join: Join, services: S
     assert "This page has expired. Your text is below; send it again." in page
     assert "my long thought" in page
     assert await bodies(services) == []
-    fields = {name: content_field(page, name) for name in ("csrf_token", "nonce")}
+    fields: dict[str, Any] = {name: content_field(page, name) for name in ("csrf_token", "nonce")}
     assert fields["nonce"] == "kept"
     assert (await susan.post(SEND, message="my long thought", **fields)).status_code == 303
 
@@ -90,7 +90,7 @@ async def test_signed_out_form_keeps_text_of_any_length(join: Join, services: Se
     assert "You are signed out. Nothing was sent." in page
     assert 'href="/auth/login" target="_blank"' in page
     assert TEXT.strip() in page
-    fields = {name: content_field(page, name) for name in ("csrf_token", "nonce")}
+    fields: dict[str, Any] = {name: content_field(page, name) for name in ("csrf_token", "nonce")}
     assert fields["nonce"] == "kept"
     await sign_in(susan, "susan")
     assert (await susan.post(SEND, message="now shorter", **fields)).status_code == 303
@@ -142,7 +142,7 @@ async def test_other_forms_of_another_account_change_nothing(join: Join, service
     await services.messages.send_message(1, 2, "for john")
     token = await form_token(browser)
     await sign_in(browser, "john")
-    new = {"old_password": PASSWORD, "password": "a new password", "password2": "a new password"}
+    new: dict[str, Any] = {"old_password": PASSWORD, "password": "a new password", "password2": "a new password"}
     answer = await browser.post(path, csrf_token=token, **new)
     assert answer.status_code == 403
     assert "You are signed in as john now. Nothing was done." in await text(answer)
