@@ -115,6 +115,7 @@ async def test_text_is_not_sent_under_another_account(
     await expect(form.get_by_text("You are signed in as alice now. Nothing was sent.")).to_be_visible()
     await expect_text(form)
     assert await sent_to_alice(alice) == []
+    await end_session(bob)
     await sign_in_again(bob, server)
     await submit(form)
     assert await sent_to_alice(alice) == [TEXT]
