@@ -2,11 +2,13 @@
 // the others get what they need as arguments.
 
 import { badge } from "./badge.js";
+import { removeSentDraft } from "./drafts.js";
 import { Leader } from "./leader.js";
 import { localizeTimes } from "./local_time.js";
 import { MessagesPage } from "./messages.js";
 import { dispatch } from "./notification_filter.js";
 import { OfflineNotice } from "./offline_notice.js";
+import { signedOutView } from "./signed_out.js";
 
 start(window);
 
@@ -15,8 +17,9 @@ function start(window) {
   const language = document.documentElement.lang || undefined;
   const env = environment(window);
   const messages = messagesPage(window, env, (...args) => client.merge(...args), language);
-  const client = new Leader(env, Number(document.body.dataset.since), pageView(document, env, language, messages));
+  const client = new Leader(env, Number(document.body.dataset.since), pageView(window, env, language, messages));
   localizeTimes(document, language);
+  removeSentDraft(window);
   addListeners(window, client);
   if (document.prerendering) document.addEventListener("prerenderingchange", () => client.start(), { once: true });
   else client.start();
@@ -51,7 +54,9 @@ function environment(window) {
   };
 }
 
-function pageView(document, env, language, messages) {
+function pageView(window, env, language, messages) {
+  const { document } = window;
+  const { signedOut, resumed } = signedOutView(window);
   const notice = new OfflineNotice({ ...env, now: env.wallClock }, document.querySelector("#connection"), language);
   return {
     apply: dispatch({ unread_message_count: unreadCount(document, messages) }),
@@ -60,11 +65,9 @@ function pageView(document, env, language, messages) {
     offline: () => notice.offline(),
     signedOut() {
       notice.online();
-      document.querySelector("#signed_out").hidden = false;
+      signedOut();
     },
-    resumed() {
-      document.querySelector("#signed_out").hidden = true;
-    },
+    resumed,
   };
 }
 

@@ -1,4 +1,4 @@
-"""A proxy between browser and server that can refuse, cut and mute requests for notifications.
+"""A proxy between browser and server that can refuse, cut and mute requests for notifications, and refuse sends.
 
 It reads request heads only and forwards all bytes unchanged, so Host and Origin are those of the proxy.
 """
@@ -24,6 +24,7 @@ KINDS = {
     "websocket": re.compile(rb"^upgrade: *websocket\r$", re.IGNORECASE | re.MULTILINE),
     "long poll": re.compile(rb"^GET /notifications\?\S*\bwait="),
     "held poll": re.compile(rb"^GET /notifications\?\S*\bwait=(?!0\b)"),
+    "send": re.compile(rb"^POST /send_message/"),
     "poll": re.compile(rb"^GET /notifications\?(?!\S*\bwait=)(?![^\0]*\r\nupgrade:)", re.IGNORECASE),
 }
 LENGTH = re.compile(rb"^content-length: *(\d+)\r$", re.IGNORECASE | re.MULTILINE)

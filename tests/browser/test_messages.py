@@ -117,9 +117,7 @@ async def test_messages_that_arrived_in_the_background_are_inserted(sender: Send
         await sender.send("bob", f"message {number}")
     await tab.wait_for_badge(3)
     assert await texts(tab.page) == []
-    await tab.page.evaluate(
-        "delete document.visibilityState; document.dispatchEvent(new Event('visibilitychange'))"
-    )
+    await tab.page.evaluate("delete document.visibilityState; document.dispatchEvent(new Event('visibilitychange'))")
     await expect(tab.page.locator("#messages li")).to_have_count(3)
     await tab.wait_for_badge(0)
 

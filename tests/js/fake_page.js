@@ -15,6 +15,29 @@ export class FakeElement extends EventTarget {
   getAttribute(name) {
     return this.attributes[name];
   }
+
+  contains(element) {
+    return this.children?.includes(element) ?? false;
+  }
+
+  focus() {
+    this.focused = true;
+  }
+}
+
+/** The elements that signed_out.js changes: a link in its notice, and other content. */
+export function signedOutElements() {
+  const link = new FakeElement({}, { href: "https://example.org/auth/login" });
+  const notice = new FakeElement({}, { hidden: true, querySelector: () => link });
+  const content = new FakeElement({}, { remove: () => main.children.pop() });
+  const main = new FakeElement({}, { children: [notice, content] });
+  const elements = {
+    main,
+    "#signed_out": notice,
+    "#message_count": new FakeElement({}, { textContent: "2" }),
+    ".navbar-brand": new FakeElement({}, { textContent: "Microblog" }),
+  };
+  return { elements, link, content };
 }
 
 /** `elements` maps selectors to elements; `times` are the <time> elements. */

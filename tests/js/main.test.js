@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { FakeDocument, FakeElement } from "./fake_page.js";
+import { FakeDocument, FakeElement, signedOutElements } from "./fake_page.js";
 import { FakeBrowser, FakeClock, FakeStorage } from "./fake_browser.js";
 
 class FakeWebSocket {
@@ -25,8 +25,8 @@ class FakeWebSocket {
 }
 
 function makePage() {
-  const elements = {};
-  for (const id of ["#message_count", "#connection", "#signed_out"]) {
+  const { elements } = signedOutElements();
+  for (const id of ["#message_count", "#connection"]) {
     elements[id] = new FakeElement({}, { hidden: true });
   }
   elements["#message_count"].textContent = "2";
@@ -43,7 +43,7 @@ async function openPage(change = () => {}) {
   const { document, elements } = makePage();
   const notifications = [{ name: "unread_message_count", data: 0, timestamp: 1732284190.5 }];
   const fetch = async () => ({ ok: true, json: async () => notifications });
-  const location = { href: "https://example.org/messages?page=2" };
+  const location = new URL("https://example.org/messages?page=2");
   const localStorage = new FakeStorage();
   const clock = new FakeClock();
   const properties = { document, fetch, location, WebSocket: FakeWebSocket, localStorage };
@@ -78,6 +78,7 @@ test("the end of the session is shown", async () => {
   FakeWebSocket.all[0].onclose({ code: 4401, reason: "" });
   await clock.advance(500);
   assert.equal(elements["#signed_out"].hidden, false);
+  assert.deepEqual(elements.main.children, [elements["#signed_out"]]);
 });
 
 test("a page closes its socket on pagehide and opens one on pageshow", async () => {

@@ -99,15 +99,15 @@ ASKS = {
     "GET /send_message/{recipient}": [
         *ANYWHERE,
         Request(200),
-        Request(303, signed_in=False),
+        Request(303, accept="text/html", signed_in=False),
+        Request(401, signed_in=False),
         *and_pages([Request(404, recipient="nobody")]),
     ],
     "POST /send_message/{recipient}": [
         *CHANGES,
         Request(303, form={"message": "hello"}),
-        Request(303, signed_in=False),
+        *and_pages([Request(401, signed_in=False), Request(422, form={"message": " "})]),
         Request(404, recipient="nobody"),
-        Request(422, form={"message": " "}),
         Request(303, form={"message": "hello"}, headers={"Idempotency-Key": "k"}),
         *and_pages([Request(422, form={"message": "goodbye"}, headers={"Idempotency-Key": "k"})]),
         *and_pages([Request(400, form={"message": "hello"}, headers={"Idempotency-Key": ""})]),
@@ -117,7 +117,7 @@ ASKS = {
     "POST /auth/login": [
         *CHANGES,
         Request(303, form={"username": "susan", "password": PASSWORD}),
-        Request(422, form={"username": "susan", "password": "wrong"}),
+        *and_pages([Request(422, form={"username": "susan", "password": "wrong"})]),
         *and_pages([Request(429, error=Often)]),
     ],
     "POST /auth/logout": [*CHANGES, Request(303), Request(303, signed_in=False)],
@@ -171,7 +171,7 @@ async def program(app: Quart, services: Services, join: Join) -> Program:
     browser = await join("susan")
     await services.messages.send_message(1, 1, "hello")
     token = await browser.token()
-    (form,) = [each for each in browser.client.cookie_jar or [] if each.name == "microblog_form"]
+    (form,) = [each for each in browser.client.cookie_jar or [] if each.name == "microblog_browser"]
     return Program(app, services, {form.name: str(form.value)}, token)
 
 

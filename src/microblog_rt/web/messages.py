@@ -10,16 +10,15 @@ from quart.typing import ResponseReturnValue
 from wtforms import Form, HiddenField, SubmitField, TextAreaField
 
 from microblog_rt import protocol
-from microblog_rt.errors import BadRequest, Invalid, TooMany
-from microblog_rt.web import drafts
+from microblog_rt.errors import BadRequest, Invalid, SignedOut, TooMany
 from microblog_rt.web.authentication import current_user, redirect_to_login, signed_in
 from microblog_rt.web.context import page_key, page_links, services
 from microblog_rt.web.forms import (
     add_error,
     bind_form,
     flash_once,
-    form_expired,
     redisplays_form,
+    refuse_form,
     render_form,
     submitted,
 )
@@ -31,6 +30,7 @@ blueprint = Blueprint("messages", __name__)
 
 PAGE_SIZE = 25
 PROGRAM_KEY = re.compile("[ -~]{1,255}")
+NONCE = re.compile(r"[\w-]{1,64}", re.ASCII)
 
 
 class MessageForm(Form):
@@ -45,22 +45,41 @@ async def send_message(recipient: str) -> ResponseReturnValue:
     form = await bind_form(MessageForm)
     current = current_user()
     if not current.signed_in:
-        if current.reader and not form_expired():
-            drafts.keep(current.reader.user_id, recipient, form.message.data)
-        return redirect_to_login(request.full_path)
+        return await _signed_out(form, recipient)
     person = await services().accounts.known(recipient)
-    if request.method == "GET":
-        form.message.data = drafts.take(current.user.id, recipient)
     if submitted(form):
-        program_key = _program_key()
         try:
-            text, nonce = form.message.data or "", form.nonce.data or ""
-            await services().messages.send_message(current.user.id, person.id, text, nonce, program_key)
-            await flash_once(gettext("Your message has been sent."), "success")
-            return redirect(url_for("people.user", username=person.username), HTTPStatus.SEE_OTHER)
+            text, nonce, key = form.message.data or "", form.nonce.data or "", _program_key()
+            new = await services().messages.send_message(current.user.id, person.id, text, nonce, key)
+            await _flash_sent(new)
+            target = url_for("people.user", username=person.username, _anchor=_anchor(nonce))
+            return redirect(target, HTTPStatus.SEE_OTHER)
         except (Invalid, TooMany) as error:
             add_error(form, error)
-    return await render_form("send_message.html", form, person=person)
+    return await render_form("send_message.html", form, recipient=person.username, disabled=person.disabled)
+
+
+async def _signed_out(form: MessageForm, recipient: str) -> ResponseReturnValue:
+    """401 for a program; else the form again with its text, or the sign-in page if nothing was sent."""
+    if wants_json():
+        raise SignedOut
+    if request.method != "POST":
+        return redirect_to_login(request.full_path)
+    refuse_form(SignedOut())
+    submitted(form)
+    return await render_form("send_message.html", form, recipient=recipient)
+
+
+async def _flash_sent(new: bool) -> None:
+    if new:
+        await flash_once(gettext("Your message has been sent."), "success")
+    else:
+        await flash_once(gettext("This message was already sent."), "info")
+
+
+def _anchor(nonce: str) -> str | None:
+    """The fragment with which a page removes the sent message's draft (``static/rt/drafts.js``)."""
+    return f"sent={nonce}" if NONCE.fullmatch(nonce) and not wants_json() else None
 
 
 def _program_key() -> str:
