@@ -18,7 +18,7 @@ from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
 from microblog_rt.storage import Transaction, sql_time
 from microblog_rt.timeouts import Timeouts
-from tests.asgi_server import complaints
+from tests.asgi_server import warnings_logged
 from tests.clients import DEADLINE, Client, signed_in
 from tests.timing import within
 
@@ -113,7 +113,7 @@ async def test_failed_write_of_a_cancelled_caller_is_logged(
     goes_on.set()
     await services.storage.close()
     gc.collect()
-    assert complaints(caplog.records) == logged
+    assert warnings_logged(caplog.records) == logged
 
 
 async def test_cancelled_read_returns_its_connection(services: Services, susan: User) -> None:

@@ -113,7 +113,7 @@ async def test_an_unknown_user_is_not_found(services: Services, susan: User) -> 
 
 
 @pytest.mark.parametrize(("name", "data"), [("", 1), ("n" * 129, 1), ("n", float("nan")), ("n", {1, 2})])
-async def test_what_cannot_be_stored_is_refused(services: Services, susan: User, name: str, data: Any) -> None:
+async def test_invalid_input_is_refused(services: Services, susan: User, name: str, data: Any) -> None:
     with pytest.raises(BadRequest):
         await services.mailboxes.change(susan.id, lambda change: change.set(susan.id, name, data))
 

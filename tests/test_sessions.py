@@ -63,7 +63,7 @@ OF_ONE: list[Ending] = [end_one, end_by_name]
 OF_ALL: list[Ending] = [end_all, change_password, set_password, disable]
 
 
-class Listeners:
+class Subscriptions:
     """A stream and a held poll for each of some sessions, all subscribed."""
 
     def __init__(self, services: Services) -> None:
@@ -92,15 +92,15 @@ class Listeners:
 
 
 @pytest.fixture
-async def subscribers(services: Services) -> AsyncIterator[Listeners]:
-    subscribers = Listeners(services)
+async def subscribers(services: Services) -> AsyncIterator[Subscriptions]:
+    subscribers = Subscriptions(services)
     yield subscribers
     await subscribers.leave()
 
 
 @pytest.mark.parametrize("end", OF_ONE + OF_ALL)
 async def test_ending_a_session_ends_its_streams_and_polls(
-    services: Services, subscribers: Listeners, susan: User, john: User, end: Ending
+    services: Services, subscribers: Subscriptions, susan: User, john: User, end: Ending
 ) -> None:
     reader = await signed_in(services, susan)
     stream, held = await subscribers.listen(reader)
@@ -119,7 +119,7 @@ async def test_ending_a_session_ends_its_streams_and_polls(
 
 @pytest.mark.parametrize("end", OF_ONE)
 async def test_other_sessions_of_the_user_stay_open(
-    services: Services, subscribers: Listeners, susan: User, end: Ending
+    services: Services, subscribers: Subscriptions, susan: User, end: Ending
 ) -> None:
     reader, other = await signed_in(services, susan), await signed_in(services, susan)
     stream, _ = await subscribers.listen(reader)
@@ -134,7 +134,7 @@ async def test_other_sessions_of_the_user_stay_open(
 
 @pytest.mark.parametrize("end", OF_ALL)
 async def test_all_sessions_of_the_user_end(
-    services: Services, subscribers: Listeners, susan: User, end: Ending
+    services: Services, subscribers: Subscriptions, susan: User, end: Ending
 ) -> None:
     reader, other = await signed_in(services, susan), await signed_in(services, susan)
     others, others_held = await subscribers.listen(other)
@@ -196,11 +196,11 @@ async def short(settings: Settings) -> AsyncIterator[Services]:
 
 async def begun_ago(services: Services, user: User, seconds: float) -> Reader:
     reader = await signed_in(services, user)
-    await put_back(services, reader, seconds, "created", "last_used", "expires")
+    await move_back(services, reader, seconds, "created", "last_used", "expires")
     return reader
 
 
-async def put_back(services: Services, reader: Reader, seconds: float, *columns: str) -> None:
+async def move_back(services: Services, reader: Reader, seconds: float, *columns: str) -> None:
     """Move those times of a session back."""
     earlier = {each: getattr(Session, each) - round(seconds * MICROSECONDS) for each in columns}
     change = update(Session).where(Session.token_hash == reader.token_hash).values(earlier)
@@ -217,7 +217,7 @@ async def row(services: Services, reader: Reader) -> Any:
 async def test_stream_ends_when_its_session_is_idle_too_long(settings: Settings, susan: User) -> None:
     services = assemble(replace(settings, session_idle=1000), PATIENT)
     reader = await signed_in(services, susan)
-    await put_back(services, reader, 998, "expires")
+    await move_back(services, reader, 998, "expires")
     stream = Client(services, reader)
     await stream.connect()
     assert isinstance(await stream.refused(), SignedOut)

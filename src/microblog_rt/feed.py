@@ -47,7 +47,7 @@ class Feed:
         return page.notifications
 
     async def hold(self, reader: Reader, since: int, names: Collection[str], seconds: float) -> list[Notification]:
-        """The same as soon as there are any, or empty after ``seconds``. Raises SignedOut, Unavailable."""
+        """The notifications newer than ``since`` as soon as there are any; empty after ``seconds``. Raises the same."""
         async with aclosing(self.follow(reader, since, names, heartbeat=seconds)) as pages:
             try:
                 return await anext(pages) or await anext(pages)
@@ -100,18 +100,24 @@ class Feed:
                     metrics.SENT_AFTER.observe(protocol.age(found[0]))
                     yield found
 
-    async def reconcile(self, user_ids: Iterable[int] | None = None) -> dict[int, int]:
-        """Signal the subscribers whose position is behind the clock in the database; the users found, by clock.
+    async def reconcile(self, user_ids: Iterable[int] | None = None, *, by_sweep: bool = False) -> dict[int, int]:
+        """Signal the subscribers whose position is behind the clock in the database.
 
-        One query for all ``user_ids`` (None: every user with a subscriber here). Raises Unavailable.
+        One query for all ``user_ids`` (None: every user with a subscriber here), whose clocks then count as signalled,
+        unless ``by_sweep``. Return the clocks of those who were behind, by user. Raises Unavailable.
         """
-        found = await self._behind(user_ids)
-        for user_id, clock in found.items():
-            self._hub.deliver(Signal(user_id, clock))
-        return found
+        positions = self._hub.positions(user_ids)
+        if not positions:
+            return {}  # without a query: a database that is unavailable must not be logged as available again
+        async with self._storage.reading() as reading:
+            clocks = await mailboxes.clocks(reading, positions)
+        behind = {user_id: clock for user_id, clock in clocks.items() if clock > positions[user_id]}
+        for user_id, clock in (behind if by_sweep else clocks).items():
+            self._hub.deliver(Signal(user_id, clock), by_sweep=by_sweep)
+        return behind
 
     async def sweep(self, every: float) -> None:
-        """Reconcile every ``every`` seconds, for ever."""
+        """Reconcile every ``every`` seconds, forever."""
         while True:
             await asyncio.sleep(every)
             try:
@@ -127,15 +133,15 @@ class Feed:
         A signal may still be on its way when a sweep finds its user behind. It is lost if it has not arrived by the
         next sweep.
         """
-        metrics.SIGNALS_LOST.count(sum(self._hub.is_lost(group, clock) for group, clock in self._unsignalled))
+        metrics.SIGNALS_LOST.count(sum(user.misses(clock) for user, clock in self._unsignalled))
         self._unsignalled = []
-        for user_id, clock in (await self._behind(None)).items():
-            if group := self._hub.unsignalled(user_id, clock):
-                self._unsignalled.append((group, clock))
-            self._hub.deliver(Signal(user_id, clock), by_sweep=True)
+        for user_id, clock in (await self.reconcile(by_sweep=True)).items():
+            user = self._hub.user(user_id)
+            if user is not None and user.misses(clock):
+                self._unsignalled.append((user, clock))
 
     async def receive(self, bus: Bus) -> None:
-        """Deliver what the other processes signal to the subscribers here, for ever. Restarts a bus that fails."""
+        """Deliver what the other processes signal to the subscribers here, forever. Restarts a bus that fails."""
         async with asyncio.TaskGroup() as tasks:
             while True:
                 try:
@@ -168,17 +174,9 @@ class Feed:
             try:
                 await self.reconcile(None if None in requested else [each for each in requested if each is not None])
             except Unavailable:
-                pass  # storage has logged it, and the sweep looks again
+                pass  # storage has logged it, and the next sweep retries
             except Exception:
-                log.exception("reconcile failed; the sweep looks again")
-
-    async def _behind(self, user_ids: Iterable[int] | None) -> dict[int, int]:
-        positions = self._hub.positions(user_ids)
-        if not positions:
-            return {}  # without a query: a database that is unavailable must not be logged as available again
-        async with self._storage.reading() as reading:
-            clocks = await mailboxes.clocks(reading, positions)
-        return {user_id: clock for user_id, clock in clocks.items() if clock > positions[user_id]}
+                log.exception("reconcile failed; the next sweep retries")
 
     async def _catch_up(self, reader: Reader, since: int, names: Collection[str], subscriber: Subscriber) -> Page:
         subscriber.begin_read()

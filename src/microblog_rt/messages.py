@@ -36,7 +36,7 @@ class Messages:
         """Send ``body`` (1 to 140 characters when stripped) and return whether it was new.
 
         The same text to the same recipient under the same ``nonce`` of one sender is sent once. A ``program_key``
-        (``Idempotency-Key``) identifies one message of its sender for ever, and then the nonce is not used; it raises
+        (``Idempotency-Key``) identifies one message of its sender forever, and then the nonce is not used; it raises
         KeyReused for any other message. Empty ones are ignored. Raises Invalid for the body, NotFound for the
         recipient, TooMany over the limit, Unavailable.
         """

@@ -118,7 +118,7 @@ def no_sweep() -> None:
     """The sweep queries the clocks and signals no subscriber."""
 
     async def sweep_once(self: Feed) -> None:
-        await self._behind(None)
+        self._hub.positions()
 
     replace(Feed, "sweep_once", sweep_once)
 

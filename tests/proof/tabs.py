@@ -51,7 +51,7 @@ class Tab:
         raise NotImplementedError
 
     async def run(self) -> None:
-        """Connect, and reconnect for ever."""
+        """Connect, and reconnect forever."""
         while True:
             host = self._hosts[self._failures % len(self._hosts)]
             pause = await self._connect(host)

@@ -304,5 +304,5 @@ async def test_user_agent_is_escaped(app: Quart, services: Services) -> None:
         ("x" * 200, "Unknown device"),
     ],
 )
-def test_a_device_is_put_describe(agent: str, words: str) -> None:
+def test_device_is_described_by_browser_and_system(agent: str, words: str) -> None:
     assert devices.describe(agent, lambda sentence, **values: sentence % values) == words

@@ -78,9 +78,9 @@ def recount(tx: Transaction, user_id: int, counter: Counter, ahead: int = 0) -> 
     return _ticked(tx, RECOUNT[counter], user_id, ahead=ahead)
 
 
-def mark_read(tx: Transaction, user_id: int, counter: Counter, up_to: int) -> Tick | None:
+def mark_read(tx: Transaction, user_id: int, counter: Counter, up_to: int, ahead: int = 0) -> Tick | None:
     """Tick, move the read mark up to ``up_to`` and recount, in a locked mailbox; None if it is there already."""
-    row = tx.execute(MARK_READ[counter], {"of_user": user_id, "up_to": up_to, "ahead": 0}).one_or_none()
+    row = tx.execute(MARK_READ[counter], {"of_user": user_id, "up_to": up_to, "ahead": ahead}).one_or_none()
     return Tick(*row) if row else None
 
 

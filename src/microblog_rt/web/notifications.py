@@ -57,7 +57,7 @@ class Query(NamedTuple):
     user: str | None
 
 
-class Gone(Exception):
+class ClientDisconnected(Exception):
     """The client disconnected."""
 
 
@@ -121,7 +121,7 @@ class Endpoint:
             notifications = await self._poll(scope, receive)
         except Refused as error:
             await _answer(send, self._headers, error)
-        except Gone:
+        except ClientDisconnected:
             pass
         except Exception as error:
             await _fail(send, self._headers, error)
@@ -153,11 +153,11 @@ class Endpoint:
 
     async def _hold(self, reader: Reader, query: Query, wait: float, receive: Receive) -> list[Notification]:
         held = asyncio.create_task(self._feed.hold(reader, query.since, query.names, wait))
-        gone = asyncio.create_task(_until_gone(receive))
+        gone = asyncio.create_task(_until_disconnected(receive))
         try:
             await asyncio.wait({held, gone}, return_when=asyncio.FIRST_COMPLETED)
             if not held.done():
-                raise Gone
+                raise ClientDisconnected
             return held.result()
         finally:
             held.cancel()
@@ -219,7 +219,7 @@ def _is_valid_host(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     return True
 
 
-async def _until_gone(receive: Receive) -> None:
+async def _until_disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
