@@ -155,7 +155,7 @@ async def test_failed_or_changed_bus_recovers_lost_signals(
 
 @pytest.mark.parametrize(
     ("error", "logged"),
-    [(Unavailable(), []), (RuntimeError("a bug"), ["reconcile failed; the sweep looks again"])],
+    [(Unavailable(), []), (RuntimeError("a bug"), ["reconcile failed; the next sweep retries"])],
 )
 async def test_receiving_continues_after_a_failed_reconcile(
     services: Services, susan: User, error: Exception, logged: list[str], caplog: pytest.LogCaptureFixture
