@@ -43,7 +43,7 @@ def server(tmp_path: Path, redis: Redis) -> Iterator[Server]:
 def test_several_workers_require_a_bus(tmp_path: Path) -> None:
     result = subprocess.run([*COMMAND, "serve", "--workers", "2"], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 1
-    assert "set MICROBLOG_BUS_URL=sqlite://" in result.stderr
+    assert "needs a bus to connect them: MICROBLOG_BUS_URL=sqlite://" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 

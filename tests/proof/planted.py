@@ -177,8 +177,8 @@ def channel_from_client() -> None:
 def mark_everything() -> None:
     """Marking as read marks everything that exists, not what was displayed."""
 
-    def mark_read(tx: Any, user_id: int, counter: Any, first: int, last: int, **options: Any) -> Any:
-        return original(tx, user_id, counter, 0, FURTHEST, **options)
+    def mark_read(tx: Any, user_id: int, counter: Any, first: int, last: int, ahead: int) -> Any:
+        return original(tx, user_id, counter, 0, FURTHEST, ahead)
 
     original = replace(rows, "mark_read", mark_read)
 
