@@ -101,8 +101,8 @@ def renew_browser_cookie() -> None:
 def redisplays_form(*, any_owner: bool = False, **resend: str | None) -> Callable[[RouteCallable], RouteCallable]:
     """Mark a view that checks ``submitted`` before it changes anything, and otherwise shows its form again.
 
-    ``any_owner``: it may be submitted under every account. ``resend`` names the fields that the error page offers to send
-    again after Unavailable: each with its label, or None for a hidden field.
+    ``any_owner``: it may be submitted under every account. ``resend`` names the fields that the error page offers to
+    send again after Unavailable: each with its label, or None for a hidden field.
     """
 
     def mark(view: RouteCallable) -> RouteCallable:
