@@ -1,6 +1,6 @@
 """WTForms with a CSRF token, checked for every state-changing request before its view runs.
 
-A browser has a random persistent cookie. A token names its owner, the user whose form it is (0: nobody signed in), and
+A browser has a random persistent cookie. A token names its owner, the user whose form it is (0: signed out), and
 authenticates that name for one browser with the secret key. It is sent in the field ``csrf_token`` or the header
 ``X-CSRFToken``, and stays valid for the life of the cookie. A form that is refused is shown again with its text.
 """
@@ -101,8 +101,8 @@ def renew_browser_cookie() -> None:
 def redisplays_form(*, any_owner: bool = False, **resend: str | None) -> Callable[[RouteCallable], RouteCallable]:
     """Mark a view that checks ``submitted`` before it changes anything, and otherwise shows its form again.
 
-    ``any_owner``: whoever is signed in may submit it. ``resend`` names the fields that the error page offers to send
-    again after Unavailable: each with its label, or None for a hidden field.
+    ``any_owner``: it may be submitted under every account. ``resend`` names the fields that the error page offers to
+    send again after Unavailable: each with its label, or None for a hidden field.
     """
 
     def mark(view: RouteCallable) -> RouteCallable:
