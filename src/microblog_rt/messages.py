@@ -3,10 +3,9 @@
 import hashlib
 from typing import NamedTuple
 
-from microblog_rt import metrics
-from microblog_rt.errors import Invalid
+from microblog_rt import metrics, text
 from microblog_rt.mailboxes import Change, Mailboxes
-from microblog_rt.models import MESSAGE_LENGTH, User
+from microblog_rt.models import User
 from microblog_rt.protocol import FURTHEST, Notification
 from microblog_rt.settings import Settings
 from microblog_rt.storage import Storage, limits, messages, notifications
@@ -21,6 +20,11 @@ class Post(NamedTuple):
     timestamp: int
     unread: bool
 
+    @property
+    def created(self) -> int:
+        """When the message was sent."""
+        return self.timestamp
+
 
 class Messages:
     """Sends, marks and lists messages."""
@@ -33,14 +37,14 @@ class Messages:
     async def send_message(
         self, sender_id: int, recipient_id: int, body: str, nonce: str = "", program_key: str = ""
     ) -> bool:
-        """Send ``body`` (1 to 140 characters when stripped) and return whether it was new.
+        """Send ``body`` (1 to 140 characters, see ``text.checked``) and return whether it was new.
 
         The same text to the same recipient under the same ``nonce`` of one sender is sent once. A ``program_key``
         (``Idempotency-Key``) identifies one message of its sender for ever, and then the nonce is not used; it raises
         KeyReused for any other message. Empty ones are ignored. Raises Invalid for the body, NotFound for the
         recipient, TooMany over the limit, Unavailable.
         """
-        body = _checked(body)
+        body = text.checked(body)
         key = _idempotency_key(recipient_id, body, nonce, program_key)
 
         def work(change: Change) -> None:
@@ -81,15 +85,6 @@ class Messages:
             found = await messages.inbox(reading, user_id, (page - 1) * size, size + 1)
         posts = [Post(each.author, each.body, each.timestamp, unread) for each, unread in found[:size]]
         return posts, len(found) > size
-
-
-def _checked(body: str) -> str:
-    body = body.replace("\r\n", "\n").replace("\0", "").strip()
-    if not any(each.isprintable() and not each.isspace() for each in body):
-        raise Invalid("message", "message_empty")
-    if len(body) > MESSAGE_LENGTH:
-        raise Invalid("message", "message_too_long", length=len(body), limit=MESSAGE_LENGTH)
-    return body
 
 
 def _idempotency_key(recipient_id: int, body: str, nonce: str, program_key: str) -> str | None:
