@@ -29,6 +29,9 @@ def test_user_add_reads_password_from_stdin(folder: Folder) -> None:
     result = folder.run("user", "add", "susan", "--email", "susan@example.org", typed="a good password\n")
     assert (result.returncode, result.stdout, result.stderr) == (0, "susan can sign in.\n", "")
     assert "taken" in folder.refused("user", "add", "Susan", typed="a good password\n")
+    assert "looks like that of another account" in folder.refused("user", "add", "ѕusan", typed="a good password\n")
+    assert "reserved" in folder.refused("user", "add", "admin", typed="a good password\n")
+    assert "2 to 64" in folder.refused("user", "add", "1st", typed="a good password\n")
     assert "8 to 1024" in folder.refused("user", "add", "john", typed="short\n")
     assert "no password" in folder.refused("user", "add", "john")
 

@@ -166,8 +166,8 @@ def test_migration_fills_in_the_skeletons(database: str) -> None:
         )
         connection.execute(insert, [{"name": name, "key": name.lower()} for name in ASCII])
         command.upgrade(config, "head")
-        found = connection.execute(text('SELECT username, username_skeleton FROM "user"')).all()
+        skeletons = connection.execute(text('SELECT username, username_skeleton FROM "user"')).all()
         connection.commit()
-        return {name: skeleton for name, skeleton in found}
+        return {each.username: each.username_skeleton for each in skeletons}
 
     assert migrations._opened(database, downgrade_insert_upgrade) == {name: names.skeleton(name) for name in ASCII}
