@@ -3,7 +3,8 @@
 
 import { badge } from "./badge.js";
 import { Client } from "./client.js";
-import { localizeTimes } from "./local_time.js";
+import { countMessage } from "./counter.js";
+import { LocalTimes } from "./local_time.js";
 import { markRead, newMessagesNotice } from "./mark_read.js";
 import { dispatch } from "./notification_filter.js";
 import { OfflineNotice } from "./offline_notice.js";
@@ -12,10 +13,11 @@ start(window);
 
 function start(window) {
   const { document } = window;
-  const language = document.documentElement.lang || undefined;
   const env = environment(window);
-  const client = new Client(env, Number(document.body.dataset.since), pageView(document, env, language));
-  localizeTimes(document, language);
+  const times = new LocalTimes(env, document.documentElement.lang || "en", window.navigator.languages);
+  const client = new Client(env, Number(document.body.dataset.since), pageView(document, env, times));
+  times.keepCurrent(document);
+  countMessage(document);
   addListeners(window, client);
   if (document.prerendering) document.addEventListener("prerenderingchange", () => client.start(), { once: true });
   else client.start();
@@ -37,8 +39,8 @@ function environment(window) {
   };
 }
 
-function pageView(document, env, language) {
-  const notice = new OfflineNotice(env, document.querySelector("#connection"), language);
+function pageView(document, env, times) {
+  const notice = new OfflineNotice(env, document.querySelector("#connection"), times);
   return {
     apply: dispatch({ unread_message_count: unreadCount(document) }),
     online: () => notice.online(),

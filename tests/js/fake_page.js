@@ -17,6 +17,11 @@ export class FakeElement extends EventTarget {
   }
 }
 
+/** A <time> element as templates/_macros.html renders it. */
+export function timeElement(datetime, format = "recent") {
+  return new FakeElement({ datetime }, { textContent: "as rendered", dataset: { format } });
+}
+
 /** The form that marks messages as read, and its button. */
 export function markReadForm() {
   const button = new FakeElement();

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { FakeDocument, FakeElement, markReadForm } from "./fake_page.js";
+import { FakeDocument, FakeElement, markReadForm, timeElement } from "./fake_page.js";
 import { FakeClock, FakeStorage } from "./fake_browser.js";
 
 class FakeWebSocket {
@@ -32,7 +32,7 @@ function makePage() {
   }
   elements["#message_count"].textContent = "2";
   elements["#connection"].dataset.text = "Offline. Last updated {time}";
-  const document = new FakeDocument(elements, [new FakeElement({ datetime: "2024-11-22T19:04:59+00:00" })]);
+  const document = new FakeDocument(elements, [timeElement("2024-11-22T19:04:59+00:00")]);
   document.body.dataset = { notifications: "/notifications", since: "1732284183.123456", heartbeat: "20" };
   return { document, elements, button };
 }
@@ -46,7 +46,8 @@ async function openPage(change = () => {}) {
   const fetch = async () => ({ ok: true, json: async () => notifications });
   const location = { href: "https://example.org/messages?page=2" };
   const localStorage = new FakeStorage();
-  const properties = { document, fetch, location, WebSocket: FakeWebSocket, localStorage };
+  const navigator = { languages: ["en-US", "en"] };
+  const properties = { document, fetch, location, navigator, WebSocket: FakeWebSocket, localStorage };
   const window = Object.assign(new EventTarget(), properties);
   const clock = new FakeClock();
   window.setTimeout = clock.setTimeout;
