@@ -15,10 +15,7 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("message", sa.Column("read", sa.Boolean(), server_default=sa.false(), nullable=False))
-    op.add_column("message", sa.Column("created", sa.BigInteger(), server_default="0", nullable=False))
-    op.execute(sa.text("UPDATE message SET created = timestamp"))
-    with op.batch_alter_table("message") as batch:
-        batch.alter_column("created", server_default=None)
+    op.add_column("message", sa.Column("created", sa.BigInteger(), nullable=True))  # None: the timestamp
 
 
 def downgrade() -> None:

@@ -5,10 +5,9 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from microblog_rt import metrics
-from microblog_rt.errors import Invalid
+from microblog_rt import metrics, text
 from microblog_rt.mailboxes import Change, Mailboxes
-from microblog_rt.models import MESSAGE_LENGTH, User
+from microblog_rt.models import User
 from microblog_rt.protocol import FURTHEST, Notification
 from microblog_rt.settings import Settings
 from microblog_rt.storage import Storage, limits, messages, notifications
@@ -39,14 +38,14 @@ class Messages:
     async def send_message(
         self, sender_id: int, recipient_id: int, body: str, nonce: str = "", program_key: str = ""
     ) -> bool:
-        """Send ``body`` (1 to 140 characters when stripped) and return whether it was new.
+        """Send ``body`` (1 to 140 characters, see ``text.checked``) and return whether it was new.
 
         The same text to the same recipient under the same ``nonce`` of one sender is sent once. A ``program_key``
         (``Idempotency-Key``) identifies one message of its sender forever, and then the nonce is not used; it raises
         KeyReused for any other message. Empty ones are ignored. Raises Invalid for the body and a disabled recipient,
         NotFound for an unknown one, TooMany over the limit, Unavailable. A message to oneself is read already.
         """
-        body = _checked(body)
+        body = text.checked(body)
         key = _idempotency_key(recipient_id, body, nonce, program_key)
 
         def work(change: Change) -> None:
@@ -85,7 +84,10 @@ class Messages:
         """Up to ``size`` received messages, newest first: those next to the cursor ``before`` or ``after``, if any."""
         async with self._storage.reading() as reading:
             page = await messages.inbox(reading, user_id, size, before, after)
-        posts = [Post(each.author, each.body, each.timestamp, each.created, unread) for each, unread in page.rows]
+        posts = [
+            Post(each.author, each.body, each.timestamp, each.created or each.timestamp, unread)
+            for each, unread in page.rows
+        ]
         return Page(posts, page.previous, page.next)
 
     async def withdraw(self, sender_id: int) -> int:
@@ -105,15 +107,6 @@ def _withdraw(message_ids: Sequence[int], recipients: Iterable[int], change: Cha
     unread = messages.delete_all(change.tx, message_ids)
     for user_id in recipients:
         change.count(user_id, UNREAD_MESSAGES, -unread.get(user_id, 0))
-
-
-def _checked(body: str) -> str:
-    body = body.replace("\r\n", "\n").replace("\0", "").strip()
-    if not any(each.isprintable() and not each.isspace() for each in body):
-        raise Invalid("message", "message_empty")
-    if len(body) > MESSAGE_LENGTH:
-        raise Invalid("message", "message_too_long", length=len(body), limit=MESSAGE_LENGTH)
-    return body
 
 
 def _idempotency_key(recipient_id: int, body: str, nonce: str, program_key: str) -> str | None:

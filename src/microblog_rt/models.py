@@ -12,7 +12,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 USERNAME_LENGTH = 64
 EMAIL_LENGTH = 254
-MESSAGE_LENGTH = 140
+USERNAME_SKELETON_LENGTH = 256
+MESSAGE_CODE_POINTS = 1400
 NOTIFICATION_NAME_LENGTH = 128
 DEVICE_LENGTH = 200
 SUBJECT_LENGTH = 100
@@ -35,14 +36,19 @@ Id = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class User(Base):
-    """An account. ``username_key`` is the name in lower case: names are unique regardless of case."""
+    """An account.
+
+    ``username_key`` is unique, the same for each case and normalization form of a name. ``username_skeleton`` is the
+    same for names that look alike (``names.py``); None if a release without this column created the account.
+    """
 
     __tablename__ = "user"
-    __table_args__ = (UniqueConstraint("username_key"),)
+    __table_args__ = (UniqueConstraint("username_key"), Index(None, "username_skeleton"))
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     username: Mapped[str] = mapped_column(String(USERNAME_LENGTH))
     username_key: Mapped[str] = mapped_column(String(USERNAME_LENGTH))
+    username_skeleton: Mapped[str | None] = mapped_column(String(USERNAME_SKELETON_LENGTH))
     email: Mapped[str | None] = mapped_column(String(EMAIL_LENGTH))
     password_hash: Mapped[str] = mapped_column(String(256))
     member_since: Mapped[int] = mapped_column(BigInteger)
@@ -100,7 +106,8 @@ class Message(Base):
     """A private message.
 
     ``timestamp`` is a reading of the recipient's clock, unique per recipient: it orders. ``created`` is the time at
-    which it was sent. ``read``: read although an older one is not; see ``Mailbox.last_message_read_time``.
+    which it was sent; None, from a release without this column, means the same as ``timestamp``. ``read``: read
+    although an older one is not; see ``Mailbox.last_message_read_time``.
     """
 
     __tablename__ = "message"
@@ -112,9 +119,9 @@ class Message(Base):
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     sender_id: Mapped[int] = mapped_column(ForeignKey("user.id"))
     recipient_id: Mapped[int] = mapped_column(ForeignKey("user.id"))
-    body: Mapped[str] = mapped_column(String(MESSAGE_LENGTH))
+    body: Mapped[str] = mapped_column(String(MESSAGE_CODE_POINTS))
     timestamp: Mapped[int] = mapped_column(BigInteger)
-    created: Mapped[int] = mapped_column(BigInteger)
+    created: Mapped[int | None] = mapped_column(BigInteger)
     read: Mapped[bool] = mapped_column(server_default=false())
     idempotency_key: Mapped[str | None] = mapped_column(String(64))
 

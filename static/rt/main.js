@@ -2,9 +2,10 @@
 // the others get what they need as arguments.
 
 import { badge } from "./badge.js";
+import { countMessage } from "./counter.js";
 import { removeSentDraft } from "./drafts.js";
 import { Leader } from "./leader.js";
-import { localizeTimes } from "./local_time.js";
+import { LocalTimes } from "./local_time.js";
 import { MessagesPage } from "./messages.js";
 import { dispatch } from "./notification_filter.js";
 import { OfflineNotice } from "./offline_notice.js";
@@ -14,22 +15,23 @@ start(window);
 
 function start(window) {
   const { document } = window;
-  const language = document.documentElement.lang || undefined;
   const env = environment(window);
-  const messages = messagesPage(window, env, (...args) => client.merge(...args), language);
-  const client = new Leader(env, Number(document.body.dataset.since), pageView(window, env, language, messages));
-  localizeTimes(document, language);
+  const times = new LocalTimes(env, document.documentElement.lang || "en", window.navigator.languages, env.wallClock);
+  const messages = messagesPage(window, env, (...args) => client.merge(...args), times);
+  const client = new Leader(env, Number(document.body.dataset.since), pageView(window, env, times, messages));
+  times.keepCurrent(document);
+  countMessage(document);
   removeSentDraft(window);
   addListeners(window, client);
   if (document.prerendering) document.addEventListener("prerenderingchange", () => client.start(), { once: true });
   else client.start();
 }
 
-function messagesPage(window, env, merge, language) {
+function messagesPage(window, env, merge, times) {
   const { document, DOMParser, IntersectionObserver } = window;
   if (!document.querySelector("#messages")) return null;
   const scrollBy = (...distance) => window.scrollBy(...distance);
-  const inserted = (element) => localizeTimes(element, language);
+  const inserted = (element) => times.show(element);
   return new MessagesPage({ ...env, DOMParser, IntersectionObserver, scrollBy }, document, { merge, inserted });
 }
 
@@ -54,10 +56,10 @@ function environment(window) {
   };
 }
 
-function pageView(window, env, language, messages) {
+function pageView(window, env, times, messages) {
   const { document } = window;
   const { signedOut, resumed } = signedOutView(window);
-  const notice = new OfflineNotice({ ...env, now: env.wallClock }, document.querySelector("#connection"), language);
+  const notice = new OfflineNotice(env, document.querySelector("#connection"), times);
   return {
     apply: dispatch({ unread_message_count: unreadCount(document, messages) }),
     online: () => notice.online(),

@@ -6,27 +6,22 @@ const DELAY = 5_000; // a quick reconnect shows no notice
 const REFRESH = 60_000; // after midnight the text needs the date
 
 export class OfflineNotice {
-  #env;
   #element;
-  #time;
-  #dateAndTime;
+  #times;
   #timer;
   #updatedAt;
 
   /** `element.dataset.text` is the sentence, with {time} where the time of the last update goes. */
-  constructor(env, element, language) {
-    this.#env = env;
+  constructor(env, element, times) {
     this.#element = element;
-    this.#time = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
-    const options = { dateStyle: "medium", timeStyle: "short", hourCycle: "h23" };
-    this.#dateAndTime = new Intl.DateTimeFormat(language, options);
+    this.#times = times;
     this.#timer = new Timer(env);
-    this.#updatedAt = env.now(); // the page has just been rendered
+    this.#updatedAt = times.now(); // the page has just been rendered
   }
 
   /** The page is up to date: hides the notice. */
   online() {
-    this.#updatedAt = this.#env.now();
+    this.#updatedAt = this.#times.now();
     this.#timer.clear();
     this.#element.hidden = true;
   }
@@ -38,16 +33,10 @@ export class OfflineNotice {
 
   /** Shows the notice at once. */
   offline() {
-    const text = this.#element.dataset.text.replace("{time}", this.#updated());
+    const text = this.#element.dataset.text.replace("{time}", this.#times.absolute(this.#updatedAt));
     // Screen readers announce every write, so an unchanged text is not written again.
     if (this.#element.hidden || this.#element.textContent !== text) this.#element.textContent = text;
     this.#element.hidden = false;
     this.#timer.set(REFRESH, () => this.offline());
-  }
-
-  #updated() {
-    const day = (ms) => new Date(ms).toDateString();
-    const format = day(this.#updatedAt) === day(this.#env.now()) ? this.#time : this.#dateAndTime;
-    return format.format(this.#updatedAt);
   }
 }

@@ -91,7 +91,7 @@ def _polls(proxy: Proxy) -> int:
 
 async def _wait_for_offline_notice(tab: Tab) -> None:
     await expect(tab.connection).to_be_visible()
-    await expect(tab.connection).to_have_text(re.compile(r"^Offline\. Last updated .*\b\d\d:\d\d$"))
+    await expect(tab.connection).to_have_text(re.compile(r"^Offline\. Last updated .*\b\d\d?:\d\d\s[AP]M$"))
 
 
 async def _send_without_signal(server: Server) -> float:

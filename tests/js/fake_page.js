@@ -40,6 +40,11 @@ export function signedOutElements() {
   return { elements, link, content };
 }
 
+/** A <time> element as templates/_macros.html renders it. */
+export function timeElement(datetime, format = "recent") {
+  return new FakeElement({ datetime }, { textContent: "as rendered", dataset: { format } });
+}
+
 /** `elements` maps selectors to elements; `times` are the <time> elements. */
 export class FakeDocument extends EventTarget {
   visibilityState = "visible";

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { FakeDocument, FakeElement, signedOutElements } from "./fake_page.js";
+import { FakeDocument, FakeElement, signedOutElements, timeElement } from "./fake_page.js";
 import { FakeBrowser, FakeClock, FakeStorage } from "./fake_browser.js";
 
 class FakeWebSocket {
@@ -31,7 +31,7 @@ function makePage() {
   }
   elements["#message_count"].textContent = "2";
   elements["#connection"].dataset.text = "Offline. Last updated {time}";
-  const document = new FakeDocument(elements, [new FakeElement({ datetime: "2024-11-22T19:04:59+00:00" })]);
+  const document = new FakeDocument(elements, [timeElement("2024-11-22T19:04:59+00:00")]);
   document.body.dataset = { notifications: "/notifications", since: "1732284183.123456", heartbeat: "20" };
   return { document, elements };
 }
@@ -47,7 +47,7 @@ async function openPage(change = () => {}) {
   const localStorage = new FakeStorage();
   const clock = new FakeClock();
   const properties = { document, fetch, location, WebSocket: FakeWebSocket, localStorage };
-  const window = Object.assign(new EventTarget(), properties, { performance: clock, navigator: {} });
+  const window = Object.assign(new EventTarget(), properties, { performance: clock, navigator: { languages: ["en-US", "en"] } });
   window.setTimeout = clock.setTimeout;
   window.clearTimeout = clock.clearTimeout;
   change(window);

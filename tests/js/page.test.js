@@ -1,4 +1,4 @@
-// What the page shows: badge, offline notice, messages marked as read, times.
+// What the page shows: badge, offline notice, messages marked as read. See also: local_time.test.js, counter.test.js.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -6,7 +6,7 @@ import { test } from "node:test";
 
 import { badge } from "../../static/rt/badge.js";
 import { OfflineNotice } from "../../static/rt/offline_notice.js";
-import { localizeTimes } from "../../static/rt/local_time.js";
+import { LocalTimes } from "../../static/rt/local_time.js";
 import { FakeDocument, FakeElement } from "./fake_page.js";
 import { FakeClock } from "./fake_browser.js";
 
@@ -29,12 +29,13 @@ const TEMPLATE = readFileSync(new URL("../../templates/base.html", import.meta.u
 const [, TEXT] = TEMPLATE.match(/id="connection".* data-text="\{\{ _\('([^']+)'\) \}\}"/);
 const HOUR = 3_600_000;
 
-function makeNotice() {
+function makeNotice({ languages = ["en-GB"] } = {}) {
   const clock = new FakeClock();
   const element = new FakeElement({}, { hidden: true });
   element.dataset.text = TEXT;
   clock.suspend(Date.UTC(2024, 10, 22, 19, 4, 59) - clock.now());
-  return { clock, element, notice: new OfflineNotice(clock, element, "en") };
+  const times = new LocalTimes(clock, "en", languages, clock.now);
+  return { clock, element, notice: new OfflineNotice(clock, element, times) };
 }
 
 test("no offline notice for an interruption under five seconds", async () => {
@@ -62,7 +63,7 @@ test("the offline notice has the date when the last update was not today", async
   clock.suspend(10 * HOUR); // 00:05 on the next day
   notice.reconnecting();
   await clock.advance(5_000);
-  assert.equal(element.textContent, "Offline. Last updated Nov 22, 2024, 14:04");
+  assert.equal(element.textContent, "Offline. Last updated 22 Nov 2024, 14:04");
 });
 
 test("the offline notice gets the date at midnight", async () => {
@@ -71,7 +72,7 @@ test("the offline notice gets the date at midnight", async () => {
   await clock.advance(9 * HOUR);
   assert.equal(element.textContent, "Offline. Last updated 14:04");
   await clock.advance(HOUR);
-  assert.equal(element.textContent, "Offline. Last updated Nov 22, 2024, 14:04");
+  assert.equal(element.textContent, "Offline. Last updated 22 Nov 2024, 14:04");
 });
 
 test("repeated reconnecting() does not delay the offline notice", async () => {
@@ -107,24 +108,4 @@ test("offline() shows the offline notice at once", () => {
   const { element, notice } = makeNotice();
   notice.offline();
   assert.equal(element.hidden, false);
-});
-
-// Times
-
-function times(language, ...datetimes) {
-  const elements = datetimes.map((datetime) => new FakeElement({ datetime }, { textContent: "as rendered" }));
-  localizeTimes(new FakeDocument({}, elements), language);
-  return elements.map(({ textContent, title }) => [textContent.replace(/\u202f/g, " "), title.replace(/\u202f/g, " ")]);
-}
-
-test("times are in the visitor's zone and the page's language, in full in the title", () => {
-  const datetime = "2024-11-22T19:04:59.123456+00:00";
-  assert.deepEqual(times("en", datetime), [["Nov 22, 2024, 2:04 PM", "Friday, November 22, 2024 at 2:04:59 PM GMT-5"]]);
-  const [[text, title]] = times("es", datetime);
-  assert.match(text, /22 nov 2024.*14:04/);
-  assert.match(title, /viernes, 22 de noviembre de 2024/);
-});
-
-test("dates without a time and invalid times are not changed", () => {
-  assert.deepEqual(times("en", "2024-11-22", "yesterday, Tuesday"), [["as rendered", ""], ["as rendered", ""]]);
 });

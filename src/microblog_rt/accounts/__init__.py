@@ -8,6 +8,7 @@ attempts.py    how often a password may be tried and an account be made
 
 import secrets
 
+from microblog_rt import names
 from microblog_rt.accounts.attempts import Attempts
 from microblog_rt.accounts.passwords import UNKNOWN_USERS_HASH, Passwords
 from microblog_rt.accounts.rules import faults, password_faults
@@ -44,8 +45,9 @@ class Accounts:
             raise Invalid("username", "username_taken")
         await self._attempts.register(address)
         user = User(
-            username=username,
-            username_key=username.lower(),
+            username=names.normalized(username),
+            username_key=names.key(username),
+            username_skeleton=names.skeleton(username),
             email=email,
             password_hash=await self._passwords.hash(password),
         )
@@ -134,7 +136,7 @@ class Accounts:
                 pass
 
     async def find(self, username: str) -> User | None:
-        """The user of that name, in any case."""
+        """The user of that name, in any case and any Unicode normalization form."""
         async with self._storage.reading() as reading:
             return await stored.by_name(reading, username)
 

@@ -6,6 +6,7 @@ Every sign-in counts, successful ones too: for the account, for the address, and
 import hashlib
 from functools import partial
 
+from microblog_rt import names
 from microblog_rt.settings import Limit, Settings
 from microblog_rt.storage import Storage, Transaction, limits
 
@@ -23,7 +24,7 @@ class Attempts:
     async def sign_in(self, username: str, address: str) -> None:
         """Count one password attempt for ``username``, which need not exist, from ``address``."""
         limit, global_limit = self._settings.sign_in_limit, self._settings.sign_in_global_limit
-        counted = [("sign_in", global_limit), (_subject("sign_in", "account", username.lower()), limit)]
+        counted = [("sign_in", global_limit), (_subject("sign_in", "account", names.key(username)), limit)]
         await self._count(counted + _of_address("sign_in", address, limit))
 
     async def register(self, address: str) -> None:

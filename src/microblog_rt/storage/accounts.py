@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import BigInteger, and_, bindparam, case, delete, func, literal, not_, select, update
+from sqlalchemy import BigInteger, String, and_, bindparam, case, delete, func, literal, not_, select, update
 from sqlalchemy.dialects.postgresql import insert  # rendered for SQLite too
 
+from microblog_rt import names
 from microblog_rt.errors import Invalid
 from microblog_rt.models import Mailbox, Session, User
-from microblog_rt.storage import Reading, Transaction, sql_time
+from microblog_rt.storage import Reading, Transaction, postgres, sql_time
 from microblog_rt.storage.counters import COUNTERS
 from microblog_rt.storage.pages import Page, page
 from microblog_rt.storage.sql_time import NOW
@@ -38,8 +39,13 @@ class Credentials(NamedTuple):
     disabled: bool
 
 
-# Every page executes these two. Built once: building a statement costs more than running it.
+# Built once: building a statement costs more than running it.
 BY_NAME = select(User).where(User.username_key == bindparam("key"))
+ALIKE = (
+    select(User.id)
+    .where(User.username_skeleton == bindparam("skeleton", type_=String), User.id != bindparam("user_id"))
+    .limit(1)
+)
 VISIT = (
     select(
         User,
@@ -55,21 +61,28 @@ VISIT = (
 
 
 def add(tx: Transaction, user: User) -> None:
-    """Insert a user and an empty mailbox, and set the user's id. Raises Invalid for a name that is taken."""
-    columns = ("username", "username_key", "email", "password_hash")
+    """Insert a user and an empty mailbox, and set the user's id.
+
+    Raises Invalid for a name that is taken, or that looks like one that is; the transaction must be rolled back.
+    """
+    if tx.dialect.name == postgres.NAME and user.username_skeleton:
+        postgres.lock(tx, f"skeleton:{user.username_skeleton}")  # SQLite's write lock covers the whole database
+    columns = ("username", "username_key", "username_skeleton", "email", "password_hash")
     row = insert(User).values({column: getattr(user, column) for column in columns} | {"member_since": NOW})
     row = row.on_conflict_do_nothing(index_elements=["username_key"])
     added = tx.execute(row.returning(User.id, User.member_since)).one_or_none()
     if added is None:
         raise Invalid("username", "username_taken")
     user.id, user.member_since = added
+    if tx.execute(ALIKE, {"skeleton": user.username_skeleton, "user_id": user.id}).first():
+        raise Invalid("username", "username_similar")
     start = {"clock": NOW, "clock_before": 0, **dict.fromkeys(COUNTER_COLUMNS, 0)}
     tx.execute(insert(Mailbox).values(user_id=user.id, **start))
 
 
 async def by_name(reading: Reading, username: str) -> User | None:
-    """The user of that name, in any case."""
-    return (await reading.execute(BY_NAME, {"key": username.lower()})).scalar_one_or_none()
+    """The user of that name, in any case and any Unicode normalization form."""
+    return (await reading.execute(BY_NAME, {"key": names.key(username)})).scalar_one_or_none()
 
 
 async def people(reading: Reading, size: int, before: str | None, after: str | None) -> Page[User]:

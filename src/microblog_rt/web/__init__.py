@@ -8,6 +8,7 @@ languages.py      the only user of quart-babel
 problems.py       errors as HTTP statuses: an HTML page or problem+json
 sentences.py      the sentence for each error reason
 auth.py, sessions.py, people.py, messages.py   the pages
+message_text.py   the HTML of a message's text
 health.py         liveness and readiness
 metrics.py        metrics for the operator
 notifications.py  ``/notifications`` as poll and long poll; socket.py: as WebSocket
@@ -21,6 +22,7 @@ from microblog_rt.settings import Settings
 from microblog_rt.web import auth, forms, health, languages, messages, metrics, people, problems, sessions
 from microblog_rt.web.authentication import Authentication
 from microblog_rt.web.hosts import Hosts
+from microblog_rt.web.message_text import message_text
 from microblog_rt.web.notifications import HSTS, Endpoint
 
 BODY_LIMIT = 64 * 1024
@@ -75,6 +77,7 @@ def _configure(app: Quart, settings: Settings) -> None:
     )
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
+    app.add_template_filter(message_text)
     heartbeat = f"{settings.heartbeat:g}"
 
     @app.context_processor

@@ -9,7 +9,7 @@ from wtforms import BooleanField, EmailField, Form, PasswordField, StringField, 
 
 from microblog_rt import accounts
 from microblog_rt.errors import Invalid, TooMany
-from microblog_rt.models import EMAIL_LENGTH, USERNAME_LENGTH, User
+from microblog_rt.models import EMAIL_LENGTH, User
 from microblog_rt.web.authentication import address, authentication, current_user, signed_in
 from microblog_rt.web.context import services
 from microblog_rt.web.forms import (
@@ -27,7 +27,7 @@ from microblog_rt.web.sentences import N_
 blueprint = Blueprint("auth", __name__, url_prefix="/auth")
 
 EMAIL = {"autocomplete": "email", "maxlength": EMAIL_LENGTH}
-NAME = {"autocomplete": "username", "maxlength": USERNAME_LENGTH}
+NAME = {"autocomplete": "username"}
 OLD_PASSWORD = {"autocomplete": "current-password"}
 NEW_PASSWORD = {"autocomplete": "new-password"}
 

@@ -37,8 +37,12 @@ SENTENCES = {
     "unavailable": N_("Service unavailable. Try again in a moment."),
     "draining": N_("Service unavailable. Try again in a moment."),
     # Accounts.
-    "username_format": N_("A username has 2 to 64 letters (a to z), digits, “_”, “.” or “-”."),
-    "username_only_dots": N_("A username cannot consist of dots only."),
+    "username_format": N_(
+        "A username has %(least)s to %(most)s letters, digits, “_”, “.” or “-”. "
+        "It starts with a letter and does not end with “.” or “-”."
+    ),
+    "username_reserved": N_("This username is reserved. Choose another."),
+    "username_similar": N_("This username looks like that of another account. Choose another."),
     "username_taken": N_("This username is taken. Choose another."),
     "email_format": N_("This is not a valid email address."),
     "password_length": N_("A password has %(least)s to %(most)s characters."),
@@ -51,6 +55,9 @@ SENTENCES = {
     # Messages and notifications.
     "message_empty": N_("Enter a message."),
     "message_too_long": N_("The message has %(length)s characters. The limit is %(limit)s."),
+    "message_too_complex": N_(
+        "The characters of the message consist of %(length)s parts (Unicode code points). The limit is %(limit)s."
+    ),
     "idempotency_key_format": N_("Idempotency-Key must be one value of 1 to 255 printable ASCII characters."),
     "mark_format": N_("%(field)s must be one timestamp in seconds, as in a notification."),
     "recipient_disabled": N_("This account is disabled and receives no messages."),
