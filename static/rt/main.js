@@ -3,6 +3,7 @@
 
 import { badge } from "./badge.js";
 import { Client } from "./client.js";
+import { keepFocus } from "./focus.js";
 import { localizeTimes } from "./local_time.js";
 import { markRead, newMessagesNotice } from "./mark_read.js";
 import { dispatch } from "./notification_filter.js";
@@ -16,6 +17,7 @@ function start(window) {
   const env = environment(window);
   const client = new Client(env, Number(document.body.dataset.since), pageView(document, env, language));
   localizeTimes(document, language);
+  keepFocus(window);
   addListeners(window, client);
   if (document.prerendering) document.addEventListener("prerenderingchange", () => client.start(), { once: true });
   else client.start();
@@ -34,13 +36,14 @@ function environment(window) {
     clearTimeout: (id) => window.clearTimeout(id),
     random: () => Math.random(),
     storage: () => window.localStorage,
+    navigator: window.navigator,
   };
 }
 
 function pageView(document, env, language) {
   const notice = new OfflineNotice(env, document.querySelector("#connection"), language);
   return {
-    apply: dispatch({ unread_message_count: unreadCount(document) }),
+    apply: dispatch({ unread_message_count: unreadCount(document, env, language) }),
     online: () => notice.online(),
     reconnecting: () => notice.reconnecting(),
     offline: () => notice.offline(),
@@ -51,11 +54,11 @@ function pageView(document, env, language) {
   };
 }
 
-function unreadCount(document) {
+function unreadCount(document, env, language) {
   const element = document.querySelector("#message_count");
   const newMessages = document.querySelector("#new_messages");
-  const announce = newMessages ? newMessagesNotice(newMessages, Number(element.textContent)) : () => {};
-  const set_message_count = badge(element);
+  const announce = newMessages ? newMessagesNotice(newMessages, Number(element.dataset.count)) : () => {};
+  const set_message_count = badge(document, env, language);
   return (n) => {
     set_message_count(n);
     announce(n);

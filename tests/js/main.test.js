@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { FakeDocument, FakeElement, markReadForm } from "./fake_page.js";
+import { FakeDocument, FakeElement, badgeElements, markReadForm } from "./fake_page.js";
 import { FakeClock, FakeStorage } from "./fake_browser.js";
 
 class FakeWebSocket {
@@ -26,15 +26,18 @@ class FakeWebSocket {
 
 function makePage() {
   const { form, button } = markReadForm();
-  const elements = { "#mark_read": form };
-  for (const id of ["#message_count", "#connection", "#signed_out", "#new_messages"]) {
+  const elements = { "#mark_read": form, ...badgeElements(2) };
+  for (const id of ["#connection", "#signed_out", "#new_messages"]) {
     elements[id] = new FakeElement({}, { hidden: true });
   }
-  elements["#message_count"].textContent = "2";
   elements["#connection"].dataset.text = "Offline. Last updated {time}";
   const document = new FakeDocument(elements, [new FakeElement({ datetime: "2024-11-22T19:04:59+00:00" })]);
   document.body.dataset = { notifications: "/notifications", since: "1732284183.123456", heartbeat: "20" };
   return { document, elements, button };
+}
+
+class MutationObserver {
+  observe() {}
 }
 
 let imported = 0;
@@ -46,7 +49,7 @@ async function openPage(change = () => {}) {
   const fetch = async () => ({ ok: true, json: async () => notifications });
   const location = { href: "https://example.org/messages?page=2" };
   const localStorage = new FakeStorage();
-  const properties = { document, fetch, location, WebSocket: FakeWebSocket, localStorage };
+  const properties = { document, fetch, location, WebSocket: FakeWebSocket, MutationObserver, localStorage };
   const window = Object.assign(new EventTarget(), properties);
   const clock = new FakeClock();
   window.setTimeout = clock.setTimeout;

@@ -1,10 +1,9 @@
-// What the page shows: badge, offline notice, messages marked as read, times.
+// What the page shows: offline notice, messages marked as read, times.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
-import { badge } from "../../static/rt/badge.js";
 import { OfflineNotice } from "../../static/rt/offline_notice.js";
 import { newMessagesNotice, markRead } from "../../static/rt/mark_read.js";
 import { localizeTimes } from "../../static/rt/local_time.js";
@@ -12,17 +11,6 @@ import { FakeDocument, FakeElement, markReadForm } from "./fake_page.js";
 import { FakeClock } from "./fake_browser.js";
 
 process.env.TZ = "America/Bogota"; // UTC-5, without summer time
-
-// The badge
-
-test("the badge shows the number and is hidden at zero", () => {
-  const element = new FakeElement();
-  const set_message_count = badge(element);
-  set_message_count(1234);
-  assert.deepEqual([element.textContent, element.hidden], ["1234", false]);
-  set_message_count(0);
-  assert.deepEqual([element.textContent, element.hidden], ["0", true]);
-});
 
 // The offline notice
 

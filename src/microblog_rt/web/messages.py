@@ -93,6 +93,7 @@ async def read() -> ResponseReturnValue:
     notification = await services().messages.mark_read(current_user().user.id, await _up_to())
     if wants_json():
         return Response(protocol.frame([notification]), content_type=JSON)
+    await flash_once(gettext("Marked as read."), "success")
     return redirect(_back(), HTTPStatus.SEE_OTHER)
 
 

@@ -1,0 +1,20 @@
+// Keeps the focus on the page: if the focused element disappears, the heading gets it.
+
+/** Watches the page. Without this the focus falls to the body, and a keyboard user starts again at the top. */
+export function keepFocus({ document, MutationObserver }) {
+  let focused = document.activeElement;
+  const isGone = (element) => element.getClientRects().length === 0;
+  document.addEventListener("focusin", ({ target }) => (focused = target));
+  document.addEventListener("focusout", ({ target }) => {
+    // The user clicked beside it. Leaving the window is no reason to forget it.
+    if (document.hasFocus() && !isGone(target)) focused = null;
+  });
+  const check = () => {
+    if (!focused || focused === document.body || !isGone(focused)) return;
+    const heading = document.querySelector("h1") ?? document.querySelector("main");
+    heading.tabIndex = -1;
+    heading.focus({ preventScroll: true });
+  };
+  const options = { subtree: true, childList: true, attributes: true, attributeFilter: ["hidden"] };
+  new MutationObserver(check).observe(document.body, options);
+}
