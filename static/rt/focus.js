@@ -6,8 +6,11 @@ export function keepFocus({ document, MutationObserver }) {
   const isGone = (element) => element.getClientRects().length === 0;
   document.addEventListener("focusin", ({ target }) => (focused = target));
   document.addEventListener("focusout", ({ target }) => {
-    // The user clicked beside it. Leaving the window is no reason to forget it.
-    if (document.hasFocus() && !isGone(target)) focused = null;
+    // Removing an element fires this event first. If the element is still there, the user clicked beside it, or left
+    // the window and will find the focus there again.
+    queueMicrotask(() => {
+      if (focused === target && !isGone(target) && document.hasFocus()) focused = null;
+    });
   });
   const check = () => {
     if (!focused || focused === document.body || !isGone(focused)) return;
