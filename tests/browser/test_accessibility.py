@@ -1,6 +1,5 @@
 """All pages: axe, sizes of targets, focus, forced colours, and a header that stays in view."""
 
-import asyncio
 from typing import Any
 
 import pytest
