@@ -1,10 +1,10 @@
 """All pages: axe, sizes of targets, focus, forced colours, and a header that stays in view."""
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Page, Route, expect
+from playwright.async_api import Page, Route, ViewportSize, expect
 
 from tests.browser.browser_users import BrowserUser, Sender, submit
 from tests.browser.conftest import OpenBrowser
@@ -14,9 +14,15 @@ ANONYMOUS = ["/", "/auth/login", "/auth/register", "/nothing"]
 SIGNED_IN = ["/", "/user/alice", "/user/bob", "/messages", "/send_message/alice"]
 SIGNED_IN += ["/auth/sessions", "/auth/change_password", "/user/nobody"]
 
-PHONE = {"width": 390, "height": 640}
-SMALL = {"width": 320, "height": 640}
-SCREEN = {"width": 1280, "height": 640}
+PHONE: ViewportSize = {"width": 390, "height": 640}
+SMALL: ViewportSize = {"width": 320, "height": 640}
+SCREEN: ViewportSize = {"width": 1280, "height": 640}
+
+COLOURS: list[tuple[Literal["light", "dark"], Literal["none", "active"]]] = [
+    ("light", "none"),
+    ("dark", "none"),
+    ("light", "active"),
+]
 
 # Links and controls smaller than 24 by 24 px. Links within a sentence and what only assistive technology sees may be.
 SMALL_TARGETS = """
@@ -199,11 +205,12 @@ async def _violations(page: Page) -> list[str]:
     found: list[str] = []
     for size in (PHONE, SCREEN):
         await page.set_viewport_size(size)
-        for media in ({"color_scheme": "light"}, {"color_scheme": "dark"}, {"forced_colors": "active"}):
-            await page.emulate_media(**({"color_scheme": None, "forced_colors": None} | media))
+        for scheme, forced in COLOURS:
+            await page.emulate_media(color_scheme=scheme, forced_colors=forced)
             results: dict[str, Any] = (await Axe().run(page)).response
             assert results["passes"]
-            found += [f"{page.url} {size} {media}: {_describe(each)}" for each in results["violations"]]
+            where = f"{page.url} {size['width']} px, {scheme}, forced colours {forced}"
+            found += [f"{where}: {_describe(each)}" for each in results["violations"]]
     return found
 
 
