@@ -14,7 +14,7 @@ from benchmarks import meter, tabs
 from benchmarks.browser import Sender, sender
 from benchmarks.meter import NOTHING, Used
 from benchmarks.table import Figure
-from benchmarks.tabs import SubscriptionObserver
+from benchmarks.tabs import FrameCounter
 from benchmarks.world import Person, World
 
 TARGET = 35.0  # microseconds
@@ -73,7 +73,7 @@ async def _measured(server: Server, pid: int, plan: Plan, world: World) -> list[
 
 
 async def _sent(
-    message_sender: Sender, pid: int, people: Sequence[Person], each: int, observer: SubscriptionObserver | None = None
+    message_sender: Sender, pid: int, people: Sequence[Person], each: int, observer: FrameCounter | None = None
 ) -> Used:
     watch = meter.Stopwatch(pid)
     for _ in range(each):
@@ -85,7 +85,7 @@ async def _sent(
     return watch.used()
 
 
-def _figures(plan: Plan, alone: Used, delivered: Used, observer: SubscriptionObserver) -> list[Figure]:
+def _figures(plan: Plan, alone: Used, delivered: Used, observer: FrameCounter) -> list[Figure]:
     each = 1e6 / observer.received
     note = f"delivered {observer.notifications():,} of {plan.expected:,} in {observer.received:,} frames"
     return [

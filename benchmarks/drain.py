@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import Counter
 
-from tests.reconnecting_clients import Returner, all_there, most_at_once, returners
+from tests.reconnecting_clients import ReconnectingClient, all_connected, most_at_once, returners
 from tests.server_process import Server
 
 from benchmarks.table import Figure
@@ -29,11 +29,11 @@ async def _measured(server: Server, cookies: list[str]) -> list[Figure]:
         status = await asyncio.to_thread(server.stop)
         stopped = time.monotonic()
         await asyncio.to_thread(server.start)
-        await all_there(tabs, 2)
+        await all_connected(tabs, 2)
         return _figures(tabs, start, stopped, status)
 
 
-def _figures(tabs: list[Returner], start: float, stopped: float, status: int) -> list[Figure]:
+def _figures(tabs: list[ReconnectingClient], start: float, stopped: float, status: int) -> list[Figure]:
     codes = Counter(tab.codes[0] for tab in tabs)
     left, back = [tab.left[0] for tab in tabs], [tab.there[1] for tab in tabs]
     label = f"SIGTERM with {len(tabs):,} tabs"

@@ -144,6 +144,6 @@ async def _read_inbox(services: Services, user_id: int, waits: list[float]) -> N
     """Read one page of the inbox after another, and append how long each took."""
     while True:
         start = time.perf_counter()
-        await services.messages.inbox(user_id, 1, 20)
+        await services.messages.inbox(user_id, 20)
         waits.append(time.perf_counter() - start)
         await asyncio.sleep(0.005)

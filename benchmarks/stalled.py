@@ -20,7 +20,7 @@ from tests.server_process import DEADLINE, Server
 from benchmarks import tabs
 from benchmarks.browser import Sender, sender
 from benchmarks.table import Figure
-from benchmarks.tabs import HANDSHAKE, SubscriptionObserver
+from benchmarks.tabs import HANDSHAKE, FrameCounter
 from benchmarks.world import Person, World
 
 SENDERS = 4  # one of them sends to the others
@@ -85,7 +85,7 @@ async def measured(server: Server, world: World, plan: Plan) -> Outcome:
             return Outcome(memory.peak(), end - start, quiet, beside, len(observer.delays))
 
 
-class TimedObserver(SubscriptionObserver):
+class TimedObserver(FrameCounter):
     """Records the arrival time and the delay of each frame."""
 
     def __init__(self) -> None:

@@ -31,7 +31,7 @@ HANDSHAKE = (
 )
 
 
-class SubscriptionObserver:
+class FrameCounter:
     """All tabs of one run, and the frames they have received after their first ones."""
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class Tab(asyncio.Protocol):
 
     __slots__ = ("_buffer", "_handshake", "_observer", "_open", "ended", "first", "transport")
 
-    def __init__(self, observer: SubscriptionObserver, handshake: bytes, first: "asyncio.Future[None]") -> None:
+    def __init__(self, observer: FrameCounter, handshake: bytes, first: "asyncio.Future[None]") -> None:
         self._observer = observer
         self._handshake = handshake
         self._buffer = b""
@@ -117,10 +117,10 @@ class Tab(asyncio.Protocol):
 
 @asynccontextmanager
 async def tabs(
-    server: Server, cookies: Iterable[str], observer: SubscriptionObserver | None = None
-) -> AsyncIterator[SubscriptionObserver]:
+    server: Server, cookies: Iterable[str], observer: FrameCounter | None = None
+) -> AsyncIterator[FrameCounter]:
     """Open a tab for each of ``cookies`` and wait for their first frames; closes them on exit."""
-    observer = observer or SubscriptionObserver()
+    observer = observer or FrameCounter()
     slots = asyncio.Semaphore(AT_ONCE)
     try:
         async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
@@ -133,7 +133,7 @@ async def tabs(
             tab.transport.abort()
 
 
-async def _open(observer: SubscriptionObserver, port: int, cookie: str, slots: asyncio.Semaphore) -> None:
+async def _open(observer: FrameCounter, port: int, cookie: str, slots: asyncio.Semaphore) -> None:
     loop = asyncio.get_running_loop()
     handshake = HANDSHAKE.format(host=f"127.0.0.1:{port}", cookie=cookie).encode()
     first: asyncio.Future[None] = loop.create_future()

@@ -48,7 +48,7 @@ async def served(app: Any, timeouts: Timeouts = Timeouts()) -> AsyncIterator[int
         await serving
 
 
-def complaints(records: Iterable[logging.LogRecord]) -> list[str]:
+def warnings_logged(records: Iterable[logging.LogRecord]) -> list[str]:
     """Messages logged as warnings or worse, except asyncio's debug messages about slow steps."""
     loud = [each for each in records if each.levelno >= logging.WARNING]
     said = [each.getMessage() for each in loud]

@@ -13,10 +13,10 @@ from tests.http_client import websocket
 
 RESTART = 1012
 FIRST_BACKOFF, LAST_BACKOFF = 0.5, 30.0  # seconds
-PATIENCE = 120.0
+TIMEOUT = 120.0
 
 
-class Returner:
+class ReconnectingClient:
     """One tab that always reconnects; records when and why it was closed, and when it was back."""
 
     def __init__(self, url: str, cookie: str) -> None:
@@ -28,7 +28,7 @@ class Returner:
         self.there: list[float] = []
 
     async def stay(self) -> None:
-        """Stay connected for ever: receive frames, reconnect when closed."""
+        """Stay connected forever: receive frames, reconnect when closed."""
         backoff = FIRST_BACKOFF
         while True:
             pause = random.uniform(0, backoff)
@@ -56,12 +56,12 @@ class Returner:
 
 
 @asynccontextmanager
-async def returners(url: str, cookies: Sequence[str]) -> AsyncIterator[list[Returner]]:
+async def returners(url: str, cookies: Sequence[str]) -> AsyncIterator[list[ReconnectingClient]]:
     """One for each of ``cookies``, all connected once."""
-    tabs = [Returner(url, cookie) for cookie in cookies]
+    tabs = [ReconnectingClient(url, cookie) for cookie in cookies]
     tasks = [asyncio.create_task(tab.stay()) for tab in tabs]
     try:
-        await all_there(tabs, 1)
+        await all_connected(tabs, 1)
         yield tabs
     finally:
         for task in tasks:
@@ -69,9 +69,9 @@ async def returners(url: str, cookies: Sequence[str]) -> AsyncIterator[list[Retu
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def all_there(tabs: Sequence[Returner], times: int) -> None:
+async def all_connected(tabs: Sequence[ReconnectingClient], times: int) -> None:
     """Return once each has connected ``times`` times."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while not all(len(tab.there) >= times for tab in tabs):
             await asyncio.sleep(0.05)
 

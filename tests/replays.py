@@ -23,7 +23,7 @@ from tests.timing import awake
 UNLIMITED = {f"MICROBLOG_{name}": "" for name in ("SIGN_IN_LIMIT", "SIGN_IN_GLOBAL_LIMIT", "TABS_PER_USER")}
 SESSION = "microblog_session"
 
-Ask = Callable[[Server, str], Awaitable[str]]
+Request = Callable[[Server, str], Awaitable[str]]
 
 
 async def poll(server: Server, cookie: str) -> str:
@@ -53,8 +53,8 @@ async def _status(server: Server, path: str, cookie: str) -> str:
     return str(answer.status_code) + (" to sign in" if location.startswith("/auth/login") else "")
 
 
-REFUSALS: dict[Ask, str] = {poll: "401", long_poll: "401", websocket: "401", page: "303 to sign in"}
-ACCEPTANCES: dict[Ask, str] = {poll: "200", websocket: "open", page: "200"}
+REFUSALS: dict[Request, str] = {poll: "401", long_poll: "401", websocket: "401", page: "303 to sign in"}
+ACCEPTANCES: dict[Request, str] = {poll: "200", websocket: "open", page: "200"}
 
 
 def value(person: Person) -> str:
@@ -173,7 +173,7 @@ def main(replays: int, revocations: int) -> None:
         print(
             f"{revocations} revocations: median {took[len(took) // 2]:.3f} s, p99 {p99:.3f} s, worst {took[-1]:.3f} s"
         )
-        assert not server.complaints()
+        assert not server.warnings_logged()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """RFC 6455 cases: what a client sends, and the exact frames that must follow.
 
-Modelled on groups 1 to 7 and 10 of the Autobahn suite. The application echoes every message; ``WORDLESS`` are the cases
-without messages, for any application.
+Modelled on groups 1 to 7 and 10 of the Autobahn suite. The application echoes every message; ``WITHOUT_MESSAGES`` are
+the cases for any application.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
@@ -48,7 +48,7 @@ def said(opcode: int, payload: bytes = b"") -> Frame:
     return FINAL | opcode, payload
 
 
-def goes_well(what: str, sent: bytes, *answers: Frame) -> Case:
+def stays_open(what: str, sent: bytes, *answers: Frame) -> Case:
     """The frames arrive and the connection stays open: it answers a close."""
     return Case(what, [Step(sent, list(answers)), Step(frame(CLOSE, closing(NORMAL)), [said(CLOSE, closing(NORMAL))])])
 
@@ -69,10 +69,10 @@ def pieces(payload: bytes, size: int, opcode: int = TEXT) -> list[bytes]:
 def framing() -> Iterator[Case]:
     """Autobahn's group 1, and frame headers."""
     for size in (0, 1, 125, 126, 127, 128, LARGEST):
-        yield goes_well(f"text of {size}", frame(TEXT, b"*" * size), said(TEXT, b"*" * size))
-        yield goes_well(f"binary of {size}", frame(BINARY, b"\xfe" * size), said(BINARY, b"\xfe" * size))
+        yield stays_open(f"text of {size}", frame(TEXT, b"*" * size), said(TEXT, b"*" * size))
+        yield stays_open(f"binary of {size}", frame(BINARY, b"\xfe" * size), said(BINARY, b"\xfe" * size))
     for mask in (b"\0\0\0\0", b"\xff\xff\xff\xff"):
-        yield goes_well(f"masked by {mask!r}", client_frame(0x81, b"1.5\r\n", mask), said(TEXT, b"1.5\r\n"))
+        yield stays_open(f"masked by {mask!r}", client_frame(0x81, b"1.5\r\n", mask), said(TEXT, b"1.5\r\n"))
     yield fails("length of 125 in two bytes", PROTOCOL_ERROR, b"\x81\xfe\x00\x7d")
     yield fails("length of 65535 in eight bytes", PROTOCOL_ERROR, b"\x81\xff" + (65535).to_bytes(8, "big"))
     yield fails("length with its highest bit set", PROTOCOL_ERROR, b"\x81\xff" + (2**63).to_bytes(8, "big"))
@@ -100,11 +100,11 @@ def reserved() -> Iterator[Case]:
 def control() -> Iterator[Case]:
     """Group 2, and the rules for control frames."""
     for payload in (b"", b"hello", b"\x00\xff\xfe\xfd", b"x" * 125):
-        yield goes_well(f"ping with {len(payload)} bytes", frame(PING, payload), said(PONG, payload))
-        yield goes_well(f"unsolicited pong, {len(payload)} bytes", frame(PONG, payload))
-    yield goes_well("pong, then ping", frame(PONG, b"x") + frame(PING, b"y"), said(PONG, b"y"))
+        yield stays_open(f"ping with {len(payload)} bytes", frame(PING, payload), said(PONG, payload))
+        yield stays_open(f"unsolicited pong, {len(payload)} bytes", frame(PONG, payload))
+    yield stays_open("pong, then ping", frame(PONG, b"x") + frame(PING, b"y"), said(PONG, b"y"))
     pings = [b"%d" % number for number in range(10)]
-    yield goes_well("ten pings", b"".join(frame(PING, each) for each in pings), *[said(PONG, each) for each in pings])
+    yield stays_open("ten pings", b"".join(frame(PING, each) for each in pings), *[said(PONG, each) for each in pings])
     for opcode in (CLOSE, PING, PONG):
         yield fails(f"control frame {opcode:x} of 126 bytes", PROTOCOL_ERROR, bytes([FINAL | opcode, 0xFE]) + b"\0\x7e")
         yield fails(f"control frame {opcode:x} in eight bytes", PROTOCOL_ERROR, bytes([FINAL | opcode, 0xFF]))
@@ -116,18 +116,18 @@ def fragments() -> Iterator[Case]:
     for opcode in (TEXT, BINARY):
         for size in (1, 7, 10):
             sent = b"".join(pieces(b"fragment" * 2, size, opcode))
-            yield goes_well(f"fragments of {size}, opcode {opcode}", sent, said(opcode, b"fragment" * 2))
+            yield stays_open(f"fragments of {size}, opcode {opcode}", sent, said(opcode, b"fragment" * 2))
         sent = b"".join(pieces(b"*" * LARGEST, 1300, opcode))
-        yield goes_well(f"a large message in fragments, opcode {opcode}", sent, said(opcode, b"*" * LARGEST))
+        yield stays_open(f"a large message in fragments, opcode {opcode}", sent, said(opcode, b"*" * LARGEST))
     empty = frame(TEXT, final=False) + frame(CONTINUATION, final=False)
-    yield goes_well("empty fragments", empty + frame(CONTINUATION), said(TEXT))
-    yield goes_well("empty fragments about one", empty + frame(CONTINUATION, b"x"), said(TEXT, b"x"))
+    yield stays_open("empty fragments", empty + frame(CONTINUATION), said(TEXT))
+    yield stays_open("empty fragments about one", empty + frame(CONTINUATION, b"x"), said(TEXT, b"x"))
     first, *middle, last = pieces(b"abcdef", 2)
     pinged = first + frame(PING, b"1") + b"".join(middle) + frame(PONG) + frame(PING, b"2") + last
     answers = said(PONG, b"1"), said(PONG, b"2"), said(TEXT, b"abcdef")
-    yield goes_well("control frames between fragments", pinged, *answers)
+    yield stays_open("control frames between fragments", pinged, *answers)
     one = b"".join(pieces(b"one", 1))
-    yield goes_well("two messages in fragments", one + one, said(TEXT, b"one"), said(TEXT, b"one"))
+    yield stays_open("two messages in fragments", one + one, said(TEXT, b"one"), said(TEXT, b"one"))
     for final in (True, False):
         rest = frame(CONTINUATION, b"x", final=final)
         yield fails(f"continuation of nothing, final {final}", PROTOCOL_ERROR, rest)
@@ -154,10 +154,10 @@ def sizes() -> Iterator[Case]:
         yield fails(f"fragments too long, opcode {opcode}", TOO_BIG, b"".join(services))
         yield fails(f"endless fragments, opcode {opcode}", TOO_BIG, b"".join([services[0], *services[1:2] * 4]))
     wide = "€".encode() * (LARGEST // 3)
-    yield goes_well("a large message of wide characters", frame(TEXT, wide), said(TEXT, wide))
+    yield stays_open("a large message of wide characters", frame(TEXT, wide), said(TEXT, wide))
     yield fails("fragments of wide characters too long", TOO_BIG, b"".join(pieces("€".encode() * 1366, 300)))
     full = frame(TEXT, b"*" * LARGEST, final=False) + frame(PING, b"x" * 125) + frame(CONTINUATION)
-    yield goes_well("a ping inside a full message", full, said(PONG, b"x" * 125), said(TEXT, b"*" * LARGEST))
+    yield stays_open("a ping inside a full message", full, said(PONG, b"x" * 125), said(TEXT, b"*" * LARGEST))
 
 
 VALID_TEXTS = [
@@ -179,19 +179,19 @@ def utf_8() -> Iterator[Case]:
     """Group 6."""
     for text in VALID_TEXTS:
         payload = text.encode()
-        yield goes_well(f"text {text!r}", frame(TEXT, payload), said(TEXT, payload))
+        yield stays_open(f"text {text!r}", frame(TEXT, payload), said(TEXT, payload))
         if 1 < len(payload) <= 20:
-            yield goes_well(f"text {text!r} cut anywhere", b"".join(pieces(payload, 1)), said(TEXT, payload))
+            yield stays_open(f"text {text!r} cut anywhere", b"".join(pieces(payload, 1)), said(TEXT, payload))
     for payload in INVALID_TEXTS:
         yield fails(f"bad text {payload!r}", BAD_DATA, frame(TEXT, b"ok " + payload))
         yield fails(f"bad text {payload!r}, not final", BAD_DATA, frame(TEXT, payload, final=False))
-        yield goes_well(f"no text {payload!r}", frame(BINARY, payload), said(BINARY, payload))
+        yield stays_open(f"no text {payload!r}", frame(BINARY, payload), said(BINARY, payload))
     for payload in CUT_TEXTS:
         yield fails(f"cut text {payload!r}", BAD_DATA, frame(TEXT, payload))
         yield fails(f"cut text {payload!r} in fragments", BAD_DATA, b"".join(pieces(b"ok" + payload, 2)))
     ping = frame(PING, b"\xff")
     halves = frame(TEXT, b"\xe2\x82", final=False) + ping + frame(CONTINUATION, b"\xac")
-    yield goes_well("a character about a ping", halves, said(PONG, b"\xff"), said(TEXT, "€".encode()))
+    yield stays_open("a character about a ping", halves, said(PONG, b"\xff"), said(TEXT, "€".encode()))
     bad = frame(TEXT, b"\xe2\x82", final=False) + frame(CONTINUATION, b"\x28")
     yield fails("bad text over two fragments", BAD_DATA, bad)
 
@@ -225,7 +225,7 @@ def closes() -> Iterator[Case]:
 
 GROUPS = (framing, reserved, control, fragments, sizes, utf_8, closes)
 CASES = list(chain.from_iterable(group() for group in GROUPS))
-WORDLESS = [
+WITHOUT_MESSAGES = [
     case for case in CASES if not any(first & 0xF in (TEXT, BINARY) for step in case.steps for first, _ in step.answers)
 ]
 
@@ -234,13 +234,13 @@ PINGS = frame(PING, b"x") * 100
 
 # More frames than a client may send, but well-formed.
 MANY = [
-    goes_well("a hundred fragments", HUNDRED, said(TEXT, b"*" * 100)),
-    goes_well(
+    stays_open("a hundred fragments", HUNDRED, said(TEXT, b"*" * 100)),
+    stays_open(
         "a hundred fragments of wide characters", b"".join(pieces("€".encode() * 33, 1)), said(TEXT, "€".encode() * 33)
     ),
-    goes_well("a hundred pings", PINGS, *[said(PONG, b"x")] * 100),
-    goes_well("a hundred pongs", frame(PONG) * 100),
-    goes_well("a hundred messages", frame(TEXT, b"1") * 100, *[said(TEXT, b"1")] * 100),
+    stays_open("a hundred pings", PINGS, *[said(PONG, b"x")] * 100),
+    stays_open("a hundred pongs", frame(PONG) * 100),
+    stays_open("a hundred messages", frame(TEXT, b"1") * 100, *[said(TEXT, b"1")] * 100),
 ]
 TOO_MANY = [
     fails("fragments", POLICY, b"".join(pieces(b"*" * 22, 1)[:21])),
@@ -255,7 +255,7 @@ TOO_MANY = [
             Step(b"".join(pieces(b"*" * 11, 1)[:10]), [said(CLOSE, closing(POLICY))]),
         ],
     ),
-    goes_well("twenty, and a close, are not too many", frame(PING) * 20, *[said(PONG)] * 20),
+    stays_open("twenty, and a close, are not too many", frame(PING) * 20, *[said(PONG)] * 20),
 ]
 
 

@@ -85,7 +85,7 @@ class Server:
         """A signed-in user with a browser's cookies."""
         return Person(self, name)
 
-    def complaints(self) -> list[str]:
+    def warnings_logged(self) -> list[str]:
         """Its log lines above INFO."""
         return [line for line in self.logged().splitlines() if " INFO " not in line]
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import pytest
 
 from microblog_rt.server import connection
-from tests.asgi_server import HANDSHAKE, complaints, connections, live, served, wire
+from tests.asgi_server import HANDSHAKE, connections, live, served, warnings_logged, wire
 from tests.asgi_server import Application as Telling
 from tests.server_process import DEADLINE, Server
 from tests.timing import LoadMonitor
@@ -50,7 +50,7 @@ BEGINNINGS = [HANDSHAKE + b"\r\n", GET, GET[:20], b""]
 
 @pytest.mark.parametrize("number", ERRNOS, ids=lambda number: errno.errorcode[number])
 @pytest.mark.parametrize("begun", BEGINNINGS, ids=["a tab", "an idle one", "half a request", "nothing"])
-async def test_who_the_kernel_gives_up_is_let_go(
+async def test_connection_timed_out_by_the_kernel_is_released(
     begun: bytes, number: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A phone in a tunnel: nothing sent to it is acknowledged, and reading fails eventually."""
@@ -68,7 +68,7 @@ async def test_who_the_kernel_gives_up_is_let_go(
         await app.idle()
     monkeypatch.undo()
     connection.install()
-    assert complaints(caplog.records) == []
+    assert warnings_logged(caplog.records) == []
 
 
 async def disconnected(receive: Receive) -> None:
@@ -94,7 +94,7 @@ class Application:
         await send({"type": "http.response.body", "body": b"ok"})
 
 
-async def test_who_is_gone_is_neither_served_nor_written_to(caplog: pytest.LogCaptureFixture) -> None:
+async def test_disconnected_client_is_not_served_or_written_to(caplog: pytest.LogCaptureFixture) -> None:
     """asyncio would warn about each write after the fifth."""
     app = Application(waits=True)
     async with served(app) as port:
@@ -105,7 +105,7 @@ async def test_who_is_gone_is_neither_served_nor_written_to(caplog: pytest.LogCa
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         await all_connections_closed()
     assert app.requests == 2
-    assert complaints(caplog.records) == []
+    assert warnings_logged(caplog.records) == []
 
 
 class Holding:
@@ -126,7 +126,7 @@ class Holding:
 
 @pytest.mark.parametrize("resets", [False, True])
 @pytest.mark.parametrize("behind", [b"", GET, GET * 1000, GET[:20]], ids=["nothing", "one", "many", "half"])
-async def test_who_leaves_is_missed_whatever_waits_behind(
+async def test_disconnect_is_noticed_behind_pipelined_requests(
     behind: bytes, resets: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nothing is read behind a held request, so the client's end would not be read either."""
@@ -142,10 +142,10 @@ async def test_who_leaves_is_missed_whatever_waits_behind(
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         await all_connections_closed()
         assert (app.begun, app.inside) == (1, 0)
-    assert complaints(caplog.records) == []
+    assert warnings_logged(caplog.records) == []
 
 
-async def test_who_leaves_at_once_is_missed_too() -> None:
+async def test_immediate_disconnect_is_noticed() -> None:
     app = Holding()
     async with served(app) as port:
         async with wire(port) as line:

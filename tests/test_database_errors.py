@@ -18,7 +18,7 @@ from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
 from microblog_rt.storage import Transaction, sql_time
 from microblog_rt.timeouts import Timeouts
-from tests.asgi_server import complaints
+from tests.asgi_server import warnings_logged
 from tests.clients import DEADLINE, Client, signed_in
 from tests.timing import within
 
@@ -44,7 +44,7 @@ async def test_send_is_refused_while_the_database_is_locked(
 ) -> None:
     with locked(settings), pytest.raises(Unavailable):
         await services.messages.send_message(susan.id, susan.id, "hello")
-    assert (await services.messages.inbox(susan.id, 1, 10))[0] == []
+    assert (await services.messages.inbox(susan.id, 10)).rows == []
     assert await services.messages.send_message(susan.id, susan.id, "hello")
 
 
@@ -85,7 +85,7 @@ async def test_write_after_a_failed_commit_succeeds(services: Services, susan: U
     with pytest.raises(sqlite3.OperationalError):
         await services.messages.send_message(susan.id, susan.id, "lost")
     assert await services.messages.send_message(susan.id, susan.id, "kept")
-    posts, _ = await services.messages.inbox(susan.id, 1, 10)
+    posts = (await services.messages.inbox(susan.id, 10)).rows
     assert [post.body for post in posts] == ["kept"]
 
 
@@ -113,7 +113,7 @@ async def test_failed_write_of_a_cancelled_caller_is_logged(
     goes_on.set()
     await services.storage.close()
     gc.collect()
-    assert complaints(caplog.records) == logged
+    assert warnings_logged(caplog.records) == logged
 
 
 async def test_cancelled_read_returns_its_connection(services: Services, susan: User) -> None:
@@ -161,7 +161,7 @@ async def test_queued_sends_to_a_locked_file_are_refused_in_time(settings: Setti
             outcomes = await asyncio.gather(*sends, return_exceptions=True)
         assert [type(each) for each in outcomes] == [Unavailable] * 20
     assert await services.messages.send_message(susan.id, susan.id, "hello")
-    assert [post.body for post in (await services.messages.inbox(susan.id, 1, 30))[0]] == ["hello"]
+    assert [post.body for post in (await services.messages.inbox(susan.id, 30)).rows] == ["hello"]
     await services.close()
 
 

@@ -15,7 +15,7 @@ from websockets.asyncio.client import ClientConnection
 
 from microblog_rt.hub import Hub
 from microblog_rt.server.drain import drain
-from tests.reconnecting_clients import all_there, most_at_once, returners
+from tests.reconnecting_clients import all_connected, most_at_once, returners
 from tests.server_process import DEADLINE, Person, Server
 from tests.sockets import closed, code, cursor, frame, refused, socket_to
 from tests.timing import LoadMonitor
@@ -59,15 +59,15 @@ async def test_drain_staggers_closes_with_reconnect_times(server: Server, bob: P
 
         ends = sorted(await asyncio.gather(*map(end_of, opened)))
         assert {code for _, code, _ in ends} == {1012}
-        sql_time = [moment for moment, _, _ in ends]
-        waited = machine.stood_still()
-        assert sql_time[10] - sql_time[0] > 0.3 * SECONDS - waited
-        assert sql_time[19] - sql_time[0] > 0.8 * SECONDS - waited
+        times = [moment for moment, _, _ in ends]
+        waited = machine.paused()
+        assert times[10] - times[0] > 0.3 * SECONDS - waited
+        assert times[19] - times[0] > 0.8 * SECONDS - waited
         returns = [moment + back / 1000 for moment, _, back in ends]
         assert min(back for _, _, back in ends) >= 1000 * SECONDS * 19 / 20, "not before the last has left"
         assert max(returns) - min(returns) > 0.5 * SECONDS
         assert await ending == 0
-    assert server.complaints() == []
+    assert server.warnings_logged() == []
 
 
 async def test_drain_refuses_new_tabs_and_serves_the_rest(server: Server, bob: Person) -> None:
@@ -123,7 +123,7 @@ async def test_second_signal_stops_at_once(server: Server, bob: Person, machine:
         status = await asyncio.to_thread(server.stop, signal.SIGTERM)
         assert (status, [code(await end) for end in ends]) == (0, [1012] * 5)
         assert time.time() - start < machine.allows(5, start)
-    assert server.complaints() == []
+    assert server.warnings_logged() == []
 
 
 async def test_hub_without_subscribers_drains_at_once() -> None:
@@ -137,12 +137,12 @@ async def test_tabs_return_as_spread_as_they_were_closed(server: Server, bob: Pe
         start = time.time()
         assert await asyncio.to_thread(server.stop) == 0
         at_most = (
-            30 + len(tabs) * machine.stood_still(start) / SECONDS
+            30 + len(tabs) * machine.paused(start) / SECONDS
         )  # tabs due while the machine was stopped are closed together
         await asyncio.to_thread(server.start)
-        await all_there(tabs, 2)
+        await all_connected(tabs, 2)
         assert {each.codes[0] for each in tabs} == {1012}
         assert most_at_once([each.left[0] for each in tabs], 0.5) <= at_most
         assert most_at_once([each.due[0] for each in tabs], 0.5) <= at_most
         assert [len(each.there) for each in tabs] == [2] * 60
-    assert server.complaints() == []
+    assert server.warnings_logged() == []

@@ -46,13 +46,13 @@ def bob(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
     assert server.logged() == ""
 
 
-async def poured(line: Wire, flood: Flood) -> None:
+async def send_all(line: Wire, flood: Flood) -> None:
     with suppress(ConnectionError):
         for part in (flood.begun, *flood.chunks):
             await line.send(part)
 
 
-async def last_words(line: Wire) -> bytes:
+async def read_to_end(line: Wire) -> bytes:
     """Everything the server sends until the connection ends."""
     said = b""
     with suppress(ConnectionError):
@@ -72,22 +72,22 @@ async def slowest_poll(person: Person, over: asyncio.Event) -> float:
     return slowest
 
 
-async def drowned(person: Person, line: Wire, flood: Flood, machine: LoadMonitor) -> None:
+async def send_flood(person: Person, line: Wire, flood: Flood, machine: LoadMonitor) -> None:
     """Send the flood: the server closes it, other clients are unaffected, and further data is cut off."""
     asyncio.get_running_loop().set_debug(False)  # the server is what is measured
     memory, over, began = Memory(person.server), asyncio.Event(), time.time()
     polling = asyncio.create_task(slowest_poll(person, over))
-    pouring = asyncio.create_task(poured(line, flood))
-    sql_time = [time.monotonic()]
+    pouring = asyncio.create_task(send_all(line, flood))
+    times = [time.monotonic()]
     async with asyncio.timeout(DEADLINE):
-        said = await last_words(line)
-        sql_time.append(time.monotonic())
+        said = await read_to_end(line)
+        times.append(time.monotonic())
         await pouring
-        sql_time.append(time.monotonic())
+        times.append(time.monotonic())
     over.set()
     assert any(answer in said for answer in flood.answers)
     slowest = await polling
-    assert max(after - before for before, after in pairwise(sql_time)) < machine.allows(AT_ONCE, began)
+    assert max(after - before for before, after in pairwise(times)) < machine.allows(AT_ONCE, began)
     assert slowest < machine.allows(PROMPTLY, began)
     assert memory.peak() < flood.mib
 
@@ -121,7 +121,7 @@ async def test_flood_into_a_websocket(bob: Person, flood: Flood, machine: LoadMo
         await line.send(HANDSHAKE + OFFER + credentials(bob))
         assert (await line.head()).startswith(b"HTTP/1.1 101 ")
         await line.frame()
-        await drowned(bob, line, flood, machine)
+        await send_flood(bob, line, flood, machine)
 
 
 def credentials(person: Person) -> bytes:
@@ -151,19 +151,20 @@ INTO_A_REQUEST = [
 @pytest.mark.parametrize("flood", INTO_A_REQUEST, ids=lambda flood: flood.what)
 async def test_flood_into_a_request_body(bob: Person, flood: Flood, machine: LoadMonitor) -> None:
     async with wire(bob.server.port) as line:
-        await drowned(bob, line, flood._replace(begun=flood.begun + credentials(bob)), machine)
+        await send_flood(bob, line, flood._replace(begun=flood.begun + credentials(bob)), machine)
 
 
 async def test_flood_into_an_endless_head(bob: Person, machine: LoadMonitor) -> None:
     async with wire(bob.server.port) as line:
-        await drowned(bob, line, Flood("", GET + b"X: ", [CHUNK] * 480, (b" 431 ",)), machine)
+        await send_flood(bob, line, Flood("", GET + b"X: ", [CHUNK] * 480, (b" 431 ",)), machine)
 
 
 async def test_flood_before_the_handshake_response(bob: Person, machine: LoadMonitor) -> None:
     """If the handshake response is sent just in time, these are too many frames."""
     async with wire(bob.server.port) as line:
         answers = b" 400 ", close(1008)
-        await drowned(bob, line, Flood("", HANDSHAKE + credentials(bob), frames(4_500_000, NUMBER), answers), machine)
+        flood = Flood("", HANDSHAKE + credentials(bob), frames(4_500_000, NUMBER), answers)
+        await send_flood(bob, line, flood, machine)
 
 
 async def test_flood_into_a_held_poll_is_not_buffered(bob: Person) -> None:
@@ -171,6 +172,6 @@ async def test_flood_into_a_held_poll_is_not_buffered(bob: Person) -> None:
     held = GET.replace(b"notifications", b"notifications?wait=1&since=9e9")
     async with wire(bob.server.port) as line:
         memory = Memory(bob.server)
-        await poured(line, Flood("", held + CHUNKED + credentials(bob), [PIECE] * 800, ()))
+        await send_all(line, Flood("", held + CHUNKED + credentials(bob), [PIECE] * 800, ()))
         assert b" 200 " in await line.head()
         assert memory.peak() < 5

@@ -17,14 +17,14 @@ from tests.rfc6455 import (
     PONG,
     TEXT,
     TOO_BIG,
-    WORDLESS,
+    WITHOUT_MESSAGES,
     Case,
     fails,
     frame,
-    goes_well,
     pieces,
     play,
     said,
+    stays_open,
 )
 from tests.server_process import Person, Server
 
@@ -80,13 +80,13 @@ NO_NUMBERS = [
 ]
 
 OURS = [
-    *[goes_well(f"the number {each[:9]!r}, {len(each)} bytes", frame(TEXT, each)) for each in NUMBERS],
+    *[stays_open(f"the number {each[:9]!r}, {len(each)} bytes", frame(TEXT, each)) for each in NUMBERS],
     *[fails(f"no number: {each[:9]!r}", UNSUPPORTED, frame(TEXT, each)) for each in NO_NUMBERS],
     *[fails(f"a number, but binary: {each!r}", UNSUPPORTED, frame(BINARY, each)) for each in (b"", b"1")],
-    goes_well(
+    stays_open(
         "a number in fragments about a ping", frame(TEXT, b"1", final=False) + frame(PING, b"x"), said(PONG, b"x")
     ),
-    goes_well("a number in fragments", b"".join(pieces(b"1763841", 1))),
+    stays_open("a number in fragments", b"".join(pieces(b"1763841", 1))),
     fails("no number in fragments", UNSUPPORTED, b"".join(pieces(b"1763-841", 1))),
     fails("a number in empty fragments", UNSUPPORTED, frame(TEXT, final=False) + frame(CONTINUATION)),
     fails("a number too long", TOO_BIG, frame(TEXT, b"1".rjust(4097))),
@@ -101,7 +101,7 @@ async def test_acknowledgement_frames(bob: Person, case: Case, say: Callable[[Wi
         await play(case, line, say)
 
 
-@pytest.mark.parametrize("case", WORDLESS, ids=lambda case: case.what)
+@pytest.mark.parametrize("case", WITHOUT_MESSAGES, ids=lambda case: case.what)
 async def test_rfc6455_cases_against_the_application(bob: Person, case: Case) -> None:
     for say in (whole, byte_by_byte):
         async with tab(bob) as line:

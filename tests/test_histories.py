@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, not_, select
 
 from microblog_rt.mailboxes import Change
 from microblog_rt.models import Base, Mailbox, Message, User
@@ -96,19 +96,29 @@ class Histories(RuleBasedStateMachine):
 
     @rule(number=USERS, page=st.integers(1, 3))
     def open_and_read(self, number: int, page: int) -> None:
+        """Mark what a page shows; nothing else becomes read."""
         user = self.user(number)
-        posts, _ = self.run(self.services.messages.inbox(user.id, page, 2))
+        every = self.run(self.services.messages.inbox(user.id, 1000)).rows
+        before = every[2 * page - 3].timestamp if 1 < page <= len(every) // 2 else None
+        posts = self.run(self.services.messages.inbox(user.id, 2, before=before)).rows
         if posts:
-            self.run(self.services.messages.mark_read(user.id, posts[0].timestamp))
+            self.run(self.services.messages.mark_read(user.id, first=posts[-1].timestamp, last=posts[0].timestamp))
+            shown = {post.timestamp for post in posts}
+            expected = [post.unread and post.timestamp not in shown for post in every]
+            assert [post.unread for post in self.run(self.services.messages.inbox(user.id, 1000)).rows] == expected
+
+    @rule(number=USERS)
+    def withdraw(self, number: int) -> None:
+        self.run(self.services.messages.withdraw(self.user(number).id))
 
     @rule(number=USERS)
     def read_all(self, number: int) -> None:
         notification = self.run(self.services.messages.mark_read(self.user(number).id))
         assert notification.data == 0
 
-    @rule(number=USERS, up_to=st.integers(0, 2**62))
-    def read_up_to_anything(self, number: int, up_to: int) -> None:
-        self.run(self.services.messages.mark_read(self.user(number).id, up_to))
+    @rule(number=USERS, first=st.integers(0, 2**62), last=st.integers(0, 2**62))
+    def read_any_interval(self, number: int, first: int, last: int) -> None:
+        self.run(self.services.messages.mark_read(self.user(number).id, first=first, last=last))
 
     @rule(
         number=USERS, name=st.sampled_from(["a", "b", "unread_message_count" + "x"]), data=st.none() | st.floats(0, 1)
@@ -177,7 +187,7 @@ class Histories(RuleBasedStateMachine):
         counted = (
             select(func.count())
             .select_from(Message)
-            .where(Message.recipient_id == Mailbox.user_id, after_mark)
+            .where(Message.recipient_id == Mailbox.user_id, after_mark, not_(Message.read))
             .scalar_subquery()
         )
         statement = select(Mailbox.user_id, Mailbox.unread_message_count, counted)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, not_, select, update
 
 from microblog_rt import models
 from microblog_rt.accounts import Reader, token_hash
@@ -96,7 +96,9 @@ async def stored_state(services: Services) -> tuple[int, int, list[Message]]:
         mailbox = (await reading.execute(select(Mailbox).where(Mailbox.user_id == SUSAN))).scalar_one()
         after_mark = Message.timestamp > mailbox.last_message_read_time
         counted = await reading.scalar(
-            select(func.count()).select_from(Message).where(Message.recipient_id == SUSAN, after_mark)
+            select(func.count())
+            .select_from(Message)
+            .where(Message.recipient_id == SUSAN, after_mark, not_(Message.read))
         )
         messages = (await reading.execute(select(Message).order_by(Message.timestamp))).scalars().all()
         rows_found = (await reading.execute(select(models.Notification))).scalars().all()
@@ -156,7 +158,7 @@ def send_under_a_key(recipient: int, text: str, outcomes: list[str]) -> Script:
             outcomes.append("reused")
         else:
             outcomes.append("sent" if new else "sent before")
-            posts, _ = await services.messages.inbox(recipient, 1, 1)
+            posts = (await services.messages.inbox(recipient, 1)).rows
             assert [post.body for post in posts] == [text], "acknowledged before the commit"
 
     return script
@@ -275,9 +277,9 @@ async def test_change_of_two_mailboxes_during_a_send_to_each(backend: Backend) -
 
 def open_and_mark_read(shown: list[str]) -> Script:
     async def script(services: Services) -> None:
-        posts, _ = await services.messages.inbox(SUSAN, 1, 25)
+        posts = (await services.messages.inbox(SUSAN, 25)).rows
         shown[:] = [post.body for post in posts]
-        await services.messages.mark_read(SUSAN, posts[0].timestamp)
+        await services.messages.mark_read(SUSAN, first=posts[-1].timestamp, last=posts[0].timestamp)
 
     return script
 

@@ -97,8 +97,8 @@ async def test_ten_of_200_concurrent_sign_ins_reach_the_hash(wired: Wired, susan
 
 
 async def test_two_processes_share_a_limit(wired: Wired, susan: User, checks: list[str]) -> None:
-    houses = [wired(), wired()]
-    racing = [houses[each % 2].accounts.check_password("SuSaN", PASSWORD, f"192.0.2.{each}") for each in range(200)]
+    processes = [wired(), wired()]
+    racing = [processes[each % 2].accounts.check_password("SuSaN", PASSWORD, f"192.0.2.{each}") for each in range(200)]
     assert await outcomes(racing) == (10, 190)
     assert len(checks) == 10
 

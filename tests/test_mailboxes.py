@@ -113,7 +113,7 @@ async def test_an_unknown_user_is_not_found(services: Services, susan: User) -> 
 
 
 @pytest.mark.parametrize(("name", "data"), [("", 1), ("n" * 129, 1), ("n", float("nan")), ("n", {1, 2})])
-async def test_what_cannot_be_stored_is_refused(services: Services, susan: User, name: str, data: Any) -> None:
+async def test_invalid_input_is_refused(services: Services, susan: User, name: str, data: Any) -> None:
     with pytest.raises(BadRequest):
         await services.mailboxes.change(susan.id, lambda change: change.set(susan.id, name, data))
 
@@ -130,8 +130,10 @@ async def test_a_cancelled_change_is_committed_and_signalled(
     assert [each.user_id for each in signals] == [susan.id]
 
 
-async def test_recount_and_restamp_notify_in_order(services: Services, susan: User, signals: list[Signal]) -> None:
-    await services.messages.send_message(susan.id, susan.id, "hello")
+async def test_recount_and_restamp_notify_in_order(
+    services: Services, susan: User, john: User, signals: list[Signal]
+) -> None:
+    await services.messages.send_message(john.id, susan.id, "hello")
     await services.notifications.add_notification(susan.id, "a", 1)
 
     def work(change: Change) -> None:

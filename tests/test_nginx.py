@@ -14,6 +14,7 @@ import pytest
 
 from microblog_rt import files, protocol
 from microblog_rt.settings import Settings
+from tests.ports import free_port
 from tests.server_process import DEADLINE, Person, Server
 from tests.services import BOUND, Redis
 from tests.sockets import change, closed, code, frame, socket_to
@@ -21,6 +22,7 @@ from tests.waiting import ready, until
 
 SETTINGS = files.CHECKOUT / "deploy" / "nginx.conf"
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+SELF_SIGNED = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
 HEARTBEAT = 0.4  # seconds
 READ_TIMEOUT = 3  # seconds; longer than 2.5 heartbeats, as in the original, and than a pause of this machine
 
@@ -32,12 +34,18 @@ class Nginx(Server):
         super().__init__(folder)
         assert NGINX, "these tests want an nginx: apt-get install nginx"
         self.password = first.password
+        self.tls_port = free_port()
+        certificate, key = folder / "certificate.pem", folder / "key.pem"
+        subprocess.run([*SELF_SIGNED, "-out", str(certificate), "-keyout", str(key)], check=True, capture_output=True)
         self._command = [NGINX, "-e", str(folder / "error.log"), "-p", str(folder), "-c", str(folder / "nginx.conf")]
         text = SETTINGS.read_text()
         for wanted, here in [
             ("server app1:8000", f"server 127.0.0.1:{first.port}"),
             ("server app2:8000", f"server 127.0.0.1:{second.port}"),
             ("listen 80;", f"listen 127.0.0.1:{self.port};"),
+            ("# listen 443 ssl http2;", f"listen 127.0.0.1:{self.tls_port} ssl http2;"),
+            ("# ssl_certificate     /etc/letsencrypt/live/HOST/fullchain.pem;", f"ssl_certificate {certificate};"),
+            ("# ssl_certificate_key /etc/letsencrypt/live/HOST/privkey.pem;", f"ssl_certificate_key {key};"),
             ("/run/nginx.pid", f"{folder}/nginx.pid"),
             ("/var/log/nginx/error.log", f"{folder}/error.log"),
             ("/var/log/nginx/access.log", f"{folder}/access.log"),
@@ -153,6 +161,25 @@ async def test_limits_use_the_address_that_nginx_sees(bob: Person) -> None:
     assert refused.status_code == 429
     for tab in tabs:
         await tab.close()
+
+
+def test_browsers_use_http_2_with_a_certificate(nginx: Nginx) -> None:
+    with httpx.Client(http2=True, verify=False) as browser:  # noqa: S501
+        page = browser.get(f"https://127.0.0.1:{nginx.tls_port}/auth/login")
+    assert (page.status_code, page.http_version) == (200, "HTTP/2")
+
+
+@pytest.mark.parametrize("path", ["/auth/login", "/static/css/microblog.css", "/static/rt/main.js"])
+def test_text_is_compressed(path: str, nginx: Nginx) -> None:
+    response = httpx.get(nginx.url + path, headers={"Accept-Encoding": "gzip"})
+    assert (response.status_code, response.headers["Content-Encoding"]) == (200, "gzip")
+    assert response.num_bytes_downloaded < len(response.content) * 2 / 3
+
+
+def test_event_streams_are_not_compressed() -> None:
+    (types,) = re.findall(r"gzip_types ([^;]*);", SETTINGS.read_text())
+    assert "image/svg+xml" in types.split()
+    assert not {"text/event-stream", "application/x-ndjson", "*"} & set(types.split())
 
 
 def test_metrics_are_not_served_through_nginx(nginx: Nginx) -> None:

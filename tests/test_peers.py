@@ -156,7 +156,7 @@ async def test_data_before_handshake_response_is_refused(request_: bytes) -> Non
 
 
 async def test_body_in_ten_thousand_chunks_blocks_nothing() -> None:
-    """Hypercorn's queue of ten events, if nothing consumes it, would hold the connection for ever."""
+    """Hypercorn's queue of ten events, if nothing consumes it, would hold the connection forever."""
 
     async def answers_at_once(scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -188,7 +188,7 @@ def test_command_closes_its_bus(command: str, settings: Settings, monkeypatch: p
         monkeypatch.setattr("sys.stdin", io.StringIO())
         shell.interact(assemble(settings))
     else:
-        cli._with_parts(lambda services: services.accounts.register("susan", PASSWORD))
+        cli._run_with_services(lambda services: services.accounts.register("susan", PASSWORD))
     assert closed == [True]
 
 

@@ -13,7 +13,7 @@ from tests.server_process import Server
 def server(tmp_path: Path) -> Iterator[Server]:
     with Server(tmp_path, environ=replays.UNLIMITED) as server:
         yield server
-    assert server.complaints() == []
+    assert server.warnings_logged() == []
 
 
 async def test_no_replay_is_accepted(server: Server) -> None:

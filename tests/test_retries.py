@@ -68,7 +68,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory, postgresql: PostgreSQL) -> It
     counted = asyncio.run(bodies(url))
     assert counted, "the precondition"
     assert set(counted.values()) == {1}, counted
-    assert [server.complaints() for server in servers] == [[], []]
+    assert [server.warnings_logged() for server in servers] == [[], []]
 
 
 async def bodies(url: str) -> Counter[str]:

@@ -13,7 +13,7 @@ import pytest
 from hypercorn.protocol.events import Data, Event
 
 from microblog_rt.server import websocket
-from tests.asgi_server import HANDSHAKE, Wire, complaints, served, wire
+from tests.asgi_server import HANDSHAKE, Wire, served, warnings_logged, wire
 from tests.rfc6455 import AT_ONCE, CASES, MANY, TOO_MANY, Case, play
 from tests.server_process import DEADLINE
 from tests.timing import within
@@ -108,7 +108,7 @@ def seen(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> I
     websocket.install()
     gc.collect()
     records = [*caplog.get_records("call"), *caplog.records]
-    assert complaints(records) == []
+    assert warnings_logged(records) == []
 
 
 async def echoed(case: Case, say: Callable[[Wire, bytes], Awaitable[None]]) -> None:
@@ -184,7 +184,7 @@ BAD_HANDSHAKES = [
 ]
 
 
-async def drop_by_drop(line: Wire, data: bytes) -> None:
+async def in_small_pieces(line: Wire, data: bytes) -> None:
     """There is no stream yet that could report progress."""
     for byte in data:
         await line.send(bytes([byte]))
@@ -192,7 +192,7 @@ async def drop_by_drop(line: Wire, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("request_", GOOD_HANDSHAKES)
-@pytest.mark.parametrize("say", [whole, drop_by_drop])
+@pytest.mark.parametrize("say", [whole, in_small_pieces])
 async def test_handshake_is_answered(request_: bytes, say: Any) -> None:
     """With the accept key of RFC 6455, 1.3, and without extensions or subprotocols."""
     async with served(echo) as port, wire(port) as line:
@@ -204,7 +204,7 @@ async def test_handshake_is_answered(request_: bytes, say: Any) -> None:
 
 
 @pytest.mark.parametrize("request_", BAD_HANDSHAKES)
-@pytest.mark.parametrize("say", [whole, drop_by_drop])
+@pytest.mark.parametrize("say", [whole, in_small_pieces])
 async def test_bad_handshake_is_refused_and_closed(request_: bytes, say: Any) -> None:
     async with served(echo) as port:
         baseline = await idle_tasks(port)

@@ -18,7 +18,6 @@ from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Limit, Settings
 from microblog_rt.storage import accounts as rows
 from microblog_rt.storage import notifications as stored_notifications
-from microblog_rt.storage import sql_time
 from microblog_rt.timeouts import Timeouts
 from tests import conftest
 from tests.clients import DEADLINE, Client, signed_in
@@ -63,7 +62,7 @@ OF_ONE: list[Ending] = [end_one, end_by_name]
 OF_ALL: list[Ending] = [end_all, change_password, set_password, disable]
 
 
-class Listeners:
+class Subscriptions:
     """A stream and a held poll for each of some sessions, all subscribed."""
 
     def __init__(self, services: Services) -> None:
@@ -92,15 +91,15 @@ class Listeners:
 
 
 @pytest.fixture
-async def subscribers(services: Services) -> AsyncIterator[Listeners]:
-    subscribers = Listeners(services)
+async def subscribers(services: Services) -> AsyncIterator[Subscriptions]:
+    subscribers = Subscriptions(services)
     yield subscribers
     await subscribers.leave()
 
 
 @pytest.mark.parametrize("end", OF_ONE + OF_ALL)
 async def test_ending_a_session_ends_its_streams_and_polls(
-    services: Services, subscribers: Listeners, susan: User, john: User, end: Ending
+    services: Services, subscribers: Subscriptions, susan: User, john: User, end: Ending
 ) -> None:
     reader = await signed_in(services, susan)
     stream, held = await subscribers.listen(reader)
@@ -119,7 +118,7 @@ async def test_ending_a_session_ends_its_streams_and_polls(
 
 @pytest.mark.parametrize("end", OF_ONE)
 async def test_other_sessions_of_the_user_stay_open(
-    services: Services, subscribers: Listeners, susan: User, end: Ending
+    services: Services, subscribers: Subscriptions, susan: User, end: Ending
 ) -> None:
     reader, other = await signed_in(services, susan), await signed_in(services, susan)
     stream, _ = await subscribers.listen(reader)
@@ -134,7 +133,7 @@ async def test_other_sessions_of_the_user_stay_open(
 
 @pytest.mark.parametrize("end", OF_ALL)
 async def test_all_sessions_of_the_user_end(
-    services: Services, subscribers: Listeners, susan: User, end: Ending
+    services: Services, subscribers: Subscriptions, susan: User, end: Ending
 ) -> None:
     reader, other = await signed_in(services, susan), await signed_in(services, susan)
     others, others_held = await subscribers.listen(other)
@@ -169,7 +168,7 @@ async def test_stream_starting_while_its_session_ends_gets_nothing(
     assert len(services.hub.subscribers()) == 1
     monkeypatch.setattr(stored_notifications, "since", real)
     await end(services, reader)
-    await services.messages.send_message(susan.id, susan.id, "not for this session any more")
+    await services.notifications.add_notification(susan.id, "x", "not for this session any more")
     ended.set()
     assert isinstance(await stream.refused(), SignedOut)
     await asyncio.gather(connecting, return_exceptions=True)
@@ -196,11 +195,11 @@ async def short(settings: Settings) -> AsyncIterator[Services]:
 
 async def begun_ago(services: Services, user: User, seconds: float) -> Reader:
     reader = await signed_in(services, user)
-    await put_back(services, reader, seconds, "created", "last_used", "expires")
+    await move_back(services, reader, seconds, "created", "last_used", "expires")
     return reader
 
 
-async def put_back(services: Services, reader: Reader, seconds: float, *columns: str) -> None:
+async def move_back(services: Services, reader: Reader, seconds: float, *columns: str) -> None:
     """Move those times of a session back."""
     earlier = {each: getattr(Session, each) - round(seconds * MICROSECONDS) for each in columns}
     change = update(Session).where(Session.token_hash == reader.token_hash).values(earlier)
@@ -217,7 +216,7 @@ async def row(services: Services, reader: Reader) -> Any:
 async def test_stream_ends_when_its_session_is_idle_too_long(settings: Settings, susan: User) -> None:
     services = assemble(replace(settings, session_idle=1000), PATIENT)
     reader = await signed_in(services, susan)
-    await put_back(services, reader, 998, "expires")
+    await move_back(services, reader, 998, "expires")
     stream = Client(services, reader)
     await stream.connect()
     assert isinstance(await stream.refused(), SignedOut)
@@ -226,34 +225,25 @@ async def test_stream_ends_when_its_session_is_idle_too_long(settings: Settings,
     await services.close()
 
 
-async def test_starting_a_stream_stores_session_use(short: Services, susan: User) -> None:
-    """A client whose long polls all return early never gets a heartbeat."""
+async def test_polls_and_streams_are_no_use_of_a_session(short: Services, susan: User, john: User) -> None:
+    """A person uses a session; a page that is left open does not keep it alive."""
     reader = await begun_ago(short, susan, 5)
-    await short.messages.send_message(susan.id, susan.id, "news")
-    assert len(await short.feed.hold(reader, 0, (), 30)) == 1
-    assert (await row(short, reader)).last_used > (await row(short, reader)).created
-
-
-async def test_open_stream_stores_session_use_in_time(short: Services, susan: User) -> None:
-    reader = await begun_ago(short, susan, 8)
-    end = sql_time.now() + 2_000_000
+    await short.messages.send_message(john.id, susan.id, "hello")
     stream = Client(short, reader)
     await stream.connect(heartbeat=0.05)
-    await stream.until(lambda: sql_time.now() > end and len(stream.pages) > 3)
-    assert (await row(short, reader)).last_used > (await row(short, reader)).created
+    await short.feed.page(reader, 0)
+    await short.feed.hold(reader, 0, (), 30)
+    await stream.until(lambda: len(stream.pages) > 3)
+    session = await row(short, reader)
+    assert session.last_used == session.created
     await stream.disconnect()
 
 
 @pytest.mark.sqlite
-async def test_stream_in_use_ends_with_its_sessions_lifetime(
-    settings: Settings, susan: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_use_extends_a_session_within_its_lifetime(settings: Settings, susan: User) -> None:
     services = assemble(replace(settings, session_idle=1000, session_lifetime=10), PATIENT)
     reader = await begun_ago(services, susan, 8)
-    monkeypatch.setattr(services.sessions, "_idle", {True: 1000 * MICROSECONDS, False: 4})  # each heartbeat is stored
-    stream = Client(services, reader)
-    await stream.connect(heartbeat=0.02)
-    assert isinstance(await stream.refused(), SignedOut)
+    await services.sessions.note_use(reader, 0)
     session = await row(services, reader)
     assert session.last_used > session.created
     assert session.expires - session.created == 10 * MICROSECONDS
@@ -287,7 +277,7 @@ async def test_use_is_stored_four_times_per_idle_time(
     services = assemble(replace(settings, session_idle=200, session_lifetime=1000), PATIENT)
     reader = await begun_ago(services, susan, seconds)
     begun = (await row(services, reader)).last_used
-    await services.feed.page(reader, 0)
+    await services.sessions.note_use(reader, begun)
     assert ((await row(services, reader)).last_used > begun) is noted
     await services.close()
 
@@ -300,16 +290,17 @@ async def test_device_is_stored_short_and_printable(services: Services, susan: U
 
 
 @pytest.mark.sqlite
-async def test_sessions_are_listed_current_first_then_by_last_use(
-    services: Services, susan: User, john: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    oldest, older, new = [await begun_ago(services, susan, ago) for ago in (300, 200, 100)]
+async def test_pages_of_sessions_begin_next_to_a_session(services: Services, susan: User, john: User) -> None:
+    own, oldest, older, new = [await begun_ago(services, susan, ago) for ago in (250, 300, 200, 100)]
     await begun_ago(services, susan, 15 * 86400)  # has expired
     await signed_in(services, john)
-    first, more = await services.sessions.sessions(oldest, 1, 2)
-    last, no_more = await services.sessions.sessions(oldest, 2, 2)
-    assert ([each.token_hash for each in first], more) == ([oldest.token_hash, new.token_hash], True)
-    assert ([each.token_hash for each in last], no_more) == ([older.token_hash], False)
+    first = await services.sessions.sessions(own, 2)
+    last = await services.sessions.sessions(own, 2, before=first.rows[-1].created)
+    back = await services.sessions.sessions(own, 2, after=last.rows[0].created)
+    assert [each.token_hash for each in first.rows] == [new.token_hash, older.token_hash]
+    assert [each.token_hash for each in last.rows] == [oldest.token_hash]
+    assert [each.token_hash for each in back.rows] == [new.token_hash, older.token_hash]
+    assert ((first.previous, first.next), (last.previous, last.next)) == ((False, True), (True, False))
 
 
 @pytest.mark.parametrize("name", ["", "%", "_" * 16, "0" * 16, "NAME"])

@@ -34,12 +34,12 @@ def test_stalled_readers_are_closed_and_others_served(monkeypatch: pytest.Monkey
 
 async def test_benchmark_tabs_answer_pings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise a server would close them after half a minute without heartbeats."""
-    audience = tabs.SubscriptionObserver()
+    frames = tabs.FrameCounter()
     # Each frame is one second: a stopped machine does not make a tab silent.
-    monkeypatch.setattr(websocket, "monotonic", lambda: audience.received)
+    monkeypatch.setattr(websocket, "monotonic", lambda: frames.received)
     app = Application("[1]", 0.02)
     async with served(app, Timeouts(websocket_silence=5, websocket_pong=5)) as port:
         server = cast(Any, type("Server", (), {"port": port}))
-        async with tabs.tabs(server, ["x=y"], audience):
-            await audience.until_received(30)
+        async with tabs.tabs(server, ["x=y"], frames):
+            await frames.until_received(30)
             assert app.inside == 1

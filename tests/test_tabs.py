@@ -81,7 +81,7 @@ class Tabs:
         for _ in range(LIMIT):
             assert await self.websocket() is None
 
-    async def let_in(self) -> None:
+    async def open_when_free(self) -> None:
         """Open one, once the server has noticed what was just closed."""
         async with asyncio.timeout(DEADLINE):
             while refusal := await self.websocket():
@@ -158,7 +158,7 @@ async def test_closing_a_tab_admits_exactly_one(per_user: Server) -> None:
     async with open_tabs(per_user) as alice:
         await alice.fill()
         await alice.open.pop().close()
-        await alice.let_in()
+        await alice.open_when_free()
         assert is_too_many(await alice.websocket())
         assert is_too_many(await alice.poll())
 
@@ -169,7 +169,7 @@ async def test_abandoned_long_poll_admits_exactly_one(per_user: Server) -> None:
             alice.hold()
         _, held = await asyncio.wait(alice.held, timeout=DEADLINE, return_when=asyncio.FIRST_COMPLETED)
         held.pop().cancel()
-        await alice.let_in()
+        await alice.open_when_free()
         assert is_too_many(await alice.websocket())
 
 
@@ -191,7 +191,7 @@ async def race(tabs: list[Tabs], racers: int) -> None:
 async def refill(tabs: Tabs) -> None:
     """The limit can be filled again once the server has noticed that others have closed."""
     for _ in range(LIMIT):
-        await tabs.let_in()
+        await tabs.open_when_free()
     assert is_too_many(await tabs.websocket())
 
 

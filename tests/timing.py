@@ -17,12 +17,12 @@ from typing import NamedTuple, Self
 
 PRESSURE = Path("/proc/pressure")
 STOLEN = 8  # the field of the first line of /proc/stat
-LOOK_EVERY = 0.05  # seconds
-STOOD_STILL = 0.1  # seconds of delay after which a sample counts as late
-LOOKS = 20_000
+SAMPLE_EVERY = 0.05  # seconds
+PAUSED = 0.1  # seconds of delay after which a sample counts as late
+SAMPLES = 20_000
 TRIES = 5
 TURN = 0.02  # seconds
-STRETCH = 30  # times the bound, after which the block is cancelled
+HANG = 60.0  # seconds, after which a block is cancelled
 
 
 async def quickest(work: Callable[[], Awaitable[object]], enough: float) -> float:
@@ -35,38 +35,50 @@ async def quickest(work: Callable[[], Awaitable[object]], enough: float) -> floa
     return min(took)
 
 
+async def slowest(work: Callable[[], Awaitable[object]]) -> float:
+    """The longest time (seconds) of ``TRIES`` runs of ``work``."""
+    took: list[float] = []
+    for _ in range(TRIES):
+        begun = time.monotonic()
+        await work()
+        took.append(time.monotonic() - begun)
+    return max(took)
+
+
 @asynccontextmanager
 async def awake() -> AsyncIterator[Callable[[], float]]:
     """A function that returns the seconds for which this process ran, since the block was entered."""
     passed, before = 0.0, time.monotonic()
+    over = threading.Event()
 
     def so_far() -> float:
         return passed + min(time.monotonic() - before, 2 * TURN)
 
-    async def count() -> None:
+    def count() -> None:
         nonlocal passed, before
-        while True:
-            await asyncio.sleep(TURN)
+        while not over.wait(TURN):
             passed, before = so_far(), time.monotonic()
 
-    counting = asyncio.create_task(count())
+    # A thread: if the event loop is blocked, that counts.
+    counting = threading.Thread(target=count, daemon=True)
+    counting.start()
     try:
         yield so_far
     finally:
-        counting.cancel()
-        await asyncio.gather(counting, return_exceptions=True)
+        over.set()
+        counting.join()
 
 
 @asynccontextmanager
 async def within(seconds: float) -> AsyncIterator[None]:
     """Fail unless the block takes less than ``seconds``, not counting time in which this process did not run."""
-    async with awake() as so_far, asyncio.timeout(STRETCH * seconds):
+    async with awake() as so_far, asyncio.timeout(HANG):
         yield
         took = so_far()
         assert took < seconds, f"it took {took:.3f} s"
 
 
-class Look(NamedTuple):
+class Sample(NamedTuple):
     """Counters at one moment, in seconds."""
 
     at: float
@@ -82,43 +94,43 @@ class LoadMonitor:
     """
 
     def __init__(self) -> None:
-        self._looks: deque[Look] = deque(maxlen=LOOKS)
+        self._samples: deque[Sample] = deque(maxlen=SAMPLES)
         self._over = threading.Event()
-        self._looking = threading.Thread(target=self._look_on, daemon=True)
+        self._sampling = threading.Thread(target=self._sample_loop, daemon=True)
 
     def allows(self, seconds: float, moment: float) -> float:
         """The bound of ``seconds`` plus the time since ``moment`` (Unix seconds) lost to load; at most doubled."""
-        now, then = self._look(), self._look_at(moment)
+        now, then = self._sample(), self._sample_at(moment)
         lost = max(now.pressure - then.pressure, now.stolen - then.stolen, now.missed - then.missed)
         return seconds + min(lost, seconds)
 
-    def stood_still(self, moment: float = 0.0) -> float:
+    def paused(self, moment: float = 0.0) -> float:
         """The seconds since ``moment``, or since the start, in which the whole machine ran nothing."""
-        now, then = self._look(), self._look_at(moment)
+        now, then = self._sample(), self._sample_at(moment)
         return max(now.stolen - then.stolen, now.missed - then.missed)
 
-    def _look_at(self, moment: float) -> Look:
-        looks = list(self._looks)
-        return max((each for each in looks if each.at <= moment), default=looks[0])
+    def _sample_at(self, moment: float) -> Sample:
+        samples = list(self._samples)
+        return max((each for each in samples if each.at <= moment), default=samples[0])
 
-    def _look_on(self) -> None:
-        while not self._over.wait(LOOK_EVERY):
-            self._looks.append(self._look())
+    def _sample_loop(self) -> None:
+        while not self._over.wait(SAMPLE_EVERY):
+            self._samples.append(self._sample())
 
-    def _look(self) -> Look:
-        at, before = time.time(), self._looks[-1]
-        late = at - before.at - LOOK_EVERY
-        missed = before.missed + (late if late > STOOD_STILL else 0)
-        return Look(at, _pressure("cpu") + _pressure("io"), _stolen(), missed)
+    def _sample(self) -> Sample:
+        at, before = time.time(), self._samples[-1]
+        late = at - before.at - SAMPLE_EVERY
+        missed = before.missed + (late if late > PAUSED else 0)
+        return Sample(at, _pressure("cpu") + _pressure("io"), _stolen(), missed)
 
     def __enter__(self) -> Self:
-        self._looks.append(Look(time.time(), _pressure("cpu") + _pressure("io"), _stolen(), 0.0))
-        self._looking.start()
+        self._samples.append(Sample(time.time(), _pressure("cpu") + _pressure("io"), _stolen(), 0.0))
+        self._sampling.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
         self._over.set()
-        self._looking.join()
+        self._sampling.join()
 
 
 def _pressure(what: str) -> float:

@@ -10,7 +10,7 @@ from tests.server_process import DEADLINE, Server
 
 
 def until(true: Callable[[], bool]) -> None:
-    """Wait until it is so."""
+    """Wait until ``condition()`` is true."""
     start = time.monotonic()
     while not true():
         assert time.monotonic() - start < DEADLINE, "not in time"

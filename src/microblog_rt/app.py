@@ -77,7 +77,7 @@ async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 async def _connected(bus: Bus, within: float) -> None:
-    # Requests served from here on miss no signal. Without its broker a server serves all the same.
+    # Requests served from here on miss no signal. A server serves without its broker too.
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(within):
             await bus.connected.wait()

@@ -31,7 +31,7 @@ class Commands(click.Group):
         except (Misconfigured, Refused) as error:
             raise click.ClickException(sentence(error) if isinstance(error, Refused) else str(error)) from None
         except UnicodeError:
-            raise click.ClickException("what was given is not UTF-8") from None
+            raise click.ClickException("arguments and input must be UTF-8") from None
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -54,13 +54,13 @@ def serve(bind: str, workers: int, with_demo: bool) -> None:
     if with_demo and not listening.is_loopback(host):
         raise Misconfigured("--demo creates accounts whose password is printed, so it requires a loopback address")
     if workers > 1 and chosen.bus_url == settings.MEMORY:
-        raise Misconfigured(f"--workers {workers} needs a bus between them: set MICROBLOG_BUS_URL={_some_bus(chosen)}")
-    _look_at_database(chosen)
+        raise Misconfigured(f"--workers {workers} needs a bus to connect them: MICROBLOG_BUS_URL={_some_bus(chosen)}")
+    _prepare_database(chosen)
     secret_key.secret_key(chosen)
     with server.listen(bind) as socket:
-        said = [f"Serving {chosen.public_url or listening.url(socket)} (Ctrl-C ends it)"]
+        lines = [f"Serving {chosen.public_url or listening.url(socket)} (press Ctrl-C to stop)"]
         if with_demo:
-            said += _demo_accounts(chosen)
+            lines += _demo_accounts(chosen)
 
         def work(ready: server.Announce) -> None:
             application = app.create_app(chosen)
@@ -69,7 +69,7 @@ def serve(bind: str, workers: int, with_demo: bool) -> None:
             asyncio.run(serving)
 
         def announce(*_: object) -> None:
-            click.echo("\n".join(said))
+            click.echo("\n".join(lines))
 
         if workers == 1:
             work(announce)
@@ -107,7 +107,7 @@ def current() -> None:
 )
 def restored(ahead: float) -> None:
     """Send the state of a restored backup to every client. Safe to run again."""
-    users = _with_parts(lambda services: restoring.restored(services.storage, services.mailboxes, ahead))
+    users = _run_with_services(lambda services: restoring.restored(services.storage, services.mailboxes, ahead))
     click.echo(f"Restamped the notifications of {users} users.")
 
 
@@ -121,8 +121,8 @@ def user() -> None:
 @click.option("--email", help="Optional.")
 def add(name: str, email: str | None) -> None:
     """Create an account; the password is prompted for, or read as one line from standard input."""
-    word = _password()
-    _with_parts(lambda services: services.accounts.register(name, word, email))
+    new_password = _password()
+    _run_with_services(lambda services: services.accounts.register(name, new_password, email))
     click.echo(f"{name} can sign in.")
 
 
@@ -130,8 +130,8 @@ def add(name: str, email: str | None) -> None:
 @click.argument("name")
 def password(name: str) -> None:
     """Set an account's password and end its sessions; prompted for, or read as one line from standard input."""
-    word = _password()
-    _with_parts(lambda services: services.accounts.set_password(name, word))
+    new_password = _password()
+    _run_with_services(lambda services: services.accounts.set_password(name, new_password))
     click.echo(f"{name} has a new password; all their sessions have ended.")
 
 
@@ -139,15 +139,27 @@ def password(name: str) -> None:
 @click.argument("name")
 def disable(name: str) -> None:
     """Disable an account and end its sessions."""
-    _with_parts(lambda services: services.accounts.disable(name))
+    _run_with_services(lambda services: services.accounts.disable(name))
     click.echo(f"{name} is disabled; all their sessions have ended.")
+
+
+@user.command()
+@click.argument("name")
+def withdraw(name: str) -> None:
+    """Delete every message that an account has sent. Disable it first, so that it sends no more."""
+
+    async def work(services: Services) -> int:
+        return await services.messages.withdraw((await services.accounts.known(name)).id)
+
+    withdrawn = _run_with_services(work)
+    click.echo(f"Deleted {withdrawn} messages that {name} had sent.")
 
 
 @user.command()
 @click.argument("name")
 def enable(name: str) -> None:
     """Enable a disabled account."""
-    _with_parts(lambda services: services.accounts.enable(name))
+    _run_with_services(lambda services: services.accounts.enable(name))
     click.echo(f"{name} can sign in.")
 
 
@@ -191,7 +203,7 @@ def _settings() -> Settings:
     return Settings.from_environ(os.environ)
 
 
-def _look_at_database(chosen: Settings) -> None:
+def _prepare_database(chosen: Settings) -> None:
     if chosen.default_database:
         migrations.upgrade(chosen.database_url)
     else:
@@ -202,9 +214,9 @@ def _some_bus(chosen: Settings) -> str:
     return settings.POSTGRESQL_BUS if chosen.sqlite_file is None else settings.SQLITE_BUS
 
 
-def _with_parts(work: Callable[[Services], Awaitable[T]]) -> T:
+def _run_with_services(work: Callable[[Services], Awaitable[T]]) -> T:
     chosen = _settings()
-    _look_at_database(chosen)
+    _prepare_database(chosen)
 
     async def run() -> T:
         services = assemble(chosen)
@@ -218,10 +230,10 @@ def _with_parts(work: Callable[[Services], Awaitable[T]]) -> T:
 
 def _demo_accounts(chosen: Settings) -> list[str]:
     key = secret_key.secret_key(chosen)
-    names = _with_parts(lambda services: demo.prepare(services.accounts, key))
-    said = [f"Demo accounts: {' and '.join(names)}, password {demo.password(key)}"] if names else []
+    names = _run_with_services(lambda services: demo.prepare(services.accounts, key))
+    lines = [f"Demo accounts: {' and '.join(names)}, password {demo.password(key)}"] if names else []
     others = sorted(set(demo.NAMES) - set(names))
-    return said + [f"{name} is an account with a password of its own, and was left alone." for name in others]
+    return lines + [f"{name} already exists with another password; it was not changed." for name in others]
 
 
 def _password() -> str:

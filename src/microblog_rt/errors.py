@@ -2,9 +2,15 @@
 
     Refused
     ├── BadRequest        the request is malformed
+    │   ├── HostUnknown   the Host header does not name this server
     │   └── Invalid       a form field has an unacceptable value
     ├── SignedOut         no session, or one that has ended
-    ├── Forbidden         a cross-site request, or a wrong CSRF token
+    ├── Forbidden         not allowed, or no longer
+    │   ├── OriginMissing   no Origin header where one is required
+    │   ├── OriginForeign   the request comes from another site
+    │   ├── TokenMissing    no CSRF token, or no cookie to check it with
+    │   ├── TokenWrong      a CSRF token of another browser or from before the sign-in
+    │   └── OtherAccount    the form of an account other than the one signed in
     ├── NotFound          no such page or user
     ├── KeyReused         an Idempotency-Key that was used for another message
     ├── TooMany           over a limit; retry later
@@ -38,6 +44,10 @@ class BadRequest(Refused):
     code = "bad_request"
 
 
+class HostUnknown(BadRequest):
+    code = "host_unknown"
+
+
 class Invalid(BadRequest):
     """A form field has an unacceptable value; ``field`` is its name."""
 
@@ -54,6 +64,28 @@ class SignedOut(Refused):
 
 class Forbidden(Refused):
     code = "forbidden"
+
+
+class OriginMissing(Forbidden):
+    code = "origin_missing"
+
+
+class OriginForeign(Forbidden):
+    code = "origin_foreign"
+
+
+class TokenMissing(Forbidden):
+    code = "csrf_missing"
+
+
+class TokenWrong(Forbidden):
+    code = "csrf_wrong"
+
+
+class OtherAccount(Forbidden):
+    """A form of another account than the one signed in, whose name is the value ``name``."""
+
+    code = "other_account"
 
 
 class NotFound(Refused):

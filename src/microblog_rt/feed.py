@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Collection, Iterable
 from contextlib import aclosing
 
 from microblog_rt import metrics, protocol
-from microblog_rt.accounts import Reader, Sessions
+from microblog_rt.accounts import Reader
 from microblog_rt.bus import Bus, Changed
 from microblog_rt.errors import Draining, SignedOut, Unavailable
 from microblog_rt.hub import Hub, Subscriber, UserSubscribers
@@ -22,19 +22,14 @@ from microblog_rt.timeouts import Timeouts
 
 log = logging.getLogger(__name__)
 
-STREAM_USE_STORED_EVERY = 3_600 * MICROSECONDS
-
 
 class Feed:
     """The feeds of all users, as seen from this process."""
 
-    def __init__(
-        self, storage: Storage, hub: Hub, bus: Bus, sessions: Sessions, timeouts: Timeouts = Timeouts()
-    ) -> None:
+    def __init__(self, storage: Storage, hub: Hub, bus: Bus, timeouts: Timeouts = Timeouts()) -> None:
         self._storage = storage
         self._hub = hub
         self._bus = bus
-        self._sessions = sessions
         self._timeouts = timeouts
         self._to_reconcile: set[int | None] = set()  # None: every user
         self._reconciling: asyncio.Task[None] | None = None
@@ -42,12 +37,10 @@ class Feed:
 
     async def page(self, reader: Reader, since: int, names: Collection[str] = ()) -> list[Notification]:
         """The notifications newer than the cursor ``since``, oldest first. Raises SignedOut, Unavailable."""
-        page = await self._read(reader, since, names)
-        await self._sessions.note_use(reader, page.last_used)
-        return page.notifications
+        return (await self._read(reader, since, names)).notifications
 
     async def hold(self, reader: Reader, since: int, names: Collection[str], seconds: float) -> list[Notification]:
-        """The same as soon as there are any, or empty after ``seconds``. Raises SignedOut, Unavailable."""
+        """The notifications newer than ``since`` as soon as there are any; empty after ``seconds``. Raises the same."""
         async with aclosing(self.follow(reader, since, names, heartbeat=seconds)) as pages:
             try:
                 return await anext(pages) or await anext(pages)
@@ -66,7 +59,6 @@ class Feed:
         with self._hub.subscribe(reader.user_id) as subscriber:
             await self._bus.wait_subscribed(reader.user_id)
             page = await self._catch_up(reader, since, names, subscriber)
-            stored = await self._sessions.note_use(reader, page.last_used, STREAM_USE_STORED_EVERY)
             yield page.notifications
             since = _cursor_after(page, since)
             expires = loop.time() + _seconds_left(page)
@@ -79,7 +71,6 @@ class Feed:
                 if loop.time() >= next_beat:
                     # From now, not from when it was due: after a pause a burst of them would look like silence.
                     next_beat = loop.time() + heartbeat
-                    stored = await self._sessions.note_use(reader, stored, STREAM_USE_STORED_EVERY)
                     yield []
                 if loop.time() < not_before:
                     continue
@@ -100,18 +91,24 @@ class Feed:
                     metrics.SENT_AFTER.observe(protocol.age(found[0]))
                     yield found
 
-    async def reconcile(self, user_ids: Iterable[int] | None = None) -> dict[int, int]:
-        """Signal the subscribers whose position is behind the clock in the database; the users found, by clock.
+    async def reconcile(self, user_ids: Iterable[int] | None = None, *, by_sweep: bool = False) -> dict[int, int]:
+        """Signal the subscribers whose position is behind the clock in the database.
 
-        One query for all ``user_ids`` (None: every user with a subscriber here). Raises Unavailable.
+        One query for all ``user_ids`` (None: every user with a subscriber here), whose clocks then count as signalled,
+        unless ``by_sweep``. Return the clocks of those who were behind, by user. Raises Unavailable.
         """
-        found = await self._behind(user_ids)
-        for user_id, clock in found.items():
-            self._hub.deliver(Signal(user_id, clock))
-        return found
+        positions = self._hub.positions(user_ids)
+        if not positions:
+            return {}  # without a query: a database that is unavailable must not be logged as available again
+        async with self._storage.reading() as reading:
+            clocks = await mailboxes.clocks(reading, positions)
+        behind = {user_id: clock for user_id, clock in clocks.items() if clock > positions[user_id]}
+        for user_id, clock in (behind if by_sweep else clocks).items():
+            self._hub.deliver(Signal(user_id, clock), by_sweep=by_sweep)
+        return behind
 
     async def sweep(self, every: float) -> None:
-        """Reconcile every ``every`` seconds, for ever."""
+        """Reconcile every ``every`` seconds, forever."""
         while True:
             await asyncio.sleep(every)
             try:
@@ -127,15 +124,15 @@ class Feed:
         A signal may still be on its way when a sweep finds its user behind. It is lost if it has not arrived by the
         next sweep.
         """
-        metrics.SIGNALS_LOST.count(sum(self._hub.is_lost(group, clock) for group, clock in self._unsignalled))
+        metrics.SIGNALS_LOST.count(sum(user.misses(clock) for user, clock in self._unsignalled))
         self._unsignalled = []
-        for user_id, clock in (await self._behind(None)).items():
-            if group := self._hub.unsignalled(user_id, clock):
-                self._unsignalled.append((group, clock))
-            self._hub.deliver(Signal(user_id, clock), by_sweep=True)
+        for user_id, clock in (await self.reconcile(by_sweep=True)).items():
+            user = self._hub.user(user_id)
+            if user is not None and user.misses(clock):
+                self._unsignalled.append((user, clock))
 
     async def receive(self, bus: Bus) -> None:
-        """Deliver what the other processes signal to the subscribers here, for ever. Restarts a bus that fails."""
+        """Deliver what the other processes signal to the subscribers here, forever. Restarts a bus that fails."""
         async with asyncio.TaskGroup() as tasks:
             while True:
                 try:
@@ -168,17 +165,9 @@ class Feed:
             try:
                 await self.reconcile(None if None in requested else [each for each in requested if each is not None])
             except Unavailable:
-                pass  # storage has logged it, and the sweep looks again
+                pass  # storage has logged it, and the next sweep retries
             except Exception:
-                log.exception("reconcile failed; the sweep looks again")
-
-    async def _behind(self, user_ids: Iterable[int] | None) -> dict[int, int]:
-        positions = self._hub.positions(user_ids)
-        if not positions:
-            return {}  # without a query: a database that is unavailable must not be logged as available again
-        async with self._storage.reading() as reading:
-            clocks = await mailboxes.clocks(reading, positions)
-        return {user_id: clock for user_id, clock in clocks.items() if clock > positions[user_id]}
+                log.exception("reconcile failed; the next sweep retries")
 
     async def _catch_up(self, reader: Reader, since: int, names: Collection[str], subscriber: Subscriber) -> Page:
         subscriber.begin_read()

@@ -1,7 +1,7 @@
 """The subscribers of this process, by user. The hub never awaits, so no connection can delay another.
 
-A subscriber holds a position and, until it looks, the newest notification of each name that followed on from it: a slow
-client costs a cursor, never a queue.
+A subscriber holds a position and, until it next runs, the newest notification of each name that followed on from it: a
+slow client costs a cursor, never a queue.
 """
 
 import asyncio
@@ -51,12 +51,12 @@ class Subscriber:
         return self._wanted > self.position
 
     async def wait(self, deadline: float, not_before: float = 0) -> None:
-        """Return when there is something to do, or at ``deadline`` (loop time). News waits until ``not_before``."""
+        """Return when there is something to do, after ``not_before``, or at ``deadline``; both in loop time."""
         loop = asyncio.get_running_loop()
-        news = self.must_read or bool(self._pending)
-        if news and not_before > loop.time():
-            news, deadline = False, min(deadline, not_before)
-        if news or self.closing or loop.time() >= deadline:
+        ready = self.must_read or bool(self._pending)
+        if ready and not_before > loop.time():
+            ready, deadline = False, min(deadline, not_before)
+        if ready or self.closing or loop.time() >= deadline:
             return
         # One timer until the deadline moves: a new one for each change would cost more than the change.
         if self._timer is None or self._timer.when() != deadline:
@@ -138,15 +138,19 @@ class UserSubscribers:
         self.subscribers: set[Subscriber] = set()
         self.signalled = UNKNOWN
 
+    def misses(self, clock: int) -> bool:
+        """Whether they still subscribe, and no signal up to ``clock`` has arrived for them."""
+        return bool(self.subscribers) and self.signalled < clock
+
 
 class SubscriptionObserver(Protocol):
-    """Called once per user: when the first subscriber comes and when the last one leaves."""
+    """Called once per user: when the first subscriber is added and when the last one is removed."""
 
     def subscribe(self, user_id: int) -> None:
         """The user has a subscriber now."""
 
     def unsubscribe(self, user_id: int) -> None:
-        """The user has none any more."""
+        """The user has no subscriber now."""
 
 
 class Hub:
@@ -182,14 +186,9 @@ class Hub:
         for subscriber in user.subscribers:
             subscriber.deliver(signal)
 
-    def unsignalled(self, user_id: int, clock: int) -> UserSubscribers | None:
-        """The user's subscribers, if no signal up to ``clock`` has arrived for them."""
-        user = self._users.get(user_id)
-        return user if user is not None and user.signalled < clock else None
-
-    def is_lost(self, user: UserSubscribers, clock: int) -> bool:
-        """Whether these still subscribe, and still no signal up to ``clock`` has arrived."""
-        return bool(user.subscribers) and user.signalled < clock
+    def user(self, user_id: int) -> UserSubscribers | None:
+        """The subscribers of a user, if there are any."""
+        return self._users.get(user_id)
 
     def stop_accepting(self, back_in: Callable[[], float]) -> None:
         """Refuse new subscribers, because the process is draining; ``back_in()`` is when to try again, in seconds."""

@@ -33,35 +33,38 @@ class Change:
 
     @property
     def tx(self) -> Transaction:
-        """The transaction, with every mailbox of the change locked."""
+        """The transaction. Every mailbox of the change is locked first: what is read then is current."""
         if not self._locked:
             self._lock()
         return self._tx
 
     def tick(self, user_id: int) -> int:
-        """Move the user's clock on, so that subscribers read again and sessions are checked; the clock. NotFound."""
-        tick = self._ticked(mailboxes.tick(self._tx, user_id, self._ahead), user_id)
+        """Move the user's clock on, so that subscribers read again and sessions are checked.
+
+        Return the new clock reading. Raises NotFound.
+        """
+        tick = self._tick(user_id, mailboxes.tick)
         self.signals.append(Signal(user_id, tick.clock))
         return tick.clock
 
     def set(self, user_id: int, name: str, data: Any) -> Notification:
         """Replace the user's notification ``name``; ``data`` is any JSON value. Raises NotFound, BadRequest."""
         payload = _payload(name, data)
-        return self._notify(user_id, name, payload, mailboxes.tick(self._tx, user_id, self._ahead))
+        return self._notify(user_id, name, payload, self._tick(user_id, mailboxes.tick))
 
     def count(self, user_id: int, counter: Counter, delta: int) -> Notification:
         """Add ``delta`` to a counter and notify of its new value. Raises NotFound."""
-        return self._counted(user_id, counter, mailboxes.count(self._tx, user_id, counter, delta))
+        return self._counted(user_id, counter, self._tick(user_id, mailboxes.count, counter, delta))
 
     def recount(self, user_id: int, counter: Counter) -> Notification:
         """Count anew what the counter counts, and notify of it. Raises NotFound."""
         self._lock()
-        return self._counted(user_id, counter, mailboxes.recount(self._tx, user_id, counter, self._ahead))
+        return self._counted(user_id, counter, self._tick(user_id, mailboxes.recount, counter))
 
-    def mark_read(self, user_id: int, counter: Counter, up_to: int) -> Notification | None:
-        """Move a counter's read mark up to the clock reading ``up_to`` and recount; None if it is there already."""
+    def mark_read(self, user_id: int, counter: Counter, first: int, last: int) -> Notification | None:
+        """Mark what has the clock readings ``first`` to ``last`` as read; None if nothing of it was unread."""
         self._lock()
-        tick = mailboxes.mark_read(self._tx, user_id, counter, up_to)
+        tick = self._tick(user_id, mailboxes.mark_read, counter, first, last)
         return self._counted(user_id, counter, tick) if tick else None
 
     def restamp(self, user_id: int) -> None:
@@ -78,15 +81,15 @@ class Change:
         return self._notify(user_id, counter.name, str(tick.value), tick)
 
     def _notify(self, user_id: int, name: str, payload_json: str, tick: mailboxes.Tick) -> Notification:
-        self._ticked(tick, user_id)
         notification = Notification(name, payload_json, tick.clock)
         notifications.replace(self._tx, user_id, notification)
         self.signals.append(Signal(user_id, tick.clock, tick.before, notification))
         return notification
 
-    def _ticked(self, tick: mailboxes.Tick, user_id: int) -> mailboxes.Tick:
+    def _tick(self, user_id: int, statement: Callable[..., T], *args: Any) -> T:
         if user_id not in self._user_ids:
             raise ValueError(f"user {user_id} is not part of this change")
+        tick = statement(self._tx, user_id, *args, ahead=self._ahead)
         self._locked = self._locked or len(self._user_ids) == 1  # the tick itself locks the row
         return tick
 

@@ -1,6 +1,8 @@
-"""Private messages: send one, mark as read what was shown, a page of the inbox."""
+"""Private messages: send one, mark as read what was shown, a page of the inbox, withdraw."""
 
 import hashlib
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from microblog_rt import metrics
@@ -11,14 +13,18 @@ from microblog_rt.protocol import FURTHEST, Notification
 from microblog_rt.settings import Settings
 from microblog_rt.storage import Storage, limits, messages, notifications
 from microblog_rt.storage.counters import UNREAD_MESSAGES
+from microblog_rt.storage.pages import Page
+
+WITHDRAWN_AT_ONCE = 500  # in one transaction, during which other writers wait on SQLite
 
 
 class Post(NamedTuple):
-    """A received message as a page shows it."""
+    """A received message as a page shows it: ``created`` is the time, ``timestamp`` the cursor."""
 
     author: User
     body: str
     timestamp: int
+    created: int
     unread: bool
 
 
@@ -36,15 +42,15 @@ class Messages:
         """Send ``body`` (1 to 140 characters when stripped) and return whether it was new.
 
         The same text to the same recipient under the same ``nonce`` of one sender is sent once. A ``program_key``
-        (``Idempotency-Key``) identifies one message of its sender for ever, and then the nonce is not used; it raises
-        KeyReused for any other message. Empty ones are ignored. Raises Invalid for the body, NotFound for the
-        recipient, TooMany over the limit, Unavailable.
+        (``Idempotency-Key``) identifies one message of its sender forever, and then the nonce is not used; it raises
+        KeyReused for any other message. Empty ones are ignored. Raises Invalid for the body and a disabled recipient,
+        NotFound for an unknown one, TooMany over the limit, Unavailable. A message to oneself is read already.
         """
         body = _checked(body)
         key = _idempotency_key(recipient_id, body, nonce, program_key)
 
         def work(change: Change) -> None:
-            notification = change.count(recipient_id, UNREAD_MESSAGES, 1)
+            notification = change.count(recipient_id, UNREAD_MESSAGES, int(recipient_id != sender_id))
             messages.add(
                 change.tx,
                 sender_id=sender_id,
@@ -63,24 +69,42 @@ class Messages:
             return False
         return True
 
-    async def mark_read(self, user_id: int, up_to: int | None = None) -> Notification:
-        """Mark everything received up to the cursor ``up_to`` as read (None: everything); the count's notification.
+    async def mark_read(self, user_id: int, *, first: int = 0, last: int = FURTHEST) -> Notification:
+        """Mark what was received from the cursor ``first`` to ``last`` as read, by default everything.
 
-        A mark that is not newer than the current one changes nothing and signals nothing.
+        Returns the count's notification. A mark of what is read already changes nothing and signals nothing.
         """
 
         def work(change: Change) -> Notification:
-            marked = change.mark_read(user_id, UNREAD_MESSAGES, FURTHEST if up_to is None else up_to)
+            marked = change.mark_read(user_id, UNREAD_MESSAGES, first, last)
             return marked or notifications.current_count(change.tx, user_id, UNREAD_MESSAGES)
 
         return await self._mailboxes.change(user_id, work)
 
-    async def inbox(self, user_id: int, page: int, size: int) -> tuple[list[Post], bool]:
-        """Page number ``page`` (from 1) of the received messages, newest first, and whether there are older ones."""
+    async def inbox(self, user_id: int, size: int, before: int | None = None, after: int | None = None) -> Page[Post]:
+        """Up to ``size`` received messages, newest first: those next to the cursor ``before`` or ``after``, if any."""
         async with self._storage.reading() as reading:
-            found = await messages.inbox(reading, user_id, (page - 1) * size, size + 1)
-        posts = [Post(each.author, each.body, each.timestamp, unread) for each, unread in found[:size]]
-        return posts, len(found) > size
+            page = await messages.inbox(reading, user_id, size, before, after)
+        posts = [Post(each.author, each.body, each.timestamp, each.created, unread) for each, unread in page.rows]
+        return Page(posts, page.previous, page.next)
+
+    async def withdraw(self, sender_id: int) -> int:
+        """Delete everything that a user has sent, from every mailbox; return the number of messages."""
+        withdrawn = 0
+        while True:
+            async with self._storage.reading() as reading:
+                sent = await messages.sent_by(reading, sender_id, WITHDRAWN_AT_ONCE)
+            if not sent:
+                return withdrawn
+            recipients = {recipient_id for _, recipient_id in sent}
+            await self._mailboxes.change(recipients, partial(_withdraw, [each for each, _ in sent], recipients))
+            withdrawn += len(sent)
+
+
+def _withdraw(message_ids: Sequence[int], recipients: Iterable[int], change: Change) -> None:
+    unread = messages.delete_all(change.tx, message_ids)
+    for user_id in recipients:
+        change.count(user_id, UNREAD_MESSAGES, -unread.get(user_id, 0))
 
 
 def _checked(body: str) -> str:

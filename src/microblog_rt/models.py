@@ -60,8 +60,9 @@ class User(Base):
 class Mailbox(Base):
     """A user's clock, read mark and counter.
 
-    ``clock`` only grows; ``clock_before`` is its value before the last tick. ``unread_message_count`` always equals
-    the number of messages whose timestamp is greater than ``last_message_read_time``.
+    ``clock`` only grows; ``clock_before`` is its value before the last tick. Everything up to
+    ``last_message_read_time`` is read. ``unread_message_count`` always equals the number of messages whose timestamp
+    is greater than that and which are not marked ``read`` themselves.
     """
 
     __tablename__ = "mailbox"
@@ -96,7 +97,11 @@ class Session(Base):
 
 
 class Message(Base):
-    """A private message. ``timestamp`` is a reading of the recipient's clock, unique per recipient."""
+    """A private message.
+
+    ``timestamp`` is a reading of the recipient's clock, unique per recipient: it orders. ``created`` is the time at
+    which it was sent. ``read``: read although an older one is not; see ``Mailbox.last_message_read_time``.
+    """
 
     __tablename__ = "message"
     __table_args__ = (
@@ -109,6 +114,8 @@ class Message(Base):
     recipient_id: Mapped[int] = mapped_column(ForeignKey("user.id"))
     body: Mapped[str] = mapped_column(String(MESSAGE_LENGTH))
     timestamp: Mapped[int] = mapped_column(BigInteger)
+    created: Mapped[int] = mapped_column(BigInteger)
+    read: Mapped[bool] = mapped_column(server_default=false())
     idempotency_key: Mapped[str | None] = mapped_column(String(64))
 
     author: Mapped[User] = relationship(back_populates="messages_sent", foreign_keys=[sender_id], lazy="raise")

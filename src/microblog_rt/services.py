@@ -54,5 +54,5 @@ def assemble(settings: Settings, timeouts: Timeouts = Timeouts()) -> Services:
         sessions,
         Accounts(storage, sessions, settings),
         Messages(storage, mailboxes, settings),
-        Feed(storage, hub, the_bus, sessions, timeouts),
+        Feed(storage, hub, the_bus, timeouts),
     )

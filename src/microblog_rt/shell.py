@@ -11,7 +11,7 @@ from microblog_rt import models
 from microblog_rt.services import Services
 
 BANNER = """microblog-rt: {names}
-`session` reads (await session.execute(select(User))); services: storage, accounts, messages, notifications."""
+`session` reads (await session.execute(select(User))); services: {services}."""
 
 
 def interact(services: Services) -> None:
@@ -23,8 +23,9 @@ def interact(services: Services) -> None:
         opened = services.storage.reading()
         session = runner.run(opened.__aenter__())
         names = {**services._asdict(), **models_by_name, "session": session, "select": sqlalchemy.select}
+        banner = BANNER.format(names=", ".join(sorted(models_by_name)), services=", ".join(services._fields))
         try:
-            Console(runner, names).interact(BANNER.format(names=", ".join(models_by_name)), exitmsg="")
+            Console(runner, names).interact(banner, exitmsg="")
         finally:
             runner.run(opened.__aexit__(None, None, None))
             runner.run(services.close())

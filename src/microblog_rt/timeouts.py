@@ -12,12 +12,12 @@ class Timeouts:
 
     # The database (storage/)
     database_silence: float = 1.2  # a database that answers no caller for so long is unavailable
-    silence_check: float = 0.05  # between two looks at that
-    silence_pause: float = 0.3  # a look that is later than this: the process itself was stopped
+    silence_check: float = 0.05  # between two checks of that
+    silence_pause: float = 0.3  # a check that is later than this: the process itself was stopped
     sqlite_busy: float = 1.0  # for another process to release SQLite's write lock
     postgres_connect: float = 1.2
     postgres_lock: float = 0.8  # for another transaction to release a row
-    postgres_goodbye: float = 0.3  # for a polite close of a connection
+    postgres_close: float = 0.3  # for an orderly close of a connection
     refused_pause: float = 0.3  # after a refused connection, before the next attempt
     session_use: float = 0.1  # a request waits this long for its session's last use to be stored
 
@@ -40,7 +40,7 @@ class Timeouts:
     publish_on_close: float = 0.5  # for signals that are still queued when the process ends
     subscribe: float = 0.1  # a new subscriber waits this long for its channel
     unsubscribe_delay: float = 5.0  # a channel is kept this long after its last subscriber
-    sqlite_poll: float = 0.03  # between two looks at SQLite's data_version
+    sqlite_poll: float = 0.03  # between two checks of SQLite's data_version
 
     # The server (server/)
     request_head: float = 6.0  # from a request's first byte to the end of its head

@@ -1,11 +1,35 @@
 // The client: keeps one active connection, searches for a better one, and polls while there is none.
-// See also: docs/protocol.md, the rules for clients.
+//
+// | state | event | next state | action |
+// |---|---|---|---|
+// | idle | start | searching | open the best transport; poll after 1 s |
+// | searching | failure | searching | open the best transport after a backoff; poll |
+// | searching | response of the best transport | connected | stop polling |
+// | searching | response of another transport | fallback | open the best transport after a backoff |
+// | fallback | response of a better transport | connected | close the other connection |
+// | fallback | failure of the better transport | fallback | open the best transport after a backoff |
+// | fallback | failure of the active connection | searching | open the best transport after a backoff; poll |
+// | connected | failure | searching | open the best transport after a backoff; poll after 1 s |
+// | connected | ten minutes after a transport failed | fallback | open the best transport |
+// | connected | wake after 2 s of silence, or network change | probing | open a second connection |
+// | probing | response of the second connection | connected | close the first |
+// | probing | failure of the second connection | searching | close the first, unless it has responded since |
+// | searching, fallback | wake | unchanged | open the best transport and poll at once |
+// | searching, fallback, connected, probing | refusal | asking | close all connections; poll after 0.3 s |
+// | asking | response | fallback | open the best transport after a backoff |
+// | asking | failure | asking | poll again |
+// | asking | refusal | stopped | show that the session has ended, or the offline notice |
+// | stopped | start, wake | asking | poll at once |
+// | any but stopped | pause | idle | close all connections |
+//
+// A refusal is the application's own: 401 "signed_out", 403 "forbidden", 4401 or 4403. Every other end is a failure.
+// See also: docs/protocol.md, which has the same table.
 
 import { Connection } from "./connection.js";
 import { longpoll } from "./longpoll.js";
 import { NotificationFilter } from "./notification_filter.js";
 import { poll } from "./poll.js";
-import { Backoff, Timer, jitter } from "./timers.js";
+import { Backoff, LONGEST_WAIT, Timer, jitter } from "./timers.js";
 import { TransportChoice } from "./transport_choice.js";
 import { websocket } from "./websocket.js";
 
@@ -13,72 +37,72 @@ const TRANSPORTS = { websocket, longpoll, poll };
 const GRACE = 1_000; // a page just rendered, or a quick reconnect, needs no poll
 const POLL_RETRY = 5_000;
 const NEW_SESSION = 300; // time for the cookie of a new session to arrive
+const SILENT = 2_000;
+const RESTART = 900; // another process of the server may be ready at once
 const USEFUL = 30_000;
 
 /**
- * env: url, heartbeat (ms), WebSocket, fetch, now, setTimeout, clearTimeout, random, storage().
- * page: apply(notifications); online(), reconnecting(), offline() about the connection; signedOut().
+ * env: url, heartbeat (ms), WebSocket, fetch, now (monotonic), wallClock, setTimeout, clearTimeout, random, storage(),
+ * pollsOnly(). page: apply(notifications); online(restored), reconnecting(), offline() about the connection;
+ * signedOut(). `restored`: the server's clock was set back.
  */
 export class Client {
+  state = "idle"; // read only
   #env;
   #page;
-  #since;
+  #cursor;
   #filter;
   #choice;
   #backoff;
-  #state = "idle"; // "idle", "running" or "stopped" (final)
   #active = null; // the only connection that moves the cursor
   #candidate = null; // becomes the active connection with its first response
-  #searchTimer; // opens the next candidate
+  #streamTimer; // opens the next candidate
   #pollTimer; // sends the next poll while no connection is active
   #betterTimer; // tries a better transport
-  #failedAt = new Map(); // when each transport last ended without a response
-  #noRequestBefore = 0; // Retry-After
-  #noPollBefore = 0; // Poll-After
+  #noStreamBefore = 0; // Retry-After
+  #noPollBefore = 0; // Retry-After, Poll-After
 
-  constructor(env, since, page) {
+  constructor(env, cursor, page) {
     this.#env = env;
     this.#page = page;
-    this.#since = since;
-    this.#filter = new NotificationFilter(since, page.apply);
+    this.#cursor = cursor;
+    this.#filter = new NotificationFilter(cursor, page.apply);
     this.#choice = new TransportChoice(env);
     this.#backoff = new Backoff(env);
-    this.#searchTimer = new Timer(env);
+    this.#streamTimer = new Timer(env);
     this.#pollTimer = new Timer(env);
     this.#betterTimer = new Timer(env);
   }
 
+  /** What this page knows: the latest notification of each name newer than `from`, up to `cursor`. */
+  get known() {
+    return { cursor: this.#cursor, from: this.#filter.from, notifications: this.#filter.latest };
+  }
+
   start() {
-    if (this.#state !== "idle") return;
-    this.#state = "running";
+    if (this.state === "stopped") this.wake();
+    if (this.state !== "idle") return;
+    this.state = "searching";
     this.#page.reconnecting();
-    this.#search({ now: true });
-    this.#schedulePoll(GRACE);
+    this.#openIn(0);
+    this.#pollIn(GRACE);
     this.#scheduleBetter();
   }
 
   /** Closes all connections. start() continues from the same cursor. */
   pause() {
-    if (this.#state === "running") this.#halt("idle");
+    if (this.state !== "stopped") this.#close("idle");
   }
 
-  /** Reconnects without backoff, unless the active connection is healthy. */
-  retryNow({ networkChanged = false } = {}) {
-    if (this.#state !== "running") return;
+  /** Tries again without backoff, and probes an active connection that is silent or may use another network. */
+  wake({ networkChanged = false } = {}) {
+    if (this.state === "idle") return;
+    if (this.state === "stopped") this.state = "asking";
     this.#closeUnanswered();
     // A socket may be dead without a close event: a second one is opened, and replaces it with its first response.
-    const doubtful = networkChanged || this.#active?.silence > this.#env.heartbeat;
-    if (doubtful || this.#active?.name !== this.#choice.best) this.#searchTimer.set(0, () => this.#openCandidate());
-    this.#schedulePoll(0);
-  }
-
-  /** Connections still without a response, possibly from another network, must not delay the next attempt. */
-  #closeUnanswered() {
-    if (this.#env.now() < this.#noRequestBefore) return; // there is no next attempt yet
-    const unanswered = (connection) => connection?.hasResponded === false && connection.silence > GRACE;
-    for (const connection of [this.#active, this.#candidate].filter(unanswered)) connection.close();
-    if (this.#active?.closed) this.#active = null;
-    if (this.#candidate?.closed) this.#candidate = null;
+    if (networkChanged || this.#active?.name !== this.#best || this.#active.silence > SILENT) this.#openIn(0);
+    this.#pollIn(0);
+    this.#settle();
   }
 
   /** Applies the newer values of another response. The cursor does not move. */
@@ -86,143 +110,132 @@ export class Client {
     this.#filter.merge(notifications);
   }
 
-  #search({ now }) {
-    if (this.#candidate || this.#active?.name === this.#choice.best) return;
-    if (now) this.#searchTimer.set(0, () => this.#openCandidate());
-    else if (!this.#searchTimer.pending) this.#searchTimer.set(this.#backoff.next(), () => this.#openCandidate());
+  /** Adopts what another page knows. False if it does not reach back to this page's cursor. */
+  adopt({ cursor, from, notifications }, restored = false) {
+    if (restored) this.#filter.reset();
+    else if (this.#cursor < from) return false;
+    this.#filter.adopt(notifications, from);
+    this.#cursor = cursor;
+    return true;
+  }
+
+  get #best() {
+    return this.#env.pollsOnly() ? "poll" : this.#choice.best;
+  }
+
+  /** Connections still without a response, possibly from another network, must not delay the next attempt. */
+  #closeUnanswered() {
+    if (this.#env.now() < this.#noStreamBefore) return; // there is no next attempt yet
+    for (const connection of [this.#active, this.#candidate])
+      if (connection?.hasResponded === false && connection.silence > GRACE) connection.close();
+    if (this.#active?.closed) this.#active = null;
+    if (this.#candidate?.closed) this.#candidate = null;
+  }
+
+  #openIn(ms) {
+    if (this.state !== "asking") this.#streamTimer.set(ms, () => this.#openCandidate());
+  }
+
+  /** Opens the best transport at once, or after `ms` unless an attempt is pending. */
+  #search(now, ms) {
+    if (this.#candidate || this.#active?.name === this.#best) return;
+    if (now || !this.#streamTimer.pending) this.#openIn(now ? 0 : (ms ?? this.#backoff.next()));
   }
 
   #openCandidate() {
-    const wait = this.#noRequestBefore - this.#env.now();
-    const name = this.#choice.best;
-    if (wait > 0) this.#searchTimer.set(wait, () => this.#openCandidate());
-    else if (name === "poll") this.#schedulePoll(0);
-    else this.#candidate ??= this.#open(name);
+    const wait = this.#noStreamBefore - this.#env.now();
+    if (wait > 0) return this.#openIn(wait);
+    if (this.#best === "poll") this.#pollIn(0);
+    else this.#candidate ??= this.#open(this.#best);
+    this.#settle();
   }
 
-  #schedulePoll(ms) {
-    if (!this.#active) this.#pollTimer.set(ms, () => this.#poll());
-  }
-
-  #poll() {
-    const wait = Math.max(this.#noRequestBefore, this.#noPollBefore) - this.#env.now();
-    if (wait > 0) this.#schedulePoll(wait);
-    else this.#active = this.#open("poll");
+  #pollIn(ms) {
+    if (this.#active) return;
+    this.#pollTimer.set(Math.max(ms, this.#noPollBefore - this.#env.now()), () => (this.#active = this.#open("poll")));
   }
 
   #open(name) {
-    const handlers = {
-      received: (...args) => this.#received(...args),
-      timedOut: (connection) => this.#timedOut(connection),
-      ended: (...args) => this.#ended(...args),
-    };
-    return new Connection(this.#env, name, this.#since, handlers).open(TRANSPORTS[name]);
+    const handlers = { received: (...args) => this.#received(...args), ended: (...args) => this.#ended(...args) };
+    return new Connection(this.#env, name, this.#cursor, handlers).open(TRANSPORTS[name]);
   }
 
   #received(connection, notifications, pollAfter) {
     this.#choice.responded(connection.name);
     if (connection === this.#candidate) this.#activate(connection);
-    else this.#search({ now: false }); // after the end of a session the poll responds, and no search is scheduled yet
     if (pollAfter) this.#noPollBefore = this.#env.now() + pollAfter;
-    this.#page.online();
-    this.#filter.follow(notifications, connection.since);
-    connection.since = this.#since = notifications.at(-1)?.timestamp ?? connection.since;
+    if (this.state === "asking") this.state = "searching";
+    this.#search(false);
+    this.#settle();
+    const restored = this.#filter.follow(notifications, connection.since);
+    connection.since = this.#cursor = notifications.at(-1)?.timestamp ?? connection.since;
+    this.#page.online(restored);
   }
 
   #activate(candidate) {
     this.#active?.close();
     this.#active = candidate;
     this.#candidate = null;
-    this.#searchTimer.clear();
+    this.#streamTimer.clear();
     this.#pollTimer.clear();
-    this.#search({ now: false });
   }
 
-  #timedOut(connection) {
-    if (connection.name === "poll") return; // there is no simpler transport
-    connection.close();
+  #ended(connection, reason) {
+    const { status, wait = 0, restarts } = reason;
+    if (status === 401 || status === 403) return this.#refused(status);
     this.#release(connection);
-    this.#search({ now: this.#choice.transportFailed(connection, this.#serverResponds(connection)) });
+    const until = this.#env.now() + Math.min(wait, LONGEST_WAIT);
+    if (wait) this.#noStreamBefore = until;
+    // Polls go on while streams are refused.
+    if (wait && (connection.name === "poll" || connection.hasResponded || status === 429)) this.#noPollBefore = until;
+    if (connection.lifetime >= USEFUL && connection.name !== "poll") this.#backoff.reset();
+    this.#search(this.#choice.ended(connection, reason, this.#active), restarts && RESTART * this.#env.random());
+    // Browsers do not report why a socket was refused; the status of a poll does.
+    this.#pollIn(connection.name === "poll" ? jitter(this.#env, POLL_RETRY) : connection.hasResponded ? GRACE : 0);
     this.#scheduleBetter();
+    this.#settle();
   }
 
-  #ended(connection, { status, wait }) {
-    if (status === 401) return this.#sessionEnded(connection);
-    if (status === 403) return this.#stop(() => this.#page.offline());
-    this.#release(connection);
-    if (wait) this.#noRequestBefore = this.#env.now() + wait;
-    this.#search({ now: this.#recordEnd(connection, status, wait) });
-    this.#schedulePoll(this.#pollDelay(connection));
-    this.#scheduleBetter();
-  }
-
-  /** The browser may have a new session by now (a new password starts one). The poll uses it, or gets a 401 as well. */
-  #sessionEnded(connection) {
-    if (connection.name === "poll") return this.#stop(() => this.#page.signedOut());
-    this.#release(connection);
-    this.#schedulePoll(NEW_SESSION);
+  /** The browser may have a new session by now (a new password starts one). A poll uses it, or is refused as well. */
+  #refused(status) {
+    if (this.state !== "asking") {
+      this.#close("asking");
+      return this.#pollIn(NEW_SESSION);
+    }
+    this.#close("stopped");
+    if (status === 401) this.#page.signedOut();
+    else this.#page.offline();
   }
 
   #release(connection) {
-    if (connection === this.#active) {
-      this.#active = null;
-      this.#page.reconnecting();
-      return;
-    }
-    this.#candidate = null;
+    const active = this.#active;
+    if (connection === active) this.#active = null;
+    else this.#candidate = null;
+    if (connection === active) this.#page.reconnecting();
     // A candidate of the active transport was opened because the active connection was doubtful. It still is.
-    if (this.#active?.name === connection.name) this.#active.end({ status: 0 });
+    else if (active?.name === connection.name && active.lastResponseAt < connection.openedAt) active.end({ status: 0 });
   }
 
-  /** Updates the transport choice and the backoff. True if another transport is to be tried at once. */
-  #recordEnd(connection, status, wait) {
-    const isPoll = connection.name === "poll";
-    if (connection.lifetime >= USEFUL && !isPoll) this.#backoff.reset();
-    if (status === 429) return !isPoll && this.#choice.limitReached();
-    if (isPoll || this.#affectsAll(connection, status, wait)) this.#choice.serverDown();
-    else if (connection.name === "longpoll" && !connection.hasResponded) this.#choice.suspect(connection);
-    return this.#choice.connectionEnded(connection, this.#serverResponds(connection));
-  }
-
-  /** Whether the end concerns all transports. While another connection is healthy, only a 503 with a time does. */
-  #affectsAll({ name, hasResponded }, status, wait) {
-    if (!hasResponded && this.#active?.hasResponded) return status === 503 && Boolean(wait);
-    return status === 503 || (name === "longpoll" && !hasResponded);
-  }
-
-  /** Whether the server is known to respond in spite of this end. Records ends without a response. */
-  #serverResponds(connection) {
-    if (connection.hasResponded) return true;
-    const previous = this.#failedAt.get(connection.name) ?? -Infinity;
-    this.#failedAt.set(connection.name, this.#env.now());
-    if (!this.#active?.hasResponded || connection.wasSuspended) return false;
-    // A poll says nothing about the time until the next one: two failures between two polls may be one outage.
-    return this.#active.name !== "poll" || this.#active.lastResponseAt > previous;
-  }
-
-  #pollDelay(connection) {
-    if (connection.name === "poll") return jitter(this.#env, POLL_RETRY);
-    // Browsers do not report why a socket was refused; the status of a poll does.
-    return connection.hasResponded ? GRACE : 0;
+  #settle() {
+    if (this.state === "asking") return;
+    if (!this.#active?.hasResponded) this.state = "searching";
+    else if (this.#active.name !== this.#best) this.state = "fallback";
+    else this.state = this.#candidate ? "probing" : "connected";
   }
 
   #scheduleBetter() {
-    const { until } = this.#choice;
-    if (until === null) return this.#betterTimer.clear();
-    this.#betterTimer.set(until - this.#env.now(), () => {
+    const { left } = this.#choice;
+    if (left === null) return this.#betterTimer.clear();
+    this.#betterTimer.set(left, () => {
       this.#choice.reset();
-      this.#search({ now: true });
+      this.#search(true);
+      this.#settle();
     });
   }
 
-  #stop(show) {
-    this.#halt("stopped");
-    show();
-  }
-
-  #halt(state) {
-    this.#state = state;
-    for (const timer of [this.#searchTimer, this.#pollTimer, this.#betterTimer]) timer.clear();
+  #close(state) {
+    this.state = state;
+    for (const timer of [this.#streamTimer, this.#pollTimer, this.#betterTimer]) timer.clear();
     for (const connection of [this.#active, this.#candidate]) connection?.close();
     this.#active = this.#candidate = null;
   }

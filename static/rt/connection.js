@@ -2,8 +2,9 @@
 //
 // The interface of every transport: `transport(env, connection)` starts it and returns { close() }. It requests what is
 // newer than `connection.since`, passes each array to `connection.receive(notifications, pollAfter)` (pollAfter: the
-// server wants no poll for that many ms) and calls `connection.end({ status, wait })` once: the HTTP status that the
-// poll would have got (0: no response), and the ms to wait before the next request, if the server gave them.
+// server wants no poll for that many ms) and calls `connection.end({ status, wait, restarts })` once: the HTTP status
+// that the poll would have got (0: no valid response), the ms to wait before the next request, if the server gave them,
+// and whether the server restarts. 401 and 403 are the application's own.
 
 import { Timer } from "./timers.js";
 
@@ -13,20 +14,23 @@ export class Connection {
   firstResponseAt = null;
   closed = false;
   #env;
+  #wallClock;
   #handlers;
   #deadline;
   #transport;
 
-  /** `handlers`: received(connection, notifications, pollAfter), timedOut(connection), ended(connection, reason). */
+  /** `handlers`: received(connection, notifications, pollAfter), ended(connection, reason). */
   constructor(env, name, since, handlers) {
     Object.assign(this, { name, since, openedAt: env.now(), lastResponseAt: env.now() });
     this.#env = env;
+    this.#wallClock = env.wallClock();
     this.#handlers = handlers;
     this.#deadline = new Timer(env);
   }
 
   open(transport) {
-    this.#deadline.set(FIRST_RESPONSE, () => this.#handlers.timedOut(this));
+    // The poll has its own time-out, because there is no simpler transport.
+    if (this.name !== "poll") this.#deadline.set(FIRST_RESPONSE, () => this.end({ status: 0, timedOut: true }));
     this.#transport = transport(this.#env, this);
     return this;
   }
@@ -35,6 +39,7 @@ export class Connection {
   receive(notifications, pollAfter = 0) {
     if (this.closed) return;
     this.lastResponseAt = this.#env.now();
+    this.#wallClock = this.#env.wallClock();
     this.firstResponseAt ??= this.lastResponseAt;
     this.#deadline.clear();
     this.#handlers.received(this, notifications, pollAfter);
@@ -61,9 +66,9 @@ export class Connection {
     return this.hasResponded ? this.#env.now() - this.firstResponseAt : 0;
   }
 
-  /** Milliseconds since the last response, or since it was opened. */
+  /** Milliseconds since the last response, or since it was opened. Monotonic clocks may stop while a device sleeps. */
   get silence() {
-    return this.#env.now() - this.lastResponseAt;
+    return Math.max(this.#env.now() - this.lastResponseAt, this.#env.wallClock() - this.#wallClock);
   }
 
   /** Whether the deadline passed long ago: its timer did not run in time because the page was suspended. */

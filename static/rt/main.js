@@ -2,12 +2,14 @@
 // the others get what they need as arguments.
 
 import { badge } from "./badge.js";
-import { Client } from "./client.js";
+import { removeSentDraft } from "./drafts.js";
 import { keepFocus } from "./focus.js";
+import { Leader } from "./leader.js";
 import { localizeTimes } from "./local_time.js";
-import { markRead, newMessagesNotice } from "./mark_read.js";
+import { MessagesPage } from "./messages.js";
 import { dispatch } from "./notification_filter.js";
 import { OfflineNotice } from "./offline_notice.js";
+import { signedOutView } from "./signed_out.js";
 
 start(window);
 
@@ -15,62 +17,77 @@ function start(window) {
   const { document } = window;
   const language = document.documentElement.lang || undefined;
   const env = environment(window);
-  const client = new Client(env, Number(document.body.dataset.since), pageView(document, env, language));
+  const messages = messagesPage(window, env, (...args) => client.merge(...args), language);
+  const client = new Leader(env, Number(document.body.dataset.since), pageView(window, env, language, messages));
   localizeTimes(document, language);
   keepFocus(window);
+  removeSentDraft(window);
   addListeners(window, client);
   if (document.prerendering) document.addEventListener("prerenderingchange", () => client.start(), { once: true });
   else client.start();
-  markRead({ fetch: env.fetch, document, merge: (notifications) => client.merge(notifications) });
+}
+
+function messagesPage(window, env, merge, language) {
+  const { document, DOMParser, IntersectionObserver } = window;
+  if (!document.querySelector("#messages")) return null;
+  const scrollBy = (...distance) => window.scrollBy(...distance);
+  const inserted = (element) => localizeTimes(element, language);
+  return new MessagesPage({ ...env, DOMParser, IntersectionObserver, scrollBy }, document, { merge, inserted });
 }
 
 function environment(window) {
   const { dataset } = window.document.body;
+  const url = new URL(dataset.notifications, window.location.href);
   return {
-    url: new URL(dataset.notifications, window.location.href).href,
+    url: url.href,
+    account: url.searchParams.get("user"),
     heartbeat: 1000 * (Number(dataset.heartbeat) || 20),
     WebSocket: window.WebSocket,
     fetch: (...request) => window.fetch(...request),
-    now: () => Date.now(),
+    now: () => window.performance.now(),
+    wallClock: () => Date.now(),
     setTimeout: (callback, ms) => window.setTimeout(callback, ms),
     clearTimeout: (id) => window.clearTimeout(id),
     random: () => Math.random(),
     storage: () => window.localStorage,
+    visible: () => window.document.visibilityState === "visible",
+    locks: window.navigator.locks,
+    openChannel: window.BroadcastChannel && ((name) => new window.BroadcastChannel(name)),
     navigator: window.navigator,
   };
 }
 
-function pageView(document, env, language) {
-  const notice = new OfflineNotice(env, document.querySelector("#connection"), language);
+function pageView(window, env, language, messages) {
+  const { document } = window;
+  const { signedOut, resumed } = signedOutView(window);
+  const notice = new OfflineNotice({ ...env, now: env.wallClock }, document.querySelector("#connection"), language);
+  const set_message_count = badge(document, env, language);
   return {
-    apply: dispatch({ unread_message_count: unreadCount(document, env, language) }),
+    apply: dispatch({
+      unread_message_count(n, timestamp) {
+        set_message_count(n);
+        messages?.notified(n, timestamp);
+      },
+    }),
     online: () => notice.online(),
     reconnecting: () => notice.reconnecting(),
     offline: () => notice.offline(),
     signedOut() {
       notice.online();
-      document.querySelector("#signed_out").hidden = false;
+      set_message_count(0);
+      signedOut();
     },
-  };
-}
-
-function unreadCount(document, env, language) {
-  const element = document.querySelector("#message_count");
-  const newMessages = document.querySelector("#new_messages");
-  const announce = newMessages ? newMessagesNotice(newMessages, Number(element.dataset.count)) : () => {};
-  const set_message_count = badge(document, env, language);
-  return (n) => {
-    set_message_count(n);
-    announce(n);
+    resumed,
   };
 }
 
 function addListeners(window, client) {
   const { document } = window;
-  const retryIfVisible = () => document.visibilityState === "visible" && client.retryNow();
-  window.addEventListener("online", () => client.retryNow({ networkChanged: true }));
+  window.addEventListener("online", () => client.wake({ networkChanged: true }));
+  window.addEventListener("offline", () => client.offline());
   window.addEventListener("pagehide", () => client.pause());
   window.addEventListener("pageshow", ({ persisted }) => persisted && client.start());
-  document.addEventListener("visibilitychange", retryIfVisible);
-  document.addEventListener("resume", () => client.retryNow()); // the browser had frozen the page
+  document.addEventListener("freeze", () => client.pause());
+  document.addEventListener("resume", () => client.start());
+  document.addEventListener("visibilitychange", () => client.visibilityChanged());
 }

@@ -1,12 +1,14 @@
 // One HTTP request for notifications, as poll.js and longpoll.js use it.
 
-import { Timer } from "./timers.js";
+import { LONGEST_WAIT, Timer } from "./timers.js";
 
 const POLL_AFTER = 5_000;
+const REFUSALS = { signed_out: 401, forbidden: 403 }; // by the code of the problem
 
 /**
  * Sends one request and calls `onResponse` once with { status, notifications, pollAfter, wait }.
- * `status` is 0 without a valid response. `pollAfter` and `wait` (Retry-After; undefined without one) are in ms, and so
+ * `status` is 0 without a valid response, and for a 401 or 403 that is not the application's own: a proxy's must not
+ * end the client. `pollAfter` and `wait` (Retry-After; undefined without one) are in ms, and so
  * is `timeout`; `hold` is in seconds. After close(), `onResponse` is not called.
  */
 export function requestNotifications(env, { since, hold, timeout }, onResponse) {
@@ -44,14 +46,19 @@ async function send(env, url, signal) {
   const notifications = response.status === 200 ? await response.json() : [];
   if (!Array.isArray(notifications)) throw new TypeError("not an array of notifications");
   return {
-    status: response.status,
+    status: [401, 403].includes(response.status) ? await refusal(response) : response.status,
     notifications,
     pollAfter: milliseconds(response, "Poll-After") ?? POLL_AFTER,
     wait: milliseconds(response, "Retry-After"),
   };
 }
 
+async function refusal(response) {
+  if (!response.headers.get("Content-Type")?.startsWith("application/problem+json")) return 0;
+  return REFUSALS[(await response.json()).code] === response.status ? response.status : 0;
+}
+
 function milliseconds(response, header) {
   const seconds = Number(response.headers.get(header));
-  return seconds > 0 ? seconds * 1000 : undefined;
+  return seconds > 0 ? Math.min(seconds * 1000, LONGEST_WAIT) : undefined;
 }

@@ -1,5 +1,7 @@
 // Timers and delays. All times are in milliseconds.
 
+export const LONGEST_WAIT = 5 * 60_000; // whatever the server says
+
 const LONGEST = 2 ** 31 - 1; // browsers run a longer timer at once
 const FIRST_BACKOFF = 500;
 const LAST_BACKOFF = 30_000;

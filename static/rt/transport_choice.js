@@ -2,7 +2,7 @@
 // A failure counts only if the server responds by another transport. If the poll fails too, the server is down, and the
 // failure says nothing about the transport.
 
-export const BEST_FIRST = ["websocket", "longpoll", "poll"];
+const BEST_FIRST = ["websocket", "longpoll", "poll"];
 
 const REMEMBERED = 10 * 60_000;
 const SHORT_LIFETIME = 10_000;
@@ -11,13 +11,13 @@ const KEY = "microblog-rt.transport";
 export class TransportChoice {
   #env;
   #failed = new Set();
+  #until = null; // when to try a better transport, by the wall clock: it is stored for other pages
   #shortLifetimes = new Map(); // how many in a row, by transport
-  #until = null;
-  #unsaved = false;
-  #saved = false;
-  #serverDown = false;
-  #suspect = null;
-  #serverUpSince = -Infinity;
+  #failedAt = new Map(); // when each transport last ended without a response
+  #suspect = null; // a transport whose failure was an outage if it responds before others are tried again
+  #serverUpSince = -Infinity; // Infinity: the server is down
+  #limited = false;
+  #stored = null;
 
   constructor(env) {
     this.#env = env;
@@ -29,105 +29,89 @@ export class TransportChoice {
     return BEST_FIRST.find((name) => !this.#failed.has(name));
   }
 
-  /** When to try a better transport, or null if none has failed. */
-  get until() {
-    return this.#until;
-  }
-
-  /**
-   * Counts the end of a connection: two short lifetimes in a row are a failure. True if the transport has now failed.
-   * `serverResponds`: whether the server is known to respond in spite of it.
-   */
-  connectionEnded(connection, serverResponds) {
-    const { name, lifetime } = connection;
-    if (lifetime >= SHORT_LIFETIME) this.#shortLifetimes.delete(name);
-    else if (this.#counts(connection)) this.#shortLifetimes.set(name, (this.#shortLifetimes.get(name) ?? 0) + 1);
-    return this.#shortLifetimes.get(name) >= 2 && this.transportFailed(connection, serverResponds);
-  }
-
-  /** Marks the connection's transport as failed. False if the failure does not count. */
-  transportFailed(connection, serverResponds) {
-    if (!serverResponds || !this.#counts(connection)) return false;
-    this.#markFailed([connection.name]);
-    this.#unsaved = true;
-    return true;
-  }
-
-  /** The user has too many connections: this page polls. Not saved, because the network is not the cause. */
-  limitReached() {
-    this.#markFailed(BEST_FIRST.slice(0, -1));
-    this.#unsaved = false;
-    return true;
-  }
-
-  /** Even polls get no response. */
-  serverDown() {
-    this.#serverDown = true;
-    this.reset();
-  }
-
-  /** The connection got no response. If a later one of its transport does, the cause was an outage. */
-  suspect({ name }) {
-    this.#suspect = name;
-  }
-
-  /** Forgets all failures: every transport may be tried again. */
-  reset() {
-    this.#suspect = null;
-    this.#failed.clear();
-    this.#shortLifetimes.clear();
-    this.#until = null;
-    this.#unsaved = false;
+  /** Milliseconds until a better transport is to be tried; null if none has failed. */
+  get left() {
+    return this.#until && Math.min(Math.max(0, this.#until - this.#env.wallClock()), REMEMBERED);
   }
 
   /** The server has responded by the transport `name`. */
   responded(name) {
-    if (this.#serverDown) this.#serverUpSince = this.#env.now();
-    this.#serverDown = false;
+    this.#serverUpSince = Math.min(this.#serverUpSince, this.#env.now());
     if (name !== this.best) return;
-    if (name === this.#suspect) return this.reset();
-    if (this.#unsaved) this.#save(name);
-    else if (this.#saved && !this.#failed.size) this.#remove();
+    if (name === this.#suspect) this.reset();
+    else if (!this.#limited) this.#store(this.#until && JSON.stringify({ name, until: this.#until }));
   }
 
-  /** False while the server is down, and for connections opened before it was up again. */
-  #counts({ openedAt }) {
-    return !this.#serverDown && openedAt >= this.#serverUpSince;
+  /** Records the end of a connection while `active` is open (or null). True if another transport is to be tried at once. */
+  ended(connection, { status, wait, timedOut }, active) {
+    const { name, hasResponded } = connection;
+    if (status === 429) return name !== "poll" && this.#limitReached();
+    const unanswered = !hasResponded && !active?.hasResponded;
+    const unavailable = status === 503 && (wait || hasResponded || unanswered);
+    if (name === "poll" || unavailable || (name === "longpoll" && unanswered)) return this.#serverDown();
+    const serverResponds = hasResponded || this.#respondsBesides(connection, active);
+    if (!hasResponded) this.#failedAt.set(name, this.#env.now());
+    if (!hasResponded && name === "longpoll") this.#suspect = name;
+    if (connection.openedAt < this.#serverUpSince) return false;
+    const short = connection.lifetime < SHORT_LIFETIME ? (this.#shortLifetimes.get(name) ?? 0) + 1 : 0;
+    this.#shortLifetimes.set(name, short);
+    return serverResponds && (timedOut || short >= 2) && this.#avoid([name]);
   }
 
-  #markFailed(names) {
+  /** Forgets all failures: every transport may be tried again. */
+  reset() {
+    this.#suspect = this.#until = null;
+    this.#limited = false;
+    this.#failed.clear();
+    this.#shortLifetimes.clear();
+  }
+
+  #respondsBesides(connection, active) {
+    if (!active?.hasResponded || connection.wasSuspended) return false;
+    // A poll says nothing about the time until the next one: two failures between two polls may be one outage.
+    return active.name !== "poll" || active.lastResponseAt > (this.#failedAt.get(connection.name) ?? -Infinity);
+  }
+
+  /** The user has too many connections: this page polls. Not stored, because the network is not the cause. */
+  #limitReached() {
+    this.#limited = true;
+    return this.#avoid(BEST_FIRST.slice(0, -1));
+  }
+
+  #serverDown() {
+    this.#serverUpSince = Infinity;
+    this.reset();
+    return false;
+  }
+
+  #avoid(names) {
     for (const name of names) {
       this.#failed.add(name);
       this.#shortLifetimes.delete(name);
     }
-    this.#until = this.#env.now() + REMEMBERED;
+    this.#until = this.#env.wallClock() + REMEMBERED;
+    return true;
   }
 
   // Storage may be forbidden, full or have invalid content. Then the page only has to search again.
 
   #load() {
     try {
-      const { name, until } = JSON.parse(this.#env.storage().getItem(KEY));
-      const left = until - this.#env.now();
+      this.#stored = this.#env.storage().getItem(KEY);
+      const { name, until } = JSON.parse(this.#stored);
+      const left = until - this.#env.wallClock();
       if (!(left > 0 && left <= REMEMBERED && BEST_FIRST.includes(name))) return;
       this.#failed = new Set(BEST_FIRST.slice(0, BEST_FIRST.indexOf(name)));
       this.#until = until;
-      this.#saved = true;
     } catch {}
   }
 
-  #save(name) {
-    this.#unsaved = false;
-    this.#saved = true;
+  #store(choice) {
+    if (choice === this.#stored) return;
+    this.#stored = choice;
     try {
-      this.#env.storage().setItem(KEY, JSON.stringify({ name, until: this.#until }));
-    } catch {}
-  }
-
-  #remove() {
-    this.#saved = false;
-    try {
-      this.#env.storage().removeItem(KEY);
+      if (choice) this.#env.storage().setItem(KEY, choice);
+      else this.#env.storage().removeItem(KEY);
     } catch {}
   }
 }

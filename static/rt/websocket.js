@@ -66,8 +66,9 @@ function parse(data) {
   }
 }
 
-/** Maps a close code to an HTTP status: 4000 + status. The reason of 4503 and 1012 is the time to wait in ms. */
+/** Maps a close code to an HTTP status: 4000 + status. The reason of 4503 is the time to wait in ms. */
 function endReason(code, reason) {
-  if (code === 4503 || code === 1012) return { status: 503, wait: Number(reason) || undefined };
+  if (code === 4503) return { status: 503, wait: Number(reason) || undefined };
+  if (code === 1012) return { status: 503, restarts: true };
   return { status: code >= 4400 && code < 4600 ? code - 4000 : 0 };
 }

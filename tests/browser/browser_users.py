@@ -12,6 +12,7 @@ from tests.server_process import DEADLINE, Person
 TIMEOUT = DEADLINE * 1000  # ms; durations are measured by the page and checked afterwards
 expect.set_options(timeout=TIMEOUT)
 
+SIGN_OUT = "form[action='/auth/logout'] button"
 HELD_POLL = re.compile(r"/notifications\?.*\bwait=[1-9]")
 POLL = re.compile(r"/notifications\?(?!.*\bwait=)")
 
@@ -29,6 +30,13 @@ new MutationObserver(() => {
 }).observe(document, { subtree: true, childList: true, characterData: true, attributes: true });
 """
 
+VISIBILITY = """
+state => {
+  Object.defineProperty(document, "visibilityState", { value: state, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}
+"""
+
 
 class Tab:
     """A browser tab."""
@@ -38,7 +46,6 @@ class Tab:
         self.badge = page.locator("#message_count")
         self.connection = page.locator("#connection")
         self.signed_out = page.locator("#signed_out")
-        self.new_messages = page.locator("#new_messages")
         self._frame_received = asyncio.Event()
         self._held_poll_sent = asyncio.Event()
         page.on("websocket", lambda socket: socket.on("framereceived", lambda _: self._frame_received.set()))
@@ -51,6 +58,13 @@ class Tab:
         response = await self.page.goto(path)
         assert response
         return response_time(response)
+
+    async def sign_in(self, name: str, password: str) -> None:
+        """Sign in with the form. The tab then shows the start page."""
+        await self.open("/auth/login")
+        await self.page.fill("[name=username]", name)
+        await self.page.fill("[name=password]", password)
+        await submit(self.page)
 
     async def wait_for_badge(self, count: int) -> float:
         """Wait until the badge shows ``count`` (0: is hidden); return the Unix time of the change."""
@@ -75,6 +89,10 @@ class Tab:
         """Wait until the tab has sent a long poll that the server holds."""
         async with asyncio.timeout(DEADLINE):
             await self._held_poll_sent.wait()
+
+    async def set_visible(self, visible: bool) -> None:
+        """Show or hide the page as a browser does when the user switches tabs. Playwright itself shows all pages."""
+        await self.page.evaluate(VISIBILITY, "visible" if visible else "hidden")
 
     async def history(self) -> list[str]:
         """All texts of the badge since the page was loaded; "" while it was hidden."""
@@ -104,11 +122,10 @@ class BrowserUser:
         return tab
 
     async def sign_in(self, name: str, password: str) -> Tab:
-        """Sign in with the form; return its tab, which shows the start page."""
-        tab = await self.tab("/auth/login")
-        await tab.page.fill("[name=username]", name)
-        await tab.page.fill("[name=password]", password)
-        await submit(tab.page)
+        """Sign in with the form in a new tab; return the tab, which shows the start page."""
+        tab = Tab(await self.context.new_page())
+        self.tabs.append(tab)
+        await tab.sign_in(name, password)
         return tab
 
     async def send(self, recipient: str, text: str) -> float:

@@ -1,4 +1,4 @@
-"""A proxy between browser and server that can refuse, cut and mute requests for notifications.
+"""A proxy between browser and server that can refuse, cut and mute requests for notifications, and refuse sends.
 
 It reads request heads only and forwards all bytes unchanged, so Host and Origin are those of the proxy.
 """
@@ -11,18 +11,20 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Self
 
 from tests.ports import free_port
 
 HOST = "127.0.0.1"
 CHUNK_SIZE = 65536
-REFUSAL = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+PAGE = b"<!doctype html><title>The network</title><p>Sign in to the network."
 
 KINDS = {
     "websocket": re.compile(rb"^upgrade: *websocket\r$", re.IGNORECASE | re.MULTILINE),
     "long poll": re.compile(rb"^GET /notifications\?\S*\bwait="),
     "held poll": re.compile(rb"^GET /notifications\?\S*\bwait=(?!0\b)"),
+    "send": re.compile(rb"^POST /send_message/"),
     "poll": re.compile(rb"^GET /notifications\?(?!\S*\bwait=)(?![^\0]*\r\nupgrade:)", re.IGNORECASE),
 }
 LENGTH = re.compile(rb"^content-length: *(\d+)\r$", re.IGNORECASE | re.MULTILINE)
@@ -35,13 +37,14 @@ class Ended(Exception):
 class Proxy:
     """Forwards everything by default. Changed attributes apply from the next request on.
 
-    ``refuses``: kinds of requests that get a 502. ``socket_life``: seconds after which a WebSocket is cut.
-    ``mute``: WebSockets open, but frames of the server are dropped. ``passed``, ``refused`` and ``cut`` are counters,
-    with which a test checks its own preconditions.
+    ``refuses``: kinds of requests that get a page with the HTTP status ``refusal``. ``socket_life``: seconds after
+    which a WebSocket is cut. ``mute``: WebSockets open, but frames of the server are dropped. ``passed``, ``refused``
+    and ``cut`` are counters, with which a test checks its own preconditions.
     """
 
     def __init__(self, upstream: int) -> None:
         self.refuses: set[str] = set()
+        self.refusal = HTTPStatus.BAD_GATEWAY
         self.socket_life: float | None = None
         self.mute = False
         self.passed: Counter[str] = Counter()
@@ -114,7 +117,7 @@ class Proxy:
             kinds = {kind for kind, pattern in KINDS.items() if pattern.search(head)}
             if refused := kinds & self.refuses:
                 self.refused.update(refused)
-                await _write(connection.browser, REFUSAL)
+                await _write(connection.browser, _page(self.refusal))
                 raise Ended
             self.passed.update(kinds)
             connection.is_socket = "websocket" in kinds
@@ -153,6 +156,11 @@ class Connection:
     responses: StreamReader
     server: StreamWriter
     is_socket: bool = False
+
+
+def _page(status: HTTPStatus) -> bytes:
+    head = f"HTTP/1.1 {status} {status.phrase}\r\nContent-Type: text/html\r\nContent-Length: {len(PAGE)}\r\n"
+    return f"{head}Connection: close\r\n\r\n".encode() + PAGE
 
 
 async def _read(reader: StreamReader) -> bytes:

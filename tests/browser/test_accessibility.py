@@ -108,7 +108,7 @@ async def test_focus_after_mark_as_read_is_on_the_confirmation(sender: Sender, b
     await _keep_unread(bob)
     tab = await bob.tab("/messages")
     await bob.context.unroute_all()
-    await submit(tab.page, "#mark_read button")
+    await submit(tab.page, "#mark_all button")
     await expect(tab.page.get_by_text("Marked as read.")).to_be_focused()
 
 
@@ -119,7 +119,7 @@ async def test_focus_moves_to_the_heading_when_its_button_disappears(sender: Sen
     await tab.page.route("**/messages/read", lambda route: held.append(route))
     async with tab.page.expect_request("**/messages/read"):
         await tab.open("/messages")
-    button = tab.page.locator("#mark_read button")
+    button = tab.page.locator("#mark_all button")
     await button.focus()
     await held[0].continue_()
     await expect(button).to_be_hidden()

@@ -3,7 +3,7 @@
 import asyncio
 from urllib.parse import unquote
 
-from playwright.async_api import Page, Route, expect
+from playwright.async_api import Page, expect
 
 from tests.browser.browser_users import BrowserUser, Sender, Tab
 from tests.browser.conftest import OpenBrowser
@@ -70,41 +70,6 @@ async def test_opening_messages_clears_badge_in_all_tabs(
     durations.check("WebSocket: the other tab is cleared", opened, await other.wait_for_badge(0), SECOND)
     assert await reading.history() == ["2", ""]
     assert await other.history() == ["", "1", "2", ""]
-
-
-async def test_message_received_on_messages_page_stays_unread(sender: Sender, bob: BrowserUser) -> None:
-    await sender.send("bob", "before")
-    (tab,) = bob.tabs
-    await tab.open("/messages")
-    await tab.wait_for_badge(0)
-    await expect(tab.new_messages).to_be_hidden()
-
-    await sender.send("bob", "meanwhile")
-    await tab.wait_for_badge(1)
-    await expect(tab.new_messages).to_be_visible()
-    await expect(tab.page.get_by_text("meanwhile")).to_have_count(0)
-    await (await bob.tab("/")).wait_for_badge(1)
-
-    await tab.new_messages.get_by_role("link").click()
-    await expect(tab.page.get_by_text("meanwhile")).to_be_visible()
-    await tab.wait_for_badge(0)
-
-
-async def test_message_sent_before_mark_as_read_arrives_stays_unread(sender: Sender, bob: BrowserUser) -> None:
-    await sender.send("bob", "shown")
-    (tab,) = bob.tabs
-    held: list[Route] = []
-    await tab.page.route("**/messages/read", lambda route: held.append(route))
-    async with tab.page.expect_request("**/messages/read"):
-        await tab.open("/messages")
-    await sender.send("bob", "not shown")
-    await tab.wait_for_badge(2)
-
-    await held[0].continue_()
-    await tab.wait_for_badge(1)
-    assert await tab.history() == ["1", "2", "1"]
-    await expect(tab.new_messages).to_be_visible()
-    await (await bob.tab("/")).wait_for_badge(1)
 
 
 async def test_title_favicon_and_app_badge_show_the_count(sender: Sender, bob: BrowserUser) -> None:

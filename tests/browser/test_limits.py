@@ -14,7 +14,8 @@ async def test_page_over_tab_limit_polls(open_browser: OpenBrowser, sender: Send
     bob = await open_browser("bob")
     first = bob.tabs[0]
     await first.wait_for_frame()
-    page = await bob.context.new_page()
+    elsewhere = await open_browser(storage_state=await bob.context.storage_state())  # shares no connection with bob
+    page = await elsewhere.context.new_page()
     second = Tab(page)
     async with page.expect_response(HELD_POLL) as refused, page.expect_response(POLL) as polled:
         await page.goto("/")

@@ -1,11 +1,12 @@
 """The badge on networks that refuse, cut or mute WebSockets, or also refuse long polls."""
 
 import time
+from http import HTTPStatus
 
 import pytest
-from playwright.async_api import Response
+from playwright.async_api import Response, expect
 
-from tests.browser.browser_users import POLL, BrowserUser, Sender
+from tests.browser.browser_users import POLL, BrowserUser, Sender, submit
 from tests.browser.conftest import OpenBrowser
 from tests.browser.durations import Durations
 from tests.browser.proxy import Proxy
@@ -15,6 +16,13 @@ SECOND = 1.0
 SEARCH = 4.0  # two refused sockets and the backoff between them
 FIRST_FRAME = 4.0  # time-out of a socket's first frame
 POLL_INTERVAL = 7.0  # Poll-After, its jitter and one second
+
+SHIFT_CLOCK = """
+ms => {
+  const now = Date.now;
+  Date.now = () => now() + ms;
+}
+"""
 
 
 async def test_websockets_refused_badge_counts_within_a_second(
@@ -43,9 +51,9 @@ async def test_websockets_refused_opening_messages_clears_all_tabs(
     bob = await open_browser("bob")
     await sender.send("bob", "one")
     reading = bob.tabs[0]
+    await reading.wait_for_held_poll()
     other = await bob.tab("/")
     for tab in bob.tabs:
-        await tab.wait_for_held_poll()
         await tab.wait_for_badge(1)
     opened = await reading.open("/messages")
     durations.check(
@@ -98,6 +106,79 @@ async def test_long_polls_refused_badge_is_right_within_a_poll(
     durations.check(f"no WebSocket, no {kind}: the badge shows 1", sent, await tab.wait_for_badge(1), POLL_INTERVAL)
     assert proxy.refused["websocket"] >= 2
     assert not proxy.passed["websocket"] + proxy.passed["held poll"]
+
+
+async def test_twelve_tabs_without_websockets_load_and_send_at_once(
+    open_browser: OpenBrowser, proxy: Proxy, durations: Durations
+) -> None:
+    """A browser opens six HTTP/1.1 connections to a host. The tabs share one held poll."""
+    proxy.refuses.add("websocket")
+    alice, bob = await open_browser("alice"), await open_browser("bob")
+    await bob.tabs[0].wait_for_held_poll()
+    for number in range(2, 13):
+        begun = time.time()
+        await bob.tab("/")
+        durations.check(f"no WebSocket: tab {number} is loaded", begun, time.time(), SECOND)
+    begun = time.time()
+    await bob.tabs[-1].open("/send_message/alice")
+    await bob.tabs[-1].page.fill("[name=message]", "from the twelfth tab")
+    await submit(bob.tabs[-1].page)
+    durations.check("no WebSocket: a message is sent in the twelfth tab", begun, time.time(), 2 * SECOND)
+    sent = await alice.send("bob", "to twelve tabs")
+    for tab in bob.tabs:
+        durations.check("no WebSocket: one of twelve tabs shows 1", sent, await tab.wait_for_badge(1), SECOND)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 407, 502])
+async def test_page_of_a_proxy_stops_no_tab(
+    status: int, sender: Sender, bob: BrowserUser, proxy: Proxy, durations: Durations
+) -> None:
+    (tab,) = bob.tabs
+    await tab.wait_for_frame()
+    proxy.refusal, proxy.refuses = HTTPStatus(status), {"websocket", "long poll", "poll"}
+    await proxy.down()
+    await proxy.up()
+    await sender.send("bob", "behind a proxy")
+    await expect(tab.connection).to_be_visible()
+    await expect(tab.signed_out).to_be_hidden()
+    assert proxy.refused["poll"]
+    proxy.refuses.clear()
+    durations.check(f"a proxy's {status} is over", time.time(), await tab.wait_for_badge(1), POLL_INTERVAL)
+    await expect(tab.connection).to_be_hidden()
+
+
+@pytest.mark.parametrize("hours", [-24, 24])
+async def test_wall_clock_set_by_a_day_delays_no_poll(
+    hours: int, sender: Sender, open_browser: OpenBrowser, proxy: Proxy, durations: Durations
+) -> None:
+    proxy.refuses |= {"websocket", "long poll"}
+    bob = await open_browser("bob")
+    (tab,) = bob.tabs
+    await _wait_for_poll(bob)
+    await tab.page.evaluate(SHIFT_CLOCK, hours * 3_600_000)
+    proxy.refuses.add("poll")
+    async with bob.context.expect_event("response", lambda response: response.status == HTTPStatus.BAD_GATEWAY):
+        pass
+    await sender.send("bob", "message 1")
+    await expect(tab.connection).to_be_visible()
+    proxy.refuses.remove("poll")
+    healed = time.time()
+    await expect(tab.badge).to_have_text("1")
+    durations.check(f"clock set by {hours} h: the badge shows 1", healed, time.time(), POLL_INTERVAL)
+
+
+async def test_offline_is_shown_at_once(sender: Sender, bob: BrowserUser, durations: Durations) -> None:
+    (tab,) = bob.tabs
+    await tab.wait_for_frame()
+    begun = time.time()
+    await bob.context.set_offline(True)
+    await expect(tab.connection).to_be_visible()
+    durations.check("offline: the notice is shown", begun, time.time(), SECOND)
+    await sender.send("bob", "while offline")
+    begun = time.time()
+    await bob.context.set_offline(False)
+    durations.check("online: the badge shows 1", begun, await tab.wait_for_badge(1), SECOND)
+    await expect(tab.connection).to_be_hidden()
 
 
 async def _wait_for_poll(user: BrowserUser) -> None:

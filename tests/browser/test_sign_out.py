@@ -4,12 +4,10 @@ import time
 
 from playwright.async_api import expect
 
-from tests.browser.browser_users import Sender, submit
+from tests.browser.browser_users import SIGN_OUT, Sender, submit
 from tests.browser.conftest import OpenBrowser
 from tests.browser.durations import Durations
 from tests.server_process import Server
-
-SIGN_OUT = "form[action='/auth/logout'] button"
 
 
 async def test_sign_out_in_one_tab_stops_the_other(
@@ -35,6 +33,37 @@ async def test_sign_out_in_one_tab_stops_the_other(
     await other_browser.tabs[0].wait_for_badge(2)
     await second.page.clock.run_for("10:00")
     assert not requests
-    assert await second.history() == ["", "1"]
+    assert await second.history() == ["", "1", ""]
     await expect(second.signed_out).to_be_visible()
     await expect(second.connection).to_be_hidden()
+
+
+async def test_stale_tab_resumes_after_same_user_signs_in(
+    open_browser: OpenBrowser, server: Server, sender: Sender, durations: Durations
+) -> None:
+    bob = await open_browser("bob")
+    first, stale = bob.tabs[0], await bob.tab("/")
+    await submit(first.page, SIGN_OUT)
+    await stale.wait_for_sign_out()
+    await first.page.route("**/static/rt/**", lambda route: route.abort())  # cannot resume the other tab
+    await first.sign_in("bob", server.password)
+    sent = await sender.send("bob", "after signing in again")
+    await expect(stale.signed_out).to_be_visible()
+    await stale.set_visible(False)
+    await stale.set_visible(True)
+    durations.check("signed in again: a tab that becomes visible", sent, await stale.wait_for_badge(1), 1)
+    await expect(stale.signed_out).to_be_hidden()
+
+
+async def test_new_page_of_same_user_resumes_stale_tabs(
+    open_browser: OpenBrowser, server: Server, sender: Sender
+) -> None:
+    bob = await open_browser("bob")
+    first, stale = bob.tabs[0], await bob.tab("/")
+    await stale.set_visible(False)
+    await submit(first.page, SIGN_OUT)
+    await stale.wait_for_sign_out()
+    await first.sign_in("bob", server.password)
+    await expect(stale.signed_out).to_be_hidden()
+    await sender.send("bob", "after signing in again")
+    await stale.wait_for_badge(1)

@@ -16,6 +16,14 @@ function openOn(network, options) {
   return tab;
 }
 
+/** Options of a page whose stored choice is the long poll. */
+function longPollStored() {
+  const storage = new FakeStorage();
+  const clock = new FakeClock();
+  storage.setItem(KEY, JSON.stringify({ name: "longpoll", until: clock.wallClock() + MINUTE }));
+  return { storage, clock };
+}
+
 const stored = ({ storage }) => JSON.parse(storage.getItem(KEY))?.name;
 
 // The first transport
@@ -157,7 +165,7 @@ test("output of a superseded poll is dropped", async () => {
 test("an older response activates a candidate and undoes no newer value", async () => {
   const { server, clock, page, client } = await startTab();
   server.websocket = "silent";
-  client.retryNow({ networkChanged: true });
+  client.wake({ networkChanged: true });
   await clock.advance(5);
   const [active, candidate] = server.handshakes;
   server.publish(2); // received by the active socket; the candidate's response was read just before
@@ -171,7 +179,7 @@ test("an older response activates a candidate and undoes no newer value", async 
 test("a candidate without a response does not affect the active socket", async () => {
   const { server, clock, page, client } = await startTab();
   server.websocket = "silent";
-  client.retryNow({ networkChanged: true });
+  client.wake({ networkChanged: true });
   await clock.advance(3_000);
   server.publish(2);
   assert.equal(page.badge, 2);
@@ -182,7 +190,7 @@ test("a refused candidate closes an active socket that died silently", async () 
   server.sockets = []; // the network has changed, and the socket got no close event
   server.publish(3);
   server.websocket = "refused";
-  client.retryNow({ networkChanged: true });
+  client.wake({ networkChanged: true });
   await clock.advance(15);
   server.websocket = "ok";
   await clock.advance(1_000);
@@ -194,7 +202,7 @@ test("a silent candidate closes an active socket that died silently", async () =
   tab.server.websocket = "silent";
   tab.server.sockets = []; // the network has changed, and the socket got no close event
   tab.server.publish(3);
-  tab.client.retryNow({ networkChanged: true });
+  tab.client.wake({ networkChanged: true });
   await tab.clock.advance(5_500);
   assert.equal(tab.page.badge, 3);
   await tab.clock.advance(10_000);
@@ -314,7 +322,7 @@ test("the online event retries at once, whatever the backoff", async () => {
   await clock.advance(10 * MINUTE);
   server.up();
   server.publish(3);
-  client.retryNow({ networkChanged: true });
+  client.wake({ networkChanged: true });
   await clock.advance(50);
   assert.equal(page.badge, 3);
   assert.equal(server.sockets.length, 1);
@@ -326,7 +334,7 @@ test("a page that becomes visible without a connection retries at once", async (
   await clock.advance(10 * MINUTE);
   server.up();
   server.publish(3);
-  client.retryNow();
+  client.wake();
   await clock.advance(50);
   assert.deepEqual([page.badge, server.sockets.length], [3, 1]);
 });
@@ -338,7 +346,7 @@ test("a page that becomes visible polls at once", async () => {
   server.up();
   server.websocket = "silent";
   server.publish(3);
-  client.retryNow();
+  client.wake();
   await clock.advance(50);
   assert.equal(page.badge, 3);
 });
@@ -354,7 +362,7 @@ for (const networkChanged of [true, false]) {
     while (!(between(1_000, age("websocket"), 3_000) && between(1_000, age("poll"), 9_000))) await clock.advance(100);
     server.up();
     server.publish(3);
-    client.retryNow({ networkChanged });
+    client.wake({ networkChanged });
     await clock.advance(50);
     assert.deepEqual([page.badge, server.sockets.length], [3, 1]);
   });
@@ -363,14 +371,14 @@ for (const networkChanged of [true, false]) {
 test("an attempt under way is not repeated by a retry at once", async () => {
   const { server, clock, client } = openOn({ latency: 900 });
   await clock.advance(500);
-  client.retryNow({ networkChanged: true });
+  client.wake({ networkChanged: true });
   await clock.advance(500);
   assert.deepEqual([server.count("websocket"), server.sockets.length], [1, 1]);
 });
 
 test("a page that becomes visible keeps a healthy socket", async () => {
   const { server, clock, client } = await startTab();
-  client.retryNow();
+  client.wake();
   await clock.advance(1_000);
   assert.deepEqual(server.requests.map(({ kind }) => kind), ["websocket"]);
 });
@@ -378,7 +386,7 @@ test("a page that becomes visible keeps a healthy socket", async () => {
 test("a network change opens a second socket, which replaces the first", async () => {
   const { server, clock, client } = await startTab();
   const [old] = server.sockets;
-  client.retryNow({ networkChanged: true });
+  client.wake({ networkChanged: true });
   await clock.advance(5);
   assert.deepEqual([old.open, server.count("websocket")], [true, 2]);
   await clock.advance(50);
@@ -392,7 +400,7 @@ test("a tab frozen for an hour is up to date at once", async () => {
   server.sockets = []; // it died without a close event
   clock.suspend(3_600_000);
   server.publish(7);
-  client.retryNow();
+  client.wake();
   await clock.advance(50);
   assert.equal(page.badge, 7);
   assert.equal(old.open, false);
@@ -424,18 +432,68 @@ test("a deadline that passed while the page was suspended is no failure", async 
 
 // Status and close codes
 
-test("4401 sends a poll, whose 401 stops the client", async () => {
-  const { server, page, clock, client } = await startTab();
-  server.poll = { status: 401 };
-  server.sockets[0].closeWith(4401);
-  await clock.advance(500);
-  assert.deepEqual([page.events.at(-1), server.count("poll"), server.count("websocket")], ["signedOut", 1, 1]);
-  const requests = server.requests.length;
-  client.retryNow({ networkChanged: true });
-  client.start();
-  await clock.advance(30 * MINUTE);
-  assert.equal(server.requests.length, requests);
-});
+for (const [code, refusal, event] of [
+  [4401, "signed_out", "signedOut"],
+  [4403, "forbidden", "offline"],
+]) {
+  test(`${code} sends a poll, whose refusal stops the client`, async () => {
+    const { server, page, clock } = await startTab();
+    server.poll = refusal;
+    server.sockets[0].closeWith(code);
+    await clock.advance(30 * MINUTE);
+    assert.deepEqual([page.events.at(-1), server.count("poll"), server.count("websocket")], [event, 1, 1]);
+  });
+
+  test(`a refused socket sends a poll, whose ${refusal} is asked once more and stops the client`, async () => {
+    const { server, page, clock } = openOn({ websocket: "refused", poll: refusal });
+    await clock.advance(500);
+    assert.equal(page.events.at(-1), event);
+    await clock.advance(30 * MINUTE);
+    assert.deepEqual([server.count("websocket"), server.count("poll")], [1, 2]);
+  });
+
+  test(`a long poll's ${refusal} is confirmed by a poll and stops the client`, async () => {
+    const { server, page, clock } = openOn({ longpoll: refusal, poll: refusal }, longPollStored());
+    await clock.advance(30 * MINUTE);
+    assert.equal(page.events.at(-1), event);
+    assert.deepEqual([server.count("longpoll"), server.count("poll")], [1, 1]);
+  });
+}
+
+for (const status of [401, 403, 404, 407, 502]) {
+  test(`a proxy's ${status} stops nothing`, async () => {
+    const { server, page, clock } = await startTab();
+    server.down();
+    server.poll = server.longpoll = { status, headers: { "Content-Type": "text/html" } };
+    await clock.advance(10 * MINUTE);
+    assert.equal(page.events.includes("signedOut"), false);
+    server.up();
+    server.publish(3);
+    await clock.advance(8_000);
+    assert.equal(page.badge, 3);
+    await clock.advance(30_000);
+    assert.equal(server.sockets.length, 1);
+  });
+}
+
+for (const event of ["start", "wake"]) {
+  test(`a stopped client asks again on ${event} and resumes after a 200`, async () => {
+    const { server, page, clock, client } = await startTab();
+    server.poll = "signed_out";
+    server.sockets[0].closeWith(4401);
+    await clock.advance(MINUTE);
+    client[event]();
+    await clock.advance(MINUTE);
+    assert.deepEqual([server.count("poll"), client.state], [2, "stopped"]);
+    server.up();
+    server.publish(4);
+    client[event]();
+    await clock.advance(50);
+    assert.deepEqual([page.badge, page.events.at(-1)], [4, "online"]);
+    await clock.advance(1_000);
+    assert.equal(server.sockets.length, 1);
+  });
+}
 
 test("after 4401 a new session of the browser is used", async () => {
   const { server, page, clock } = await startTab();
@@ -448,34 +506,6 @@ test("after 4401 a new session of the browser is used", async () => {
   server.publish(2);
   assert.equal(page.badge, 2);
 });
-
-test("4403 stops the client and shows the offline notice", async () => {
-  const { server, page, clock } = await startTab();
-  server.sockets[0].closeWith(4403);
-  await clock.advance(30 * MINUTE);
-  assert.equal(page.events.at(-1), "offline");
-  assert.equal(server.requests.length, 1);
-});
-
-for (const [status, event] of [[401, "signedOut"], [403, "offline"]]) {
-  test(`a refused socket sends a poll, whose ${status} stops the client`, async () => {
-    const { server, page, clock } = openOn({ websocket: "refused", poll: { status } });
-    await clock.advance(100);
-    assert.equal(page.events.at(-1), event);
-    await clock.advance(30 * MINUTE);
-    assert.deepEqual([server.count("websocket"), server.count("poll")], [1, 1]);
-  });
-
-  test(`a long poll's ${status} stops the client`, async () => {
-    const storage = new FakeStorage();
-    const clock = new FakeClock();
-    storage.setItem(KEY, JSON.stringify({ name: "longpoll", until: clock.now() + MINUTE }));
-    const { server, page } = openOn({ longpoll: { status }, poll: { status } }, { storage, clock });
-    await clock.advance(30 * MINUTE);
-    assert.equal(page.events.at(-1), event);
-    assert.deepEqual([server.count("longpoll"), server.count("poll")], [1, status === 401 ? 1 : 0]);
-  });
-}
 
 test("4429 falls back to polls and stores no choice", async () => {
   const tab = await startTab();
@@ -490,10 +520,7 @@ test("4429 falls back to polls and stores no choice", async () => {
 });
 
 test("a long poll's 429 falls back to polls after Retry-After", async () => {
-  const storage = new FakeStorage();
-  const clock = new FakeClock();
-  storage.setItem(KEY, JSON.stringify({ name: "longpoll", until: clock.now() + MINUTE }));
-  const { server } = openOn({ longpoll: { status: 429, headers: { "Retry-After": "20" } } }, { storage, clock });
+  const { server, clock } = openOn({ longpoll: { status: 429, headers: { "Retry-After": "20" } } }, longPollStored());
   await clock.advance(20_000);
   assert.equal(server.requests.length, 1);
   await clock.advance(8 * MINUTE);
@@ -508,7 +535,7 @@ for (const status of [429, 503]) {
     await clock.advance(1_000);
     const before = server.requests.length;
     await clock.advance(30_000);
-    client.retryNow({ networkChanged: true });
+    client.wake({ networkChanged: true });
     await clock.advance(28_500);
     assert.equal(server.requests.length, before);
     server.up();
@@ -524,16 +551,55 @@ test("a long poll's 503 with Retry-After does not count against long polls", asy
   assert.equal(stored(tab), undefined);
 });
 
-for (const code of [4503, 1012]) {
-  test(`${code}: reconnects after the given milliseconds, not before`, async () => {
-    const { server, clock } = await startTab();
-    server.sockets[0].closeWith(code, "7000");
-    await clock.advance(6_900);
-    assert.equal(server.requests.length, 1);
-    await clock.advance(200);
-    assert.equal(server.sockets.length, 1);
+test("4503: reconnects after the given milliseconds, not before", async () => {
+  const { server, clock } = await startTab();
+  server.sockets[0].closeWith(4503, "7000");
+  await clock.advance(6_900);
+  assert.equal(server.requests.length, 1);
+  await clock.advance(200);
+  assert.equal(server.sockets.length, 1);
+});
+
+test("4503: a wait is five minutes at most", async () => {
+  const { server, clock } = await startTab();
+  server.sockets[0].closeWith(4503, "1e12");
+  await clock.advance(5 * MINUTE + 50);
+  assert.equal(server.sockets.length, 1);
+});
+
+for (const random of [0, 0.5, 0.999]) {
+  test(`1012: reconnects within a second, whatever its reason (random ${random})`, async () => {
+    const { server, clock } = await startTab({ random: () => random });
+    await clock.advance(MINUTE);
+    server.sockets[0].closeWith(1012, "60000");
+    await clock.advance(1_000);
+    assert.deepEqual(server.requests.map(({ kind }) => kind), ["websocket", "websocket"]);
+    assert.equal(server.requests[1].at, server.requests[0].at + MINUTE + 100 + random * 900);
   });
 }
+
+test("1012, then 503: waits for Retry-After", async () => {
+  const { server, clock, page } = await startTab();
+  server.down({ code: 1012, reason: "5000" });
+  server.poll = { status: 503, headers: { "Retry-After": "20" } };
+  await clock.advance(1_100);
+  const refused = server.requests.length;
+  await clock.advance(18_000);
+  assert.equal(server.requests.length, refused);
+  server.up();
+  server.publish(1);
+  await clock.advance(3_000);
+  assert.deepEqual([page.badge, server.sockets.length], [1, 1]);
+});
+
+test("a long poll's 503 delays streams until Retry-After; polls go on", async () => {
+  const refused = { status: 503, headers: { "Retry-After": "60" } };
+  const { server, clock, page } = openOn({ websocket: "refused", longpoll: refused }, longPollStored());
+  await clock.advance(10_000);
+  server.publish(2);
+  await clock.advance(8_000);
+  assert.deepEqual([page.badge, server.count("longpoll"), server.count("websocket")], [2, 1, 0]);
+});
 
 test("a drain soon after connecting is no failure", async () => {
   const { server, clock } = await startTab();
@@ -559,7 +625,7 @@ test("a retry delayed by Retry-After is cancelled when a socket responds", async
   const poll = { status: 503, headers: { "Retry-After": "20" } };
   const { server, clock, client } = openOn({ websocket: "silent", poll });
   await clock.advance(1_500);
-  client.retryNow({ networkChanged: true });
+  client.wake({ networkChanged: true });
   await clock.advance(500);
   server.handshakes[0].accept({});
   await clock.advance(MINUTE);

@@ -4,11 +4,13 @@
 import { Client } from "../../static/rt/client.js";
 
 export class FakeClock {
-  #time = 1_700_000_000_000;
+  #time = 1_000_000; // milliseconds since the page was loaded
+  #wallClockAhead = 1_700_000_000_000;
   #timers = new Map();
   #ids = 0;
 
   now = () => this.#time;
+  wallClock = () => this.#time + this.#wallClockAhead;
 
   setTimeout = (callback, ms) => {
     this.#timers.set(++this.#ids, { callback, due: this.#time + ms, id: this.#ids });
@@ -35,17 +37,25 @@ export class FakeClock {
     this.#time += ms;
   }
 
+  /** Advances the wall clock only: it is set, or the device sleeps. */
+  shiftWallClock(ms) {
+    this.#wallClockAhead += ms;
+  }
+
   #next(end) {
     const due = [...this.#timers.values()].filter((timer) => timer.due <= end);
     return due.sort((a, b) => a.due - b.due || a.id - b.id)[0];
   }
 }
 
+const REFUSALS = { signed_out: 401, forbidden: 403 };
+const PROBLEM = { "Content-Type": "application/problem+json" };
 const settle = () => new Promise((done) => setImmediate(done));
 
 /**
  * A server with one counter. `websocket`, `longpoll` and `poll` set how the network treats each transport: "ok",
- * "refused", "silent" or { killAfter: ms }; for the last two also { status, headers, body }, a fixed response.
+ * "refused", "silent" or { killAfter: ms }; for the last two also { status, headers, body }, a fixed response, or the code
+ * of a refusal, "signed_out" or "forbidden".
  */
 export class FakeServer {
   websocket = "ok";
@@ -111,6 +121,7 @@ export class FakeServer {
     await this.#delay(behaviour === "silent" ? Infinity : this.latency, signal);
     if (behaviour === "refused") throw new TypeError("Failed to fetch");
     if (behaviour.status) return response(behaviour.status, behaviour.body ?? {}, behaviour.headers ?? {});
+    if (REFUSALS[behaviour]) return response(REFUSALS[behaviour], { code: behaviour }, PROBLEM);
     const since = Number(query.get("since"));
     if (hold && !this.newerThan(since).length) await this.#hold(hold * 1000, behaviour.killAfter, signal);
     this.responses++;
@@ -162,6 +173,7 @@ function fakeWebSocket(server, clock) {
     }
 
     accept({ killAfter }) {
+      if (this.closed) return;
       server.sockets.push(this);
       this.open = true;
       this.deliverNewer({ first: true });
@@ -199,6 +211,7 @@ function fakeWebSocket(server, clock) {
 
     close() {
       this.open = false;
+      this.closed = true;
       server.sockets = server.sockets.filter((socket) => socket !== this);
     }
   };
@@ -211,15 +224,81 @@ export class FakeStorage {
   removeItem = (key) => this.items.delete(key);
 }
 
+/** Web Locks and BroadcastChannel of one browser, which its pages share. */
+export class FakeBrowser {
+  #clock;
+  #locks = new Map(); // by name: { held, queue } of requests { hold, reject }
+  #channels = new Set();
+  messages = []; // { name, data } of every message sent
+
+  constructor(clock) {
+    this.#clock = clock;
+  }
+
+  get locks() {
+    return { request: (...request) => this.#request(...request) };
+  }
+
+  openChannel = (name) => {
+    const channel = {
+      onmessage: null,
+      postMessage: (data) => this.#send(name, channel, structuredClone(data)),
+      close: () => this.#channels.delete(channel),
+      name,
+    };
+    this.#channels.add(channel);
+    return channel;
+  };
+
+  #send(name, sender, data) {
+    this.messages.push({ name, data });
+    for (const channel of this.#channels) {
+      if (channel === sender || channel.name !== name) continue;
+      this.#clock.setTimeout(() => this.#channels.has(channel) && channel.onmessage?.({ data }), 1);
+    }
+  }
+
+  #request(name, { steal = false, signal }, hold) {
+    return new Promise((resolve, reject) => {
+      const request = { hold, resolve, reject };
+      if (!this.#locks.has(name)) this.#locks.set(name, { held: null, queue: [] });
+      const lock = this.#locks.get(name);
+      if (steal) {
+        lock.queue.unshift(request);
+        lock.held?.reject(new DOMException("stolen", "AbortError"));
+        lock.held = null;
+      } else {
+        lock.queue.push(request);
+        signal.addEventListener("abort", () => {
+          if (!lock.queue.includes(request)) return;
+          lock.queue = lock.queue.filter((each) => each !== request);
+          reject(signal.reason);
+        });
+      }
+      this.#clock.setTimeout(() => this.#grant(lock), 1);
+    });
+  }
+
+  async #grant(lock) {
+    if (lock.held || !lock.queue.length) return;
+    const request = (lock.held = lock.queue.shift());
+    request.resolve(await request.hold());
+    if (lock.held !== request) return; // stolen
+    lock.held = null;
+    this.#grant(lock);
+  }
+}
+
 /** A page with its client, clock and server. `random` returns 0.5 unless it is given. */
 export function makeTab({
   since = 1000.25,
   clock = new FakeClock(),
   server = new FakeServer(clock),
   storage = new FakeStorage(),
+  ClientClass = Client,
   ...overrides
 } = {}) {
-  const page = { badge: null, applied: [], events: [] };
+  const page = { badge: null, applied: [], events: [], visible: true };
   const record = (event) => () => page.events.push(event);
   const view = {
     apply(notifications) {
@@ -230,6 +309,7 @@ export function makeTab({
     reconnecting: record("reconnecting"),
     offline: record("offline"),
     signedOut: record("signedOut"),
+    resumed: record("resumed"),
   };
   const env = {
     url: "https://example.org/notifications",
@@ -237,13 +317,17 @@ export function makeTab({
     WebSocket: fakeWebSocket(server, clock),
     fetch: server.fetch,
     now: clock.now,
+    wallClock: clock.wallClock,
+    pollsOnly: () => false,
+    account: "7",
+    visible: () => page.visible,
     setTimeout: clock.setTimeout,
     clearTimeout: clock.clearTimeout,
     random: () => 0.5,
     storage: () => storage,
     ...overrides,
   };
-  return { client: new Client(env, since, view), clock, server, storage, env, page };
+  return { client: new ClientClass(env, since, view), clock, server, storage, env, page };
 }
 
 /** A started tab that has received its first response. */

@@ -15,18 +15,28 @@ export class FakeElement extends EventTarget {
   getAttribute(name) {
     return this.attributes[name];
   }
+
+  contains(element) {
+    return this.children?.includes(element) ?? false;
+  }
+
+  focus() {
+    this.focused = true;
+  }
 }
 
-/** The form that marks messages as read, and its button. */
-export function markReadForm() {
-  const button = new FakeElement();
-  const elements = [
-    { type: "hidden", name: "csrf_token", value: "t0ken" },
-    { type: "hidden", name: "up_to", value: "2024-11-22T14:00:00+00:00" },
-    { type: "submit", name: "", value: "" },
-  ];
-  const form = new FakeElement({ action: "/messages/read" }, { elements, querySelectorAll: () => [button] });
-  return { form, button };
+/** The elements that signed_out.js changes: a link in its notice, and other content. */
+export function signedOutElements() {
+  const link = new FakeElement({}, { href: "https://example.org/auth/login" });
+  const notice = new FakeElement({}, { hidden: true, querySelector: () => link });
+  const content = new FakeElement({}, { remove: () => main.children.pop() });
+  const main = new FakeElement({}, { children: [notice, content] });
+  const elements = {
+    main,
+    "#signed_out": notice,
+    ".navbar-brand": new FakeElement({}, { textContent: "Microblog" }),
+  };
+  return { elements, link, content };
 }
 
 /** The elements that show the number of unread messages, by selector. */

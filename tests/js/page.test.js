@@ -5,9 +5,8 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import { OfflineNotice } from "../../static/rt/offline_notice.js";
-import { newMessagesNotice, markRead } from "../../static/rt/mark_read.js";
 import { localizeTimes } from "../../static/rt/local_time.js";
-import { FakeDocument, FakeElement, markReadForm } from "./fake_page.js";
+import { FakeDocument, FakeElement } from "./fake_page.js";
 import { FakeClock } from "./fake_browser.js";
 
 process.env.TZ = "America/Bogota"; // UTC-5, without summer time
@@ -95,85 +94,6 @@ test("the offline notice is hidden when the connection is back", async () => {
 test("offline() shows the offline notice at once", () => {
   const { element, notice } = makeNotice();
   notice.offline();
-  assert.equal(element.hidden, false);
-});
-
-// Marking as read
-
-const notifications = [{ name: "unread_message_count", data: 0, timestamp: 5 }];
-
-function openMessages({ response = { ok: true, json: async () => notifications }, visibilityState = "visible" } = {}) {
-  const { form, button } = markReadForm();
-  const document = new FakeDocument({ "#mark_read": form });
-  document.visibilityState = visibilityState;
-  const requests = [];
-  const merged = [];
-  const fetch = async (...request) => {
-    requests.push(request);
-    if (response instanceof Error) throw response;
-    return response;
-  };
-  const start = () => markRead({ fetch, document, merge: (response) => merged.push(response) });
-  return { document, button, requests, merged, start };
-}
-
-test("a visible page marks messages as read, merges the response, hides the button", async () => {
-  const { requests, merged, button, start } = openMessages();
-  await start();
-  const [[url, { method, headers, body }]] = requests;
-  assert.deepEqual([url, method], ["/messages/read", "POST"]);
-  assert.deepEqual(headers, { Accept: "application/json", "X-CSRFToken": "t0ken" });
-  assert.deepEqual([...body], [["csrf_token", "t0ken"], ["up_to", "2024-11-22T14:00:00+00:00"]]);
-  assert.deepEqual([merged, button.hidden], [[notifications], true]);
-});
-
-test("a background page marks messages as read once, when it becomes visible", async () => {
-  const { document, requests, start } = openMessages({ visibilityState: "hidden" });
-  await start();
-  assert.equal(requests.length, 0);
-  document.setVisibility("visible");
-  document.setVisibility("hidden");
-  document.setVisibility("visible");
-  await new Promise(setImmediate);
-  document.setVisibility("visible");
-  assert.equal(requests.length, 1);
-});
-
-test("a prerendered page does not mark messages as read", async () => {
-  const { document, requests, start } = openMessages();
-  document.prerendering = true;
-  await start();
-  assert.equal(requests.length, 0);
-  document.prerendering = false;
-  document.dispatchEvent(new Event("prerenderingchange"));
-  assert.equal(requests.length, 1);
-});
-
-for (const [what, response] of [
-  ["is refused", { ok: false, json: async () => ({ title: "Unauthorized" }) }],
-  ["gets no response", new TypeError("Failed to fetch")],
-  ["gets no array", { ok: true, json: async () => ({}) }],
-]) {
-  test(`a mark that ${what} leaves the button and is retried when visible`, async () => {
-    const { document, requests, merged, button, start } = openMessages({ response });
-    await start();
-    assert.deepEqual([merged, button.hidden], [[], false]);
-    document.setVisibility("visible");
-    assert.equal(requests.length, 2);
-  });
-}
-
-test("a page without the form marks nothing", () => {
-  markRead({ fetch: assert.fail, document: new FakeDocument(), merge: assert.fail });
-});
-
-test("a growing count announces new messages, a shrinking one does not", () => {
-  const element = new FakeElement({}, { hidden: true });
-  const showCount = newMessagesNotice(element, 3);
-  showCount(3);
-  showCount(0);
-  assert.equal(element.hidden, true);
-  showCount(1);
   assert.equal(element.hidden, false);
 });
 

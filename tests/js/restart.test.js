@@ -137,7 +137,7 @@ test("under random failures the badge is right once polls get through", async ()
       server.poll = pick(["ok", "refused", "silent"]);
       const sockets = random() < 0.3 ? [...server.sockets] : [];
       for (const socket of sockets) socket.closeWith(pick([1001, 1006, 1011, 4408, 1012]), "500");
-      if (random() < 0.1) client.retryNow({ networkChanged: random() < 0.5 });
+      if (random() < 0.1) client.wake({ networkChanged: random() < 0.5 });
       if (random() < 0.05) client.pause(), client.start();
       server.publish(step);
       await clock.advance(random() * 8_000);

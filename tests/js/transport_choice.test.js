@@ -9,12 +9,20 @@ const MINUTE = 60_000;
 function environment(overrides = {}) {
   const clock = new FakeClock();
   const storage = new FakeStorage();
-  return { clock, stored: storage, now: clock.now, storage: () => storage, ...overrides };
+  return { clock, stored: storage, now: clock.now, wallClock: clock.wallClock, storage: () => storage, ...overrides };
 }
 
-const connection = (name, lifetime = 0, openedAt = Infinity) => ({ name, lifetime, openedAt });
-const fail = (choice, name) => choice.transportFailed(connection(name), true);
-const end = (choice, name, lifetime) => choice.connectionEnded(connection(name, lifetime), true);
+/** A connection that responded and ended after `lifetime` ms, or ended without a response (null). */
+const connection = (name, lifetime = 0, openedAt = Number.MAX_VALUE) => ({
+  name,
+  lifetime: lifetime ?? 0,
+  hasResponded: lifetime !== null,
+  openedAt,
+});
+const open = { name: "longpoll", hasResponded: true };
+const end = (choice, name, lifetime) => choice.ended(connection(name, lifetime), { status: 0 }, null);
+const fail = (choice, name) => choice.ended(connection(name, null), { status: 0, timedOut: true }, open);
+const serverDown = (choice) => choice.ended(connection("poll", null), { status: 0 }, null);
 
 function onLongPoll(env) {
   const choice = new TransportChoice(env);
@@ -54,7 +62,7 @@ test("short connections are counted for each transport separately", () => {
 test("no failure counts while the server is down, earlier ones included", () => {
   const choice = new TransportChoice(environment());
   fail(choice, "websocket");
-  choice.serverDown();
+  serverDown(choice);
   assert.equal(choice.best, "websocket");
   const failures = [fail(choice, "websocket"), end(choice, "websocket", 0), end(choice, "websocket", 0)];
   for (const failure of failures) assert.equal(failure, false);
@@ -64,7 +72,7 @@ test("no failure counts while the server is down, earlier ones included", () => 
 test("after an outage failures count again, from zero", () => {
   const choice = new TransportChoice(environment());
   end(choice, "websocket", 0);
-  choice.serverDown();
+  serverDown(choice);
   choice.responded("poll");
   assert.equal(end(choice, "websocket", 0), false);
   assert.equal(end(choice, "websocket", 0), true);
@@ -73,19 +81,20 @@ test("after an outage failures count again, from zero", () => {
 test("a connection opened during an outage does not count when it fails later", () => {
   const env = environment();
   const choice = new TransportChoice(env);
-  const early = connection("websocket", 0, env.now());
-  choice.serverDown();
+  const early = connection("websocket", null, env.now());
+  serverDown(choice);
   env.clock.suspend(1_000);
   choice.responded("poll");
-  assert.equal(choice.transportFailed(early, true), false);
-  assert.equal(choice.transportFailed(connection("websocket", 0, env.now()), true), true);
+  const timeOut = { status: 0, timedOut: true };
+  assert.equal(choice.ended(early, timeOut, open), false);
+  assert.equal(choice.ended(connection("websocket", null, env.now()), timeOut, open), true);
 });
 
 test("a response of a suspect transport clears all failures", () => {
   const env = environment();
   const choice = new TransportChoice(env);
   fail(choice, "websocket");
-  choice.suspect(connection("longpoll"));
+  choice.ended(connection("longpoll", null), { status: 0 }, open);
   choice.responded("poll");
   assert.equal(choice.best, "longpoll");
   choice.responded("longpoll");
@@ -97,16 +106,17 @@ test("a response of a suspect transport clears all failures", () => {
 
 test("a failure counts only if the server responds by another transport", () => {
   const choice = new TransportChoice(environment());
-  assert.equal(choice.transportFailed(connection("websocket"), false), false);
-  for (let i = 0; i < 3; i++) assert.equal(choice.connectionEnded(connection("websocket"), false), false);
-  assert.equal(choice.connectionEnded(connection("websocket"), true), true);
+  const refused = () => connection("websocket", null);
+  assert.equal(choice.ended(refused(), { status: 0, timedOut: true }, null), false);
+  for (let i = 0; i < 3; i++) assert.equal(choice.ended(refused(), { status: 0 }, null), false);
+  assert.equal(choice.ended(refused(), { status: 0 }, open), true);
 });
 
 test("a choice is stored for the next page after a response", () => {
   const env = environment();
   onLongPoll(env);
   const next = new TransportChoice(env);
-  assert.deepEqual([next.best, next.until], ["longpoll", env.now() + 10 * MINUTE]);
+  assert.deepEqual([next.best, next.left], ["longpoll", 10 * MINUTE]);
 });
 
 test("a choice without a response is not stored", () => {
@@ -122,7 +132,7 @@ test("a poll used during an outage is not stored", () => {
   const choice = new TransportChoice(env);
   fail(choice, "websocket");
   fail(choice, "longpoll");
-  choice.serverDown();
+  serverDown(choice);
   choice.responded("poll");
   assert.equal(env.stored.items.size, 0);
 });
@@ -150,15 +160,15 @@ test("a response of the best transport removes the stored choice", () => {
 test("too many connections: polls, without storing the choice", () => {
   const env = environment();
   const choice = new TransportChoice(env);
-  assert.equal(choice.limitReached(), true);
+  assert.equal(choice.ended(connection("websocket"), { status: 429 }, null), true);
   choice.responded("poll");
-  assert.deepEqual([choice.best, choice.until, env.stored.items.size], ["poll", env.now() + 10 * MINUTE, 0]);
+  assert.deepEqual([choice.best, choice.left, env.stored.items.size], ["poll", 10 * MINUTE, 0]);
 });
 
 test("invalid content of the storage is ignored", () => {
   const env = environment();
-  const far = env.now() + 11 * MINUTE;
-  const unknown = `{"name":"carrier_pigeon","until":${env.now() + 1000}}`;
+  const far = env.wallClock() + 11 * MINUTE;
+  const unknown = `{"name":"carrier_pigeon","until":${env.wallClock() + 1000}}`;
   for (const value of ["", "{", "null", "7", '{"name":"longpoll"}', unknown, `{"name":"poll","until":${far}}`]) {
     env.stored.setItem("microblog-rt.transport", value);
     assert.equal(new TransportChoice(env).best, "websocket", value);
@@ -176,4 +186,14 @@ test("a storage that throws or is forbidden does not affect the choice", () => {
     choice.responded("websocket");
     assert.equal(choice.best, "websocket");
   }
+});
+
+test("the wall clock set back by a day extends nothing beyond ten minutes", () => {
+  const env = environment();
+  const choice = onLongPoll(env);
+  env.clock.shiftWallClock(-86_400_000);
+  assert.equal(choice.left, 10 * MINUTE);
+  assert.equal(new TransportChoice(env).best, "websocket");
+  env.clock.shiftWallClock(2 * 86_400_000);
+  assert.equal(choice.left, 0);
 });

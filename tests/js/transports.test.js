@@ -97,6 +97,27 @@ for (const transport of [longpoll, poll]) {
     });
   }
 
+  test(`${name}: Retry-After is five minutes at most`, async () => {
+    const { connection } = await open(transport, responding({ status: 503, headers: { "Retry-After": "1e9" } }));
+    assert.equal(connection.ends[0].wait, 300_000);
+  });
+
+  for (const [status, code, type, reported] of [
+    [401, "signed_out", "application/problem+json", 401],
+    [403, "forbidden", "application/problem+json; charset=utf-8", 403],
+    [401, "forbidden", "application/problem+json", 0],
+    [403, "toString", "application/problem+json", 0],
+    [401, "signed_out", "application/json", 0],
+    [403, "forbidden", "text/html", 0],
+    [401, undefined, "application/problem+json", 0],
+  ]) {
+    test(`${name}: ${status} with ${code} in ${type} is reported as ${reported}`, async () => {
+      const headers = { "Content-Type": type };
+      const { connection } = await open(transport, responding({ status, headers, body: { code } }));
+      assert.equal(connection.ends[0].status, reported);
+    });
+  }
+
   for (const body of [{ notifications: [] }, null, "[]"]) {
     test(`${name}: 200 with ${JSON.stringify(body)} is no valid response`, async () => {
       const { connection } = await open(transport, responding({ status: 200, body }));
@@ -128,6 +149,11 @@ test("poll: the interval is Poll-After, up to 20 % longer, never shorter", async
   const gaps = times.slice(1).map((at, i) => at - times[i]);
   assert.ok(gaps.length >= 5);
   for (const gap of gaps) assert.ok(gap >= 8_000 && gap <= 10_000, `requested after ${gap} ms`);
+});
+
+test("poll: a Poll-After is five minutes at most", async () => {
+  const { connection } = await open(poll, { set: (server) => (server.pollAfter = "1e9") });
+  assert.deepEqual(connection.pollAfters, [300_000]);
 });
 
 test("poll: the interval has jitter", async () => {
@@ -241,8 +267,7 @@ for (const [code, reason, expected] of [
   [4408, "", { status: 408 }],
   [4429, "", { status: 429 }],
   [4503, "1500", { status: 503, wait: 1500 }],
-  [1012, "250", { status: 503, wait: 250 }],
-  [1012, "service restart", { status: 503, wait: undefined }],
+  [1012, "250", { status: 503, restarts: true }],
   [1001, "", { status: 0 }],
   [1006, "", { status: 0 }],
   [1011, "9000", { status: 0 }],

@@ -118,7 +118,7 @@ def no_sweep() -> None:
     """The sweep queries the clocks and signals no subscriber."""
 
     async def sweep_once(self: Feed) -> None:
-        await self._behind(None)
+        self._hub.positions()
 
     replace(Feed, "sweep_once", sweep_once)
 
@@ -177,8 +177,8 @@ def channel_from_client() -> None:
 def mark_everything() -> None:
     """Marking as read marks everything that exists, not what was displayed."""
 
-    def mark_read(tx: Any, user_id: int, counter: Any, up_to: int) -> Any:
-        return original(tx, user_id, counter, FURTHEST)
+    def mark_read(tx: Any, user_id: int, counter: Any, first: int, last: int, **options: Any) -> Any:
+        return original(tx, user_id, counter, 0, FURTHEST, **options)
 
     original = replace(rows, "mark_read", mark_read)
 

@@ -51,7 +51,7 @@ class Tab:
         raise NotImplementedError
 
     async def run(self) -> None:
-        """Connect, and reconnect for ever."""
+        """Connect, and reconnect forever."""
         while True:
             host = self._hosts[self._failures % len(self._hosts)]
             pause = await self._connect(host)
@@ -164,7 +164,7 @@ class HttpTab(Tab):
                     self._ledger.answers[f"{self.kind} {answer.status}"] += 1
                     return None if self._failures % len(self._hosts) == 0 else answer.retry_after
                 self._apply(answer.body)
-                await self._pause(float(answer.headers["poll-after"]))
+                await asyncio.sleep(float(answer.headers.get("poll-after", 0)))
         except ERRORS:
             self._ledger.answers[f"{self.kind} failed"] += 1
             return None
@@ -172,9 +172,6 @@ class HttpTab(Tab):
             self._connection.drop()
 
     def _wait(self) -> int | None:
-        raise NotImplementedError
-
-    async def _pause(self, seconds: float) -> None:
         raise NotImplementedError
 
 
@@ -186,20 +183,14 @@ class LongPoll(HttpTab):
     def _wait(self) -> int | None:
         return WAIT if self.connected_at is not None else 0
 
-    async def _pause(self, seconds: float) -> None:
-        pass
-
 
 class Poll(HttpTab):
-    """Polls at the interval that the server sends."""
+    """Plain polls, to which the server sends the interval."""
 
     kind = "poll"
 
     def _wait(self) -> int | None:
         return None
-
-    async def _pause(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
 
 
 def _plain(data: object) -> object:

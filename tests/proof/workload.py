@@ -19,7 +19,7 @@ from microblog_rt.services import Services
 from tests.proof.host import Host
 from tests.proof.http import ERRORS, Answer, Connection
 from tests.proof.ledger import ABANDONED, ACKNOWLEDGED, Attempt, Ledger, Send
-from tests.proof.people import CSRF, Person
+from tests.proof.people import Person
 from tests.proof.tabs import MARK, Tab
 
 Work = Coroutine[Any, Any, None]
@@ -160,7 +160,7 @@ class Workload:
             await asyncio.sleep(random.uniform(0, READING))
             marks = self._ledger.marked[person.id]
             marks.append((up_to, False))
-            fields = {"up_to": found[1].decode()}
+            fields = {"csrf_token": person.token, "up_to": found[1].decode()}
             answer = await self._post(host, person.id, "/messages/read", fields, "application/json")
             if answer.status == 200:
                 marks.append((up_to, True))
@@ -191,7 +191,7 @@ class Workload:
     async def _post(
         self, host: Host, user: int, target: str, fields: dict[str, str], accept: str = "text/html"
     ) -> Answer:
-        connection, body = Connection(host.port), urlencode({"csrf_token": CSRF, **fields}).encode()
+        connection, body = Connection(host.port), urlencode(fields).encode()
         headers = self._headers(host, user) | FORM | {"Accept": accept}
         try:
             return await connection.request("POST", target, headers, body, seconds=PATIENCE)
@@ -199,13 +199,16 @@ class Workload:
             connection.drop()
 
     def _form(self, send: Send, nonce: str) -> dict[str, str]:
-        return {"csrf_token": CSRF, "message": send.body, "nonce": nonce}
+        return {"csrf_token": self._person(send.sender).token, "message": send.body, "nonce": nonce}
 
     def _headers(self, host: Host, user: int) -> dict[str, str]:
-        return {"Cookie": self._people[user - self._people[0].id].cookie, "Origin": host.url}
+        return {"Cookie": self._person(user).cookie, "Origin": host.url}
 
     def _name(self, user: int) -> str:
-        return self._people[user - self._people[0].id].name
+        return self._person(user).name
+
+    def _person(self, user: int) -> Person:
+        return self._people[user - self._people[0].id]
 
 
 def missed(user: int, since: int, received: int, stamps: list[int]) -> list[str]:

@@ -52,6 +52,18 @@ def field(page: str, name: str) -> str:
     return unescape(found[1])
 
 
+def link(page: str, rel: str) -> str:
+    """The address of the page before ("prev") or after ("next")."""
+    found = re.search(rf'rel="{rel}" href="([^"]*)"', page)
+    assert found, f"no link {rel} in {page}"
+    return unescape(found[1])
+
+
+def shown(page: str) -> list[str]:
+    """The texts of the messages on the page."""
+    return [unescape(each) for each in re.findall(r'<p class="text my-1"[^>]*>([^<]*)</p>', page)]
+
+
 def badge(page: str) -> str:
     found = re.search(r'id="message_count"[^>]*>([^<]*)<', page)
     assert found, page

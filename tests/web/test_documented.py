@@ -33,7 +33,7 @@ CONFORMANCE = [
 ]
 
 
-class Ask(NamedTuple):
+class Request(NamedTuple):
     """A request and its expected status; by default from a signed-in program."""
 
     status: int
@@ -59,27 +59,29 @@ class Often(TooMany):
         super().__init__(7)
 
 
-def and_pages(asks: list[Ask]) -> list[Ask]:
+def and_pages(asks: list[Request]) -> list[Request]:
     """The same requests, and again from a browser."""
     return asks + [ask._replace(accept="text/html") for ask in asks]
 
 
-ANYWHERE = and_pages([Ask(400, headers={"Host": "evil.example"}), Ask(500, error=Broken), Ask(503, error=Down)])
+ANYWHERE = and_pages(
+    [Request(400, headers={"Host": "evil.example"}), Request(500, error=Broken), Request(503, error=Down)]
+)
 FEED = [
     *ANYWHERE,
-    Ask(200),
-    Ask(200, query="?since=0&wait=0.01&name=unread_message_count"),
-    Ask(400, query="?since=nan"),
-    Ask(401, signed_in=False),
-    Ask(401, query="?user=0"),
-    Ask(403, headers={"Origin": "https://evil.example"}),
-    Ask(429, error=Often),
+    Request(200),
+    Request(200, query="?since=0&wait=0.01&name=unread_message_count"),
+    Request(400, query="?since=nan"),
+    Request(401, signed_in=False),
+    Request(401, query="?user=0"),
+    Request(403, headers={"Origin": "https://evil.example"}),
+    Request(429, error=Often),
 ]
 CHANGES = ANYWHERE + and_pages(
     [
-        Ask(403, headers={"Origin": "https://evil.example"}),
-        Ask(403, headers={"X-CSRFToken": "old"}),
-        Ask(413, headers={"X-CSRFToken": ""}, form={"message": "x" * 70_000}),
+        Request(403, headers={"Origin": "https://evil.example"}),
+        Request(403, headers={"X-CSRFToken": "old"}),
+        Request(413, headers={"X-CSRFToken": ""}, form={"message": "x" * 70_000}),
     ]
 )
 ASKS = {
@@ -87,41 +89,41 @@ ASKS = {
     "HEAD /notifications": FEED,
     "POST /messages/read": [
         *CHANGES,
-        Ask(200),
-        Ask(200, form={"up_to": "1.5"}),
-        Ask(303, accept="text/html"),
-        Ask(303, accept="text/html", signed_in=False),
-        Ask(400, form={"up_to": "x"}),
-        Ask(401, signed_in=False),
+        Request(200),
+        Request(200, form={"up_to": "1.5"}),
+        Request(303, accept="text/html"),
+        Request(303, accept="text/html", signed_in=False),
+        Request(400, form={"up_to": "x"}),
+        Request(401, signed_in=False),
     ],
     "GET /send_message/{recipient}": [
         *ANYWHERE,
-        Ask(200),
-        Ask(303, signed_in=False),
-        *and_pages([Ask(404, recipient="nobody")]),
+        Request(200),
+        Request(303, accept="text/html", signed_in=False),
+        Request(401, signed_in=False),
+        *and_pages([Request(404, recipient="nobody")]),
     ],
     "POST /send_message/{recipient}": [
         *CHANGES,
-        Ask(303, form={"message": "hello"}),
-        Ask(303, signed_in=False),
-        Ask(404, recipient="nobody"),
-        Ask(422, form={"message": " "}),
-        Ask(303, form={"message": "hello"}, headers={"Idempotency-Key": "k"}),
-        *and_pages([Ask(422, form={"message": "goodbye"}, headers={"Idempotency-Key": "k"})]),
-        *and_pages([Ask(400, form={"message": "hello"}, headers={"Idempotency-Key": ""})]),
-        *and_pages([Ask(429, error=Often)]),
+        Request(303, form={"message": "hello"}),
+        *and_pages([Request(401, signed_in=False), Request(422, form={"message": " "})]),
+        Request(404, recipient="nobody"),
+        Request(303, form={"message": "hello"}, headers={"Idempotency-Key": "k"}),
+        *and_pages([Request(422, form={"message": "goodbye"}, headers={"Idempotency-Key": "k"})]),
+        *and_pages([Request(400, form={"message": "hello"}, headers={"Idempotency-Key": ""})]),
+        *and_pages([Request(429, error=Often)]),
     ],
-    "GET /auth/login": [*ANYWHERE, Ask(200, signed_in=False), Ask(302), Ask(302, query="?next=/messages")],
+    "GET /auth/login": [*ANYWHERE, Request(200, signed_in=False), Request(302), Request(302, query="?next=/messages")],
     "POST /auth/login": [
         *CHANGES,
-        Ask(303, form={"username": "susan", "password": PASSWORD}),
-        Ask(422, form={"username": "susan", "password": "wrong"}),
-        *and_pages([Ask(429, error=Often)]),
+        Request(303, form={"username": "susan", "password": PASSWORD}),
+        *and_pages([Request(422, form={"username": "susan", "password": "wrong"})]),
+        *and_pages([Request(429, error=Often)]),
     ],
-    "POST /auth/logout": [*CHANGES, Ask(303), Ask(303, signed_in=False)],
-    "GET /healthz": [Ask(200, headers={"Host": "any.example"})],
-    "GET /metrics": [Ask(200), *and_pages([Ask(404, headers={"X-Forwarded-For": "192.0.2.1"})])],
-    "GET /readyz": [Ask(200, headers={"Host": "any.example"}), Ask(503, signed_in=False, error=Down)],
+    "POST /auth/logout": [*CHANGES, Request(303), Request(303, signed_in=False)],
+    "GET /healthz": [Request(200, headers={"Host": "any.example"})],
+    "GET /metrics": [Request(200), *and_pages([Request(404, headers={"X-Forwarded-For": "192.0.2.1"})])],
+    "GET /readyz": [Request(200, headers={"Host": "any.example"}), Request(503, signed_in=False, error=Down)],
 }
 
 
@@ -135,7 +137,7 @@ class Program:
         self._token = token
         self._transport = httpx.ASGITransport(app=cast(Any, app))
 
-    async def answer(self, label: str, ask: Ask) -> httpx.Response:
+    async def answer(self, label: str, ask: Request) -> httpx.Response:
         method, path = label.format(recipient=ask.recipient).split(" ")
         cookies = self._cookies | (await self._session() if ask.signed_in else {})
         own = {"X-CSRFToken": self._token, "Accept": ask.accept, "Origin": ORIGIN}
@@ -169,7 +171,7 @@ async def program(app: Quart, services: Services, join: Join) -> Program:
     browser = await join("susan")
     await services.messages.send_message(1, 1, "hello")
     token = await browser.token()
-    (form,) = [each for each in browser.client.cookie_jar or [] if each.name == "microblog_form"]
+    (form,) = [each for each in browser.client.cookie_jar or [] if each.name == "microblog_browser"]
     return Program(app, services, {form.name: str(form.value)}, token)
 
 

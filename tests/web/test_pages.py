@@ -1,4 +1,4 @@
-"""The pages: content, form errors, limits, drafts, CSRF."""
+"""The pages: content, form errors, limits."""
 
 import re
 from dataclasses import replace
@@ -11,7 +11,7 @@ from werkzeug.datastructures import Headers
 from microblog_rt.services import Services
 from microblog_rt.settings import Limit, Settings
 from tests.conftest import PASSWORD
-from tests.web.conftest import ORIGIN, Browser, Join, badge, field, text
+from tests.web.conftest import ORIGIN, Browser, Join, badge, field, link, shown, text
 
 HOSTILE = '<script>alert("x")</script>'
 
@@ -154,7 +154,7 @@ async def test_wrong_password_keeps_only_the_username(stranger: Browser, join: J
 
 INNER = [
     "/messages",
-    "/messages?page=2",
+    "/messages?before=1.5",
     "/user/susan",
     "/send_message/susan",
     "/auth/sessions",
@@ -196,8 +196,8 @@ async def test_sending_shows_on_the_recipients_next_page(join: Join) -> None:
     susan, john = await join("susan"), await join("john")
     page = await text(await john.get("/user/susan"))
     assert "/send_message/susan" in page
-    answer = await john.post("/send_message/susan", message="hello susan")
-    assert (answer.status_code, answer.location) == (303, "/user/susan")
+    answer = await john.post("/send_message/susan", message="hello susan", nonce="n0nce")
+    assert (answer.status_code, answer.location) == (303, "/user/susan#sent=n0nce")
     assert "Your message has been sent." in await text(await john.get(answer.location))
     assert badge(await text(await susan.get("/"))) == "1"
     page = await text(await susan.get("/messages"))
@@ -209,7 +209,9 @@ async def test_message_to_oneself_is_allowed_but_not_offered(join: Join) -> None
     susan = await join("susan")
     assert "/send_message/susan" not in await text(await susan.get("/user/susan"))
     await susan.post("/send_message/susan", message="note to self")
-    assert badge(await text(await susan.get("/"))) == "1"
+    page = await text(await susan.get("/messages"))
+    assert shown(page) == ["note to self"]
+    assert badge(page) == "0"  # it is read already
 
 
 @pytest.mark.parametrize("message", ["", "   \r\n ", "x" * 141])
@@ -220,51 +222,7 @@ async def test_a_bad_message_keeps_the_form(join: Join, services: Services, mess
     assert answer.status_code == 422
     assert message.strip() in page
     assert field(page, "nonce") == "kept"
-    assert (await services.messages.inbox(1, 1, 10)) == ([], False)
-
-
-async def test_expired_form_is_shown_again_with_a_new_token(join: Join, services: Services) -> None:
-    susan = await join("susan")
-    answer = await susan.post("/send_message/susan", message="my long thought", csrf_token="old")
-    page = await text(answer)
-    assert answer.status_code == 403
-    assert "my long thought" in page
-    assert (await services.messages.inbox(1, 1, 10)) == ([], False)
-    token = field(page, "csrf_token")
-    assert (await susan.post("/send_message/susan", message="my long thought", csrf_token=token)).status_code == 303
-
-
-async def test_draft_is_restored_after_signing_in_again(join: Join, services: Services, stranger: Browser) -> None:
-    susan = await join("susan")
-    token = await susan.token()
-    await services.accounts.set_password("susan", PASSWORD)
-    answer = await susan.post("/send_message/susan", message="my long thought", csrf_token=token)
-    assert answer.status_code == 303
-    back = field(await text(await susan.get(answer.location)), "next")
-    assert await sign_in(susan, next=back) == "/send_message/susan"
-    assert ">\nmy long thought</textarea>" in (await text(await susan.get(back))).replace("\r", "")
-    assert "my long thought" not in await text(await susan.get(back))
-
-
-async def test_draft_is_not_shown_to_another_user(join: Join, services: Services) -> None:
-    browser = await join("susan")
-    await services.accounts.register("john", PASSWORD)
-    token = await browser.token()
-    await services.accounts.set_password("susan", PASSWORD)
-    await browser.post("/send_message/susan", message="my secret thought", csrf_token=token)
-    await browser.post("/auth/login", username="john", password=PASSWORD)
-    assert "my secret thought" not in await text(await browser.get("/send_message/susan"))
-    assert "my secret thought" not in await text(await browser.get("/send_message/susan"))
-
-
-async def test_draft_is_not_shown_for_another_recipient(join: Join, services: Services) -> None:
-    susan, _ = await join("susan"), await join("john")
-    token = await susan.token()
-    await services.accounts.set_password("susan", PASSWORD)
-    await susan.post("/send_message/susan", message="a note to myself", csrf_token=token)
-    await sign_in(susan)
-    assert "a note to myself" not in await text(await susan.get("/send_message/john"))
-    assert "a note to myself" in await text(await susan.get("/send_message/susan"))
+    assert (await services.messages.inbox(1, 10)).rows == []
 
 
 async def test_page_of_one_user_gets_no_notifications_of_another(join: Join, services: Services) -> None:
@@ -278,15 +236,17 @@ async def test_page_of_one_user_gets_no_notifications_of_another(join: Join, ser
     assert (await john.get(address[1] + "&since=0&wait=5")).status_code == 401
 
 
-async def test_double_submit_sends_and_flashes_once(join: Join, services: Services) -> None:
+async def test_repeated_send_says_already_sent(join: Join, services: Services) -> None:
     susan = await join("susan")
     nonce = field(await text(await susan.get("/send_message/susan")), "nonce")
+    pages = []
     for _ in range(2):
         assert (await susan.post("/send_message/susan", message="hello", nonce=nonce)).status_code == 303
-    posts, _ = await services.messages.inbox(1, 1, 10)
+        pages.append(await text(await susan.get("/")))
+    posts = (await services.messages.inbox(1, 10)).rows
     assert len(posts) == 1
-    page = await text(await susan.get("/"))
-    assert page.count("Your message has been sent.") == 1
+    sentences = ("Your message has been sent.", "This message was already sent.")
+    assert [[page.count(each) for each in sentences] for page in pages] == [[1, 0], [0, 1]]
 
 
 async def test_retry_with_idempotency_key_gets_the_first_result(join: Join, services: Services) -> None:
@@ -299,7 +259,7 @@ async def test_retry_with_idempotency_key_gets_the_first_result(join: Join, serv
         answer = await susan.post("/send_message/susan", headers=headers, message="goodbye")
         assert answer.status_code == 422
         assert "already used for another message" in await text(answer)
-    assert [post.body for post in (await services.messages.inbox(1, 1, 10))[0]] == ["hello"]
+    assert [post.body for post in (await services.messages.inbox(1, 10)).rows] == ["hello"]
 
 
 @pytest.mark.parametrize("keys", [[""], ["x" * 256], ["caf\xe9"], ["a\tb"], ["a", "a"]])
@@ -310,7 +270,7 @@ async def test_invalid_idempotency_key_is_refused(join: Join, services: Services
     form = {"csrf_token": await susan.token(), "message": "hello"}
     answer = await susan.client.post("/send_message/susan", form=form, headers=Headers(headers))
     assert (answer.status_code, (await answer.get_json())["code"]) == (400, "bad_request")
-    assert (await services.messages.inbox(1, 1, 10)) == ([], False)
+    assert (await services.messages.inbox(1, 10)).rows == []
 
 
 @pytest.mark.parametrize("changes", [{"send_limit": None}])
@@ -338,7 +298,7 @@ async def test_a_message_over_the_limit_is_kept_in_its_form(join: Join, services
     assert "my long thought" in page
     assert field(page, "nonce") == "two"
     assert (await susan.post("/send_message/susan", message="hello", nonce="one")).status_code == 303
-    assert len((await services.messages.inbox(1, 1, 10))[0]) == 1
+    assert len((await services.messages.inbox(1, 10)).rows) == 1
 
 
 @pytest.mark.parametrize("changes", [{"send_limit": Limit(1, 60)}])
@@ -421,11 +381,21 @@ async def test_message_to_unknown_user_gets_404(join: Join) -> None:
     assert (await susan.post("/send_message/nobody", message="hello")).status_code == 404
 
 
-@pytest.mark.parametrize("page", ["-1", "0", "x", "1e3", "", "1000000000", "9" * 30, "٢"])
-@pytest.mark.parametrize("path", ["/messages", "/", "/auth/sessions"])
-async def test_invalid_page_number_gets_404(join: Join, path: str, page: str) -> None:
+@pytest.mark.parametrize(
+    "query", ["before=x", "after=", "before=-1", "after=nan", "before=1&after=2", "after=1&after=1"]
+)
+@pytest.mark.parametrize("path", ["/messages", "/auth/sessions"])
+async def test_invalid_page_key_gets_400(join: Join, path: str, query: str) -> None:
     susan = await join("susan")
-    assert (await susan.get(path, query_string={"page": page})).status_code == 404
+    assert (await susan.get(f"{path}?{query}")).status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/messages?before=0", "/?after=~", "/auth/sessions?before=0"])
+async def test_page_past_the_end_is_empty(join: Join, path: str) -> None:
+    susan = await join("susan")
+    answer = await susan.get(path)
+    assert answer.status_code == 200
+    assert "This page is empty." in await text(answer) or path.startswith("/auth")
 
 
 async def test_markup_in_messages_is_shown_as_it_was_typed(join: Join) -> None:
@@ -441,42 +411,61 @@ async def test_a_long_inbox_has_newer_and_older_pages(join: Join, services: Serv
     for number in range(30):
         await services.messages.send_message(1, 1, f"message {number}")
     first = await text(await susan.get("/messages"))
-    second = await text(await susan.get("/messages?page=2"))
     assert "message 29" in first
-    assert "/messages?page=2" in first
     assert "Newer" not in first
-    assert "message 4<" in second
-    assert "Newer" in second
+    await services.messages.send_message(1, 1, "arrived meanwhile")
+    second = await text(await susan.get(link(first, "next")))
+    assert shown(second) == [f"message {number}" for number in (4, 3, 2, 1, 0)]
     assert "Older" not in second
+    newer = await text(await susan.get(link(second, "prev")))
+    assert shown(newer) == shown(first)
+    assert shown(await text(await susan.get(link(newer, "prev")))) == ["arrived meanwhile"]
 
 
 async def test_people_are_listed_in_pages(join: Join, services: Services) -> None:
     susan = await join("susan")
     for number in range(30):
         await services.accounts.register(f"person{number:02}", PASSWORD)
-    first, second = await text(await susan.get("/")), await text(await susan.get("/?page=2"))
+    first = await text(await susan.get("/"))
     assert "person00" in first
-    assert "susan" in second
-    assert 'href="/?page=1"' in second
+    second = await text(await susan.get(link(first, "next")))
+    assert ">susan</a>" in second
+    assert "person00" in await text(await susan.get(link(second, "prev")))
 
 
-async def test_marking_up_to_what_was_shown_answers_the_count(join: Join, services: Services) -> None:
+async def test_marking_what_was_shown_leaves_the_rest_unread(join: Join, services: Services) -> None:
     susan = await join("susan")
-    await services.messages.send_message(1, 1, "shown")
-    up_to = field(await text(await susan.get("/messages")), "up_to")
-    await services.messages.send_message(1, 1, "came after")
-    answer = await susan.post("/messages/read", up_to=up_to, headers={"Accept": "application/json"})
+    await join("john")
+    for number in range(30):
+        await services.messages.send_message(2, 1, f"message {number}")
+    page = await text(await susan.get("/messages"))
+    await services.messages.send_message(2, 1, "came after")
+    interval = {"from": field(page, "from"), "up_to": field(page, "up_to")}
+    answer = await susan.post("/messages/read", **interval, headers={"Accept": "application/json"})
     assert answer.content_type == "application/json"
     (notification,) = await answer.get_json()
-    assert (notification["name"], notification["data"]) == ("unread_message_count", 1)
+    assert (notification["name"], notification["data"]) == ("unread_message_count", 6)
+    second = await text(await susan.get(link(page, "next")))
+    assert second.count(">unread</span>") == 5 + 1  # and beside the badge
+
+
+async def test_mark_all_marks_what_the_page_knew_of(join: Join, services: Services) -> None:
+    susan = await join("susan")
+    await join("john")
+    for number in range(30):
+        await services.messages.send_message(2, 1, f"message {number}")
+    page = await text(await susan.get("/messages"))
+    await services.messages.send_message(2, 1, "came after")
+    await susan.post("/messages/read", up_to=re.findall(r'name="up_to" value="([^"]*)"', page)[-1])
+    assert badge(await text(await susan.get("/"))) == "1"
 
 
 async def test_marking_without_javascript_redirects_back(join: Join, services: Services) -> None:
     susan = await join("susan")
-    for number in range(30):
-        await services.messages.send_message(1, 1, str(number))
-    answer = await susan.post("/messages/read", headers={"Referer": "http://localhost/messages?page=2"})
-    assert (answer.status_code, answer.location) == (303, "/messages?page=2")
+    await join("john")
+    await services.messages.send_message(2, 1, "hello")
+    answer = await susan.post("/messages/read", headers={"Referer": "http://localhost/messages?before=2"})
+    assert (answer.status_code, answer.location) == (303, "/messages?before=2")
     assert badge(await text(await susan.get("/messages"))) == "0"
     answer = await susan.post("/messages/read", headers={"Referer": "https://evil.example/messages"})
     assert answer.location == "/messages"
@@ -485,7 +474,8 @@ async def test_marking_without_javascript_redirects_back(join: Join, services: S
 @pytest.mark.parametrize("up_to", ["", "nan", "inf", "-1", "yesterday", "1e309"])
 async def test_invalid_up_to_is_refused(join: Join, services: Services, up_to: str) -> None:
     susan = await join("susan")
-    await services.messages.send_message(1, 1, "hello")
+    await join("john")
+    await services.messages.send_message(2, 1, "hello")
     answer = await susan.post("/messages/read", up_to=up_to, headers={"Accept": "application/json"})
     assert answer.status_code == 400
     assert (await answer.get_json())["code"] == "bad_request"
@@ -516,7 +506,7 @@ async def test_state_changes_need_token_and_own_origin(app: Quart, join: Join, s
             headers = {"Origin": origin} if origin else {}
             answer = await susan.post(route, csrf_token=token, message="x", headers=headers)
             assert answer.status_code == 403, (route, token, origin)
-    assert await services.messages.inbox(1, 1, 10) == ([], False)
+    assert (await services.messages.inbox(1, 10)).rows == []
     assert (await susan.get("/notifications")).status_code == 200
 
 

@@ -11,7 +11,7 @@ from microblog_rt.errors import Invalid
 from microblog_rt.services import Services
 from microblog_rt.web import devices
 from tests.conftest import PASSWORD
-from tests.web.conftest import ORIGIN, Browser, Join, text
+from tests.web.conftest import ORIGIN, Browser, Join, link, text
 
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
 PIXEL = (
@@ -29,9 +29,9 @@ async def sign_in(app: Quart, name: str, agent: str = "", **more: str) -> Browse
     return browser
 
 
-async def listed(browser: Browser) -> list[tuple[str, str]]:
+async def listed(browser: Browser, path: str = "/auth/sessions") -> list[tuple[str, str]]:
     """The sessions on the page, as (label, name in the form)."""
-    page = await text(await browser.get("/auth/sessions"))
+    page = await text(await browser.get(path))
     words = re.findall(r'fw-semibold">([^<]*)<', page)
     return list(zip(words, re.findall(r'name="session" value="([^"]*)"', page), strict=True))
 
@@ -231,10 +231,12 @@ async def test_many_sessions_have_pages(app: Quart, join: Join, services: Servic
     assert user is not None
     for _ in range(30):
         await services.sessions.start_session(user, remembered=True, device="curl/8.5.0")
-    assert len(await listed(susan)) == 25
-    page = await text(await susan.get("/auth/sessions?page=2"))
-    assert page.count('name="session"') == 6
+    assert len(await listed(susan)) == 1 + 25
+    older = link(await text(await susan.get("/auth/sessions")), "next")
+    page = await text(await susan.get(older))
+    assert page.count('name="session"') == 5
     assert "This session" not in page
+    assert len(await listed(susan, link(page, "prev"))) == 1 + 25
 
 
 async def test_user_agent_is_escaped(app: Quart, services: Services) -> None:
@@ -304,5 +306,5 @@ async def test_user_agent_is_escaped(app: Quart, services: Services) -> None:
         ("x" * 200, "Unknown device"),
     ],
 )
-def test_a_device_is_put_describe(agent: str, words: str) -> None:
+def test_device_is_described_by_browser_and_system(agent: str, words: str) -> None:
     assert devices.describe(agent, lambda sentence, **values: sentence % values) == words

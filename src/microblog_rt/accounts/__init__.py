@@ -7,7 +7,6 @@ attempts.py    how often a password may be tried and an account be made
 """
 
 import secrets
-from collections.abc import Sequence
 
 from microblog_rt.accounts.attempts import Attempts
 from microblog_rt.accounts.passwords import UNKNOWN_USERS_HASH, Passwords
@@ -19,6 +18,7 @@ from microblog_rt.settings import Settings
 from microblog_rt.storage import Storage, Transaction, limits
 from microblog_rt.storage import accounts as stored
 from microblog_rt.storage.accounts import Visit
+from microblog_rt.storage.pages import Page
 
 __all__ = ["Accounts", "Reader", "Sessions", "faults", "password_faults", "session_name", "token_hash"]
 
@@ -79,7 +79,7 @@ class Accounts:
         """Set a password and end every session of that user. Raises NotFound, Invalid."""
         for fault in await password_faults(password, username):
             raise fault
-        user_id = (await self._known(username)).id
+        user_id = (await self.known(username)).id
         password_hash = await self._passwords.hash(password)
 
         def work(tx: Transaction) -> None:
@@ -114,7 +114,7 @@ class Accounts:
 
     async def disable(self, username: str) -> None:
         """End every session of a user and start none until ``enable``. Raises NotFound."""
-        user_id = (await self._known(username)).id
+        user_id = (await self.known(username)).id
 
         def work(tx: Transaction) -> None:
             stored.set_disabled(tx, user_id, True)
@@ -124,7 +124,7 @@ class Accounts:
 
     async def enable(self, username: str) -> None:
         """Let a disabled user sign in again. Raises NotFound."""
-        user_id = (await self._known(username)).id
+        user_id = (await self.known(username)).id
         await self._storage.write(lambda tx: stored.set_disabled(tx, user_id, False))
 
     async def forget_expired(self) -> None:
@@ -138,14 +138,14 @@ class Accounts:
         async with self._storage.reading() as reading:
             return await stored.by_name(reading, username)
 
-    async def _known(self, username: str) -> User:
+    async def known(self, username: str) -> User:
+        """The user of that name, in any case. Raises NotFound."""
         user = await self.find(username)
         if user is None:
             raise NotFound("unknown_user", name=username)
         return user
 
-    async def people(self, page: int, size: int) -> tuple[Sequence[User], bool]:
-        """Page number ``page`` (from 1) of the users by name, and whether there are more."""
+    async def people(self, size: int, before: str | None = None, after: str | None = None) -> Page[User]:
+        """Up to ``size`` users by name, without the disabled: those next to the key ``before`` or ``after``, if any."""
         async with self._storage.reading() as reading:
-            found = await stored.people(reading, (page - 1) * size, size + 1)
-        return found[:size], len(found) > size
+            return await stored.people(reading, size, before, after)

@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import logging
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 from microblog_rt.errors import Invalid, Unavailable
@@ -17,6 +17,7 @@ from microblog_rt.protocol import MICROSECONDS
 from microblog_rt.settings import Settings
 from microblog_rt.storage import Storage, Transaction, accounts, sql_time
 from microblog_rt.storage.accounts import Visit
+from microblog_rt.storage.pages import Page
 from microblog_rt.timeouts import Timeouts
 
 log = logging.getLogger(__name__)
@@ -78,33 +79,32 @@ class Sessions:
         async with self._storage.reading() as reading:
             return await accounts.visit(reading, reader.token_hash)
 
-    async def note_use(self, reader: Reader, last_used: int, every: int = USE_STORED_EVERY) -> int:
-        """Store that a session is in use, at most once in ``every`` microseconds; when that was last done.
+    async def note_use(self, reader: Reader, last_used: int) -> None:
+        """Store that a person uses a session, at most once a minute, and four times within the idle time.
 
-        At least four times within the idle time. A failure is retried by a later use: it neither refuses nor delays
-        the request by more than ``Timeouts.session_use``.
+        A failure is retried by a later use: it neither refuses nor delays the request by more than
+        ``Timeouts.session_use``.
         """
         now = sql_time.now()
-        if now - last_used < min(every, self._idle[False] // 4) or now < self._retry_use:
-            return last_used
+        if now - last_used < min(USE_STORED_EVERY, self._idle[False] // 4) or now < self._retry_use:
+            return
         storing = self._storage.begin_write(
             lambda tx: accounts.note_use(tx, reader.token_hash, self._idle, self._lifetime)
         )
         storing.add_done_callback(_log_failure)
         await asyncio.wait({storing}, timeout=self._wait)
-        if storing.done() and not storing.exception():
-            return now
-        self._retry_use = now + RETRY_AFTER
-        return last_used
+        if not storing.done() or storing.exception():
+            self._retry_use = now + RETRY_AFTER
 
-    async def sessions(self, reader: Reader, page: int, size: int) -> tuple[Sequence[Session], bool]:
-        """Page number ``page`` (from 1) of the user's live sessions, and whether there are more.
+    async def sessions(
+        self, reader: Reader, size: int, before: int | None = None, after: int | None = None
+    ) -> Page[Session]:
+        """Up to ``size`` live sessions of the user except the reader's, the newest first.
 
-        The reader's own comes first, then the most recently used.
+        Those that began ``before`` or ``after`` a time, if given.
         """
         async with self._storage.reading() as reading:
-            found = await accounts.sessions(reading, *reader, (page - 1) * size, size + 1)
-        return found[:size], len(found) > size
+            return await accounts.sessions(reading, *reader, size, before, after)
 
     async def end_session(self, reader: Reader) -> None:
         """End one session."""

@@ -72,7 +72,7 @@ async def serve(
 
     config.bind = [f"fd://{listening.detach()}"]
     _use_our_log(config)
-    # Hypercorn would cut connections with a traceback, and then wait for ever; the time-out here is ours.
+    # Hypercorn would cut connections with a traceback, and then wait forever; the time-out here is ours.
     timeout, config.graceful_timeout = config.graceful_timeout, float("inf")
     serving = asyncio.create_task(hypercorn_serve(app, config, shutdown_trigger=trigger))
     await _first_of(serving, drained, shutdown.forced)
@@ -130,7 +130,7 @@ def _collect_garbage_rarely() -> None:
 
 
 def _exit_now() -> NoReturn:
-    # Hypercorn waits for ever for a client that reads nothing. What was acknowledged is on the disk.
+    # Hypercorn waits forever for a client that reads nothing. What was acknowledged is on the disk.
     log.warning("some connections did not close in time; cutting them")
     logging.shutdown()
     os._exit(0)

@@ -1,6 +1,6 @@
 """One TCP connection, with a deadline for everything that a client may leave undone.
 
-Hypercorn waits for ever for the rest of a request and for a client that does not read, notices a vanished client only
+Hypercorn waits forever for the rest of a request and for a client that does not read, notices a vanished client only
 after the keep-alive time, and closes so abruptly that a client that is still sending never reads the response. A test
 fails if Hypercorn no longer uses the class that this replaces.
 """

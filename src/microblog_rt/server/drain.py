@@ -1,6 +1,6 @@
 """Graceful shutdown: tabs are closed one after the other and told when to reconnect.
 
-Hypercorn would cut open WebSockets with 1011, or on Python 3.12 wait for them for ever.
+Hypercorn would cut open WebSockets with 1011, or on Python 3.12 wait for them forever.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ async def drain(
     hub.stop_accepting(lambda: max(0.0, start + duration - loop.time()) + scatter())
     random.shuffle(subscribers)
     if subscribers and duration > 1:
-        log.info("draining %s tabs over %.0f seconds; another signal ends it now", len(subscribers), duration)
+        log.info("draining %s tabs over %.0f seconds; repeat the signal to stop at once", len(subscribers), duration)
     for number, subscriber in enumerate(subscribers):
         await _until(start + number * pause, forced)
         subscriber.close(duration + scatter())
@@ -42,7 +42,7 @@ async def drain(
         async with asyncio.timeout(timeouts.drain_close):
             await hub.empty.wait()
     except TimeoutError:
-        log.warning("some tabs did not close in time")
+        log.warning("%s tabs did not close within %g seconds", len(hub.subscribers()), timeouts.drain_close)
 
 
 async def _until(deadline: float, forced: asyncio.Event) -> None:

@@ -82,7 +82,7 @@ class PlainStream(ws_stream.WSStream):
             await self._handle_events()
 
     async def _refuse_early_data(self) -> None:
-        """Refuse data sent before the handshake was answered, and end the application, which would wait for ever."""
+        """Refuse data sent before the handshake was answered, and end the application, which would wait forever."""
         self.closed = True
         await self.app_put({"type": "websocket.disconnect", "code": 1006})  # type: ignore[misc]
         await self._send_error_response(400)

@@ -36,8 +36,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-FEED_READS = 8  # at a time: thousands of subscribers that read at once must not keep a page waiting
-
 # A write is a plain function of a synchronous connection, and uses Core: an ORM session costs more than its statements.
 Transaction = Connection
 Reading = AsyncSession
@@ -56,7 +54,8 @@ class Storage:
             if self._database is postgres:  # SQLite's writer counts as connected once it has the write lock
                 event.listen(engine, "checkout", lambda *_: self._silence.connected())
             event.listen(engine, "after_cursor_execute", lambda *_: self._silence.answered())
-        self._feed_reads = asyncio.Semaphore(FEED_READS)
+        # Thousands of subscribers that read at once leave a connection for pages.
+        self._feed_reads = asyncio.Semaphore(self._database.READERS - 1)
         self._refused_until = float("-inf")
         self._failing = {"writes": False, "reads": False}
         self._writes: set[asyncio.Task[Any]] = set()
@@ -108,7 +107,7 @@ class Storage:
 
     @asynccontextmanager
     async def feed_read(self) -> AsyncIterator[AsyncConnection]:
-        """A bare connection for the statement that answers a feed's read; at most 8 at a time. Raises Unavailable."""
+        """A bare connection for the statement that answers a feed's read; few run at a time. Raises Unavailable."""
         async with self._attempt("reads"), self._feed_reads, self._reader.connect() as connection:
             yield connection
 
@@ -155,7 +154,7 @@ class Storage:
 
 
 def _log_failure(task: "asyncio.Task[Any]") -> None:
-    """Log the failure of a write whose caller is gone, unless it is a refusal."""
+    """Log the failure of a write whose caller was cancelled, unless it is a refusal."""
     error = None if task.cancelled() else task.exception()
     if error is not None and not isinstance(error, Refused):
         log.error("write failed after its client disconnected", exc_info=error)

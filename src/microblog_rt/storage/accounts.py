@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import BigInteger, bindparam, case, delete, func, literal, select, update
+from sqlalchemy import BigInteger, and_, bindparam, case, delete, func, literal, not_, select, update
 from sqlalchemy.dialects.postgresql import insert  # rendered for SQLite too
 
 from microblog_rt.errors import Invalid
 from microblog_rt.models import Mailbox, Session, User
 from microblog_rt.storage import Reading, Transaction, sql_time
 from microblog_rt.storage.counters import COUNTERS
+from microblog_rt.storage.pages import Page, page
 from microblog_rt.storage.sql_time import NOW
 
 SESSION_NAME_LENGTH = 16
@@ -71,10 +72,9 @@ async def by_name(reading: Reading, username: str) -> User | None:
     return (await reading.execute(BY_NAME, {"key": username.lower()})).scalar_one_or_none()
 
 
-async def people(reading: Reading, offset: int, count: int) -> Sequence[User]:
-    """``count`` users in the order of their names, from the ``offset``-th on."""
-    statement = select(User).order_by(User.username_key).offset(offset).limit(count)
-    return (await reading.execute(statement)).scalars().all()
+async def people(reading: Reading, size: int, before: str | None, after: str | None) -> Page[User]:
+    """Up to ``size`` users whose accounts are not disabled, by name: those next to ``before`` or ``after``, if any."""
+    return await page(reading, select(User).where(not_(User.disabled)), User.username_key, size, before, after)
 
 
 async def visit(reading: Reading, token_hash: str) -> Visit | None:
@@ -99,15 +99,13 @@ def note_use(tx: Transaction, token_hash: str, idle: dict[bool, int], lifetime: 
     tx.execute(statement)
 
 
-async def sessions(reading: Reading, user_id: int, token_hash: str, offset: int, count: int) -> Sequence[Session]:
-    """``count`` live sessions of a user, from the ``offset``-th on: that of the token, then the latest used first."""
-    present = case((Session.token_hash == token_hash, 0), else_=1)
-    statement = (
-        select(Session)
-        .where(Session.user_id == user_id, Session.expires > NOW)
-        .order_by(present, Session.last_used.desc(), Session.token_hash)
-    )
-    return (await reading.execute(statement.offset(offset).limit(count))).scalars().all()
+async def sessions(
+    reading: Reading, user_id: int, token_hash: str, size: int, before: int | None, after: int | None
+) -> Page[Session]:
+    """Up to ``size`` other live sessions of a user, the newest first: begun ``before`` or ``after`` a time, if given."""
+    others = and_(Session.user_id == user_id, Session.token_hash != token_hash)
+    statement = select(Session).where(others, Session.expires > NOW)
+    return await page(reading, statement, Session.created, size, after, before, descending=True)
 
 
 def add_session(tx: Transaction, user_id: int, token_hash: str, remembered: bool, lasts: int, device: str = "") -> None:

@@ -3,11 +3,10 @@
 To add one: its columns in ``models.Mailbox``, a migration, and an entry here. Nothing else knows counters by name.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, ScalarSelect, bindparam, func, select
+from sqlalchemy import ColumnElement, ScalarSelect, and_, func, not_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from microblog_rt.models import Mailbox, Message
@@ -15,25 +14,28 @@ from microblog_rt.models import Mailbox, Message
 
 @dataclass(frozen=True, eq=False)
 class Counter:
-    """A number that is kept up to date with every change.
+    """The number of a user's unread items, kept up to date with every change.
 
     ``name`` is the notification's; ``mark`` is the mailbox column that holds the clock reading up to which everything
-    is read; ``newer_than(mark)`` counts what the user ``of_user`` has not read.
+    is read. ``items`` is the model that is counted, with the columns ``recipient_id``, ``timestamp`` and ``read``.
     """
 
     name: str
     column: InstrumentedAttribute[int]
-    mark: InstrumentedAttribute[Any]
-    newer_than: Callable[[ColumnElement[Any]], ScalarSelect[int]]
+    mark: InstrumentedAttribute[int]
+    items: Any
+
+    @property
+    def is_unread(self) -> ColumnElement[bool]:
+        """Whether an item of the mailbox's user is unread."""
+        return and_(self.items.recipient_id == Mailbox.user_id, self.items.timestamp > self.mark, not_(self.items.read))
+
+    def unread(self, *where: ColumnElement[bool], what: Any = None) -> ScalarSelect[int]:
+        """How many unread items there are in the mailbox, or ``what`` of them; to be used in a query of it."""
+        counted = select(func.count() if what is None else what).select_from(self.items)
+        return counted.where(self.is_unread, *where).correlate(Mailbox).scalar_subquery()
 
 
-def _messages_newer_than(mark: ColumnElement[Any]) -> ScalarSelect[int]:
-    received = Message.recipient_id == bindparam("of_user")
-    return select(func.count()).select_from(Message).where(received, Message.timestamp > mark).scalar_subquery()
-
-
-UNREAD_MESSAGES = Counter(
-    "unread_message_count", Mailbox.unread_message_count, Mailbox.last_message_read_time, _messages_newer_than
-)
+UNREAD_MESSAGES = Counter("unread_message_count", Mailbox.unread_message_count, Mailbox.last_message_read_time, Message)
 
 COUNTERS = (UNREAD_MESSAGES,)

@@ -10,7 +10,7 @@ itself, so it may be the first statement; it computes only from that row. Whatev
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, any_, bindparam, case, select, update
+from sqlalchemy import BigInteger, any_, bindparam, case, func, not_, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.dml import ReturningUpdate
 
@@ -32,18 +32,23 @@ class Tick(NamedTuple):
 
 
 # Built once: building a statement costs more than running it.
-OF_USER = update(Mailbox).where(Mailbox.user_id == bindparam("of_user"))
-TICK = OF_USER.values(
-    clock_before=Mailbox.clock, clock=Later(Mailbox.clock + 1, NOW_AT_LAST + bindparam("ahead", type_=BigInteger))
-).returning(Mailbox.clock, Mailbox.clock_before)
+THIS_USER = Mailbox.user_id == bindparam("of_user")
+TICK = (
+    update(Mailbox)
+    .where(THIS_USER)
+    .values(
+        clock_before=Mailbox.clock, clock=Later(Mailbox.clock + 1, NOW_AT_LAST + bindparam("ahead", type_=BigInteger))
+    )
+    .returning(Mailbox.clock, Mailbox.clock_before)
+)
 LOCK = (
     select(Mailbox.user_id)
     .where(Mailbox.user_id == any_(bindparam("user_ids", type_=ARRAY(BigInteger))))
     .order_by(Mailbox.user_id)
     .with_for_update()
 )
-UP_TO = bindparam("up_to", type_=BigInteger)
-MARK = case((Mailbox.clock < UP_TO, Mailbox.clock), else_=UP_TO)  # what did not exist yet has not been read
+FIRST, LAST = bindparam("first", type_=BigInteger), bindparam("last", type_=BigInteger)
+MARK = bindparam("mark", type_=BigInteger)
 
 
 def _counting(counter: Counter, value: Any) -> ReturningUpdate[Any]:
@@ -51,10 +56,29 @@ def _counting(counter: Counter, value: Any) -> ReturningUpdate[Any]:
 
 
 COUNT = {each: _counting(each, each.column + bindparam("delta")) for each in COUNTERS}
-RECOUNT = {each: _counting(each, each.newer_than(each.mark.expression)) for each in COUNTERS}
-MARK_READ = {
-    each: _counting(each, each.newer_than(MARK)).values({each.mark: MARK}).where(each.mark < MARK) for each in COUNTERS
+RECOUNT = {each: _counting(each, each.unread()) for each in COUNTERS}
+# How many of the unread are in the interval (all but the newer ones, if it begins where everything is read: there may
+# be many), and the oldest of those before it.
+SHOWN = {
+    each: select(
+        case(
+            (each.mark >= FIRST - 1, each.column - each.unread(each.items.timestamp > LAST)),
+            else_=each.unread(each.items.timestamp.between(FIRST, LAST)),
+        ),
+        each.unread(each.items.timestamp < FIRST, what=func.min(each.items.timestamp)),
+        each.mark,
+        Mailbox.clock,
+    ).where(THIS_USER)
+    for each in COUNTERS
 }
+MARK_ITEMS = {
+    each: update(each.items)
+    .where(each.items.recipient_id == bindparam("of_user"), each.items.timestamp.between(FIRST, LAST))
+    .where(each.items.timestamp > MARK, not_(each.items.read))
+    .values(read=True)
+    for each in COUNTERS
+}
+MARK_READ = {each: COUNT[each].values({each.mark: MARK}) for each in COUNTERS}
 
 
 def lock(tx: Transaction, user_ids: Sequence[int]) -> None:
@@ -78,10 +102,22 @@ def recount(tx: Transaction, user_id: int, counter: Counter, ahead: int = 0) -> 
     return _ticked(tx, RECOUNT[counter], user_id, ahead=ahead)
 
 
-def mark_read(tx: Transaction, user_id: int, counter: Counter, up_to: int) -> Tick | None:
-    """Tick, move the read mark up to ``up_to`` and recount, in a locked mailbox; None if it is there already."""
-    row = tx.execute(MARK_READ[counter], {"of_user": user_id, "up_to": up_to, "ahead": 0}).one_or_none()
-    return Tick(*row) if row else None
+def mark_read(tx: Transaction, user_id: int, counter: Counter, first: int, last: int, ahead: int = 0) -> Tick | None:
+    """Mark the items from ``first`` to ``last`` as read and tick, in a locked mailbox; None if all of them were.
+
+    Without an unread item before the interval, the mark moves to its end; this writes no item, however many there
+    are. Otherwise the items are marked one by one, each once in its life, and the mark moves up to the oldest unread.
+    """
+    interval = {"of_user": user_id, "first": first, "last": last}
+    shown, oldest_before, mark, clock = tx.execute(SHOWN[counter], interval).one()
+    if not shown:
+        return None
+    if oldest_before is None:
+        mark = min(last, clock)  # what does not exist yet has not been read
+    else:
+        mark = oldest_before - 1
+        tx.execute(MARK_ITEMS[counter], interval | {"mark": mark})
+    return _ticked(tx, MARK_READ[counter], user_id, delta=-shown, mark=mark, ahead=ahead)
 
 
 def _ticked(tx: Transaction, statement: Any, user_id: int, **values: int) -> Tick:

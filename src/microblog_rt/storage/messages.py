@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import BigInteger, String, bindparam, delete, func, not_, select
 from sqlalchemy.dialects.postgresql import insert  # rendered for SQLite too
 from sqlalchemy.orm import joinedload
 
-from microblog_rt.errors import KeyReused, Refused
-from microblog_rt.models import Mailbox, Message
+from microblog_rt.errors import Invalid, KeyReused, Refused
+from microblog_rt.models import Mailbox, Message, User
 from microblog_rt.storage import Reading, Transaction
+from microblog_rt.storage.counters import UNREAD_MESSAGES
+from microblog_rt.storage.pages import Page, page
+from microblog_rt.storage.sql_time import NOW
 
 
 class AlreadySent(Refused):
@@ -17,11 +20,20 @@ class AlreadySent(Refused):
 
 
 # Built once: building a statement costs more than running it.
+SENDABLE = select(
+    bindparam("sender_id", type_=BigInteger),
+    User.id,
+    bindparam("body", type_=String),
+    bindparam("timestamp", type_=BigInteger),
+    NOW,
+    User.id == bindparam("sender_id", type_=BigInteger),
+    bindparam("idempotency_key", type_=String),
+).where(User.id == bindparam("recipient_id", type_=BigInteger), not_(User.disabled))
 ADD = (
     insert(Message)
+    .from_select(["sender_id", "recipient_id", "body", "timestamp", "created", "read", "idempotency_key"], SENDABLE)
     .on_conflict_do_nothing(index_elements=["sender_id", "idempotency_key"])
     .returning(Message.id)
-    .values({column.name: bindparam(column.name) for column in Message.__table__.columns if column.name != "id"})
 )
 SENT = select(Message.recipient_id, Message.body).where(
     Message.sender_id == bindparam("sender_id"), Message.idempotency_key == bindparam("idempotency_key")
@@ -29,24 +41,46 @@ SENT = select(Message.recipient_id, Message.body).where(
 
 
 def add(tx: Transaction, **values: Any) -> None:
-    """Insert a message. Raises AlreadySent if it exists under its sender's key, KeyReused if another does.
+    """Insert a message; one to its sender is read already.
 
-    On PostgreSQL the insert waits for a transaction that writes the same key; the next statement sees its outcome.
+    Raises AlreadySent if it exists under its sender's key, KeyReused if another does, Invalid if the recipient's
+    account is disabled. On PostgreSQL the insert waits for a transaction that writes the same key; the next statement
+    sees its outcome.
     """
     if tx.execute(ADD, values).scalar_one_or_none() is None:
-        sent = tx.execute(SENT, values).one()
+        sent = tx.execute(SENT, values).one_or_none()
+        if sent is None:
+            raise Invalid("message", "recipient_disabled")
         raise AlreadySent if tuple(sent) == (values["recipient_id"], values["body"]) else KeyReused
 
 
-async def inbox(reading: Reading, user_id: int, offset: int, count: int) -> Sequence[tuple[Message, bool]]:
-    """``count`` received messages, newest first, with their authors and whether each is unread."""
+async def inbox(
+    reading: Reading, user_id: int, size: int, before: int | None = None, after: int | None = None
+) -> Page[Any]:
+    """A page of the received messages, newest first, with their authors and whether each is unread.
+
+    Those next to the timestamp ``before`` or ``after``; without them the newest.
+    """
     statement = (
-        select(Message, Message.timestamp > Mailbox.last_message_read_time)
+        select(Message, UNREAD_MESSAGES.is_unread)
         .join(Mailbox, Mailbox.user_id == Message.recipient_id)
         .where(Message.recipient_id == user_id)
         .options(joinedload(Message.author, innerjoin=True))
-        .order_by(Message.timestamp.desc())
-        .offset(offset)
-        .limit(count)
     )
-    return [(message, unread) for message, unread in await reading.execute(statement)]
+    # In the order shown, the newest first, older messages come after.
+    return await page(reading, statement, Message.timestamp, size, after, before, descending=True)
+
+
+async def sent_by(reading: Reading, sender_id: int, count: int) -> Sequence[tuple[int, int]]:
+    """The ids of ``count`` messages of a sender, with their recipients."""
+    statement = select(Message.id, Message.recipient_id).where(Message.sender_id == sender_id)
+    return (await reading.execute(statement.limit(count))).all()
+
+
+def delete_all(tx: Transaction, message_ids: Sequence[int]) -> dict[int, int]:
+    """Delete messages from locked mailboxes; how many of them were unread, by recipient."""
+    these = Message.id.in_(message_ids)
+    unread = select(Mailbox.user_id, func.count()).join(Message, UNREAD_MESSAGES.is_unread).where(these)
+    counts = dict(tx.execute(unread.group_by(Mailbox.user_id)).all())
+    tx.execute(delete(Message).where(these))
+    return counts

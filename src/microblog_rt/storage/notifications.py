@@ -21,14 +21,13 @@ from microblog_rt.storage.sql_time import NOW
 
 
 class Page(NamedTuple):
-    """Notifications newer than a cursor, oldest first; the mailbox clock; when the session was last used and expires.
+    """Notifications newer than a cursor, oldest first; the mailbox clock; when the session expires.
 
-    The last two are microseconds of this machine's clock.
+    The last is in microseconds of this machine's clock.
     """
 
     notifications: list[Notification]
     clock: int
-    last_used: int
     expires: int
 
 
@@ -86,11 +85,10 @@ async def since(storage: Storage, token_hash: str, user_id: int, cursor: int, na
     if not rows:
         return None
     notifications = [Notification(row.name, row.payload_json, row.timestamp) for row in rows if row.name is not None]
-    here = sql_time.now()
-    return Page(notifications, rows[0].clock, here - rows[0].unused, here + rows[0].left)
+    return Page(notifications, rows[0].clock, sql_time.now() + rows[0].left)
 
 
-def _newer_than_cursor(named: bool) -> Select[int, int, int, str, str, int]:
+def _newer_than_cursor(named: bool) -> Select[int, int, str, str, int]:
     timestamp = models.Notification.timestamp
     cursor = bindparam("cursor", type_=BigInteger)
     newer = and_(models.Notification.user_id == Mailbox.user_id, or_(timestamp > cursor, cursor > Mailbox.clock))
@@ -99,7 +97,6 @@ def _newer_than_cursor(named: bool) -> Select[int, int, int, str, str, int]:
     return (
         select(
             Mailbox.clock,
-            (NOW - Session.last_used).label("unused"),
             (Session.expires - NOW).label("left"),
             models.Notification.name,
             models.Notification.payload_json,

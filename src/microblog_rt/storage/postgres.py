@@ -78,13 +78,13 @@ def connection_options(url: str, timeouts: Timeouts) -> dict[str, Any]:
         wanted = "pip install 'microblog-rt[postgres]'"
         raise Misconfigured(f"MICROBLOG_DATABASE_URL: PostgreSQL needs asyncpg; {wanted}") from None
 
-    class Abrupt(asyncpg.Connection):  # type: ignore[misc]
+    class TerminatingConnection(asyncpg.Connection):  # type: ignore[misc]
         """Cuts the connection where SQLAlchemy terminates it (it passes a time-out only then)."""
 
         async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109
             if timeout is None:
                 with contextlib.suppress(TimeoutError):
-                    await super().close(timeout=timeouts.postgres_goodbye)
+                    await super().close(timeout=timeouts.postgres_close)
             else:
                 self.terminate()
 
@@ -103,7 +103,7 @@ def connection_options(url: str, timeouts: Timeouts) -> dict[str, Any]:
     # Loopback needs no TLS; asyncpg leaves an unretrieved exception when its TLS request is given up.
     plain = make_url(url).host in LOOPBACK and "ssl" not in make_url(url).query
     return ({"ssl": False} if plain else {}) | {
-        "connection_class": Abrupt,
+        "connection_class": TerminatingConnection,
         "timeout": timeouts.postgres_connect,
         "server_settings": {
             "application_name": "microblog-rt",
@@ -123,11 +123,11 @@ def _engine(url: str, timeouts: Timeouts, **options: Any) -> AsyncEngine:
         connect_args=connection_options(url, timeouts),
         **options,
     )
-    event.listen(engine.sync_engine, "checkout", _refuse_dead)
+    event.listen(engine.sync_engine, "checkout", _discard_closed)
     return engine
 
 
-def _refuse_dead(connection: Any, *_: Any) -> None:
-    # Known without a query. One dead connection means that the server was away, so all of them are dead.
+def _discard_closed(connection: Any, *_: Any) -> None:
+    # Known without a query. One dead connection means that the server was unreachable: all are dead.
     if connection.driver_connection.is_closed():
         raise InvalidatePoolError

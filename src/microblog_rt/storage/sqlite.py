@@ -53,12 +53,12 @@ class Writer:
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         """Run ``work`` in one transaction; given up (cancelled) before its commit, it is rolled back."""
-        given_up = Event()
-        future = self._thread.submit(copy_context().run, self._transact, work, given_up)
+        cancelled = Event()
+        future = self._thread.submit(copy_context().run, self._transact, work, cancelled)
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
-            given_up.set()
+            cancelled.set()
             raise
 
     async def close(self) -> None:
@@ -68,10 +68,10 @@ class Writer:
             self._thread.submit(self.engine.dispose)
             await asyncio.to_thread(self._thread.shutdown)
 
-    def _transact(self, work: Callable[[Connection], T], given_up: Event) -> T:
+    def _transact(self, work: Callable[[Connection], T], cancelled: Event) -> T:
         with self.engine.begin() as connection:
             result = work(connection)
-            if given_up.is_set():
+            if cancelled.is_set():
                 raise TimeoutError("the transaction was given up")
             return result
 

@@ -54,6 +54,7 @@ def create(settings: Settings, secret_key: str, services: Services) -> Quart:
     problems.init(app)
     forms.init(app, settings.public_url)  # before authentication: a cross-site request costs no query
     authentication = Authentication(app, services.accounts, services.sessions, secure=settings.public_url is not None)
+    app.before_request(forms.check_owner)
     # A set, since sessions.py adds to the blueprint of auth.py.
     for blueprint in {pages.blueprint for pages in (people, auth, sessions, messages, health, metrics)}:
         app.register_blueprint(blueprint)
@@ -66,7 +67,7 @@ def _configure(app: Quart, settings: Settings) -> None:
     secure = settings.public_url is not None
     app.config.update(
         MAX_CONTENT_LENGTH=BODY_LIMIT,
-        SESSION_COOKIE_NAME="__Host-microblog_form" if secure else "microblog_form",
+        SESSION_COOKIE_NAME="__Host-microblog_flash" if secure else "microblog_flash",
         SESSION_COOKIE_SECURE=secure,
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",

@@ -10,10 +10,17 @@ from wtforms import BooleanField, EmailField, Form, PasswordField, StringField, 
 from microblog_rt import accounts
 from microblog_rt.errors import Invalid, TooMany
 from microblog_rt.models import EMAIL_LENGTH, USERNAME_LENGTH, User
-from microblog_rt.web import drafts
 from microblog_rt.web.authentication import address, authentication, current_user, signed_in
 from microblog_rt.web.context import services
-from microblog_rt.web.forms import add_error, bind_form, flash_once, redisplays_form, render_form, submitted
+from microblog_rt.web.forms import (
+    add_error,
+    bind_form,
+    flash_once,
+    redisplays_form,
+    render_form,
+    renew_browser_cookie,
+    submitted,
+)
 from microblog_rt.web.languages import gettext, lazy
 from microblog_rt.web.sentences import N_
 
@@ -52,7 +59,7 @@ class PasswordForm(Form):
 
 
 @blueprint.route("/login", methods=["GET", "POST"])
-@redisplays_form()
+@redisplays_form(any_owner=True)
 async def login() -> ResponseReturnValue:
     if request.method == "GET" and current_user().signed_in:
         return redirect(await _next())
@@ -68,7 +75,7 @@ async def login() -> ResponseReturnValue:
 
 
 @blueprint.route("/register", methods=["GET", "POST"])
-@redisplays_form()
+@redisplays_form(any_owner=True)
 async def register() -> ResponseReturnValue:
     if request.method == "GET" and current_user().signed_in:
         return redirect(await _next())
@@ -126,7 +133,8 @@ def _add_errors(form: RegisterForm | PasswordForm, errors: list[Invalid]) -> boo
 
 async def _sign_in(user: User, *, remembered: bool) -> ResponseReturnValue:
     await authentication().sign_in(user, remembered=remembered)
-    drafts.carry_over(user.id)
+    session.clear()
+    renew_browser_cookie()
     return redirect(await _next(), HTTPStatus.SEE_OTHER)
 
 

@@ -158,7 +158,8 @@ class Authentication(QuartAuth):
         current.visit = await self._sessions.visit(current.reader)
         if current.visit is None:
             current.action = Action.DELETE
-        else:
+        elif request.headers.get("Sec-Fetch-Mode", "navigate") == "navigate":
+            # What a page requests by itself is no use by a person.
             await self._sessions.note_use(current.reader, current.visit.last_used)
 
     async def _current_user(self) -> dict[str, Any]:

@@ -1,15 +1,16 @@
-"""What pages take from their request and application: the services, and the page number."""
+"""What pages take from their request and application: the services, and the key that a page begins at."""
 
-import re
-from collections.abc import Mapping, Sized
-from typing import cast
+from collections.abc import Callable
+from typing import TypeVar, cast
+from urllib.parse import urlencode
 
-from quart import current_app
+from quart import current_app, request
 
-from microblog_rt.errors import NotFound
+from microblog_rt.errors import BadRequest
 from microblog_rt.services import Services
+from microblog_rt.storage.pages import Page
 
-PAGE_NUMBER = re.compile(r"[1-9][0-9]{0,11}")
+T = TypeVar("T")
 
 
 def services() -> Services:
@@ -17,15 +18,29 @@ def services() -> Services:
     return cast(Services, current_app.extensions["services"])
 
 
-def page_number(query: Mapping[str, str]) -> int:
-    """The query's page number, from 1 (default 1); raises NotFound if it is malformed."""
-    page = query.get("page", "1")
-    if not PAGE_NUMBER.fullmatch(page):
-        raise NotFound("page_not_found")
-    return int(page)
+def page_key(parse: Callable[[str], T]) -> dict[str, T]:
+    """The query's ``before`` or ``after``, parsed; empty on the first page. Raises BadRequest.
+
+    ``parse`` raises ValueError for a malformed key.
+    """
+    given = [(name, value) for name, value in request.args.items(multi=True) if name in ("before", "after")]
+    try:
+        if len(given) > 1:
+            raise ValueError
+        return {name: parse(value) for name, value in given}
+    except ValueError:
+        raise BadRequest("page_key_format") from None
 
 
-def check_page(page: int, items: Sized) -> None:
-    """Raise NotFound for a page past the end; the first page may be empty."""
-    if page > 1 and not items:
-        raise NotFound("page_not_found")
+def page_links(page: Page[T], key: Callable[[T], str], previous: str = "before", next: str = "after") -> dict[str, str]:
+    """The addresses of the pages on either side, for the template; ``previous`` and ``next`` name the keys."""
+    links = {}
+    if page.rows and page.previous:
+        links["previous_url"] = _link(previous, key(page.rows[0]))
+    if page.rows and page.next:
+        links["next_url"] = _link(next, key(page.rows[-1]))
+    return links
+
+
+def _link(name: str, key: str) -> str:
+    return f"{request.path}?{urlencode({name: key})}"

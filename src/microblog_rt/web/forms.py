@@ -1,76 +1,120 @@
 """WTForms with a CSRF token, checked for every state-changing request before its view runs.
 
-The token is stored in Quart's signed cookie and sent in the field ``csrf_token`` or the header ``X-CSRFToken``. A form
-with an expired token is shown again with its content.
+A browser has a random persistent cookie. A token names its owner, the user whose form it is (0: nobody signed in), and
+authenticates that name for one browser with the secret key. It is sent in the field ``csrf_token`` or the header
+``X-CSRFToken``, and stays valid for the life of the cookie. A form that is refused is shown again with its text.
 """
 
+import hashlib
 import hmac
+import re
 import secrets
+from base64 import urlsafe_b64encode
 from collections.abc import Callable
-from http import HTTPStatus
+from datetime import timedelta
 from math import ceil
 from typing import Any, TypeVar, cast
 
-from quart import Quart, Response, flash, g, make_response, render_template, request, session
+from quart import Quart, Response, current_app, flash, g, make_response, render_template, request, session
 from quart.typing import RouteCallable
 from wtforms import Form
 from wtforms.fields.core import Field
 
-from microblog_rt.errors import Forbidden, Invalid, TooMany
+from microblog_rt.errors import Forbidden, Invalid, OtherAccount, Refused, SignedOut, TokenMissing, TokenWrong, TooMany
+from microblog_rt.web.authentication import current_user
 from microblog_rt.web.hosts import check_origin
 from microblog_rt.web.languages import gettext, translated
-from microblog_rt.web.problems import status_of, wants_json
+from microblog_rt.web.problems import headers_of, status_of, wants_json
 
 LONGEST_IN_SECONDS = 90
 SAFE = {"GET", "HEAD", "OPTIONS"}
 TOKEN = "csrf_token"  # noqa: S105
+TOKEN_FORMAT = re.compile(r"((0|[1-9][0-9]{0,18})\.[\w-]{8})\.[\w-]{43}", re.ASCII)
+BROWSER_FORMAT = re.compile(r"[\w-]{22}", re.ASCII)
+BROWSER_LIFETIME = timedelta(days=365)
 
 F = TypeVar("F", bound=Form)
 
 
 def init(app: Quart, public_url: str | None) -> None:
-    """Check the origin and token of every state-changing request to ``app``."""
+    """Check the origin and token of every state-changing request to ``app``. See also: ``check_owner``."""
+    secure = public_url is not None
+    app.config["BROWSER_COOKIE_NAME"] = "__Host-microblog_browser" if secure else "microblog_browser"
 
     @app.before_request
     async def protect() -> None:
         if request.method in SAFE:
             return
+        if request.routing_exception is not None:
+            raise request.routing_exception
         check_origin(request.scope["headers"], public_url, required=True)
-        if not await _token_is_valid():
-            if not getattr(app.view_functions.get(request.endpoint or ""), "redisplays_form", False):
-                raise Forbidden
-            g.form_expired = True
+        try:
+            g.owner = await _checked_owner()
+        except Forbidden as error:
+            if wants_json() or not _view("redisplays_form"):
+                raise
+            refuse_form(error)
+
+    @app.after_request
+    async def keep_browser(response: Response) -> Response:
+        if "new_browser" in g:
+            name, age = app.config["BROWSER_COOKIE_NAME"], BROWSER_LIFETIME
+            response.set_cookie(name, g.new_browser, max_age=age, secure=secure, httponly=True, samesite="Lax")
+        return response
 
     @app.context_processor
     async def token() -> dict[str, Any]:
         return {TOKEN: csrf_token}
 
 
-def csrf_token() -> str:
-    """This browser's token, created on first use."""
-    if TOKEN not in session:
-        session[TOKEN] = secrets.token_urlsafe(24)
-    return str(session[TOKEN])
+async def check_owner() -> None:
+    """Refuse a form of another account than the one signed in; runs after authentication.
+
+    Without a session the view decides.
+    """
+    current, owner = current_user(), g.get("owner")
+    if owner is None or not current.signed_in or owner == current.user.id or _view("any_owner"):
+        return
+    error: Forbidden = OtherAccount(name=current.username) if owner else TokenWrong()
+    if wants_json() or not _view("resend"):
+        raise error
+    refuse_form(error)
 
 
-def redisplays_form(**resend: str | None) -> Callable[[RouteCallable], RouteCallable]:
+def csrf_token(owner: int | None = None) -> str:
+    """A token of this browser for a form of ``owner``, by default the current user; creates the cookie if missing."""
+    if owner is None:
+        owner = _current_owner()
+    return new_token(str(current_app.secret_key), _browser() or _new_browser(), owner)
+
+
+def new_token(key: str, browser: str, owner: int) -> str:
+    """A token for the cookie ``browser``. Each differs, so that no compressed page reveals one (BREACH)."""
+    return _signed(key, browser, f"{owner}.{secrets.token_urlsafe(6)}")
+
+
+def renew_browser_cookie() -> None:
+    """Set this browser's cookie again, for another year."""
+    g.new_browser = _browser() or _new_browser()
+
+
+def redisplays_form(*, any_owner: bool = False, **resend: str | None) -> Callable[[RouteCallable], RouteCallable]:
     """Mark a view that checks ``submitted`` before it changes anything, and otherwise shows its form again.
 
-    ``resend`` names the fields that the error page offers to send again after Unavailable: each with its label, or
-    None for a hidden field.
+    ``any_owner``: whoever is signed in may submit it. ``resend`` names the fields that the error page offers to send
+    again after Unavailable: each with its label, or None for a hidden field.
     """
 
     def mark(view: RouteCallable) -> RouteCallable:
-        cast(Any, view).redisplays_form = True
-        cast(Any, view).resend = resend
+        vars(view).update(redisplays_form=True, any_owner=any_owner, resend=resend)
         return view
 
     return mark
 
 
-def form_expired() -> bool:
-    """Whether the submitted form has no valid token of this browser."""
-    return bool(g.get("form_expired", False))
+def refuse_form(error: Refused) -> None:
+    """Make ``submitted`` false for the form of this request, and ``error`` decide the status of its page."""
+    g.refusal = error
 
 
 async def bind_form(kind: type[F]) -> F:
@@ -79,32 +123,35 @@ async def bind_form(kind: type[F]) -> F:
 
 
 def submitted(form: Form) -> bool:
-    """Whether the form was submitted with a valid token and passes its validators."""
+    """Whether the form was submitted, is not refused, and passes its validators."""
     if request.method != "POST":
         return False
-    if form_expired():
-        form.form_errors = [gettext("This page has expired. Your text is below; send it again.")]
+    if "refusal" in g:
+        form.form_errors = _refusal_sentences(g.refusal)
         return False
     return form.validate()
 
 
 def add_error(form: Form, error: Invalid | TooMany) -> None:
-    """Show an error beside its field, or above the form; raises TooMany again for a JSON client."""
+    """Show an error beside its field, or above the form; raises it again for a program."""
+    if wants_json():
+        raise error
     if isinstance(error, TooMany):
-        if wants_json():
-            raise error
         form.form_errors = [_retry_sentence(error.retry_after or 0)]
-        g.too_many = error
+        refuse_form(error)
     else:
         field: Field = form[error.field] if error.field in form else next(iter(form))
         field.errors = [*field.errors, translated(error)]
 
 
 async def render_form(template: str, form: Form, **context: Any) -> Response:
-    """The page with the form; its status says whether the form has errors."""
-    answer = await make_response(await render_template(template, form=form, **context), _status(form))
-    if "too_many" in g:
-        answer.headers["Retry-After"] = str(g.too_many.retry_after)
+    """The page with the form; its status says whether the form was refused or has errors."""
+    page = await render_template(template, form=form, owner=_form_owner(), **context)
+    refusal = g.get("refusal") or (Invalid("", "invalid") if form.errors or form.form_errors else None)
+    if refusal is None:
+        return cast(Response, await make_response(page))
+    answer = await make_response(page, status_of(refusal).status)
+    answer.headers.update(headers_of(refusal))
     return cast(Response, answer)
 
 
@@ -114,12 +161,26 @@ async def flash_once(sentence: str, category: str) -> None:
         await flash(sentence, category)
 
 
-def _status(form: Form) -> HTTPStatus:
-    if "too_many" in g:
-        return status_of(g.too_many).status
-    if form_expired():
-        return HTTPStatus.FORBIDDEN
-    return HTTPStatus.UNPROCESSABLE_ENTITY if form.errors or form.form_errors else HTTPStatus.OK
+def _form_owner() -> int:
+    """Whose form the page shows: one that its owner cannot send now stays the owner's."""
+    keeps = isinstance(g.get("refusal"), OtherAccount | SignedOut)
+    return int(g.get("owner", 0)) if keeps else _current_owner()
+
+
+def _current_owner() -> int:
+    current = current_user()
+    return current.user.id if current.signed_in else 0
+
+
+def _refusal_sentences(error: Refused) -> list[str]:
+    """The sentences above a form that is shown again; the page of a signed-out user has its own."""
+    if isinstance(error, SignedOut):
+        return []
+    if isinstance(error, OtherAccount):
+        return [translated(OtherAccount("text_of_other_account", **error.values))]
+    if isinstance(error, TokenMissing) and _view("any_owner") and not _browser():
+        return [translated(TokenMissing("cookies_needed"))]
+    return [translated(TokenWrong("text_expired" if _view("resend") else "form_expired"))]
 
 
 def _retry_sentence(seconds: int) -> str:
@@ -129,7 +190,35 @@ def _retry_sentence(seconds: int) -> str:
     return gettext("Too many attempts. Try again in about %(minutes)s minutes.", minutes=ceil(seconds / 60))
 
 
-async def _token_is_valid() -> bool:
+def _view(mark: str) -> Any:
+    """What ``redisplays_form`` has set on the view of the current request."""
+    return getattr(current_app.view_functions.get(request.endpoint or ""), mark, None)
+
+
+async def _checked_owner() -> int:
+    """The owner in the request's token; raises TokenMissing or TokenWrong."""
     sent = request.headers.get("X-CSRFToken") or (await request.form).get(TOKEN, "")
-    kept = session.get(TOKEN, "")
-    return bool(kept) and hmac.compare_digest(sent.encode(), kept.encode())
+    browser = _browser()
+    if not sent or not browser:
+        raise TokenMissing
+    match = TOKEN_FORMAT.fullmatch(sent)
+    if match is None or not hmac.compare_digest(_signed(str(current_app.secret_key), browser, match[1]), sent):
+        raise TokenWrong
+    return int(match[2])
+
+
+def _signed(key: str, browser: str, named: str) -> str:
+    digest = hmac.digest(key.encode(), f"microblog-rt csrf|{browser}|{named}".encode(), hashlib.sha256)
+    return f"{named}.{urlsafe_b64encode(digest).decode().rstrip('=')}"
+
+
+def _browser() -> str:
+    """The content of this browser's cookie; "" if it sent none."""
+    sent = request.cookies.get(current_app.config["BROWSER_COOKIE_NAME"], "")
+    return sent if BROWSER_FORMAT.fullmatch(sent) else ""
+
+
+def _new_browser() -> str:
+    if "new_browser" not in g:
+        g.new_browser = secrets.token_urlsafe(16)
+    return str(g.new_browser)

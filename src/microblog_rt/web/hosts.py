@@ -7,7 +7,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
-from microblog_rt.errors import BadRequest, Forbidden
+from microblog_rt.errors import HostUnknown, OriginForeign, OriginMissing
 from microblog_rt.settings import LOOPBACK, Settings
 
 log = logging.getLogger(__name__)
@@ -44,10 +44,10 @@ class Hosts:
         return _normalized(host_name(client.lower()) or client) or _normalized(peer)  # some proxies add a port
 
     def check_host(self, scope: Any) -> None:
-        """Raise BadRequest unless there is one Host header and it names this server (DNS rebinding)."""
+        """Raise HostUnknown unless there is one Host header and it names this server (DNS rebinding)."""
         hosts = [value.lower() for value in _values(scope["headers"], b"host")]
         if len(hosts) != 1 or not self._is_own(hosts[0], scope):
-            raise BadRequest("unknown_host")
+            raise HostUnknown
 
     def _is_own(self, host: str, scope: Any) -> bool:
         if self._public:
@@ -62,7 +62,7 @@ class Hosts:
 
 
 def check_origin(sent: Iterable[tuple[bytes, bytes]], public_url: str | None, *, required: bool = False) -> None:
-    """Raise Forbidden if the Origin is another site's, or is missing although ``required``.
+    """Raise OriginForeign if the Origin is another site's, OriginMissing if there is none although ``required``.
 
     The own origin is ``public_url``; without one, plain http at the request's Host. ``Sec-Fetch-Site``, which pages
     cannot set, must agree if it is sent. (RFC 6454; W3C Fetch Metadata.)
@@ -72,10 +72,10 @@ def check_origin(sent: Iterable[tuple[bytes, bytes]], public_url: str | None, *,
     hosts = [value.lower() for name, value in headers if name == b"host"]
     sites = [value for name, value in headers if name == b"sec-fetch-site"]
     own = public_url or f"http://{hosts[0] if hosts else ''}"
-    if origins != [own] and (origins or required):
-        raise Forbidden
-    if not OWN_SITES.issuperset(sites):
-        raise Forbidden
+    if (origins and origins != [own]) or not OWN_SITES.issuperset(sites):
+        raise OriginForeign
+    if required and not origins:
+        raise OriginMissing
 
 
 def _values(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> Sequence[str]:

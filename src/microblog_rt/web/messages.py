@@ -10,21 +10,19 @@ from quart.typing import ResponseReturnValue
 from wtforms import Form, HiddenField, SubmitField, TextAreaField
 
 from microblog_rt import protocol
-from microblog_rt.errors import BadRequest, Invalid, TooMany
-from microblog_rt.web import drafts
+from microblog_rt.errors import BadRequest, Invalid, SignedOut, TooMany
 from microblog_rt.web.authentication import current_user, redirect_to_login, signed_in
-from microblog_rt.web.context import check_page, page_number, services
+from microblog_rt.web.context import page_key, page_links, services
 from microblog_rt.web.forms import (
     add_error,
     bind_form,
     flash_once,
-    form_expired,
     redisplays_form,
+    refuse_form,
     render_form,
     submitted,
 )
 from microblog_rt.web.languages import gettext, lazy
-from microblog_rt.web.people import find_user
 from microblog_rt.web.problems import JSON, wants_json
 from microblog_rt.web.sentences import N_
 
@@ -32,6 +30,7 @@ blueprint = Blueprint("messages", __name__)
 
 PAGE_SIZE = 25
 PROGRAM_KEY = re.compile("[ -~]{1,255}")
+NONCE = re.compile(r"[\w-]{1,64}", re.ASCII)
 
 
 class MessageForm(Form):
@@ -46,22 +45,41 @@ async def send_message(recipient: str) -> ResponseReturnValue:
     form = await bind_form(MessageForm)
     current = current_user()
     if not current.signed_in:
-        if current.reader and not form_expired():
-            drafts.keep(current.reader.user_id, recipient, form.message.data)
-        return redirect_to_login(request.full_path)
-    person = await find_user(recipient)
-    if request.method == "GET":
-        form.message.data = drafts.take(current.user.id, recipient)
+        return await _signed_out(form, recipient)
+    person = await services().accounts.known(recipient)
     if submitted(form):
-        program_key = _program_key()
         try:
-            text, nonce = form.message.data or "", form.nonce.data or ""
-            await services().messages.send_message(current.user.id, person.id, text, nonce, program_key)
-            await flash_once(gettext("Your message has been sent."), "success")
-            return redirect(url_for("people.user", username=person.username), HTTPStatus.SEE_OTHER)
+            text, nonce, key = form.message.data or "", form.nonce.data or "", _program_key()
+            new = await services().messages.send_message(current.user.id, person.id, text, nonce, key)
+            await _flash_sent(new)
+            target = url_for("people.user", username=person.username, _anchor=_anchor(nonce))
+            return redirect(target, HTTPStatus.SEE_OTHER)
         except (Invalid, TooMany) as error:
             add_error(form, error)
-    return await render_form("send_message.html", form, person=person)
+    return await render_form("send_message.html", form, recipient=person.username, disabled=person.disabled)
+
+
+async def _signed_out(form: MessageForm, recipient: str) -> ResponseReturnValue:
+    """401 for a program; else the form again with its text, or the sign-in page if nothing was sent."""
+    if wants_json():
+        raise SignedOut
+    if request.method != "POST":
+        return redirect_to_login(request.full_path)
+    refuse_form(SignedOut())
+    submitted(form)
+    return await render_form("send_message.html", form, recipient=recipient)
+
+
+async def _flash_sent(new: bool) -> None:
+    if new:
+        await flash_once(gettext("Your message has been sent."), "success")
+    else:
+        await flash_once(gettext("This message was already sent."), "info")
+
+
+def _anchor(nonce: str) -> str | None:
+    """The fragment with which a page removes the sent message's draft (``static/rt/drafts.js``)."""
+    return f"sent={nonce}" if NONCE.fullmatch(nonce) and not wants_json() else None
 
 
 def _program_key() -> str:
@@ -74,38 +92,34 @@ def _program_key() -> str:
 @blueprint.get("/messages")
 @signed_in
 async def messages() -> ResponseReturnValue:
-    page = page_number(request.args)
-    posts, more = await services().messages.inbox(current_user().user.id, page, PAGE_SIZE)
-    check_page(page, posts)
-    return await render_template(
-        "messages.html",
-        posts=posts,
-        page=page,
-        newer_url=url_for(".messages", page=page - 1) if page > 1 else None,
-        older_url=url_for(".messages", page=page + 1) if more else None,
-        up_to=protocol.seconds(posts[0].timestamp) if posts else "",
-    )
+    page = await services().messages.inbox(current_user().user.id, PAGE_SIZE, **page_key(protocol.parse_cursor))
+    links = page_links(page, lambda post: protocol.seconds(post.timestamp), previous="after", next="before")
+    newest = not page.previous and "before" not in request.args
+    return await render_template("messages.html", posts=page.rows, newest=newest, seconds=protocol.seconds, **links)
 
 
 @blueprint.post("/messages/read")
 @signed_in
 async def read() -> ResponseReturnValue:
-    notification = await services().messages.mark_read(current_user().user.id, await _up_to())
+    notification = await services().messages.mark_read(current_user().user.id, **await _interval())
     if wants_json():
         return Response(protocol.frame([notification]), content_type=JSON)
     await flash_once(gettext("Marked as read."), "success")
     return redirect(_back(), HTTPStatus.SEE_OTHER)
 
 
-async def _up_to() -> int | None:
-    sent = (await request.form).getlist("up_to")
-    if not sent:
-        return None
-    try:
-        (text,) = sent
-        return protocol.parse_cursor(text)
-    except ValueError:
-        raise BadRequest("up_to_format") from None
+async def _interval() -> dict[str, int]:
+    """The form's ``from`` and ``up_to``, for ``mark_read``."""
+    form, interval = await request.form, {}
+    for field, name in (("from", "first"), ("up_to", "last")):
+        try:
+            for text in form.getlist(field):
+                if name in interval:
+                    raise ValueError
+                interval[name] = protocol.parse_cursor(text)
+        except ValueError:
+            raise BadRequest("mark_format", field=field) from None
+    return interval
 
 
 def _back() -> str:

@@ -22,7 +22,7 @@ from microblog_rt.services import Services
 from microblog_rt.settings import Settings
 from microblog_rt.web.authentication import Authentication
 from microblog_rt.web.hosts import Hosts, check_origin
-from microblog_rt.web.problems import ANSWERS, JSON, PROBLEM, problem, status_of, unexpected
+from microblog_rt.web.problems import ANSWERS, JSON, PROBLEM, headers_of, problem, status_of, unexpected
 from microblog_rt.web.sentences import SENTENCES, sentence
 from microblog_rt.web.socket import Socket
 from microblog_rt.web.tabs import Tabs
@@ -57,7 +57,7 @@ class Query(NamedTuple):
     user: str | None
 
 
-class Gone(Exception):
+class ClientDisconnected(Exception):
     """The client disconnected."""
 
 
@@ -118,15 +118,18 @@ class Endpoint:
             await _method_not_allowed(send, self._headers)
             return
         try:
-            notifications = await self._poll(scope, receive)
+            reader, query = self._admit(scope)
+            notifications = await self._poll(scope, reader, query, receive)
         except Refused as error:
             await _answer(send, self._headers, error)
-        except Gone:
+        except ClientDisconnected:
             pass
         except Exception as error:
             await _fail(send, self._headers, error)
         else:
-            headers = [*self._headers, (b"content-type", JSON.encode()), (b"poll-after", POLL_AFTER)]
+            headers = [*self._headers, (b"content-type", JSON.encode())]
+            if query.wait is None:
+                headers.append((b"poll-after", POLL_AFTER))
             await _respond(send, HTTPStatus.OK, headers, protocol.frame(notifications).encode())
 
     def _admit(self, scope: Scope, *, socket: bool = False) -> tuple[Reader, Query]:
@@ -143,8 +146,7 @@ class Endpoint:
             raise SignedOut
         return reader, query
 
-    async def _poll(self, scope: Scope, receive: Receive) -> list[Notification]:
-        reader, query = self._admit(scope)
+    async def _poll(self, scope: Scope, reader: Reader, query: Query, receive: Receive) -> list[Notification]:
         if not query.wait:
             return _counted("poll", await self._feed.page(reader, query.since, query.names))
         self._hub.check_open()
@@ -153,11 +155,11 @@ class Endpoint:
 
     async def _hold(self, reader: Reader, query: Query, wait: float, receive: Receive) -> list[Notification]:
         held = asyncio.create_task(self._feed.hold(reader, query.since, query.names, wait))
-        gone = asyncio.create_task(_until_gone(receive))
+        gone = asyncio.create_task(_until_disconnected(receive))
         try:
             await asyncio.wait({held, gone}, return_when=asyncio.FIRST_COMPLETED)
             if not held.done():
-                raise Gone
+                raise ClientDisconnected
             return held.result()
         finally:
             held.cancel()
@@ -219,7 +221,7 @@ def _is_valid_host(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     return True
 
 
-async def _until_gone(receive: Receive) -> None:
+async def _until_disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
@@ -232,9 +234,8 @@ async def _method_not_allowed(send: Send, headers: Headers) -> None:
 
 async def _answer(send: Send, headers: Headers, error: Refused, kind: str = "http.response") -> None:
     status = status_of(error).status
-    headers = [*headers, PROBLEM_TYPE]
-    if error.retry_after is not None:
-        headers = [*headers, (b"retry-after", b"%d" % error.retry_after)]
+    fields = [(name.lower().encode(), value.encode()) for name, value in headers_of(error).items()]
+    headers = [*headers, PROBLEM_TYPE, *fields]
     await _respond(send, status, headers, problem(status, error.code, sentence(error)), kind)
 
 

@@ -1,12 +1,10 @@
 """The home page and the profiles."""
 
-from quart import Blueprint, render_template, request, url_for
+from quart import Blueprint, render_template
 from quart.typing import ResponseReturnValue
 
-from microblog_rt.errors import NotFound
-from microblog_rt.models import User
 from microblog_rt.web.authentication import current_user, signed_in
-from microblog_rt.web.context import check_page, page_number, services
+from microblog_rt.web.context import page_key, page_links, services
 
 blueprint = Blueprint("people", __name__)
 
@@ -17,28 +15,13 @@ PAGE_SIZE = 25
 async def index() -> ResponseReturnValue:
     if not current_user().signed_in:
         return await render_template("index.html")
-    page = page_number(request.args)
-    people, more = await services().accounts.people(page, PAGE_SIZE)
-    check_page(page, people)
-    return await render_template(
-        "people.html",
-        people=people,
-        page=page,
-        previous_url=url_for(".index", page=page - 1) if page > 1 else None,
-        next_url=url_for(".index", page=page + 1) if more else None,
-    )
+    page = await services().accounts.people(PAGE_SIZE, **page_key(str))
+    links = page_links(page, lambda person: person.username_key)
+    return await render_template("people.html", people=page.rows, **links)
 
 
 @blueprint.get("/user/<username>")
 @signed_in
 async def user(username: str) -> ResponseReturnValue:
-    person = await find_user(username)
+    person = await services().accounts.known(username)
     return await render_template("user.html", person=person, own=person.id == current_user().user.id)
-
-
-async def find_user(username: str) -> User:
-    """The user of that name; raises NotFound."""
-    person = await services().accounts.find(username)
-    if person is None:
-        raise NotFound("unknown_user", name=username)
-    return person

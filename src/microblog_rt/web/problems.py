@@ -12,7 +12,7 @@ from quart import Quart, Response, current_app, g, make_response, render_templat
 from werkzeug.exceptions import HTTPException
 
 from microblog_rt import metrics
-from microblog_rt.errors import BadRequest, NotFound, Refused, Unavailable
+from microblog_rt.errors import BadRequest, NotFound, Refused, SignedOut, Unavailable
 from microblog_rt.web.languages import gettext, translated
 from microblog_rt.web.sentences import N_, SENTENCES
 
@@ -40,6 +40,12 @@ ANSWERS = {
     "bad_request": Answer(HTTPStatus.BAD_REQUEST, 4400),
     "signed_out": Answer(HTTPStatus.UNAUTHORIZED, 4401),
     "forbidden": Answer(HTTPStatus.FORBIDDEN, 4403),
+    "origin_missing": Answer(HTTPStatus.FORBIDDEN, 4403),
+    "origin_foreign": Answer(HTTPStatus.FORBIDDEN, 4403),
+    "csrf_missing": Answer(HTTPStatus.FORBIDDEN, 4403),
+    "csrf_wrong": Answer(HTTPStatus.FORBIDDEN, 4403),
+    "other_account": Answer(HTTPStatus.FORBIDDEN, 4403),
+    "host_unknown": Answer(HTTPStatus.BAD_REQUEST, 4400),
     "not_found": Answer(HTTPStatus.NOT_FOUND, 4404),
     "invalid": Answer(HTTPStatus.UNPROCESSABLE_ENTITY, 4422),
     "idempotency_key_reused": Answer(HTTPStatus.UNPROCESSABLE_ENTITY, 4422),
@@ -71,6 +77,11 @@ TITLES = {
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"
+HTML = "text/html"
+
+# RFC 9110 requires a challenge with every 401. No scheme is registered for cookies; browsers ignore an unknown one.
+CHALLENGE = 'Cookie realm="microblog-rt", form-action="/auth/login"'
+PROGRAM_HEADERS = ("X-CSRFToken", "Idempotency-Key")
 
 
 def init(app: Quart) -> None:
@@ -100,16 +111,24 @@ def problem(status: HTTPStatus, code: str, sentence: str, reference: str | None 
 
 
 def wants_json() -> bool:
-    """Whether the current request prefers JSON over HTML."""
+    """Whether the current request comes from a program: it prefers JSON, or is no navigation and does not name HTML."""
     accepted = request.accept_mimetypes
-    return accepted.best_match(["text/html", JSON, PROBLEM]) in (JSON, PROBLEM)
+    if accepted.best_match([HTML, JSON, PROBLEM]) in (JSON, PROBLEM):
+        return True
+    scripted = request.headers.get("Sec-Fetch-Mode") in ("cors", "same-origin")
+    return HTML not in accepted.values() and (scripted or any(each in request.headers for each in PROGRAM_HEADERS))
+
+
+def headers_of(error: Refused) -> dict[str, str]:
+    """The header fields of an error's response."""
+    headers = {"WWW-Authenticate": CHALLENGE} if isinstance(error, SignedOut) else {}
+    return headers if error.retry_after is None else headers | {"Retry-After": str(error.retry_after)}
 
 
 async def _refused(error: Refused) -> Response:
     again = await _fields_to_resend() if isinstance(error, Unavailable) else []
     answer = await _answer(status_of(error).status, error.code, translated(error), again=again)
-    if error.retry_after is not None:
-        answer.headers["Retry-After"] = str(error.retry_after)
+    answer.headers.update(headers_of(error))
     return answer
 
 
@@ -120,7 +139,7 @@ async def _http_error(error: HTTPException) -> Response:
     code = CODES.get(status, BadRequest.code)
     answer = await _answer(status, code, gettext(_sentence_of(status)))
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
-        answer.headers["Allow"] = ", ".join(error.valid_methods or ())  # type: ignore[attr-defined]
+        answer.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))  # type: ignore[attr-defined]
     return answer
 
 
@@ -140,7 +159,7 @@ async def _fields_to_resend() -> list[Field]:
     """The submitted fields that the view declares with ``redisplays_form``, unchanged, and the CSRF token."""
     view = current_app.view_functions.get(request.endpoint or "")
     resend: dict[str, str | None] = getattr(view, "resend", {})
-    if request.method != "POST" or not resend or g.get("form_expired"):
+    if request.method != "POST" or not resend or "refusal" in g:
         return []
     sent = await request.form
     return [Field(name, sent[name], label) for name, label in {"csrf_token": None, **resend}.items() if name in sent]

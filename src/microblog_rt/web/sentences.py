@@ -17,7 +17,17 @@ SENTENCES = {
     "bad_request": N_("The server cannot process this request. Check it and try again."),
     "invalid": N_("This value is not valid."),
     "signed_out": N_("Sign in to continue."),
-    "forbidden": N_("This request did not come from a current page of this site. Reload the page and try again."),
+    "forbidden": N_("You are not allowed to do this."),
+    "origin_missing": N_("The request has no Origin header. Send the address of this site as its origin."),
+    "origin_foreign": N_("This request came from another site. Open this site and try again there."),
+    "csrf_missing": N_(
+        "The request has no CSRF token, or the browser cookie is missing. Allow cookies, reload the page and try again."
+    ),
+    "csrf_wrong": N_("The CSRF token is not valid for this browser or this account. Reload the page and try again."),
+    "other_account": N_(
+        "You are signed in as %(name)s now. Nothing was done. Reload the page to continue with this account."
+    ),
+    "host_unknown": N_("Unknown host name. The operator sets it with --bind or MICROBLOG_PUBLIC_URL."),
     "not_found": N_("This page does not exist."),
     "method_not_allowed": N_("This address does not support that HTTP method."),
     "too_large": N_("The request is too large. Nothing was saved. Shorten it and try again."),
@@ -42,12 +52,20 @@ SENTENCES = {
     "message_empty": N_("Enter a message."),
     "message_too_long": N_("The message has %(length)s characters. The limit is %(limit)s."),
     "idempotency_key_format": N_("Idempotency-Key must be one value of 1 to 255 printable ASCII characters."),
-    "up_to_format": N_("up_to must be one timestamp in seconds, as in a notification."),
+    "mark_format": N_("%(field)s must be one timestamp in seconds, as in a notification."),
+    "recipient_disabled": N_("This account is disabled and receives no messages."),
     "notification_name_length": N_("A notification's name has 1 to %(limit)s characters."),
     "notification_data_not_json": N_("A notification's data must be JSON: %(error)s"),
+    # Forms that are shown again.
+    "cookies_needed": N_("This site needs cookies to sign you in. Allow them and try again."),
+    "form_expired": N_("This page has expired. Try again."),
+    "text_expired": N_("This page has expired. Your text is below; send it again."),
+    "text_of_other_account": N_(
+        "You are signed in as %(name)s now. Nothing was sent. Your text is below; "
+        "to send it, sign in with the account that wrote it."
+    ),
     # Requests.
-    "page_not_found": N_("This page does not exist."),
-    "unknown_host": N_("Unknown host name. The operator sets it with --bind or MICROBLOG_PUBLIC_URL."),
+    "page_key_format": N_("The address of this page is not valid. Go back and follow a link."),
     "since_format": N_("since must be one number of seconds, 0 or more."),
     "wait_format": N_("wait must be one number of seconds."),
     "too_many_names": N_("Too many names."),

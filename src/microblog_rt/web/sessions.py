@@ -6,12 +6,13 @@ from typing import NamedTuple
 from quart import redirect, render_template, request, session, url_for
 from quart.typing import ResponseReturnValue
 
+from microblog_rt import protocol
 from microblog_rt.accounts import Reader, session_name
 from microblog_rt.models import Session
 from microblog_rt.web import devices
 from microblog_rt.web.auth import blueprint, logout
-from microblog_rt.web.authentication import authentication, current_reader, signed_in
-from microblog_rt.web.context import check_page, page_number, services
+from microblog_rt.web.authentication import authentication, current_reader, current_user, signed_in
+from microblog_rt.web.context import page_key, page_links, services
 from microblog_rt.web.forms import flash_once
 from microblog_rt.web.languages import gettext
 
@@ -32,16 +33,12 @@ class SessionRow(NamedTuple):
 @signed_in
 async def sessions() -> ResponseReturnValue:
     reader = current_reader()
-    page = page_number(request.args)
-    found, more = await services().sessions.sessions(reader, page, PAGE_SIZE)
-    check_page(page, found)
-    return await render_template(
-        "sessions.html",
-        sessions=[_row(each, reader) for each in found],
-        page=page,
-        previous_url=url_for(".sessions", page=page - 1) if page > 1 else None,
-        next_url=url_for(".sessions", page=page + 1) if more else None,
-    )
+    key = page_key(protocol.parse_cursor)
+    page = await services().sessions.sessions(reader, PAGE_SIZE, **key)
+    visit = current_user().visit
+    own = [visit.session] if visit and not page.previous else []
+    links = page_links(page, lambda session: protocol.seconds(session.created), previous="after", next="before")
+    return await render_template("sessions.html", sessions=[_row(each, reader) for each in [*own, *page.rows]], **links)
 
 
 @blueprint.post("/sessions/end")

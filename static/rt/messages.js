@@ -1,0 +1,126 @@
+// The messages page: marks as read what was shown, and inserts what arrives. Without JavaScript a button marks.
+
+import { Timer } from "./timers.js";
+
+const RETRY = 5_000;
+
+/**
+ * env: fetch, setTimeout, clearTimeout, DOMParser, IntersectionObserver, scrollBy.
+ * page: merge(notifications) of an answer to a mark; inserted(element) for each message that was inserted.
+ */
+export class MessagesPage {
+  #env;
+  #document;
+  #page;
+  #list;
+  #newest; // the timestamp of the newest message shown; NaN on a page of older messages
+  #checkedUpTo; // there is no message between #newest and this timestamp
+  #notifiedUpTo;
+  #unmarked = []; // intervals that were shown and are not yet marked: [from, up to]
+  #working = false;
+  #retry;
+
+  constructor(env, document, page) {
+    this.#env = env;
+    this.#document = document;
+    this.#page = page;
+    this.#list = document.querySelector("#messages");
+    this.#newest = parseFloat(this.#list.dataset.newest);
+    this.#checkedUpTo = this.#notifiedUpTo = Number(document.body.dataset.since);
+    this.#retry = new Timer(env);
+    const { from, up_to } = this.#form.elements;
+    if (up_to) this.#unmarked.push([from.value, up_to.value]);
+    for (const event of ["visibilitychange", "prerenderingchange"]) {
+      document.addEventListener(event, () => this.#work());
+    }
+    this.#work();
+  }
+
+  /** A notification of the count with this timestamp: a message may have arrived, whether the count rose or not. */
+  notified(count, timestamp) {
+    this.#notifiedUpTo = Math.max(this.#notifiedUpTo, timestamp);
+    const form = this.#document.querySelector("#mark_all");
+    form.elements.up_to.value = String(this.#notifiedUpTo);
+    form.hidden = count === 0;
+    this.#work();
+  }
+
+  get #form() {
+    return this.#document.querySelector("#mark_read");
+  }
+
+  get #mayHaveNews() {
+    return !Number.isNaN(this.#newest) && this.#notifiedUpTo > Math.max(this.#checkedUpTo, this.#newest);
+  }
+
+  /** Marks and inserts, one request at a time, while the page is visible. */
+  async #work() {
+    if (this.#working) return;
+    this.#working = true;
+    this.#retry.clear();
+    try {
+      while (this.#visible && (this.#unmarked.length || this.#mayHaveNews)) {
+        if (this.#mayHaveNews) await this.#insertNews();
+        else await this.#mark();
+      }
+    } catch {
+      this.#retry.set(RETRY, () => this.#work());
+    }
+    this.#working = false;
+  }
+
+  get #visible() {
+    return this.#document.visibilityState === "visible" && !this.#document.prerendering;
+  }
+
+  async #insertNews() {
+    const notifiedUpTo = this.#notifiedUpTo;
+    const response = await this.#env.fetch(`?after=${this.#newest}`);
+    if (!response.ok || response.redirected) throw new Error(`no messages: ${response.status}`);
+    const page = new this.#env.DOMParser().parseFromString(await response.text(), "text/html");
+    const items = [...page.querySelectorAll("#messages > li")].map((item) => this.#document.importNode(item, true));
+    if (items.length) this.#insert(items);
+    if (!page.querySelector("[rel=prev]")) this.#checkedUpTo = notifiedUpTo; // else there are more
+  }
+
+  #insert(items) {
+    const shown = this.#list.firstElementChild;
+    const top = shown?.getBoundingClientRect().top;
+    this.#list.prepend(...items);
+    this.#document.querySelector("#no_messages")?.remove();
+    for (const item of items) this.#page.inserted(item);
+    // Who has scrolled down goes on reading where they were.
+    if (this.#document.documentElement.scrollTop > 0) {
+      this.#env.scrollBy(0, shown.getBoundingClientRect().top - top);
+    }
+    this.#newest = Number(items[0].dataset.timestamp);
+    this.#markWhenSeen(items);
+  }
+
+  #markWhenSeen(items) {
+    const interval = [items.at(-1).dataset.timestamp, items[0].dataset.timestamp];
+    const observer = new this.#env.IntersectionObserver((entries) => {
+      if (!entries.some(({ isIntersecting }) => isIntersecting)) return;
+      observer.disconnect();
+      this.#unmarked.push(interval);
+      this.#work();
+    });
+    for (const item of items) observer.observe(item);
+  }
+
+  async #mark() {
+    const [from, up_to] = this.#unmarked[0];
+    const fields = [...this.#form.elements].filter(({ type }) => type === "hidden");
+    const body = new URLSearchParams(fields.map(({ name, value }) => [name, value]));
+    body.set("from", from);
+    body.set("up_to", up_to);
+    const headers = { Accept: "application/json", "X-CSRFToken": body.get("csrf_token") };
+    const response = await this.#env.fetch(this.#form.getAttribute("action"), { method: "POST", headers, body });
+    if (response.status >= 500 || response.status === 429) throw new Error(`not marked: ${response.status}`);
+    this.#unmarked.shift();
+    this.#document.querySelector("#mark_failed").hidden = response.ok;
+    if (!response.ok) return;
+    this.#form.hidden = true;
+    this.#page.merge(await response.json());
+  }
+}

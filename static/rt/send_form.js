@@ -1,0 +1,45 @@
+// The send form: keeps its text while it is typed, and puts it back if it was not sent. Runs also when signed out.
+
+import { Drafts } from "./drafts.js";
+
+start(window);
+
+function start(window) {
+  const { document } = window;
+  const form = document.querySelector("#send");
+  const { message, nonce } = form.elements;
+  const { owner, recipient } = form.dataset;
+  const drafts = new Drafts(window);
+  const offline = document.querySelector("#draft_offline");
+  const restored = document.querySelector("#draft_restored");
+  const keep = () => drafts.set(owner, recipient, { text: message.value, nonce: nonce.value });
+
+  keepNonce(window.history, nonce);
+  const draft = drafts.get(owner, recipient);
+  if (draft && !message.value) {
+    message.value = draft.text;
+    restored.hidden = false;
+  }
+  if (draft?.text === message.value) nonce.value = draft.nonce;
+
+  message.addEventListener("input", keep);
+  form.addEventListener("submit", (event) => {
+    keep();
+    if (window.navigator.onLine !== false) return;
+    event.preventDefault();
+    offline.hidden = false;
+  });
+  window.addEventListener("online", () => (offline.hidden = true));
+  restored.querySelector("button").addEventListener("click", () => {
+    message.value = "";
+    drafts.remove(owner, recipient);
+    restored.hidden = true;
+    message.focus();
+  });
+}
+
+/** A page that the browser loads again (Back, reload) keeps its nonce, so its text is not sent twice. */
+function keepNonce(history, nonce) {
+  nonce.value = history.state?.nonce ?? nonce.value;
+  history.replaceState({ ...history.state, nonce: nonce.value }, "");
+}
