@@ -125,8 +125,19 @@ def test_catalogues_are_complete_and_compiled(path: Path, tmp_path: Path) -> Non
         assert placeholders(str(message.id)) == placeholders(str(message.string)) or not message.id, message.id
 
 
+def test_missing_plural_form_counts_as_untranslated() -> None:
+    catalogue = Catalog()
+    catalogue.add(("one", "many"), ("uno", ""))
+    assert len(translations.untranslated(catalogue)) == 1
+
+
 def strings(catalogue: Catalog) -> dict[str, str]:
-    return {str(message.id): str(message.string) for message in catalogue if message.id}
+    return {str(forms(message.id)): str(forms(message.string)) for message in catalogue if message.id}
+
+
+def forms(string: object) -> list[object]:
+    """The singular and the plural forms, or the only form."""
+    return list(string) if isinstance(string, (list, tuple)) else [string]
 
 
 def placeholders(sentence: str) -> set[str]:

@@ -1,9 +1,38 @@
-// The badge in the navigation bar: the number of unread messages.
+// The number of unread messages: in the navigation bar, the title, the favicon and the app's icon, and announced.
 
-/** Returns a function that shows n in `element`, and hides `element` when n is 0. */
-export function badge(element) {
-  return function set_message_count(n) {
-    element.textContent = String(n);
+import { Announcer } from "./announcer.js";
+import { favicon } from "./favicon.js";
+
+const MOST = 99; // a larger number is shown as "99+"
+
+/** Returns the function that shows n everywhere. `env`: setTimeout, clearTimeout, navigator (optional). */
+export function badge(document, env, language) {
+  const element = document.querySelector("#message_count");
+  const text = document.querySelector("#message_count_text");
+  const icon = document.querySelector("link[rel=icon]");
+  const emptyIcon = icon.href;
+  const title = document.title.replace(/^\(\d+\) /, "");
+  const announcer = new Announcer(env, document, language, Number(element.dataset.count));
+
+  function show(n) {
+    const short = n > MOST ? `${MOST}+` : String(n);
+    element.textContent = short;
     element.hidden = n === 0;
+    text.textContent = n ? announcer.sentence(n) : "";
+    document.title = n ? `(${n}) ${title}` : title;
+    icon.href = n ? favicon(short) : emptyIcon;
+    showOnApp(env.navigator, n);
+  }
+
+  show(Number(element.dataset.count));
+  return function set_message_count(n) {
+    show(n);
+    announcer.update(n);
   };
+}
+
+/** Browsers without installed apps do not have these methods; the user may have forbidden the number. */
+function showOnApp(navigator, n) {
+  const shown = n ? navigator?.setAppBadge?.(n) : navigator?.clearAppBadge?.();
+  shown?.catch(() => {});
 }

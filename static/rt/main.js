@@ -4,6 +4,7 @@
 import { badge } from "./badge.js";
 import { countMessage } from "./counter.js";
 import { removeSentDraft } from "./drafts.js";
+import { keepFocus } from "./focus.js";
 import { Leader } from "./leader.js";
 import { LocalTimes } from "./local_time.js";
 import { MessagesPage } from "./messages.js";
@@ -16,11 +17,14 @@ start(window);
 function start(window) {
   const { document } = window;
   const env = environment(window);
-  const times = new LocalTimes(env, document.documentElement.lang || "en", window.navigator.languages, env.wallClock);
+  const language = document.documentElement.lang || "en";
+  const times = new LocalTimes(env, language, window.navigator.languages, env.wallClock);
   const messages = messagesPage(window, env, (...args) => client.merge(...args), times);
-  const client = new Leader(env, Number(document.body.dataset.since), pageView(window, env, times, messages));
+  const view = pageView(window, env, { language, times, messages });
+  const client = new Leader(env, Number(document.body.dataset.since), view);
   times.keepCurrent(document);
   countMessage(document);
+  keepFocus(window);
   removeSentDraft(window);
   addListeners(window, client);
   if (document.prerendering) document.addEventListener("prerenderingchange", () => client.start(), { once: true });
@@ -53,31 +57,31 @@ function environment(window) {
     visible: () => window.document.visibilityState === "visible",
     locks: window.navigator.locks,
     openChannel: window.BroadcastChannel && ((name) => new window.BroadcastChannel(name)),
+    navigator: window.navigator,
   };
 }
 
-function pageView(window, env, times, messages) {
+function pageView(window, env, { language, times, messages }) {
   const { document } = window;
   const { signedOut, resumed } = signedOutView(window);
   const notice = new OfflineNotice(env, document.querySelector("#connection"), times);
+  const set_message_count = badge(document, env, language);
   return {
-    apply: dispatch({ unread_message_count: unreadCount(document, messages) }),
+    apply: dispatch({
+      unread_message_count(n, timestamp) {
+        set_message_count(n);
+        messages?.notified(n, timestamp);
+      },
+    }),
     online: () => notice.online(),
     reconnecting: () => notice.reconnecting(),
     offline: () => notice.offline(),
     signedOut() {
       notice.online();
+      set_message_count(0);
       signedOut();
     },
     resumed,
-  };
-}
-
-function unreadCount(document, messages) {
-  const set_message_count = badge(document.querySelector("#message_count"));
-  return (n, timestamp) => {
-    set_message_count(n);
-    messages?.notified(n, timestamp);
   };
 }
 

@@ -41,7 +41,7 @@ export class MessagesPage {
     this.#notifiedUpTo = Math.max(this.#notifiedUpTo, timestamp);
     const form = this.#document.querySelector("#mark_all");
     form.elements.up_to.value = String(this.#notifiedUpTo);
-    this.#hide(form, count === 0);
+    form.hidden = count === 0;
     this.#work();
   }
 
@@ -120,13 +120,7 @@ export class MessagesPage {
     this.#unmarked.shift();
     this.#document.querySelector("#mark_failed").hidden = response.ok;
     if (!response.ok) return;
-    this.#hide(this.#form, true);
+    this.#form.hidden = true;
     this.#page.merge(await response.json());
-  }
-
-  /** The focus must not be lost with a button. */
-  #hide(form, hidden) {
-    if (hidden && form.contains(this.#document.activeElement)) this.#document.querySelector("h1").focus();
-    form.hidden = hidden;
   }
 }

@@ -11,7 +11,6 @@ export function signedOutView({ document, location }) {
       const focused = main.contains(document.activeElement);
       link.href = `${link.href.split("?")[0]}?next=${encodeURIComponent(location.pathname + location.search)}`;
       for (const element of [...main.children]) if (element !== notice) element.remove();
-      Object.assign(document.querySelector("#message_count"), { hidden: true, textContent: "0" });
       document.title = document.querySelector(".navbar-brand").textContent;
       notice.hidden = false;
       if (focused) link.focus();

@@ -69,7 +69,7 @@ class Tab:
     async def wait_for_badge(self, count: int) -> float:
         """Wait until the badge shows ``count`` (0: is hidden); return the Unix time of the change."""
         if count:
-            await expect(self.badge).to_have_text(str(count))
+            await expect(self.badge).to_have_text("99+" if count > 99 else str(count))
             await expect(self.badge).to_be_visible()
         else:
             await expect(self.badge).to_be_hidden()

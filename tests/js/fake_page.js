@@ -34,7 +34,6 @@ export function signedOutElements() {
   const elements = {
     main,
     "#signed_out": notice,
-    "#message_count": new FakeElement({}, { textContent: "2" }),
     ".navbar-brand": new FakeElement({}, { textContent: "Microblog" }),
   };
   return { elements, link, content };
@@ -45,10 +44,20 @@ export function timeElement(datetime, format = "recent") {
   return new FakeElement({ datetime }, { textContent: "as rendered", dataset: { format } });
 }
 
+/** The elements that show the number of unread messages, by selector. */
+export function badgeElements(count) {
+  const number = new FakeElement({}, { hidden: !count, textContent: String(count), dataset: { count: String(count) } });
+  const announcer = new FakeElement({}, { dataset: { one: "{n} unread message", other: "{n} unread messages" } });
+  const icon = new FakeElement({}, { href: "/static/favicon.svg" });
+  const text = new FakeElement();
+  return { "#message_count": number, "#message_count_text": text, "#announcer": announcer, "link[rel=icon]": icon };
+}
+
 /** `elements` maps selectors to elements; `times` are the <time> elements. */
 export class FakeDocument extends EventTarget {
   visibilityState = "visible";
   prerendering = false;
+  title = "People - Microblog";
   documentElement = { lang: "en" };
   body = new FakeElement();
 

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { FakeDocument, FakeElement, signedOutElements, timeElement } from "./fake_page.js";
+import { FakeDocument, FakeElement, badgeElements, signedOutElements, timeElement } from "./fake_page.js";
 import { FakeBrowser, FakeClock, FakeStorage } from "./fake_browser.js";
 
 class FakeWebSocket {
@@ -25,15 +25,16 @@ class FakeWebSocket {
 }
 
 function makePage() {
-  const { elements } = signedOutElements();
-  for (const id of ["#message_count", "#connection"]) {
-    elements[id] = new FakeElement({}, { hidden: true });
-  }
-  elements["#message_count"].textContent = "2";
+  const elements = { ...signedOutElements().elements, ...badgeElements(2) };
+  elements["#connection"] = new FakeElement({}, { hidden: true });
   elements["#connection"].dataset.text = "Offline. Last updated {time}";
   const document = new FakeDocument(elements, [timeElement("2024-11-22T19:04:59+00:00")]);
   document.body.dataset = { notifications: "/notifications", since: "1732284183.123456", heartbeat: "20" };
   return { document, elements };
+}
+
+class MutationObserver {
+  observe() {}
 }
 
 let imported = 0;
@@ -46,8 +47,9 @@ async function openPage(change = () => {}) {
   const location = new URL("https://example.org/messages?page=2");
   const localStorage = new FakeStorage();
   const clock = new FakeClock();
-  const properties = { document, fetch, location, WebSocket: FakeWebSocket, localStorage };
-  const window = Object.assign(new EventTarget(), properties, { performance: clock, navigator: { languages: ["en-US", "en"] } });
+  const navigator = { languages: ["en-US", "en"] };
+  const properties = { document, fetch, location, navigator, WebSocket: FakeWebSocket, MutationObserver, localStorage };
+  const window = Object.assign(new EventTarget(), properties, { performance: clock });
   window.setTimeout = clock.setTimeout;
   window.clearTimeout = clock.clearTimeout;
   change(window);
@@ -71,13 +73,15 @@ test("a signed-in page connects and shows the count", async () => {
 });
 
 test("the end of the session is shown", async () => {
-  const { elements, window, clock } = await openPage();
+  const { document, elements, window, clock } = await openPage();
   FakeWebSocket.all[0].onmessage({ data: "[]" });
   const headers = new Headers({ "Content-Type": "application/problem+json" });
   window.fetch = async () => ({ status: 401, headers, json: async () => ({ code: "signed_out" }) });
   FakeWebSocket.all[0].onclose({ code: 4401, reason: "" });
   await clock.advance(500);
   assert.equal(elements["#signed_out"].hidden, false);
+  assert.equal(elements["#message_count"].hidden, true);
+  assert.equal(document.title, "Microblog");
   assert.deepEqual(elements.main.children, [elements["#signed_out"]]);
 });
 

@@ -1,27 +1,15 @@
-// What the page shows: badge, offline notice, messages marked as read. See also: local_time.test.js, counter.test.js.
+// What the page shows: offline notice. See also: badge.test.js, local_time.test.js, counter.test.js.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
-import { badge } from "../../static/rt/badge.js";
 import { OfflineNotice } from "../../static/rt/offline_notice.js";
 import { LocalTimes } from "../../static/rt/local_time.js";
 import { FakeDocument, FakeElement } from "./fake_page.js";
 import { FakeClock } from "./fake_browser.js";
 
 process.env.TZ = "America/Bogota"; // UTC-5, without summer time
-
-// The badge
-
-test("the badge shows the number and is hidden at zero", () => {
-  const element = new FakeElement();
-  const set_message_count = badge(element);
-  set_message_count(1234);
-  assert.deepEqual([element.textContent, element.hidden], ["1234", false]);
-  set_message_count(0);
-  assert.deepEqual([element.textContent, element.hidden], ["0", true]);
-});
 
 // The offline notice
 

@@ -3,7 +3,7 @@
 See also: ``web/languages.py``, which selects the language of a page.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import chdir
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -66,7 +66,12 @@ def read(path: Path) -> Catalog:
 
 def untranslated(catalogue: Catalog) -> list[str]:
     """The message ids without a translation."""
-    return [str(message.id) for message in catalogue if message.id and not message.string]
+    return [str(message.id) for message in catalogue if message.id and not all(_forms(message.string))]
+
+
+def _forms(string: str | Sequence[str] | None) -> Sequence[str]:
+    """The singular and the plural forms, or the only form."""
+    return string if isinstance(string, (list, tuple)) else [str(string or "")]
 
 
 def _pybabel(*arguments: str) -> None:

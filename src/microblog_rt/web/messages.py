@@ -104,6 +104,7 @@ async def read() -> ResponseReturnValue:
     notification = await services().messages.mark_read(current_user().user.id, **await _interval())
     if wants_json():
         return Response(protocol.frame([notification]), content_type=JSON)
+    await flash_once(gettext("Marked as read."), "success")
     return redirect(_back(), HTTPStatus.SEE_OTHER)
 
 

@@ -1,0 +1,223 @@
+"""All pages: axe, sizes of targets, focus, forced colours, and a header that stays in view."""
+
+from typing import Any, Literal
+
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Page, Route, ViewportSize, expect
+
+from tests.browser.browser_users import BrowserUser, Sender, submit
+from tests.browser.conftest import OpenBrowser
+from tests.server_process import Server
+
+ANONYMOUS = ["/", "/auth/login", "/auth/register", "/nothing"]
+SIGNED_IN = ["/", "/user/alice", "/user/bob", "/messages", "/send_message/alice"]
+SIGNED_IN += ["/auth/sessions", "/auth/change_password", "/user/nobody"]
+
+PHONE: ViewportSize = {"width": 390, "height": 640}
+SMALL: ViewportSize = {"width": 320, "height": 640}
+SCREEN: ViewportSize = {"width": 1280, "height": 640}
+
+COLOURS: list[tuple[Literal["light", "dark"], Literal["none", "active"]]] = [
+    ("light", "none"),
+    ("dark", "none"),
+    ("light", "active"),
+]
+
+# Links and controls smaller than 24 by 24 px. Links within a sentence and what only assistive technology sees may be.
+SMALL_TARGETS = """
+() => [...document.querySelectorAll("a, button, input, textarea, select, summary, label:has(input)")]
+  .filter((element) => !element.closest(".text, .alert, .visually-hidden-focusable") && element.getClientRects().length)
+  .map((element) => [element.outerHTML.slice(0, 90), element.getBoundingClientRect()])
+  .filter(([, { width, height }]) => width < 24 || height < 24)
+  .map(([html, { width, height }]) => `${width} x ${height}: ${html}`)
+"""
+
+# The parts of the focused element that another element, such as the header, covers.
+COVERED = """
+() => {
+  const element = document.activeElement;
+  const { left, right, top, bottom } = element.getBoundingClientRect();
+  const points = [[left + 2, top + 2], [right - 2, bottom - 2]];
+  return points.filter(([x, y]) => {
+    const hit = document.elementFromPoint(x, y);
+    return !hit || !(element.contains(hit) || hit.contains(element));
+  });
+}
+"""
+
+
+async def test_axe_finds_no_violations(open_browser: OpenBrowser, server: Server, sender: Sender) -> None:
+    for text in ("hello bob", "read later"):
+        await sender.send("bob", text)
+    # Without the transitions of colours, in which the contrast is too low for a moment.
+    visitor, bob = [await open_browser(name, reduced_motion="reduce") for name in (None, "bob")]
+    await _keep_unread(bob)
+    found: list[str] = []
+    for path in ANONYMOUS:
+        found += await _violations((await visitor.tab(path)).page)
+    for path in SIGNED_IN:
+        found += await _violations((await bob.tab(path)).page)
+    for user, path in ((bob, "/send_message/alice"), (visitor, "/auth/login")):
+        found += await _violations(await _rejected(user, path))
+    await bob.context.unroute_all()
+    tab = await bob.tab("/messages")
+    await tab.wait_for_badge(0)
+    await tab.open("/messages")
+    found += await _violations(tab.page)
+    assert found == [], "\n".join(found)
+
+
+async def test_targets_are_at_least_24_pixels(open_browser: OpenBrowser, sender: Sender) -> None:
+    await sender.send("bob", "hello bob")
+    visitor, bob = await open_browser(), await open_browser("bob")
+    await _keep_unread(bob)
+    found: list[str] = []
+    for user, paths in ((visitor, ANONYMOUS), (bob, SIGNED_IN)):
+        tab = await user.tab("/")
+        for path in paths:
+            await tab.open(path)
+            for size in (SMALL, PHONE, SCREEN):
+                await tab.page.set_viewport_size(size)
+                found += [f"{path}, {size}: {each}" for each in await tab.page.evaluate(SMALL_TARGETS)]
+    assert found == []
+
+
+async def test_each_reply_link_names_its_message(sender: Sender, bob: BrowserUser) -> None:
+    texts = ["hello bob", "are you there?", "a long message, " * 5]
+    for text in texts:
+        await sender.send("bob", text)
+    tab = await bob.tab("/messages")
+    names = ["Reply to alice: hello bob", "Reply to alice: are you there?", "Reply to alice: a long message, a long"]
+    for name in names:
+        link = tab.page.get_by_role("link", name=name)
+        await expect(link).to_have_count(1)
+        time = tab.page.locator("article", has=link).locator("time")
+        assert await link.get_attribute("aria-describedby") == await time.get_attribute("id")
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["with JavaScript", "without JavaScript"])
+async def test_focus_after_sending_is_on_the_confirmation(open_browser: OpenBrowser, scripts: bool) -> None:
+    bob = await open_browser("bob", java_script_enabled=scripts)
+    await bob.send("alice", "hello alice")
+    await expect(bob.tabs[0].page.get_by_text("Your message has been sent.")).to_be_focused()
+
+
+async def test_focus_after_mark_as_read_is_on_the_confirmation(sender: Sender, bob: BrowserUser) -> None:
+    await sender.send("bob", "hello bob")
+    await _keep_unread(bob)
+    tab = await bob.tab("/messages")
+    await bob.context.unroute_all()
+    await submit(tab.page, "#mark_all button")
+    await expect(tab.page.get_by_text("Marked as read.")).to_be_focused()
+
+
+async def test_focus_moves_to_the_heading_when_its_button_disappears(sender: Sender, bob: BrowserUser) -> None:
+    await sender.send("bob", "hello bob")
+    (tab,) = bob.tabs
+    held: list[Route] = []
+    await tab.page.route("**/messages/read", lambda route: held.append(route))
+    async with tab.page.expect_request("**/messages/read"):
+        await tab.open("/messages")
+    button = tab.page.locator("#mark_all button")
+    await button.focus()
+    await held[0].continue_()
+    await expect(button).to_be_hidden()
+    await expect(tab.page.get_by_role("heading", name="Messages")).to_be_focused()
+
+
+@pytest.mark.parametrize("change", ["link.remove()", "link.parentElement.remove()", "link.parentElement.hidden = true"])
+async def test_focus_moves_to_the_heading_when_a_link_disappears(bob: BrowserUser, change: str) -> None:
+    tab = await bob.tab("/")
+    await tab.page.locator(".person a").first.focus()
+    await tab.page.evaluate(f"() => {{ const link = document.activeElement; {change}; }}")
+    await expect(tab.page.get_by_role("heading", name="People")).to_be_focused()
+
+
+async def test_unfocused_page_keeps_its_focus_when_something_disappears(bob: BrowserUser) -> None:
+    tab = await bob.tab("/")
+    await tab.page.locator(".person a").first.focus()
+    await tab.page.mouse.click(5, 600)
+    await tab.page.evaluate("document.querySelector('.person a').remove()")
+    await expect(tab.page.locator("body")).to_be_focused()
+
+
+async def test_header_stays_in_view_and_covers_no_focus(open_browser: OpenBrowser, sender: Sender) -> None:
+    for number in range(12):
+        await sender.send("bob", f"message {number}\nof two lines")
+    bob = await open_browser("bob", reduced_motion="reduce")  # smooth scrolling takes time
+    tab = await bob.tab("/messages")
+    await tab.wait_for_badge(0)
+    for size in (SMALL, PHONE, SCREEN):
+        await tab.page.set_viewport_size(size)
+        await tab.page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+        await expect(tab.page.get_by_role("link", name="Messages", exact=True)).to_be_in_viewport(ratio=1)
+        await tab.page.get_by_role("link", name="Reply").last.focus()
+        for _ in range(20):
+            html = await tab.page.evaluate("document.activeElement.outerHTML")
+            assert await tab.page.evaluate(COVERED) == [], html
+            await tab.page.keyboard.press("Shift+Tab")
+
+
+async def test_forced_colours_show_unread_badge_and_focus(
+    open_browser: OpenBrowser, server: Server, sender: Sender
+) -> None:
+    bob = await open_browser("bob", forced_colors="active")
+    await sender.send("bob", "read")
+    tab = await bob.tab("/messages")
+    await tab.wait_for_badge(0)
+    await sender.send("bob", "unread")
+    await tab.wait_for_badge(1)
+    await _keep_unread(bob)
+    await tab.open("/messages")
+    unread, read = tab.page.locator("article.unread"), tab.page.locator("article:not(.unread)")
+    background = await _style(tab.page.locator("body"), "backgroundColor")
+    assert await _style(unread, "borderLeftColor") != background
+    assert await _style(read, "borderLeftColor") == background
+    assert await _style(tab.badge, "borderTopStyle") == "solid"
+    assert await _style(tab.badge, "color") != background
+    for link in ("Messages", "Sign out", "Reply"):
+        target = tab.page.locator("a, button", has_text=link).first
+        await target.focus()
+        await tab.page.keyboard.press("Shift")
+        assert await _style(target, "outlineStyle") == "solid"
+        assert await _style(target, "outlineColor") != background
+
+
+async def _keep_unread(user: BrowserUser) -> None:
+    """Refuse the request with which the page marks its messages as read."""
+    await user.context.route("**/messages/read", lambda route: route.abort())
+
+
+async def _rejected(user: BrowserUser, path: str) -> Page:
+    """The page with the error of a form that was sent empty."""
+    page = (await user.tab(path)).page
+    await page.eval_on_selector_all("[required]", "fields => fields.forEach((field) => (field.required = false))")
+    async with page.expect_navigation():
+        await page.click("#submit")
+    await expect(page.locator(".invalid-feedback").first).to_be_visible()
+    return page
+
+
+async def _violations(page: Page) -> list[str]:
+    """What axe finds on a phone and a screen, in both colour schemes and in forced colours."""
+    await page.wait_for_load_state()
+    found: list[str] = []
+    for size in (PHONE, SCREEN):
+        await page.set_viewport_size(size)
+        for scheme, forced in COLOURS:
+            await page.emulate_media(color_scheme=scheme, forced_colors=forced)
+            results: dict[str, Any] = (await Axe().run(page)).response
+            assert results["passes"]
+            where = f"{page.url} {size['width']} px, {scheme}, forced colours {forced}"
+            found += [f"{where}: {_describe(each)}" for each in results["violations"]]
+    return found
+
+
+def _describe(violation: dict[str, Any]) -> str:
+    return f"{violation['id']}: {[node['html'] for node in violation['nodes']]}"
+
+
+async def _style(locator: Any, name: str) -> str:
+    value: str = await locator.first.evaluate(f"element => getComputedStyle(element).{name}")
+    return value
