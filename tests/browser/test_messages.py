@@ -83,7 +83,8 @@ async def test_inserted_message_moves_neither_the_text_nor_the_focus(sender: Sen
     await expect(tab.page.locator("#messages li")).to_have_count(26)
     await tab.wait_for_badge(1)  # it was not seen
     after = await reply.bounding_box()
-    assert before and after
+    assert before
+    assert after
     assert abs(before["y"] - after["y"]) < 1
     await expect(reply).to_be_focused()
     await tab.page.evaluate("window.scrollTo(0, 0)")

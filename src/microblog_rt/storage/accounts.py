@@ -115,7 +115,7 @@ def note_use(tx: Transaction, token_hash: str, idle: dict[bool, int], lifetime: 
 async def sessions(
     reading: Reading, user_id: int, token_hash: str, size: int, before: int | None, after: int | None
 ) -> Page[Session]:
-    """Up to ``size`` other live sessions of a user, the newest first: begun ``before`` or ``after`` a time, if given."""
+    """Up to ``size`` other live sessions of a user, newest first: begun ``before`` or ``after`` a time, if given."""
     others = and_(Session.user_id == user_id, Session.token_hash != token_hash)
     statement = select(Session).where(others, Session.expires > NOW)
     return await page(reading, statement, Session.created, size, after, before, descending=True)
