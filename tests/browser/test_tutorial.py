@@ -61,7 +61,7 @@ async def test_tutorial_poll_loop_works_unchanged(
     assert await _next_poll(page) == []
 
     messages = await bob.tab("/messages")
-    await submit(messages.page, "#mark_read button")
+    await submit(messages.page, "#mark_all button")
     received += await _next_poll(page)
     await expect(tab.badge).to_have_text("0")
     await expect(tab.badge).to_be_hidden()

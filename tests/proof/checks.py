@@ -20,29 +20,31 @@ POLLS = 200
 
 
 class Truth(NamedTuple):
-    """The database's content: messages as (recipient, body, timestamp) by id, and the state of each user."""
+    """The database's content: messages as (recipient, body, timestamp, read) by id, and the state of each user."""
 
-    messages: list[tuple[int, str, int]]
+    messages: list[tuple[int, str, int, bool]]
     counts: dict[int, int]
     stored: dict[int, int]  # the stored unread counts; ``counts`` are counted anew
-    marks: dict[int, int]
     rows: dict[int, dict[str, tuple[Any, int]]]  # notifications: data and timestamp by user and name
 
 
 async def read(database: Any) -> Truth:
     """Read everything; only while there are no writes."""
-    messages = await database.fetch("SELECT recipient_id, body, timestamp FROM message ORDER BY id")
-    mailboxes = await database.fetch("SELECT user_id, last_message_read_time, unread_message_count FROM mailbox")
-    marks = {each[0]: each[1] for each in mailboxes}
-    counts = dict.fromkeys(marks, 0)
-    for recipient, _, timestamp in messages:
-        counts[recipient] += timestamp > marks[recipient]
+    messages = await database.fetch(
+        "SELECT recipient_id, body, timestamp, read OR timestamp <= last_message_read_time FROM message"
+        " JOIN mailbox ON user_id = recipient_id ORDER BY id"
+    )
+    mailboxes = await database.fetch("SELECT user_id, unread_message_count FROM mailbox")
+    stored = {each[0]: each[1] for each in mailboxes}
+    counts = dict.fromkeys(stored, 0)
+    for recipient, _, _, was_read in messages:
+        counts[recipient] += not was_read
     rows: dict[int, dict[str, tuple[Any, int]]] = defaultdict(dict)
     for user, name, payload, timestamp in await database.fetch(
         "SELECT user_id, name, payload_json, timestamp FROM notification"
     ):
         rows[user][name] = (json.loads(payload), timestamp)
-    return Truth([tuple(each) for each in messages], counts, {each[0]: each[2] for each in mailboxes}, marks, rows)
+    return Truth([tuple(each) for each in messages], counts, stored, rows)
 
 
 def tabs(every: Sequence[Tab], truth: Truth) -> list[str]:
@@ -89,7 +91,7 @@ def counters(truth: Truth) -> list[str]:
 
 def stored_once(ledger: Ledger, truth: Truth) -> list[str]:
     """I2: every acknowledged message is stored exactly once."""
-    stored = Counter(body for _, body, _ in truth.messages)
+    stored = Counter(body for _, body, _, _ in truth.messages)
     wrong = [
         f"I2: {send.body}: stored {stored[send.body]} times, acknowledged at {send.acknowledged}; {send.attempts}"
         for send in ledger.sends
@@ -103,7 +105,7 @@ def order(ledger: Ledger, truth: Truth) -> list[str]:
     """I3: timestamps increase with ids, and no message is at or behind a cursor that a tab held before the send."""
     wrong, newest = [], defaultdict[int, int](int)
     stamps = {}
-    for user, body, timestamp in truth.messages:
+    for user, body, timestamp, _ in truth.messages:
         stamps[body] = timestamp
         if timestamp <= newest[user]:
             wrong.append(f"I3: {body} is stamped {timestamp}, not after {newest[user]}")
@@ -117,7 +119,7 @@ def order(ledger: Ledger, truth: Truth) -> list[str]:
 def owners(ledger: Ledger, truth: Truth) -> list[str]:
     """I4, and I1 over time: every displayed mark and count belongs to the user it was displayed to."""
     stamps: dict[int, dict[int, int]] = defaultdict(dict)
-    for user, _, timestamp in truth.messages:
+    for user, _, timestamp, _ in truth.messages:
         stamps[user][timestamp] = len(stamps[user]) + 1
     wrong = []
     for shown in ledger.shown:
@@ -125,7 +127,7 @@ def owners(ledger: Ledger, truth: Truth) -> list[str]:
         if shown.name == MARK and shown.data != json.dumps({"of": shown.user}):
             wrong.append(f"I4: user {shown.user} received {shown}")
         # For a user who never reads, each count is the number of messages up to its timestamp.
-        if shown.name == COUNT and not truth.marks[shown.user] and expected != shown.data:
+        if shown.name == COUNT and shown.user not in ledger.marks and expected != shown.data:
             wrong.append(f"I1, I4: user {shown.user} received {shown}; it had {expected}")
     return wrong
 
@@ -133,16 +135,12 @@ def owners(ledger: Ledger, truth: Truth) -> list[str]:
 def unread(ledger: Ledger, truth: Truth) -> list[str]:
     """I8: only displayed messages are marked as read, and every acknowledged mark is stored."""
     wrong = []
-    for user, marks in ledger.marked.items():
-        least = max((up_to for up_to, acknowledged in marks if acknowledged), default=0)
-        most = max(up_to for up_to, _ in marks)
-        if not least <= truth.marks[user] <= most:
-            wrong.append(f"I8: user {user} is marked up to {truth.marks[user]}; displayed {most}, acknowledged {least}")
-    wrong += [
-        f"I8: user {user} is marked up to {mark}, and never read"
-        for user, mark in truth.marks.items()
-        if mark and user not in ledger.marked
-    ]
+    for user, body, timestamp, was_read in truth.messages:
+        displayed = [mark for mark in ledger.marks.get(user, []) if mark.first <= timestamp <= mark.last]
+        if was_read and not displayed:
+            wrong.append(f"I8: {body} is read, but was not displayed")
+        if not was_read and any(mark.acknowledged for mark in displayed):
+            wrong.append(f"I8: {body} is unread, but its mark was acknowledged")
     return wrong
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 ACKNOWLEDGED, ABANDONED = "303", "abandoned"
@@ -39,6 +40,15 @@ class Shown(NamedTuple):
     timestamp: int
 
 
+@dataclass
+class Mark:
+    """A request to mark what has the timestamps ``first`` to ``last`` as read."""
+
+    first: int
+    last: int
+    acknowledged: bool = False
+
+
 class Ledger:
     """The record of one world. ``now`` is a clock that stands still while this process does not run."""
 
@@ -49,7 +59,7 @@ class Ledger:
         self.shown: set[Shown] = set()
         self.closes: Counter[int | None] = Counter()
         self.answers: Counter[str] = Counter()
-        self.marked: defaultdict[int, list[tuple[int, bool]]] = defaultdict(list)  # by user: (up to, acknowledged)
+        self.marks: defaultdict[int, list[Mark]] = defaultdict(list)  # by user
         self.wrong: list[str] = []
         self._changed = asyncio.Event()
 

@@ -18,7 +18,7 @@ from microblog_rt.errors import Unavailable
 from microblog_rt.services import Services
 from tests.proof.host import Host
 from tests.proof.http import ERRORS, Answer, Connection
-from tests.proof.ledger import ABANDONED, ACKNOWLEDGED, Attempt, Ledger, Send
+from tests.proof.ledger import ABANDONED, ACKNOWLEDGED, Attempt, Ledger, Mark, Send
 from tests.proof.people import Person
 from tests.proof.tabs import MARK, Tab
 
@@ -28,7 +28,8 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 PATIENCE = 10.0  # seconds for an answer
 ABORT_SHARE = 0.05  # of sends: the client disconnects before the answer, and sends again
 LONGEST_PAUSE = 2.0
-UP_TO = re.compile(rb'name="up_to" value="([\d.]+)"')
+SHOWN = re.compile(rb'name="from" value="([\d.]+)">\s*<input type="hidden" name="up_to" value="([\d.]+)"')
+OLDER = re.compile(rb'rel="next" href="([^"]+)"')
 CURSORS_KEPT = 40
 READING = 2.0  # seconds, at most, between opening a page of messages and marking them as read
 
@@ -153,17 +154,19 @@ class Workload:
         person, host = random.choice([each for each in self._people if each.reads]), random.choice(self._hosts)
         with contextlib.suppress(*ERRORS):
             page = await self._get(host, person.id, "/messages")
-            found = UP_TO.search(page.body) if page.status == 200 else None
+            older = OLDER.search(page.body)
+            if older and random.random() < 0.5:
+                page = await self._get(host, person.id, older[1].decode())
+            found = SHOWN.search(page.body) if page.status == 200 else None
             if found is None:
                 return
-            up_to = round(float(found[1]) * 1_000_000)
             await asyncio.sleep(random.uniform(0, READING))
-            marks = self._ledger.marked[person.id]
-            marks.append((up_to, False))
-            fields = {"csrf_token": person.token, "up_to": found[1].decode()}
+            first, last = (round(float(each) * 1_000_000) for each in found.groups())
+            mark = Mark(first, last)
+            self._ledger.marks[person.id].append(mark)
+            fields = {"csrf_token": person.token, "from": found[1].decode(), "up_to": found[2].decode()}
             answer = await self._post(host, person.id, "/messages/read", fields, "application/json")
-            if answer.status == 200:
-                marks.append((up_to, True))
+            mark.acknowledged = answer.status == 200
 
     async def _look_back(self) -> None:
         """Poll from an old cursor: the answer must contain everything that a tab has received since."""
