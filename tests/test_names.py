@@ -160,7 +160,7 @@ def test_migration_fills_in_the_skeletons(database: str) -> None:
     def downgrade_insert_upgrade(connection: Connection) -> dict[str, str]:
         config = migrations._config()
         config.attributes["connection"] = connection
-        command.downgrade(config, "0002")
+        command.downgrade(config, "0003")
         insert = text(
             "INSERT INTO \"user\" (username, username_key, password_hash, member_since) VALUES (:name, :key, '', 1)"
         )

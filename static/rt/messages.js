@@ -1,8 +1,10 @@
 // The messages page: marks as read what was shown, and inserts what arrives. Without JavaScript a button marks.
 
+import { isProblem } from "./request.js";
 import { Timer } from "./timers.js";
 
 const RETRY = 5_000;
+const TIMEOUT = 10_000;
 
 /**
  * env: fetch, setTimeout, clearTimeout, DOMParser, IntersectionObserver, scrollBy.
@@ -69,15 +71,16 @@ export class MessagesPage {
     this.#working = false;
   }
 
+  /** The list is removed when the session ends. */
   get #visible() {
-    return this.#document.visibilityState === "visible" && !this.#document.prerendering;
+    return this.#list.isConnected && this.#document.visibilityState === "visible" && !this.#document.prerendering;
   }
 
   async #insertNews() {
     const notifiedUpTo = this.#notifiedUpTo;
-    const response = await this.#env.fetch(`?after=${this.#newest}`);
-    if (!response.ok || response.redirected) throw new Error(`no messages: ${response.status}`);
+    const response = await this.#fetch(`?after=${this.#newest}`, { headers: { Accept: "text/html" } });
     const page = new this.#env.DOMParser().parseFromString(await response.text(), "text/html");
+    if (!page.querySelector("#messages")) throw new Error(`no messages: ${response.status}`);
     const items = [...page.querySelectorAll("#messages > li")].map((item) => this.#document.importNode(item, true));
     if (items.length) this.#insert(items);
     if (!page.querySelector("[rel=prev]")) this.#checkedUpTo = notifiedUpTo; // else there are more
@@ -115,12 +118,18 @@ export class MessagesPage {
     body.set("from", from);
     body.set("up_to", up_to);
     const headers = { Accept: "application/json", "X-CSRFToken": body.get("csrf_token") };
-    const response = await this.#env.fetch(this.#form.getAttribute("action"), { method: "POST", headers, body });
-    if (response.status >= 500 || response.status === 429) throw new Error(`not marked: ${response.status}`);
+    const response = await this.#fetch(this.#form.getAttribute("action"), { method: "POST", headers, body });
+    const isRefused = isProblem(response) && response.status < 500;
+    const notifications = isRefused ? [] : await response.json();
+    if (!Array.isArray(notifications)) throw new Error(`not marked: ${response.status}`);
     this.#unmarked.shift();
-    this.#document.querySelector("#mark_failed").hidden = response.ok;
-    if (!response.ok) return;
-    this.#form.hidden = true;
-    this.#page.merge(await response.json());
+    this.#document.querySelector("#mark_failed").hidden = !isRefused;
+    this.#form.hidden ||= !isRefused;
+    this.#page.merge(notifications);
+  }
+
+  /** The server redirects neither request while the session lasts. */
+  #fetch(url, options) {
+    return this.#env.fetch(url, { ...options, redirect: "error", signal: AbortSignal.timeout(TIMEOUT) });
   }
 }

@@ -53,8 +53,13 @@ async function send(env, url, signal) {
   };
 }
 
+/** Whether the application itself refused: a proxy or a captive portal answers in HTML. */
+export function isProblem(response) {
+  return response.headers.get("Content-Type")?.startsWith("application/problem+json") ?? false;
+}
+
 async function refusal(response) {
-  if (!response.headers.get("Content-Type")?.startsWith("application/problem+json")) return 0;
+  if (!isProblem(response)) return 0;
   return REFUSALS[(await response.json()).code] === response.status ? response.status : 0;
 }
 

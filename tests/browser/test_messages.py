@@ -1,7 +1,9 @@
 """The messages page: what was shown is marked as read, and new messages are inserted."""
 
 import re
+from collections.abc import Awaitable, Callable
 
+import pytest
 from playwright.async_api import Page, Route, expect
 
 from tests.browser.browser_users import BrowserUser, Sender, submit
@@ -123,10 +125,25 @@ async def test_messages_that_arrived_in_the_background_are_inserted(sender: Send
     await tab.wait_for_badge(0)
 
 
-async def test_mark_that_fails_is_repeated(sender: Sender, bob: BrowserUser) -> None:
+async def no_connection(route: Route) -> None:
+    await route.abort()
+
+
+async def portal(route: Route) -> None:
+    await route.fulfill(status=200, content_type="text/html", body="Welcome to this network")
+
+
+async def proxy(route: Route) -> None:
+    await route.fulfill(status=403, content_type="text/html", body="Forbidden")
+
+
+@pytest.mark.parametrize("answer", [no_connection, portal, proxy])
+async def test_mark_without_a_valid_response_is_repeated(
+    sender: Sender, bob: BrowserUser, answer: Callable[[Route], Awaitable[None]]
+) -> None:
     await sender.send("bob", "hello")
     (tab,) = bob.tabs
-    await tab.page.route("**/messages/read", Route.abort, times=1)
+    await tab.page.route("**/messages/read", answer, times=1)
     await tab.open("/messages")
     await tab.wait_for_badge(0)
 
@@ -134,7 +151,8 @@ async def test_mark_that_fails_is_repeated(sender: Sender, bob: BrowserUser) -> 
 async def test_mark_that_is_refused_says_so(sender: Sender, bob: BrowserUser) -> None:
     await sender.send("bob", "hello")
     (tab,) = bob.tabs
-    await tab.page.route("**/messages/read", lambda route: route.fulfill(status=403, body="{}"))
+    problem = {"status": 403, "content_type": "application/problem+json", "body": '{"code": "csrf_wrong"}'}
+    await tab.page.route("**/messages/read", lambda route: route.fulfill(**problem))
     await tab.open("/messages")
     await expect(tab.page.locator("#mark_failed")).to_be_visible()
     await tab.wait_for_badge(1)
