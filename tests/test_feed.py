@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from microblog_rt.accounts import Reader
@@ -14,14 +14,13 @@ from microblog_rt.bus import BusEvent, Gap, MemoryBus
 from microblog_rt.errors import Draining, SignedOut
 from microblog_rt.feed import Feed
 from microblog_rt.hub import Hub
-from microblog_rt.models import Session, User
-from microblog_rt.protocol import FURTHEST, MICROSECONDS, Signal
+from microblog_rt.models import User
+from microblog_rt.protocol import FURTHEST, Signal
 from microblog_rt.services import Services
-from microblog_rt.settings import Settings
 from microblog_rt.storage import accounts as rows
 from microblog_rt.storage import notifications as notification_rows
 from microblog_rt.storage import sql_time
-from tests.clients import DEADLINE, Client, signals_lost, signed_in
+from tests.clients import DEADLINE, Client, send, signals_lost, signed_in
 
 
 @pytest.fixture
@@ -35,10 +34,6 @@ async def tab(services: Services, reader: Reader) -> AsyncIterator[Client]:
     await tab.connect()
     yield tab
     await tab.disconnect()
-
-
-async def send(services: Services, to: User, text: str = "hello") -> None:
-    await services.messages.send_message(to.id, to.id, text)
 
 
 def unread_count(number: int) -> dict[str, int]:
@@ -205,62 +200,6 @@ async def test_stream_ends_when_its_session_expires(services: Services, susan: U
     assert sql_time.now() >= moment + 2_000_000
 
 
-@pytest.mark.sqlite
-async def test_use_extends_a_session_and_is_stored_once_a_minute(
-    services: Services, reader: Reader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def session() -> Session:
-        async with services.storage.reading() as reading:
-            return (await reading.execute(select(Session))).scalar_one()
-
-    at_first = await session()
-    await services.feed.page(reader, 0)
-    assert (await session()).last_used == at_first.last_used
-    later = sql_time.now() + 61_000_000
-    monkeypatch.setattr(sql_time, "now", lambda: later)
-    await services.feed.page(reader, 0)
-    after_use = await session()
-    assert after_use.last_used > at_first.last_used
-    assert after_use.expires > at_first.expires
-
-
-@pytest.mark.sqlite
-async def test_use_does_not_extend_a_session_past_its_lifetime(
-    services: Services, reader: Reader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begun = sql_time.now()
-    day = 86_400_000_000
-    for days in (13, 26, 39, 52, 65, 78, 89):
-        monkeypatch.setattr(sql_time, "now", lambda days=days: begun + days * day)
-        await services.feed.page(reader, 0)
-    monkeypatch.setattr(sql_time, "now", lambda: begun + Settings.session_lifetime * MICROSECONDS + day)
-    with pytest.raises(SignedOut):
-        await services.feed.page(reader, 0)
-
-
-@pytest.mark.sqlite
-async def test_open_stream_counts_as_session_use(
-    services: Services, reader: Reader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stored = asyncio.Event()
-    real = rows.note_use
-
-    loop = asyncio.get_running_loop()
-
-    def store(*values: Any) -> None:
-        real(*values)
-        loop.call_soon_threadsafe(stored.set)
-
-    monkeypatch.setattr(rows, "note_use", store)
-    tab = Client(services, reader)
-    await tab.connect(heartbeat=0.01)
-    later = sql_time.now() + 3_601_000_000
-    monkeypatch.setattr(sql_time, "now", lambda: later)
-    async with asyncio.timeout(DEADLINE):
-        await stored.wait()
-    await tab.disconnect()
-
-
 @pytest.mark.parametrize("since", [10**18, FURTHEST])
 async def test_cursor_ahead_of_the_clock_returns_everything(
     services: Services, susan: User, reader: Reader, since: int
@@ -396,7 +335,7 @@ async def test_gap_costs_one_query_if_nothing_is_new(services: Services, susan: 
     await services.feed.receive(OneGap())
     assert len(statements) == 1
     with signals_lost():
-        await send(services, john)
+        await services.messages.send_message(susan.id, john.id, "hello")
     await services.feed.receive(OneGap())
     for each in tabs[20:]:
         await each.until(lambda each=each: each.state == unread_count(1))

@@ -18,7 +18,7 @@ from microblog_rt.services import Services
 from microblog_rt.storage import mailboxes
 from microblog_rt.storage import notifications as notification_rows
 from microblog_rt.timeouts import Timeouts
-from tests.clients import DEADLINE, Client, signals_lost, signed_in
+from tests.clients import DEADLINE, Client, send, signals_lost, signed_in
 from tests.conftest import PATIENT
 
 pytestmark = pytest.mark.sqlite
@@ -35,10 +35,6 @@ def lost_signals(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counts: list[int] = []
     monkeypatch.setattr(metrics, "SIGNALS_LOST", type("Counted", (), {"count": staticmethod(counts.append)}))
     return counts
-
-
-async def send(services: Services, to: User) -> None:
-    await services.messages.send_message(to.id, to.id, "hello")
 
 
 def fail_once(monkeypatch: pytest.MonkeyPatch, target: Any, name: str, error: Exception) -> Callable[[], bool]:

@@ -26,7 +26,7 @@ from microblog_rt.settings import Settings
 from microblog_rt.timeouts import Timeouts
 from tests import server_process
 from tests.buses import PATIENT, CapturedLog, captured_log, other_connections, running, signal
-from tests.clients import DEADLINE, Client, signed_in
+from tests.clients import DEADLINE, Client, send, signed_in
 from tests.services import Redis
 
 PASSWORD = "correct horse"
@@ -102,7 +102,7 @@ async def test_gap_delivers_what_was_missed(
     redis.stop()
     await said.until("unavailable for receiving signals")
     await here.bus.close()  # otherwise it would publish later
-    await here.messages.send_message(susan.id, susan.id, "hello")
+    await send(here, susan)
     redis.start()
     await tab.until(lambda: tab.state == count(1))
 
@@ -111,14 +111,14 @@ async def test_send_is_as_fast_without_redis(here: Services, susan: User, redis:
     here.bus.timeouts = PATIENT
     redis.pause()
     async with asyncio.timeout(DEADLINE / 2):
-        await here.messages.send_message(susan.id, susan.id, "hello")
-        await here.messages.send_message(susan.id, susan.id, "hello")
+        await send(here, susan)
+        await send(here, susan)
     redis.resume()
 
 
-async def test_pending_write_is_signalled_at_close(start: Start, susan: User, tab: Client) -> None:
+async def test_pending_write_is_signalled_at_close(start: Start, susan: User, john: User, tab: Client) -> None:
     ending = await start(Timeouts(publish_on_close=DEADLINE))
-    sending = asyncio.create_task(ending.messages.send_message(susan.id, susan.id, "hello"))
+    sending = asyncio.create_task(ending.messages.send_message(john.id, susan.id, "hello"))
     while not ending.storage._writes:
         await asyncio.sleep(0)
     sending.cancel()

@@ -61,7 +61,7 @@ def link(page: str, rel: str) -> str:
 
 def shown(page: str) -> list[str]:
     """The texts of the messages on the page."""
-    return [unescape(each) for each in re.findall(r'<p class="text my-1"[^>]*>([^<]*)</p>', page)]
+    return [unescape(each) for each in re.findall(r'<p class="text">([^<]*)</p>', page)]
 
 
 def badge(page: str) -> str:
