@@ -109,7 +109,7 @@ async def test_focus_after_mark_as_read_is_on_the_confirmation(sender: Sender, b
     tab = await bob.tab("/messages")
     await bob.context.unroute_all()
     await submit(tab.page, "#mark_all button")
-    await expect(tab.page.get_by_text("Marked as read.")).to_be_focused()
+    await expect(tab.page.get_by_text("Marked as read.", exact=True)).to_be_focused()
 
 
 async def test_focus_moves_to_the_heading_when_its_button_disappears(sender: Sender, bob: BrowserUser) -> None:

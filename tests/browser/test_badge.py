@@ -5,7 +5,7 @@ from urllib.parse import unquote
 
 from playwright.async_api import Page, expect
 
-from tests.browser.browser_users import BrowserUser, Sender, Tab
+from tests.browser.browser_users import BrowserUser, Sender
 from tests.browser.conftest import OpenBrowser
 from tests.browser.durations import Durations
 from tests.browser.proxy import Proxy
@@ -106,7 +106,7 @@ async def test_page_without_javascript_has_the_count_in_its_title(open_browser: 
 async def test_new_counts_are_announced_every_five_seconds_at_most(sender: Sender, bob: BrowserUser) -> None:
     await sender.send("bob", "before")
     await bob.context.add_init_script(RECORDER)
-    tab = Tab(await bob.context.new_page())
+    (tab,) = bob.tabs
     await tab.page.clock.install()
     await tab.open("/")
     await tab.wait_for_frame()
@@ -122,7 +122,7 @@ async def test_new_counts_are_announced_every_five_seconds_at_most(sender: Sende
     assert await tab.page.evaluate("announced") == ["2 unread messages", "4 unread messages"]
     await expect(tab.page.get_by_role("status").filter(has_text="4 unread messages")).to_have_count(1)
 
-    await bob.tabs[0].open("/messages")
+    await bob.tab("/messages")
     await tab.wait_for_badge(0)
     await tab.page.clock.run_for(60_000)
     await expect(tab.page.locator("#announcer")).to_have_text("")

@@ -19,6 +19,10 @@ async def texts(page: Page) -> list[str]:
     return await page.locator("#messages .text").all_inner_texts()
 
 
+async def no_connection(route: Route) -> None:
+    await route.abort()
+
+
 async def test_only_the_messages_shown_are_marked(sender: Sender, bob: BrowserUser) -> None:
     await send_many(sender, 30)
     (tab,) = bob.tabs
@@ -34,7 +38,7 @@ async def test_only_the_messages_shown_are_marked(sender: Sender, bob: BrowserUs
 async def test_older_page_alone_leaves_the_newer_messages_unread(sender: Sender, bob: BrowserUser) -> None:
     await send_many(sender, 30)
     (tab,) = bob.tabs
-    await tab.page.route("**/messages/read", Route.abort)
+    await tab.page.route("**/messages/read", no_connection)
     await tab.open("/messages")
     older = await tab.page.get_attribute("[rel=next]", "href")
     assert older
@@ -98,11 +102,11 @@ async def test_messages_are_inserted_although_the_count_fell_meanwhile(sender: S
     await sender.send("bob", "one")
     await sender.send("bob", "two")
     (tab,) = bob.tabs
-    await tab.page.route("**/messages/read", Route.abort)
+    await tab.page.route("**/messages/read", no_connection)
     await tab.open("/messages")
     await tab.wait_for_badge(2)
     phone = await bob.context.new_page()
-    await phone.route("**/notifications*", Route.abort)
+    await phone.route("**/notifications*", no_connection)
     await phone.goto("/messages")
     await expect(phone.locator("#message_count")).to_be_hidden()
     await phone.close()
@@ -123,10 +127,6 @@ async def test_messages_that_arrived_in_the_background_are_inserted(sender: Send
     await tab.page.evaluate("delete document.visibilityState; document.dispatchEvent(new Event('visibilitychange'))")
     await expect(tab.page.locator("#messages li")).to_have_count(3)
     await tab.wait_for_badge(0)
-
-
-async def no_connection(route: Route) -> None:
-    await route.abort()
 
 
 async def portal(route: Route) -> None:

@@ -24,7 +24,7 @@ async def test_tabs_show_offline_notice_and_recover_after_crash(
     server: Server, proxy: Proxy, alice: BrowserUser, bob: BrowserUser, durations: Durations
 ) -> None:
     await alice.tabs[0].open("/send_message/bob")
-    await bob.tab("/messages")
+    await bob.tab("/user/alice")
     await asyncio.to_thread(server.stop, signal.SIGKILL)
     for tab in bob.tabs:
         await expect(tab.connection).to_be_hidden()

@@ -11,7 +11,7 @@ from tests.server_process import Server
 ANONYMOUS = ["/", "/auth/login", "/auth/register"]
 SIGNED_IN = ["/", "/user/alice", "/user/bob", "/messages", "/send_message/alice"]
 SIGNED_IN += ["/auth/sessions", "/auth/change_password"]
-NOT_FOUND = ["/nothing", "/user/nobody", "/messages?page=7"]
+NOT_FOUND = ["/nothing", "/user/nobody", "/send_message/nobody"]
 
 
 ABORTED = "net::ERR_ABORTED"
