@@ -73,7 +73,11 @@ function formats(language, languages) {
 
 /** The page's language with the region and the hour cycle of the browser's preferred language. */
 function localeOf(language, preferred) {
-  const { region } = new Intl.Locale(preferred).maximize();
-  const { hourCycle } = new Intl.DateTimeFormat(preferred, { hour: "numeric" }).resolvedOptions();
-  return new Intl.Locale(language, { region, hourCycle });
+  try {
+    const { region } = new Intl.Locale(preferred).maximize();
+    const { hourCycle } = new Intl.DateTimeFormat(preferred, { hour: "numeric" }).resolvedOptions();
+    return new Intl.Locale(language, { region, hourCycle });
+  } catch {
+    return new Intl.Locale(language); // a system's locale such as "en-US@posix" is no language tag
+  }
 }

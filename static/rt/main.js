@@ -2,7 +2,6 @@
 // the others get what they need as arguments.
 
 import { badge } from "./badge.js";
-import { countMessage } from "./counter.js";
 import { removeSentDraft } from "./drafts.js";
 import { keepFocus } from "./focus.js";
 import { Leader } from "./leader.js";
@@ -23,7 +22,6 @@ function start(window) {
   const view = pageView(window, env, { language, times, messages });
   const client = new Leader(env, Number(document.body.dataset.since), view);
   times.keepCurrent(document);
-  countMessage(document);
   keepFocus(window);
   removeSentDraft(window);
   addListeners(window, client);

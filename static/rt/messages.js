@@ -40,6 +40,7 @@ export class MessagesPage {
 
   /** A notification of the count with this timestamp: a message may have arrived, whether the count rose or not. */
   notified(count, timestamp) {
+    if (!this.#list.isConnected) return; // the session has ended, and the page is about to be loaded again
     this.#notifiedUpTo = Math.max(this.#notifiedUpTo, timestamp);
     const form = this.#document.querySelector("#mark_all");
     form.elements.up_to.value = String(this.#notifiedUpTo);
@@ -92,7 +93,7 @@ export class MessagesPage {
     this.#list.prepend(...items);
     this.#document.querySelector("#no_messages")?.remove();
     for (const item of items) this.#page.inserted(item);
-    // Who has scrolled down goes on reading where they were.
+    // Keep the scroll position if the page is scrolled.
     if (this.#document.documentElement.scrollTop > 0) {
       this.#env.scrollBy(0, shown.getBoundingClientRect().top - top);
     }

@@ -1,5 +1,6 @@
 // The send form: keeps its text while it is typed, and puts it back if it was not sent. Runs also when signed out.
 
+import { countMessage } from "./counter.js";
 import { Drafts } from "./drafts.js";
 
 start(window);
@@ -21,18 +22,20 @@ function start(window) {
     restored.hidden = false;
   }
   if (draft?.text === message.value) nonce.value = draft.nonce;
+  else if (message.value) keep(); // typed before this module was loaded
+  countMessage(document);
 
   message.addEventListener("input", keep);
   form.addEventListener("submit", (event) => {
     keep();
-    if (window.navigator.onLine !== false) return;
+    if (window.navigator.onLine !== false || !offline.hidden) return;
     event.preventDefault();
     offline.hidden = false;
   });
   window.addEventListener("online", () => (offline.hidden = true));
   restored.querySelector("button").addEventListener("click", () => {
     message.value = "";
-    drafts.remove(owner, recipient);
+    message.dispatchEvent(new Event("input"));
     restored.hidden = true;
     message.focus();
   });

@@ -31,7 +31,8 @@ class Browser:
         if "csrf_token" not in fields:
             fields["csrf_token"] = await self.token()
         form = {name: value for name, value in fields.items() if value is not None}
-        return await self.client.post(path, form=form, headers={"Origin": ORIGIN} | (headers or {}))
+        sent = {"Origin": ORIGIN, "Accept": "text/html, */*;q=0.8"} | (headers or {})
+        return await self.client.post(path, form=form, headers=sent)
 
     async def token(self) -> str:
         answer = await self.client.get("/auth/login", follow_redirects=True)

@@ -33,7 +33,8 @@ LINKS = [
     ("see https://example.org/a_(b)?x=1&y=2#z.", ["https://example.org/a_(b)?x=1&y=2#z"]),
     ("HTTP://example.org", ["HTTP://example.org"]),
     ("(http://example.org/), https://a.example", ["http://example.org/", "https://a.example"]),
-    ("https://пример.рф/путь", ["https://пример.рф/путь"]),
+    ("https://example.org/путь", ["https://example.org/путь"]),
+    ("http://[2001:db8::1]:8000/x", ["http://[2001:db8::1]:8000/x"]),
     ("http://192.0.2.1:8000/x", ["http://192.0.2.1:8000/x"]),
     ('https://example.org/"onclick="alert(1)', ['https://example.org/"onclick="alert(1)']),
     ("https://example.org/<script>alert(1)</script>", ["https://example.org/"]),
@@ -51,6 +52,9 @@ NO_LINKS = [
     "https://evil.example/\u202egpj.exe",
     "https://exa\u200bmple.org",
     "https://[::1",
+    "http://\N{CYRILLIC SMALL LETTER A}pple.com/login",
+    "http://bank.com\N{DIVISION SLASH}login.evil.example/x",
+    "https://пример.рф/путь",
     "&lt;b&gt; &amp; {{ 1 }} %(x)s",
 ]
 

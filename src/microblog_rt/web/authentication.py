@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from functools import lru_cache, wraps
 from http import HTTPStatus
 from typing import Any, cast
+from urllib.parse import quote
 
 from quart import Quart, Response, current_app, redirect, request, url_for
 from quart.typing import RouteCallable
@@ -159,7 +160,7 @@ class Authentication(QuartAuth):
         if current.visit is None:
             current.action = Action.DELETE
         elif request.headers.get("Sec-Fetch-Mode", "navigate") == "navigate":
-            # What a page requests by itself is no use by a person.
+            # Requests that a page makes by itself do not keep a session alive.
             await self._sessions.note_use(current.reader, current.visit.last_used)
 
     async def _current_user(self) -> dict[str, Any]:
@@ -199,12 +200,14 @@ def signed_in(view: RouteCallable) -> RouteCallable:
             return await view(*args, **kwargs)  # type: ignore[misc]
         if wants_json():
             raise SignedOut
-        return redirect_to_login(request.full_path if request.method == "GET" else None)
+        return redirect_to_login()
 
     return guarded
 
 
-def redirect_to_login(target: str | None) -> Response:
-    """Redirect to the sign-in page, which leads to ``target`` afterwards."""
-    target = target and target.rstrip("?")
+def redirect_to_login() -> Response:
+    """Redirect to the sign-in page, which leads to the requested page afterwards if that is not a form's target."""
+    target = None
+    if request.method == "GET":
+        target = quote(request.path) + (f"?{request.query_string.decode('latin-1')}" if request.query_string else "")
     return cast(Response, redirect(url_for("auth.login", next=target), HTTPStatus.SEE_OTHER))

@@ -24,10 +24,9 @@ from microblog_rt.errors import Forbidden, Invalid, OtherAccount, Refused, Signe
 from microblog_rt.web.authentication import current_user
 from microblog_rt.web.hosts import check_origin
 from microblog_rt.web.languages import gettext, translated
-from microblog_rt.web.problems import headers_of, status_of, wants_json
+from microblog_rt.web.problems import SAFE, headers_of, status_of, wants_json
 
 LONGEST_IN_SECONDS = 90
-SAFE = {"GET", "HEAD", "OPTIONS"}
 TOKEN = "csrf_token"  # noqa: S105
 TOKEN_FORMAT = re.compile(r"((0|[1-9][0-9]{0,18})\.[\w-]{8})\.[\w-]{43}", re.ASCII)
 BROWSER_FORMAT = re.compile(r"[\w-]{22}", re.ASCII)

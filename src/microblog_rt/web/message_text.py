@@ -12,6 +12,8 @@ LINES = 10  # shown at once
 LINK = Markup('<a href="{url}" rel="nofollow noopener" dir="ltr">{url}</a>')
 # Such characters could make an address look like another one.
 DECEPTIVE = regex.compile(r"[\p{Default_Ignorable_Code_Point}\p{Cc}\p{White_Space}]")
+# Unicode names are not linked: their letters can look like those of another name.
+HOST = regex.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 
 _find = LinkifyIt(
     schemas={"ftp:": None, "mailto:": None, "//": None},
@@ -42,8 +44,8 @@ def _linked(text: str) -> Markup:
 
 
 def _is_clear(url: str) -> bool:
-    """Whether the address leads where it seems to: no invisible characters, no user name before the host."""
+    """Whether the address leads where it seems to: no invisible characters, an ASCII host without a user name."""
     try:
-        return not DECEPTIVE.search(url) and "@" not in urlsplit(url).netloc
+        return not DECEPTIVE.search(url) and HOST.fullmatch(urlsplit(url).netloc) is not None
     except ValueError:
         return False

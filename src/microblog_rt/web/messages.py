@@ -34,7 +34,7 @@ NONCE = re.compile(r"[\w-]{1,64}", re.ASCII)
 
 
 class MessageForm(Form):
-    message = TextAreaField(lazy(N_("Message")), render_kw={"rows": 3})
+    message = TextAreaField(lazy(N_("Message")), render_kw={"rows": 5})
     nonce = HiddenField(default=lambda: secrets.token_urlsafe(12))
     submit = SubmitField(lazy(N_("Send")))
 
@@ -64,7 +64,7 @@ async def _signed_out(form: MessageForm, recipient: str) -> ResponseReturnValue:
     if wants_json():
         raise SignedOut
     if request.method != "POST":
-        return redirect_to_login(request.full_path)
+        return redirect_to_login()
     refuse_form(SignedOut())
     submitted(form)
     return await render_form("send_message.html", form, recipient=recipient)

@@ -81,7 +81,7 @@ HTML = "text/html"
 
 # RFC 9110 requires a challenge with every 401. No scheme is registered for cookies; browsers ignore an unknown one.
 CHALLENGE = 'Cookie realm="microblog-rt", form-action="/auth/login"'
-PROGRAM_HEADERS = ("X-CSRFToken", "Idempotency-Key")
+SAFE = {"GET", "HEAD", "OPTIONS"}
 
 
 def init(app: Quart) -> None:
@@ -111,12 +111,16 @@ def problem(status: HTTPStatus, code: str, sentence: str, reference: str | None 
 
 
 def wants_json() -> bool:
-    """Whether the current request comes from a program: it prefers JSON, or is no navigation and does not name HTML."""
-    accepted = request.accept_mimetypes
+    """Whether the current request comes from a program: it prefers JSON, or does not name HTML as browsers do.
+
+    A GET without either is answered with a page.
+    """
+    accepted, mode = request.accept_mimetypes, request.headers.get("Sec-Fetch-Mode")
     if accepted.best_match([HTML, JSON, PROBLEM]) in (JSON, PROBLEM):
         return True
-    scripted = request.headers.get("Sec-Fetch-Mode") in ("cors", "same-origin")
-    return HTML not in accepted.values() and (scripted or any(each in request.headers for each in PROGRAM_HEADERS))
+    if HTML in accepted.values() or mode == "navigate":
+        return False
+    return mode is not None or request.method not in SAFE
 
 
 def headers_of(error: Refused) -> dict[str, str]:

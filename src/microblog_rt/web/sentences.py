@@ -21,13 +21,16 @@ SENTENCES = {
     "origin_missing": N_("The request has no Origin header. Send the address of this site as its origin."),
     "origin_foreign": N_("This request came from another site. Open this site and try again there."),
     "csrf_missing": N_(
-        "The request has no CSRF token, or the browser cookie is missing. Allow cookies, reload the page and try again."
+        "The request has no CSRF token, or the cookie of the token is missing. Allow cookies, reload the page and try"
+        " again."
     ),
     "csrf_wrong": N_("The CSRF token is not valid for this browser or this account. Reload the page and try again."),
     "other_account": N_(
         "You are signed in as %(name)s now. Nothing was done. Reload the page to continue with this account."
     ),
-    "host_unknown": N_("Unknown host name. The operator sets it with --bind or MICROBLOG_PUBLIC_URL."),
+    "host_unknown": N_(
+        "This is not an address of this site. Its operator sets the address with --bind or MICROBLOG_PUBLIC_URL."
+    ),
     "not_found": N_("This page does not exist."),
     "method_not_allowed": N_("This address does not support that HTTP method."),
     "too_large": N_("The request is too large. Nothing was saved. Shorten it and try again."),
