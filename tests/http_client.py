@@ -28,7 +28,7 @@ class Person:
     def __init__(self, server: "Server", name: str) -> None:
         self.server = server
         self.name = name
-        self.client = httpx.Client(base_url=server.url, timeout=DEADLINE)
+        self.client = httpx.Client(base_url=server.url, timeout=DEADLINE, headers={"Accept": "text/html, */*;q=0.8"})
         answer = self.post("/auth/login", username=name, password=server.password)
         assert answer.status_code == httpx.codes.SEE_OTHER, answer.text
 

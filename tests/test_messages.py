@@ -5,19 +5,22 @@ import sqlite3
 from contextlib import closing
 from dataclasses import replace
 from itertools import permutations
+from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, insert, make_url
+from sqlalchemy.dialects import sqlite
 
 from microblog_rt import messages
 from microblog_rt.errors import BadRequest, Invalid, KeyReused, NotFound, TooMany
 from microblog_rt.hub import Hub
-from microblog_rt.models import User
+from microblog_rt.models import Message, User
 from microblog_rt.protocol import FURTHEST, Signal
 from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Limit, Settings
 from microblog_rt.storage import sql_time
 from microblog_rt.storage.counters import UNREAD_MESSAGES
+from microblog_rt.storage.mailboxes import SHOWN, SHOWN_UP_TO
 from tests.clients import signed_in
 from tests.conftest import PASSWORD
 
@@ -213,6 +216,30 @@ async def test_marking_everything_writes_no_message(services: Services, susan: U
     event.listen(services.storage.engines[1], "before_cursor_execute", lambda *args: statements.append(args[2]))
     assert (await services.messages.mark_read(susan.id, last=sent[4])).data == 0
     assert [each for each in statements if each.startswith("UPDATE message")] == []
+
+
+@pytest.mark.sqlite
+async def test_marks_read_few_rows(services: Services, susan: User, john: User, settings: Settings) -> None:
+    """However many are unread, and however many newer ones are read one by one."""
+    sent = await send_many(services, john, susan, 1)
+    rows = [
+        {"sender_id": john.id, "recipient_id": susan.id, "body": "x", "timestamp": sent[0] + number, "read": False}
+        for number in range(1, 2001)
+    ]
+    await services.storage.write(lambda tx: tx.execute(insert(Message), rows))
+    newest = sent[0] + 2000
+    with sqlite3.connect(str(make_url(settings.database_url).database)) as database:
+        pages: dict[str, tuple[Any, dict[str, int]]] = {
+            "all": (SHOWN_UP_TO, {"last": newest}),
+            "the newest page": (SHOWN, {"first": newest - 24, "last": newest}),
+            "the oldest page": (SHOWN, {"first": sent[0] + 1, "last": sent[0] + 24}),
+            "none": (SHOWN, {"first": newest + 1, "last": newest + 2}),
+        }
+        for what, (statements, interval) in pages.items():
+            bound = statements[UNREAD_MESSAGES].params(of_user=susan.id, **interval)
+            sql = str(bound.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}))
+            database.set_progress_handler(lambda: True, 1000)  # cancels the query at that many steps
+            assert database.execute(sql).fetchone(), what
 
 
 async def test_empty_and_reversed_intervals_mark_nothing(services: Services, susan: User, john: User) -> None:

@@ -1,7 +1,7 @@
 """Private messages: send one, mark as read what was shown, a page of the inbox, withdraw."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -99,14 +99,14 @@ class Messages:
             if not sent:
                 return withdrawn
             recipients = {recipient_id for _, recipient_id in sent}
-            await self._mailboxes.change(recipients, partial(_withdraw, [each for each, _ in sent], recipients))
+            await self._mailboxes.change(recipients, partial(_withdraw, [each for each, _ in sent]))
             withdrawn += len(sent)
 
 
-def _withdraw(message_ids: Sequence[int], recipients: Iterable[int], change: Change) -> None:
+def _withdraw(message_ids: Sequence[int], change: Change) -> None:
     unread = messages.delete_all(change.tx, message_ids)
-    for user_id in recipients:
-        change.count(user_id, UNREAD_MESSAGES, -unread.get(user_id, 0))
+    for user_id, count in unread.items():
+        change.count(user_id, UNREAD_MESSAGES, -count)
 
 
 def _idempotency_key(recipient_id: int, body: str, nonce: str, program_key: str) -> str | None:

@@ -23,7 +23,7 @@ POSTGRESQL_BUS = "postgresql://"
 SECRET_KEY_LENGTH = 16
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}  # names of the local host
 DAY = 86400
-HEARTBEATS_IDLE, SHORTEST_IDLE = 4, 120
+SHORTEST_IDLE = 120
 
 
 class Limit(NamedTuple):
@@ -72,11 +72,8 @@ class Settings:
                 except ValueError as error:
                     raise Misconfigured(f"{variable}: {error}") from None
         settings = cls(**chosen)
-        # Streams record their use with each heartbeat, long polls when they end: both must come before the idle limit.
-        if settings.session_idle < max(HEARTBEATS_IDLE * settings.heartbeat, SHORTEST_IDLE):
-            raise Misconfigured(
-                f"{PREFIX}SESSION_IDLE: must be at least 2 minutes and at least 4 times {PREFIX}HEARTBEAT"
-            )
+        if settings.session_idle < SHORTEST_IDLE:
+            raise Misconfigured(f"{PREFIX}SESSION_IDLE: must be at least 2 minutes")
         _check_bus(settings)
         return settings
 

@@ -98,6 +98,8 @@ export class Leader {
 
   #startAlone() {
     this.#role = "alone";
+    this.#leaderTimer.clear();
+    this.#channel?.close();
     this.#client.start();
   }
 
@@ -157,9 +159,11 @@ export class Leader {
     const request = { since: this.#client.known.cursor, timeout: POLL_TIMEOUT };
     this.#catchUp = requestNotifications(this.#env, request, ({ status, notifications }) => {
       this.#catchUp = null;
-      this.#catchUpTimer.set(POLL_RETRY, () => {});
+      this.#catchUpTimer.set(POLL_RETRY, () => this.#greet());
+      if (status !== 200) return;
       // The poll is newer than the message, so this page now knows everything from its own cursor to the message's.
-      if (status === 200) this.#client.adopt({ cursor: message.cursor, from: this.#client.known.from, notifications });
+      this.#client.adopt({ cursor: message.cursor, from: this.#client.known.from, notifications });
+      this.#greet(); // what the leader has sent meanwhile was not adopted
     });
   }
 

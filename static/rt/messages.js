@@ -5,6 +5,7 @@ import { Timer } from "./timers.js";
 
 const RETRY = 5_000;
 const TIMEOUT = 10_000;
+const MOST = 200; // messages inserted into one page; after that a link leads to the others
 
 /**
  * env: fetch, setTimeout, clearTimeout, DOMParser, IntersectionObserver, scrollBy.
@@ -19,6 +20,8 @@ export class MessagesPage {
   #checkedUpTo; // there is no message between #newest and this timestamp
   #notifiedUpTo;
   #unmarked = []; // intervals that were shown and are not yet marked: [from, up to]
+  #inserted = 0;
+  #observer;
   #working = false;
   #retry;
 
@@ -29,6 +32,7 @@ export class MessagesPage {
     this.#list = document.querySelector("#messages");
     this.#newest = parseFloat(this.#list.dataset.newest);
     this.#checkedUpTo = this.#notifiedUpTo = Number(document.body.dataset.since);
+    this.#observer = new env.IntersectionObserver((entries) => this.#seen(entries));
     this.#retry = new Timer(env);
     const { from, up_to } = this.#form.elements;
     if (up_to) this.#unmarked.push([from.value, up_to.value]);
@@ -63,8 +67,8 @@ export class MessagesPage {
     this.#retry.clear();
     try {
       while (this.#visible && (this.#unmarked.length || this.#mayHaveNews)) {
-        if (this.#mayHaveNews) await this.#insertNews();
-        else await this.#mark();
+        if (this.#unmarked.length) await this.#mark();
+        else await this.#insertNews();
       }
     } catch {
       this.#retry.set(RETRY, () => this.#work());
@@ -88,28 +92,31 @@ export class MessagesPage {
   }
 
   #insert(items) {
+    this.#newest = Number(items[0].dataset.timestamp);
     const shown = this.#list.firstElementChild;
     const top = shown?.getBoundingClientRect().top;
     this.#list.prepend(...items);
     this.#document.querySelector("#no_messages")?.remove();
     for (const item of items) this.#page.inserted(item);
     // Keep the scroll position if the page is scrolled.
-    if (this.#document.documentElement.scrollTop > 0) {
+    if (shown && this.#document.documentElement.scrollTop > 0) {
       this.#env.scrollBy(0, shown.getBoundingClientRect().top - top);
     }
-    this.#newest = Number(items[0].dataset.timestamp);
-    this.#markWhenSeen(items);
+    for (const item of items) this.#observer.observe(item);
+    this.#inserted += items.length;
+    if (this.#inserted < MOST) return;
+    this.#newest = NaN;
+    this.#document.querySelector("#more_messages").hidden = false;
   }
 
-  #markWhenSeen(items) {
-    const interval = [items.at(-1).dataset.timestamp, items[0].dataset.timestamp];
-    const observer = new this.#env.IntersectionObserver((entries) => {
-      if (!entries.some(({ isIntersecting }) => isIntersecting)) return;
-      observer.disconnect();
-      this.#unmarked.push(interval);
-      this.#work();
-    });
-    for (const item of items) observer.observe(item);
+  /** What comes into view together is one interval: nothing between two visible messages is out of view. */
+  #seen(entries) {
+    const items = entries.filter(({ isIntersecting }) => isIntersecting).map(({ target }) => target);
+    if (!items.length) return;
+    for (const item of items) this.#observer.unobserve(item);
+    const stamps = items.map((item) => item.dataset.timestamp).sort((one, other) => one - other);
+    this.#unmarked.push([stamps[0], stamps.at(-1)]);
+    this.#work();
   }
 
   async #mark() {

@@ -2,15 +2,17 @@
 
 /** { signedOut(), resumed() } for the client. */
 export function signedOutView({ document, fetch, location, DOMParser }) {
-  /** Another account may have signed in: the page then says which one. */
+  /** Another account may sign in: the page then says which one. */
   async function nameOther() {
-    const response = await fetch(document.querySelector(".navbar-brand").href, { headers: { Accept: "text/html" } });
-    const page = new DOMParser().parseFromString(await response.text(), "text/html");
+    if (document.visibilityState !== "visible") return;
+    const home = fetch(document.querySelector(".navbar-brand").href, { headers: { Accept: "text/html" } });
+    const html = await home.then((response) => response.text()).catch(() => null);
+    if (html === null) return; // offline
+    const page = new DOMParser().parseFromString(html, "text/html");
     const name = page.querySelector(".bar-name")?.textContent;
     const notice = document.querySelector("#other_account");
-    if (!name) return;
+    notice.hidden = !name;
     notice.textContent = notice.dataset.text.replace("{name}", name);
-    notice.hidden = false;
   }
 
   return {
@@ -22,11 +24,12 @@ export function signedOutView({ document, fetch, location, DOMParser }) {
       const focused = main.contains(document.activeElement);
       link.href = `${link.href.split("?")[0]}?next=${encodeURIComponent(location.pathname + location.search)}`;
       for (const element of [...main.children]) if (element !== notice) element.remove();
-      document.querySelector(".bar").remove();
+      document.querySelector(".bar")?.remove();
       document.title = document.querySelector(".navbar-brand").textContent;
       notice.hidden = false;
       if (focused) link.focus();
-      nameOther().catch(() => {}); // offline: the notice is true all the same
+      document.addEventListener("visibilitychange", nameOther);
+      nameOther();
     },
 
     /** Loads the page again; also one that was the response to a form. */

@@ -89,7 +89,7 @@ function openPage(href) {
   const document = Object.assign(new FakeDocument(elements), { title: "Messages", activeElement: content });
   const loaded = [];
   const location = Object.assign(new URL(href), { replace: (target) => loaded.push(target) });
-  return { document, elements, link, loaded, view: signedOutView({ document, location }) };
+  return { document, elements, link, loaded, view: signedOutView({ document, location, fetch: () => Promise.reject(new TypeError("offline")) }) };
 }
 
 test("the end of the session removes the content and its title, and leads back", () => {

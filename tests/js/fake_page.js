@@ -35,6 +35,7 @@ export function signedOutElements() {
     main,
     "#signed_out": notice,
     ".navbar-brand": new FakeElement({}, { textContent: "Microblog" }),
+    ".bar": new FakeElement({}, { remove() {} }),
   };
   return { elements, link, content };
 }

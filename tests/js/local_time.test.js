@@ -36,6 +36,7 @@ for (const [language, languages, expected] of [
   ["en", ["de-DE", "en-US"], "27 Nov 2026, 17:58"],
   ["en", ["en"], "Nov 27, 2026, 5:58 PM"],
   ["en", [], "Nov 27, 2026, 5:58 PM"],
+  ["en", ["en-US@posix"], "Nov 27, 2026, 5:58 PM"],
   ["es", ["en-GB", "es"], "27 nov 2026, 17:58"],
   ["es", ["es-ES"], "27 nov 2026, 17:58"],
   ["es", ["en-US", "es"], "27 nov 2026, 5:58 p.m."],

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, ScalarSelect, and_, func, not_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from microblog_rt.models import Mailbox, Message
+from microblog_rt.storage.sql_time import Later
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,12 +29,20 @@ class Counter:
     @property
     def is_unread(self) -> ColumnElement[bool]:
         """Whether an item of the mailbox's user is unread."""
-        return and_(self.items.recipient_id == Mailbox.user_id, self.items.timestamp > self.mark, not_(self.items.read))
+        return self._is_unread_after(self.mark)
 
-    def unread(self, *where: ColumnElement[bool], what: Any = None) -> ScalarSelect[int]:
-        """How many unread items there are in the mailbox, or ``what`` of them; to be used in a query of it."""
+    def unread(self, *where: ColumnElement[bool], after: Any = None, what: Any = None) -> ScalarSelect[int]:
+        """How many unread items there are in the mailbox, or ``what`` of them; to be used in a query of it.
+
+        Only those after the clock reading ``after``, if given.
+        """
         counted = select(func.count() if what is None else what).select_from(self.items)
-        return counted.where(self.is_unread, *where).correlate(Mailbox).scalar_subquery()
+        # One lower bound: with two, SQLite begins at the first of them.
+        is_unread = self._is_unread_after(self.mark if after is None else Later(self.mark, after))
+        return counted.where(is_unread, *where).correlate(Mailbox).scalar_subquery()
+
+    def _is_unread_after(self, bound: Any) -> ColumnElement[bool]:
+        return and_(self.items.recipient_id == Mailbox.user_id, self.items.timestamp > bound, not_(self.items.read))
 
 
 UNREAD_MESSAGES = Counter("unread_message_count", Mailbox.unread_message_count, Mailbox.last_message_read_time, Message)

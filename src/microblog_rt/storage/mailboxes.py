@@ -10,7 +10,7 @@ itself, so it may be the first statement; it computes only from that row. Whatev
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, any_, bindparam, case, func, not_, select, update
+from sqlalchemy import BigInteger, any_, bindparam, func, not_, null, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.dml import ReturningUpdate
 
@@ -57,18 +57,19 @@ def _counting(counter: Counter, value: Any) -> ReturningUpdate[Any]:
 
 COUNT = {each: _counting(each, each.column + bindparam("delta")) for each in COUNTERS}
 RECOUNT = {each: _counting(each, each.unread()) for each in COUNTERS}
-# How many of the unread are in the interval (all but the newer ones, if it begins where everything is read: there may
-# be many), and the oldest of those before it.
+# How many of the unread are in the interval, and the oldest of those before it.
 SHOWN = {
     each: select(
-        case(
-            (each.mark >= FIRST - 1, each.column - each.unread(each.items.timestamp > LAST)),
-            else_=each.unread(each.items.timestamp.between(FIRST, LAST)),
-        ),
+        each.unread(each.items.timestamp <= LAST, after=FIRST - 1),
         each.unread(each.items.timestamp < FIRST, what=func.min(each.items.timestamp)),
         each.mark,
         Mailbox.clock,
     ).where(THIS_USER)
+    for each in COUNTERS
+}
+# The same for an interval from the beginning: all but the newer ones, since there may be many in it.
+SHOWN_UP_TO = {
+    each: select(each.column - each.unread(after=LAST), null(), each.mark, Mailbox.clock).where(THIS_USER)
     for each in COUNTERS
 }
 MARK_ITEMS = {
@@ -109,7 +110,8 @@ def mark_read(tx: Transaction, user_id: int, counter: Counter, first: int, last:
     are. Otherwise the items are marked one by one, each once in its life, and the mark moves up to the oldest unread.
     """
     interval = {"of_user": user_id, "first": first, "last": last}
-    shown, oldest_before, mark, clock = tx.execute(SHOWN[counter], interval).one()
+    statement = SHOWN[counter] if first else SHOWN_UP_TO[counter]
+    shown, oldest_before, mark, clock = tx.execute(statement, interval).one()
     if not shown:
         return None
     if oldest_before is None:

@@ -92,10 +92,13 @@ def _program_key() -> str:
 @blueprint.get("/messages")
 @signed_in
 async def messages() -> ResponseReturnValue:
-    page = await services().messages.inbox(current_user().user.id, PAGE_SIZE, **page_key(protocol.parse_cursor))
+    key = page_key(protocol.parse_cursor)
+    page = await services().messages.inbox(current_user().user.id, PAGE_SIZE, **key)
     links = page_links(page, lambda post: protocol.seconds(post.timestamp), previous="after", next="before")
-    newest = not page.previous and "before" not in request.args
-    return await render_template("messages.html", posts=page.rows, newest=newest, seconds=protocol.seconds, **links)
+    newest = None if page.previous else page.rows[0].timestamp if page.rows else key.get("after", 0)
+    return await render_template(
+        "messages.html", posts=page.rows, newest=newest, first_page=not key, seconds=protocol.seconds, **links
+    )
 
 
 @blueprint.post("/messages/read")
