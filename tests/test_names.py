@@ -113,7 +113,7 @@ ALIKE = [
     ("morning", "mornıng"),
     ("modern", "rnodern"),
     ("go0gle", "google"),
-    ("NINA", "ΝΙΝΑ"),
+    ("nina", "ΝΙΝΑ"),
 ]
 
 

@@ -15,7 +15,7 @@ depends_on = None
 # All earlier names are ASCII, so this is the skeleton of ``microblog_rt.names``.
 FILL = """
     UPDATE "user" SET username_skeleton =
-    replace(replace(replace(lower(replace(username, 'I', 'l')), '0', 'o'), '1', 'l'), 'm', 'rn')
+    replace(replace(replace(replace(lower(username), '0', 'o'), '1', 'l'), 'i', 'l'), 'm', 'rn')
 """
 
 

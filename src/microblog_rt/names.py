@@ -8,6 +8,9 @@ from functools import cache
 
 from microblog_rt.models import USERNAME_SKELETON_LENGTH
 
+CAPITAL_I = "?"  # stands for every letter that looks like it; no name contains it
+SAME = str.maketrans("i?", "ll")
+
 
 def normalized(name: str) -> str:
     """The name in NFKC, as it is stored and shown."""
@@ -20,13 +23,28 @@ def key(name: str) -> str:
 
 
 def skeleton(name: str) -> str:
-    """The skeleton of Unicode Technical Standard 39, in lower case; I, l and 1 are equal. At most 256 code points.
+    """The skeleton of Unicode Technical Standard 39, in lower case; i, I, l and 1 are equal. At most 256 code points.
 
     The first call takes about 60 ms.
     """
+    return _lower_skeleton(name).translate(SAME)[:USERNAME_SKELETON_LENGTH]
+
+
+def look_alike(one: str, other: str) -> bool:
+    """Whether two names of the same skeleton look alike: a capital I looks like i and like l, but i not like l."""
+    pairs = zip(_lower_skeleton(one), _lower_skeleton(other), strict=True)
+    return all(a == b or CAPITAL_I in (a, b) for a, b in pairs)
+
+
+def _lower_skeleton(name: str) -> str:
     # Twice: some letters are alike in upper case only, others in lower case only.
-    lower = _mapped(_mapped(normalized(name)).casefold())
-    return lower.casefold()[:USERNAME_SKELETON_LENGTH]
+    decomposed = unicodedata.normalize("NFD", normalized(name))
+    marked = "".join(CAPITAL_I if each.isupper() and _is_l(each) else each for each in decomposed)
+    return _mapped(_mapped(marked).casefold()).casefold()
+
+
+def _is_l(letter: str) -> bool:
+    return _prototypes().get(letter) == "l"
 
 
 def _mapped(name: str) -> str:

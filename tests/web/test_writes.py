@@ -76,7 +76,11 @@ class Browser:
 
     async def ask(self, method: str, path: str, headers: dict[str, str], form: dict[str, str]) -> Response:
         scheme, _, host = self.origin.partition("://")
-        own = {"Host": host, "Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
+        own = {
+            "Accept": "text/html",
+            "Host": host,
+            "Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items()),
+        }
         body: dict[str, Any] = {"form": form} if method == "POST" else {}
         client = self.app.test_client(use_cookies=False)
         return await client.open(path, method=method, headers=own | headers, scheme=scheme, **body)

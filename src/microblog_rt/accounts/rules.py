@@ -47,7 +47,7 @@ def _name_faults(username: str) -> Iterator[Invalid]:
     if not (USERNAME.fullmatch(name) and _fits(name) and _is_stable(name)):
         least, most = USERNAME_LENGTHS[0], USERNAME_LENGTHS[-1]
         yield Invalid("username", "username_format", least=least, most=most)
-    elif _strict_skeleton(name) in _reserved_skeletons():
+    elif names.skeleton(name) in _reserved_skeletons():
         yield Invalid("username", "username_reserved")
 
 
@@ -62,12 +62,7 @@ def _is_stable(name: str) -> bool:
 
 @cache
 def _reserved_skeletons() -> frozenset[str]:
-    return frozenset(_strict_skeleton(each) for each in OFFICIAL | ROUTES)
-
-
-def _strict_skeleton(name: str) -> str:
-    """The skeleton with i equal to l, so that "adm1n" looks like "ADMIN"."""
-    return names.skeleton(name).replace("i", "l")
+    return frozenset(names.skeleton(each) for each in OFFICIAL | ROUTES)
 
 
 def _email_faults(email: str | None) -> Iterator[Invalid]:

@@ -41,10 +41,8 @@ class Credentials(NamedTuple):
 
 # Built once: building a statement costs more than running it.
 BY_NAME = select(User).where(User.username_key == bindparam("key"))
-ALIKE = (
-    select(User.id)
-    .where(User.username_skeleton == bindparam("skeleton", type_=String), User.id != bindparam("user_id"))
-    .limit(1)
+ALIKE = select(User.username).where(
+    User.username_skeleton == bindparam("skeleton", type_=String), User.id != bindparam("user_id")
 )
 VISIT = (
     select(
@@ -74,7 +72,8 @@ def add(tx: Transaction, user: User) -> None:
     if added is None:
         raise Invalid("username", "username_taken")
     user.id, user.member_since = added
-    if tx.execute(ALIKE, {"skeleton": user.username_skeleton, "user_id": user.id}).first():
+    alike = tx.execute(ALIKE, {"skeleton": user.username_skeleton, "user_id": user.id}).scalars()
+    if any(names.look_alike(user.username, each) for each in alike):
         raise Invalid("username", "username_similar")
     start = {"clock": NOW, "clock_before": 0, **dict.fromkeys(COUNTER_COLUMNS, 0)}
     tx.execute(insert(Mailbox).values(user_id=user.id, **start))

@@ -13,7 +13,7 @@ LINK = Markup('<a href="{url}" rel="nofollow noopener" dir="ltr">{url}</a>')
 # Such characters could make an address look like another one.
 DECEPTIVE = regex.compile(r"[\p{Default_Ignorable_Code_Point}\p{Cc}\p{White_Space}]")
 # Unicode names are not linked: their letters can look like those of another name.
-HOST = regex.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
+HOST = regex.compile(r"[A-Za-z0-9.-]+(?::[0-9]*)?")
 
 _find = LinkifyIt(
     schemas={"ftp:": None, "mailto:": None, "//": None},
