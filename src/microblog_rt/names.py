@@ -32,7 +32,7 @@ def skeleton(name: str) -> str:
 
 def look_alike(one: str, other: str) -> bool:
     """Whether two names of the same skeleton look alike: a capital I looks like i and like l, but i not like l."""
-    pairs = zip(_lower_skeleton(one), _lower_skeleton(other), strict=True)
+    pairs = zip(_lower_skeleton(one), _lower_skeleton(other), strict=False)
     return all(a == b or CAPITAL_I in (a, b) for a, b in pairs)
 
 

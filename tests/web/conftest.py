@@ -15,6 +15,7 @@ from microblog_rt.settings import Settings
 from tests.conftest import PASSWORD
 
 ORIGIN = "http://localhost"
+HEADERS = {"Origin": ORIGIN, "Accept": "text/html, */*;q=0.8"}  # as a browser submits a form
 
 
 class Browser:
@@ -31,8 +32,7 @@ class Browser:
         if "csrf_token" not in fields:
             fields["csrf_token"] = await self.token()
         form = {name: value for name, value in fields.items() if value is not None}
-        sent = {"Origin": ORIGIN, "Accept": "text/html, */*;q=0.8"} | (headers or {})
-        return await self.client.post(path, form=form, headers=sent)
+        return await self.client.post(path, form=form, headers=HEADERS | (headers or {}))
 
     async def token(self) -> str:
         answer = await self.client.get("/auth/login", follow_redirects=True)

@@ -11,7 +11,7 @@ from werkzeug.datastructures import Headers
 from microblog_rt.services import Services
 from microblog_rt.settings import Limit, Settings
 from tests.conftest import PASSWORD
-from tests.web.conftest import ORIGIN, Browser, Join, badge, field, link, shown, text
+from tests.web.conftest import HEADERS, ORIGIN, Browser, Join, badge, field, link, shown, text
 
 HOSTILE = '<script>alert("x")</script>'
 
@@ -327,7 +327,7 @@ async def test_login_over_the_limit_keeps_only_the_username(stranger: Browser, j
 async def post_from(address: str, browser: Browser, path: str, **fields: str) -> Response:
     form = {"csrf_token": await browser.token(), **fields}
     scope = {"client": [address, 1]}
-    return await browser.client.post(path, form=form, headers={"Origin": ORIGIN}, scope_base=scope)
+    return await browser.client.post(path, form=form, headers=HEADERS, scope_base=scope)
 
 
 @pytest.mark.parametrize("changes", [{"sign_in_limit": Limit(1, 300)}])
