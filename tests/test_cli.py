@@ -83,6 +83,20 @@ def test_disable_and_enable_account_while_server_runs(tmp_path: Path, folder: Fo
         assert "no user called john" in folder.refused("user", word, "john")
 
 
+def test_messages_of_an_account_are_withdrawn_while_server_runs(tmp_path: Path, folder: Folder) -> None:
+    with Server(tmp_path) as server:
+        alice, bob = server.person("alice"), server.person("bob")
+        for text in ("one", "two"):
+            alice.send("bob", text)
+        assert "Deleted 2 messages that alice had sent." in folder.run("user", "withdraw", "alice").stdout
+        (notification,) = bob.client.get("/notifications").json()
+        assert (notification["name"], notification["data"]) == ("unread_message_count", 0)
+        assert "No messages yet" in bob.client.get("/messages").text
+        for person in (alice, bob):
+            person.close()
+    assert "no user called john" in folder.refused("user", "withdraw", "john")
+
+
 def test_secret_key_is_created_once_and_private(tmp_path: Path) -> None:
     passwords = []
     for _ in range(2):

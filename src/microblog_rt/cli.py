@@ -146,7 +146,10 @@ def disable(name: str) -> None:
 @user.command()
 @click.argument("name")
 def withdraw(name: str) -> None:
-    """Delete every message that an account has sent. Disable it first, so that it sends no more."""
+    """Delete every message that an account has sent; open pages show them until they are loaded again.
+
+    Disable the account first, so that it sends no more.
+    """
 
     async def work(services: Services) -> int:
         return await services.messages.withdraw((await services.accounts.known(name)).id)

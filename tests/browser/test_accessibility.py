@@ -65,11 +65,14 @@ async def test_axe_finds_no_violations(open_browser: OpenBrowser, server: Server
     await tab.wait_for_badge(0)
     await tab.open("/messages")
     found += await _violations(tab.page)
+    forced = await open_browser("bob", reduced_motion="reduce", forced_colors="active")
+    for path in SIGNED_IN:
+        found += await _violations((await forced.tab(path)).page)
     assert found == [], "\n".join(found)
 
 
 async def test_targets_are_at_least_24_pixels(open_browser: OpenBrowser, sender: Sender) -> None:
-    await sender.send("bob", "hello bob")
+    await sender.send("bob", "\n".join("abcdefghijkl"))  # has "Show more"
     visitor, bob = await open_browser(), await open_browser("bob")
     await _keep_unread(bob)
     found: list[str] = []

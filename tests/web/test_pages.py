@@ -362,7 +362,9 @@ async def test_a_large_body_is_refused_and_nothing_is_lost(join: Join, services:
     susan = await join("susan")
     answer = await susan.post("/send_message/susan", message="x" * 1_000_000)
     assert answer.status_code == 413
-    assert "too large" in await text(answer)
+    page = await text(answer)
+    assert "too large" in page
+    assert 'href="/send_message/susan">Back to your message' in page
     assert (await susan.get("/messages")).status_code == 200
 
 

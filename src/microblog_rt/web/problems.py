@@ -161,12 +161,17 @@ def _sentence_of(status: HTTPStatus) -> str:
 
 async def _fields_to_resend() -> list[Field]:
     """The submitted fields that the view declares with ``redisplays_form``, unchanged, and the CSRF token."""
-    view = current_app.view_functions.get(request.endpoint or "")
-    resend: dict[str, str | None] = getattr(view, "resend", {})
-    if request.method != "POST" or not resend or "refusal" in g:
+    resend = _resend()
+    if not resend or "refusal" in g:
         return []
     sent = await request.form
     return [Field(name, sent[name], label) for name, label in {"csrf_token": None, **resend}.items() if name in sent]
+
+
+def _resend() -> dict[str, str | None]:
+    """What ``redisplays_form`` says about the form that was submitted; empty if none was."""
+    view = current_app.view_functions.get(request.endpoint or "") if request.method == "POST" else None
+    return getattr(view, "resend", {})
 
 
 async def _answer(
@@ -177,8 +182,9 @@ async def _answer(
         answer.content_type = PROBLEM
     else:
         title = gettext(TITLES.get(status, TITLES[HTTPStatus.BAD_REQUEST]))
+        back = request.path if _resend() else None  # to the draft
         page = await render_template(
-            "error.html", status=status.value, title=title, sentence=sentence, reference=reference, again=again
+            "error.html", status=status.value, title=title, sentence=sentence, reference=reference, again=again, back=back
         )
         answer = await make_response(page, status)
     return cast(Response, answer)
