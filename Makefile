@@ -30,9 +30,10 @@ unit: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest --fast -o asyncio_debug=false --ignore tests/wheel --numprocesses 2 --dist worksteal
 
 python: $(VENV)/dev.stamp tools
-	$(BIN)/python -m pytest --ignore tests/wheel $(CORE_TESTS:%=--ignore %) --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -o asyncio_debug=false --ignore tests/wheel $(CORE_TESTS:%=--ignore %) --numprocesses 2 --dist loadfile
 
-# The notification core must have full branch coverage. Its tests run here alone: measuring slows them down.
+# The notification core must have full branch coverage. Its tests run here alone, since measuring slows them down, and in
+# the debug mode of asyncio, which slows them down as well.
 CORE_TESTS := tests/bus tests/test_feed.py tests/test_feed_failures.py tests/test_hub.py tests/test_mailboxes.py \
 	tests/test_messages.py tests/test_protocol.py tests/test_publish_queue.py
 CORE := */microblog_rt/feed.py,*/microblog_rt/hub.py,*/microblog_rt/mailboxes.py,*/microblog_rt/protocol.py,*/microblog_rt/bus/*
