@@ -6,7 +6,7 @@ import json
 from tests.server_process import Server
 
 from benchmarks import meter
-from benchmarks.browser import Connection, connected, sender
+from benchmarks.browser import Browser, connected, sender
 from benchmarks.table import Figure
 from benchmarks.world import Person, World
 
@@ -23,12 +23,13 @@ def run(world: World) -> list[Figure]:
 
 async def _measured(server: Server, pid: int, world: World) -> list[Figure]:
     person = world.subscribers[0]
-    async with sender(server, world.senders[0]) as message_sender, connected(server) as connection:
+    async with sender(server, world.senders[0]) as message_sender:
         await message_sender.send(person.name)
-        cursor = await _cursor(connection, person)
-        await _poll(connection, person, cursor, WARM_UP)
+    with connected(server) as browser:
+        cursor = await _cursor(browser, person)
+        await _poll(browser, person, cursor, WARM_UP)
         watch = meter.Stopwatch(pid)
-        await _poll(connection, person, cursor, POLLS)
+        await _poll(browser, person, cursor, POLLS)
         used = watch.used()
     each = 1e3 / POLLS
     return [
@@ -37,12 +38,12 @@ async def _measured(server: Server, pid: int, world: World) -> list[Figure]:
     ]
 
 
-async def _cursor(connection: Connection, person: Person) -> float:
-    answer = await connection.get("/notifications?since=0", person.cookie)
+async def _cursor(browser: Browser, person: Person) -> float:
+    answer = await browser.get("/notifications?since=0", person.cookie)
     return float(json.loads(answer.body)[-1]["timestamp"])
 
 
-async def _poll(connection: Connection, person: Person, cursor: float, count: int) -> None:
+async def _poll(browser: Browser, person: Person, cursor: float, count: int) -> None:
     for _ in range(count):
-        answer = await connection.get(f"/notifications?since={cursor!r}", person.cookie)
-        assert (answer.status, answer.body) == (200, "[]"), answer
+        answer = await browser.get(f"/notifications?since={cursor!r}", person.cookie)
+        assert (answer.status, answer.body) == (200, b"[]"), answer

@@ -51,11 +51,11 @@ async def served(app: Any, timeouts: Timeouts = Timeouts()) -> AsyncIterator[int
 def warnings_logged(records: Iterable[logging.LogRecord]) -> list[str]:
     """Messages logged as warnings or worse, except asyncio's debug messages about slow steps."""
     loud = [each for each in records if each.levelno >= logging.WARNING]
-    said = [each.getMessage() for each in loud]
-    return [each for each in said if not (each.startswith("Executing ") and each.endswith(" seconds"))]
+    messages = [each.getMessage() for each in loud]
+    return [each for each in messages if not (each.startswith("Executing ") and each.endswith(" seconds"))]
 
 
-class Wire:
+class RawClient:
     """The client's side of one connection, in bytes."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -81,7 +81,7 @@ class Wire:
 
 
 @asynccontextmanager
-async def wire(port: int, *, receive_buffer: int | None = None) -> AsyncIterator[Wire]:
+async def raw_client(port: int, *, receive_buffer: int | None = None) -> AsyncIterator[RawClient]:
     """A connection to ``port``; a small ``receive_buffer`` makes a client that stops reading stall soon."""
     raw = socket.socket()
     if receive_buffer:
@@ -90,7 +90,7 @@ async def wire(port: int, *, receive_buffer: int | None = None) -> AsyncIterator
     await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", port))
     reader, writer = await asyncio.open_connection(sock=raw)
     try:
-        yield Wire(reader, writer)
+        yield RawClient(reader, writer)
     finally:
         writer.transport.abort()
 

@@ -152,10 +152,10 @@ def postgresql() -> Iterator[PostgreSQL]:
 
 
 @pytest.fixture
-def machine() -> Iterator[LoadMonitor]:
+def load_monitor() -> Iterator[LoadMonitor]:
     """Measures load, to extend time bounds by it."""
-    with LoadMonitor() as machine:
-        yield machine
+    with LoadMonitor() as load_monitor:
+        yield load_monitor
 
 
 @pytest.fixture

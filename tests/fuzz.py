@@ -22,7 +22,7 @@ from typing import NamedTuple
 import httpx
 
 from tests import mutations
-from tests.asgi_server import Wire, wire
+from tests.asgi_server import RawClient, raw_client
 from tests.process_stats import descriptors
 from tests.server_process import DEADLINE, Server
 
@@ -79,15 +79,15 @@ class Result:
         self.answers: Counter[str] = Counter()
         self.wrong: list[str] = []
 
-    def record_close(self, said: bytes) -> None:
+    def record_close(self, received: bytes) -> None:
         """Record the status of a response."""
-        self.answers[said[9:12].decode("latin-1") if said.startswith(b"HTTP/1.1 ") else "nothing"] += 1
+        self.answers[received[9:12].decode("latin-1") if received.startswith(b"HTTP/1.1 ") else "nothing"] += 1
 
-    def heard_frames(self, said: bytes) -> None:
+    def heard_frames(self, received: bytes) -> None:
         """Record the close code found among some frames; they are short."""
-        while said and said[0] != 0x88:
-            said = said[2 + said[1] :]
-        self.answers[f"close {int.from_bytes(said[2:4], 'big')}" if said else "no close"] += 1
+        while received and received[0] != 0x88:
+            received = received[2 + received[1] :]
+        self.answers[f"close {int.from_bytes(received[2:4], 'big')}" if received else "no close"] += 1
 
 
 async def fuzz(server: Server, cookie: str, seed: int, numbers: range) -> Result:
@@ -115,41 +115,41 @@ async def _player(each: "Iterator[tuple[int, Sequence]]", port: int, client: htt
 
 
 async def _play(port: int, sequence: Sequence, result: Result) -> None:
-    async with wire(port) as line:
-        raw: socket.socket = line.writer.get_extra_info("socket")
+    async with raw_client(port) as client:
+        raw: socket.socket = client.writer.get_extra_info("socket")
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if sequence.reset:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         with suppress(ConnectionError):
             if sequence.frames is not None:
-                await line.send(sequence.request)
-                result.record_close(await line.head())
-                await line.frame()
-            await _say(line, sequence.request if sequence.frames is None else sequence.frames, sequence.dripping)
+                await client.send(sequence.request)
+                result.record_close(await client.head())
+                await client.frame()
+            await _say(client, sequence.request if sequence.frames is None else sequence.frames, sequence.dripping)
             if not sequence.reset:
-                await _end(line, sequence, result)
+                await _end(client, sequence, result)
 
 
-async def _say(line: Wire, data: bytes, dripping: bool) -> None:
+async def _say(client: RawClient, data: bytes, dripping: bool) -> None:
     if not dripping or len(data) > LONGEST_DRIP:
-        await line.send(data)
+        await client.send(data)
         return
     for number, byte in enumerate(data):
-        await line.send(bytes([byte]))
+        await client.send(bytes([byte]))
         if number % 8 == 0:
             await asyncio.sleep(0)
 
 
-async def _end(line: Wire, sequence: Sequence, result: Result) -> None:
-    reading = asyncio.create_task(line.reader.read())
+async def _end(client: RawClient, sequence: Sequence, result: Result) -> None:
+    reading = asyncio.create_task(client.reader.read())
     await asyncio.wait({reading}, timeout=PAUSE)
     with suppress(OSError):
-        line.writer.write_eof()
-    said = await reading
+        client.writer.write_eof()
+    received = await reading
     if sequence.frames is None:
-        result.record_close(said)
+        result.record_close(received)
     else:
-        result.heard_frames(said)
+        result.heard_frames(received)
 
 
 def held_after(server: Server, baseline: int) -> int:

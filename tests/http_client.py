@@ -10,7 +10,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from websockets.asyncio.client import connect
@@ -56,16 +56,24 @@ class Person:
         self.client.close()
 
 
-def websocket(url: str, cookie: str, target: str = NOTIFICATIONS, headers: Mapping[str, str] | None = None) -> connect:
-    """A WebSocket to ``target`` with that Cookie header and the server's own Origin; await it or enter it.
+def websocket(
+    url: str,
+    cookie: str,
+    target: str = NOTIFICATIONS,
+    headers: Mapping[str, str] | None = None,
+    origin: str | None = None,
+    **options: Any,
+) -> connect:
+    """A WebSocket to ``target`` with that Cookie header and the server's own Origin, or another; await it or enter it.
 
-    ``headers`` are added to the handshake. Raises `websockets.exceptions.InvalidStatus` on entry when refused.
+    ``headers`` are added to the handshake, ``options`` are those of `websockets.asyncio.client.connect`. Raises
+    `websockets.exceptions.InvalidStatus` on entry when refused.
     """
     return connect(
         url.replace("http", "ws", 1) + target,
-        origin=url,  # type: ignore[arg-type]
+        origin=origin or url,  # type: ignore[arg-type]
         additional_headers={"Cookie": cookie, **(headers or {})},
-        compression=None,
+        **{"compression": None, "proxy": None} | options,
     )
 
 

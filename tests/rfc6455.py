@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from itertools import chain
 from typing import NamedTuple
 
-from tests.asgi_server import Wire, client_frame
+from tests.asgi_server import RawClient, client_frame
 from tests.timing import within
 
 AT_ONCE = 1.0  # seconds, for each frame, and from the last one to the end of the connection
@@ -44,17 +44,17 @@ def closing(code: int | None, reason: bytes = b"") -> bytes:
     return b"" if code is None else code.to_bytes(2, "big") + reason
 
 
-def said(opcode: int, payload: bytes = b"") -> Frame:
+def reply(opcode: int, payload: bytes = b"") -> Frame:
     return FINAL | opcode, payload
 
 
 def stays_open(what: str, sent: bytes, *answers: Frame) -> Case:
     """The frames arrive and the connection stays open: it answers a close."""
-    return Case(what, [Step(sent, list(answers)), Step(frame(CLOSE, closing(NORMAL)), [said(CLOSE, closing(NORMAL))])])
+    return Case(what, [Step(sent, list(answers)), Step(frame(CLOSE, closing(NORMAL)), [reply(CLOSE, closing(NORMAL))])])
 
 
 def fails(what: str, code: int, sent: bytes, *answers: Frame) -> Case:
-    return Case(what, [Step(sent, [*answers, said(CLOSE, closing(code))])])
+    return Case(what, [Step(sent, [*answers, reply(CLOSE, closing(code))])])
 
 
 def pieces(payload: bytes, size: int, opcode: int = TEXT) -> list[bytes]:
@@ -69,10 +69,10 @@ def pieces(payload: bytes, size: int, opcode: int = TEXT) -> list[bytes]:
 def framing() -> Iterator[Case]:
     """Autobahn's group 1, and frame headers."""
     for size in (0, 1, 125, 126, 127, 128, LARGEST):
-        yield stays_open(f"text of {size}", frame(TEXT, b"*" * size), said(TEXT, b"*" * size))
-        yield stays_open(f"binary of {size}", frame(BINARY, b"\xfe" * size), said(BINARY, b"\xfe" * size))
+        yield stays_open(f"text of {size}", frame(TEXT, b"*" * size), reply(TEXT, b"*" * size))
+        yield stays_open(f"binary of {size}", frame(BINARY, b"\xfe" * size), reply(BINARY, b"\xfe" * size))
     for mask in (b"\0\0\0\0", b"\xff\xff\xff\xff"):
-        yield stays_open(f"masked by {mask!r}", client_frame(0x81, b"1.5\r\n", mask), said(TEXT, b"1.5\r\n"))
+        yield stays_open(f"masked by {mask!r}", client_frame(0x81, b"1.5\r\n", mask), reply(TEXT, b"1.5\r\n"))
     yield fails("length of 125 in two bytes", PROTOCOL_ERROR, b"\x81\xfe\x00\x7d")
     yield fails("length of 65535 in eight bytes", PROTOCOL_ERROR, b"\x81\xff" + (65535).to_bytes(8, "big"))
     yield fails("length with its highest bit set", PROTOCOL_ERROR, b"\x81\xff" + (2**63).to_bytes(8, "big"))
@@ -91,8 +91,8 @@ def reserved() -> Iterator[Case]:
     yield Case(
         "reserved bits after a text",
         [
-            Step(frame(TEXT, b"1"), [said(TEXT, b"1")]),
-            Step(frame(TEXT, b"2", reserved=1) + frame(PING), [said(CLOSE, closing(PROTOCOL_ERROR))]),
+            Step(frame(TEXT, b"1"), [reply(TEXT, b"1")]),
+            Step(frame(TEXT, b"2", reserved=1) + frame(PING), [reply(CLOSE, closing(PROTOCOL_ERROR))]),
         ],
     )
 
@@ -100,11 +100,11 @@ def reserved() -> Iterator[Case]:
 def control() -> Iterator[Case]:
     """Group 2, and the rules for control frames."""
     for payload in (b"", b"hello", b"\x00\xff\xfe\xfd", b"x" * 125):
-        yield stays_open(f"ping with {len(payload)} bytes", frame(PING, payload), said(PONG, payload))
+        yield stays_open(f"ping with {len(payload)} bytes", frame(PING, payload), reply(PONG, payload))
         yield stays_open(f"unsolicited pong, {len(payload)} bytes", frame(PONG, payload))
-    yield stays_open("pong, then ping", frame(PONG, b"x") + frame(PING, b"y"), said(PONG, b"y"))
+    yield stays_open("pong, then ping", frame(PONG, b"x") + frame(PING, b"y"), reply(PONG, b"y"))
     pings = [b"%d" % number for number in range(10)]
-    yield stays_open("ten pings", b"".join(frame(PING, each) for each in pings), *[said(PONG, each) for each in pings])
+    yield stays_open("ten pings", b"".join(frame(PING, each) for each in pings), *[reply(PONG, each) for each in pings])
     for opcode in (CLOSE, PING, PONG):
         yield fails(f"control frame {opcode:x} of 126 bytes", PROTOCOL_ERROR, bytes([FINAL | opcode, 0xFE]) + b"\0\x7e")
         yield fails(f"control frame {opcode:x} in eight bytes", PROTOCOL_ERROR, bytes([FINAL | opcode, 0xFF]))
@@ -116,18 +116,18 @@ def fragments() -> Iterator[Case]:
     for opcode in (TEXT, BINARY):
         for size in (1, 7, 10):
             sent = b"".join(pieces(b"fragment" * 2, size, opcode))
-            yield stays_open(f"fragments of {size}, opcode {opcode}", sent, said(opcode, b"fragment" * 2))
+            yield stays_open(f"fragments of {size}, opcode {opcode}", sent, reply(opcode, b"fragment" * 2))
         sent = b"".join(pieces(b"*" * LARGEST, 1300, opcode))
-        yield stays_open(f"a large message in fragments, opcode {opcode}", sent, said(opcode, b"*" * LARGEST))
+        yield stays_open(f"a large message in fragments, opcode {opcode}", sent, reply(opcode, b"*" * LARGEST))
     empty = frame(TEXT, final=False) + frame(CONTINUATION, final=False)
-    yield stays_open("empty fragments", empty + frame(CONTINUATION), said(TEXT))
-    yield stays_open("empty fragments about one", empty + frame(CONTINUATION, b"x"), said(TEXT, b"x"))
+    yield stays_open("empty fragments", empty + frame(CONTINUATION), reply(TEXT))
+    yield stays_open("empty fragments about one", empty + frame(CONTINUATION, b"x"), reply(TEXT, b"x"))
     first, *middle, last = pieces(b"abcdef", 2)
     pinged = first + frame(PING, b"1") + b"".join(middle) + frame(PONG) + frame(PING, b"2") + last
-    answers = said(PONG, b"1"), said(PONG, b"2"), said(TEXT, b"abcdef")
+    answers = reply(PONG, b"1"), reply(PONG, b"2"), reply(TEXT, b"abcdef")
     yield stays_open("control frames between fragments", pinged, *answers)
     one = b"".join(pieces(b"one", 1))
-    yield stays_open("two messages in fragments", one + one, said(TEXT, b"one"), said(TEXT, b"one"))
+    yield stays_open("two messages in fragments", one + one, reply(TEXT, b"one"), reply(TEXT, b"one"))
     for final in (True, False):
         rest = frame(CONTINUATION, b"x", final=final)
         yield fails(f"continuation of nothing, final {final}", PROTOCOL_ERROR, rest)
@@ -137,8 +137,8 @@ def fragments() -> Iterator[Case]:
     yield Case(
         "continuation of a message that was over",
         [
-            Step(first + last, [said(TEXT, b"abef")]),
-            Step(last, [said(CLOSE, closing(PROTOCOL_ERROR))]),
+            Step(first + last, [reply(TEXT, b"abef")]),
+            Step(last, [reply(CLOSE, closing(PROTOCOL_ERROR))]),
         ],
     )
 
@@ -154,10 +154,10 @@ def sizes() -> Iterator[Case]:
         yield fails(f"fragments too long, opcode {opcode}", TOO_BIG, b"".join(services))
         yield fails(f"endless fragments, opcode {opcode}", TOO_BIG, b"".join([services[0], *services[1:2] * 4]))
     wide = "€".encode() * (LARGEST // 3)
-    yield stays_open("a large message of wide characters", frame(TEXT, wide), said(TEXT, wide))
+    yield stays_open("a large message of wide characters", frame(TEXT, wide), reply(TEXT, wide))
     yield fails("fragments of wide characters too long", TOO_BIG, b"".join(pieces("€".encode() * 1366, 300)))
     full = frame(TEXT, b"*" * LARGEST, final=False) + frame(PING, b"x" * 125) + frame(CONTINUATION)
-    yield stays_open("a ping inside a full message", full, said(PONG, b"x" * 125), said(TEXT, b"*" * LARGEST))
+    yield stays_open("a ping inside a full message", full, reply(PONG, b"x" * 125), reply(TEXT, b"*" * LARGEST))
 
 
 VALID_TEXTS = [
@@ -179,19 +179,19 @@ def utf_8() -> Iterator[Case]:
     """Group 6."""
     for text in VALID_TEXTS:
         payload = text.encode()
-        yield stays_open(f"text {text!r}", frame(TEXT, payload), said(TEXT, payload))
+        yield stays_open(f"text {text!r}", frame(TEXT, payload), reply(TEXT, payload))
         if 1 < len(payload) <= 20:
-            yield stays_open(f"text {text!r} cut anywhere", b"".join(pieces(payload, 1)), said(TEXT, payload))
+            yield stays_open(f"text {text!r} cut anywhere", b"".join(pieces(payload, 1)), reply(TEXT, payload))
     for payload in INVALID_TEXTS:
         yield fails(f"bad text {payload!r}", BAD_DATA, frame(TEXT, b"ok " + payload))
         yield fails(f"bad text {payload!r}, not final", BAD_DATA, frame(TEXT, payload, final=False))
-        yield stays_open(f"no text {payload!r}", frame(BINARY, payload), said(BINARY, payload))
+        yield stays_open(f"no text {payload!r}", frame(BINARY, payload), reply(BINARY, payload))
     for payload in CUT_TEXTS:
         yield fails(f"cut text {payload!r}", BAD_DATA, frame(TEXT, payload))
         yield fails(f"cut text {payload!r} in fragments", BAD_DATA, b"".join(pieces(b"ok" + payload, 2)))
     ping = frame(PING, b"\xff")
     halves = frame(TEXT, b"\xe2\x82", final=False) + ping + frame(CONTINUATION, b"\xac")
-    yield stays_open("a character about a ping", halves, said(PONG, b"\xff"), said(TEXT, "€".encode()))
+    yield stays_open("a character about a ping", halves, reply(PONG, b"\xff"), reply(TEXT, "€".encode()))
     bad = frame(TEXT, b"\xe2\x82", final=False) + frame(CONTINUATION, b"\x28")
     yield fails("bad text over two fragments", BAD_DATA, bad)
 
@@ -204,10 +204,10 @@ def closes() -> Iterator[Case]:
     """Group 7."""
     for code in (None, *CODES):
         payload = closing(code)
-        yield Case(f"close {code}", [Step(frame(CLOSE, payload), [said(CLOSE, payload)])])
+        yield Case(f"close {code}", [Step(frame(CLOSE, payload), [reply(CLOSE, payload)])])
     for reason in (b"bye", "κόσμε".encode(), b"*" * 123):
         payload = closing(NORMAL, reason)
-        yield Case(f"close with {len(reason)} bytes", [Step(frame(CLOSE, payload), [said(CLOSE, payload)])])
+        yield Case(f"close with {len(reason)} bytes", [Step(frame(CLOSE, payload), [reply(CLOSE, payload)])])
     for code in NO_CODES:
         yield fails(f"close {code}", PROTOCOL_ERROR, frame(CLOSE, closing(code)))
         yield fails(f"close {code} with a reason", PROTOCOL_ERROR, frame(CLOSE, closing(code, b"bye")))
@@ -215,7 +215,7 @@ def closes() -> Iterator[Case]:
     yield fails("close with a reason too long", PROTOCOL_ERROR, frame(CLOSE, closing(NORMAL, b"*" * 124)))
     for payload in (b"\xff", b"\xed\xa0\x80", b"\xe2\x82"):
         yield fails(f"close with bad text {payload!r}", BAD_DATA, frame(CLOSE, closing(NORMAL, payload)))
-    answer = said(CLOSE, closing(NORMAL))
+    answer = reply(CLOSE, closing(NORMAL))
     bye = frame(CLOSE, closing(NORMAL))
     for what, more in {"close": bye, "text": frame(TEXT, b"x"), "ping": frame(PING), "nonsense": b"\xff\xff"}.items():
         yield Case(f"close, then {what}", [Step(bye + more, [answer])])
@@ -234,36 +234,36 @@ PINGS = frame(PING, b"x") * 100
 
 # More frames than a client may send, but well-formed.
 MANY = [
-    stays_open("a hundred fragments", HUNDRED, said(TEXT, b"*" * 100)),
+    stays_open("a hundred fragments", HUNDRED, reply(TEXT, b"*" * 100)),
     stays_open(
-        "a hundred fragments of wide characters", b"".join(pieces("€".encode() * 33, 1)), said(TEXT, "€".encode() * 33)
+        "a hundred fragments of wide characters", b"".join(pieces("€".encode() * 33, 1)), reply(TEXT, "€".encode() * 33)
     ),
-    stays_open("a hundred pings", PINGS, *[said(PONG, b"x")] * 100),
+    stays_open("a hundred pings", PINGS, *[reply(PONG, b"x")] * 100),
     stays_open("a hundred pongs", frame(PONG) * 100),
-    stays_open("a hundred messages", frame(TEXT, b"1") * 100, *[said(TEXT, b"1")] * 100),
+    stays_open("a hundred messages", frame(TEXT, b"1") * 100, *[reply(TEXT, b"1")] * 100),
 ]
 TOO_MANY = [
     fails("fragments", POLICY, b"".join(pieces(b"*" * 22, 1)[:21])),
     fails("empty fragments", POLICY, frame(TEXT, final=False) + frame(CONTINUATION, final=False) * 20),
-    fails("pings", POLICY, frame(PING) * 21, *[said(PONG)] * 20),
+    fails("pings", POLICY, frame(PING) * 21, *[reply(PONG)] * 20),
     fails("pongs", POLICY, frame(PONG) * 21),
-    Case("messages", [Step(frame(TEXT, b"1"), [said(TEXT, b"1")])] * 20 + fails("", POLICY, frame(TEXT, b"1")).steps),
+    Case("messages", [Step(frame(TEXT, b"1"), [reply(TEXT, b"1")])] * 20 + fails("", POLICY, frame(TEXT, b"1")).steps),
     Case(
         "messages, pongs and fragments",
         [
-            Step(frame(TEXT, b"1") + frame(PONG) * 10, [said(TEXT, b"1")]),
-            Step(b"".join(pieces(b"*" * 11, 1)[:10]), [said(CLOSE, closing(POLICY))]),
+            Step(frame(TEXT, b"1") + frame(PONG) * 10, [reply(TEXT, b"1")]),
+            Step(b"".join(pieces(b"*" * 11, 1)[:10]), [reply(CLOSE, closing(POLICY))]),
         ],
     ),
-    stays_open("twenty, and a close, are not too many", frame(PING) * 20, *[said(PONG)] * 20),
+    stays_open("twenty, and a close, are not too many", frame(PING) * 20, *[reply(PONG)] * 20),
 ]
 
 
-async def play(case: Case, line: Wire, say: Callable[[Wire, bytes], Awaitable[None]]) -> None:
+async def play(case: Case, client: RawClient, say: Callable[[RawClient, bytes], Awaitable[None]]) -> None:
     """Play the case on a connection past its handshake, which must then be closed."""
     for sent, answers in case.steps:
-        await say(line, sent)
+        await say(client, sent)
         async with within(AT_ONCE):
-            assert [await line.frame() for _ in answers] == answers
+            assert [await client.frame() for _ in answers] == answers
     async with within(AT_ONCE):
-        assert await line.reader.read() == b""
+        assert await client.reader.read() == b""

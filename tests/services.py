@@ -34,13 +34,13 @@ class Redis:
         """Start it and return once it listens."""
         self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
-        said = []
+        output = []
         for line in self._process.stdout:
             if "Ready to accept connections" in line:
                 return
-            said.append(line)
+            output.append(line)
         self.stop()
-        raise AssertionError("".join(said))
+        raise AssertionError("".join(output))
 
     def stop(self) -> None:
         """Kill it, paused or not; every connection ends."""

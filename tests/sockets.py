@@ -9,6 +9,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from tests.http_client import NOTIFICATIONS, websocket
 from tests.server_process import DEADLINE, Person
 
 
@@ -21,11 +22,7 @@ def cursor(person: Person) -> float:
 
 
 def socket_to(person: Person, query: str = "", **more: Any) -> connect:
-    url = person.server.url.replace("http", "ws") + "/notifications" + query
-    headers = {"Cookie": person.cookie(), **more.pop("headers", {})}
-    return connect(
-        url, origin=more.pop("origin", person.server.url), additional_headers=headers, compression=None, **more
-    )
+    return websocket(person.server.url, person.cookie(), NOTIFICATIONS + query, **more)
 
 
 async def frame(tab: ClientConnection) -> list[dict[str, Any]]:

@@ -121,8 +121,8 @@ def test_db_current_creates_no_database(folder: Folder) -> None:
 
 
 def test_only_the_default_database_is_migrated_at_start(folder: Folder) -> None:
-    said = folder.refused("serve", **OTHER)
-    assert "microblog-rt db upgrade" in said
+    output = folder.refused("serve", **OTHER)
+    assert "microblog-rt db upgrade" in output
     newest = migrations.head()
     assert f"empty (newest: {newest})" in folder.run("db", "current", **OTHER).stdout
     assert f"at {newest}" in folder.run("db", "upgrade", **OTHER).stdout
@@ -164,8 +164,8 @@ def test_misspelt_setting_is_warned_about(folder: Folder) -> None:
 
 def test_port_in_use_is_reported(folder: Folder) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        said = folder.refused("serve", "--bind", f"127.0.0.1:{taken.getsockname()[1]}")
-    assert "the port is in use" in said
+        output = folder.refused("serve", "--bind", f"127.0.0.1:{taken.getsockname()[1]}")
+    assert "the port is in use" in output
 
 
 @pytest.mark.parametrize("bind", ["8000", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:70000", ":8000"])
@@ -189,13 +189,13 @@ def test_demo_keeps_an_existing_account(folder: Folder) -> None:
         text=True,
     )
     assert process.stdout is not None
-    said = [process.stdout.readline() for _ in range(3)]
+    output = [process.stdout.readline() for _ in range(3)]
     process.send_signal(signal.SIGINT)
     with process:
         assert process.wait(DEADLINE) == 0
-    assert said[1].startswith("Demo accounts: bob, password demo-")
-    assert "alice" in said[2]
-    assert "was not changed" in said[2]
+    assert output[1].startswith("Demo accounts: bob, password demo-")
+    assert "alice" in output[2]
+    assert "was not changed" in output[2]
 
 
 def test_serves_on_ipv6(tmp_path: Path) -> None:

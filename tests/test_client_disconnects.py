@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import pytest
 
 from microblog_rt.server import connection
-from tests.asgi_server import HANDSHAKE, connections, live, served, warnings_logged, wire
+from tests.asgi_server import HANDSHAKE, connections, live, raw_client, served, warnings_logged
 from tests.asgi_server import Application as Telling
 from tests.server_process import DEADLINE, Server
 from tests.timing import LoadMonitor
@@ -56,10 +56,10 @@ async def test_connection_timed_out_by_the_kernel_is_released(
     """A phone in a tunnel: nothing sent to it is acknowledged, and reading fails eventually."""
     monkeypatch.setattr(connection, "Connection", Seen)
     app = Telling()
-    async with served(app) as port, wire(port) as line:
-        await line.send(begun)
+    async with served(app) as port, raw_client(port) as client:
+        await client.send(begun)
         if begun.endswith(b"\r\n\r\n"):
-            await line.head()
+            await client.head()
         async with asyncio.timeout(PATIENCE):
             while not Seen.made:
                 await asyncio.sleep(0)
@@ -98,10 +98,10 @@ async def test_disconnected_client_is_not_served_or_written_to(caplog: pytest.Lo
     """asyncio would warn about each write after the fifth."""
     app = Application(waits=True)
     async with served(app) as port:
-        async with wire(port) as line:
-            await line.send(GET * 40)
-            await line.head()
-            raw = line.writer.get_extra_info("socket")
+        async with raw_client(port) as client:
+            await client.send(GET * 40)
+            await client.head()
+            raw = client.writer.get_extra_info("socket")
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         await all_connections_closed()
     assert app.requests == 2
@@ -132,13 +132,13 @@ async def test_disconnect_is_noticed_behind_pipelined_requests(
     """Nothing is read behind a held request, so the client's end would not be read either."""
     app = Holding()
     async with served(app) as port:
-        async with wire(port) as line:
-            await line.send(GET + behind)
+        async with raw_client(port) as client:
+            await client.send(GET + behind)
             async with asyncio.timeout(PATIENCE):
                 while not app.inside:
                     await asyncio.sleep(0)
             if resets:
-                raw = line.writer.get_extra_info("socket")
+                raw = client.writer.get_extra_info("socket")
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         await all_connections_closed()
         assert (app.begun, app.inside) == (1, 0)
@@ -148,28 +148,28 @@ async def test_disconnect_is_noticed_behind_pipelined_requests(
 async def test_immediate_disconnect_is_noticed() -> None:
     app = Holding()
     async with served(app) as port:
-        async with wire(port) as line:
-            await line.send(GET * 3)
-            line.writer.write_eof()
-            assert await asyncio.wait_for(line.reader.read(), PATIENCE) == b""
+        async with raw_client(port) as client:
+            await client.send(GET * 3)
+            client.writer.write_eof()
+            assert await asyncio.wait_for(client.reader.read(), PATIENCE) == b""
         await all_connections_closed()
         assert (app.begun, app.inside) == (1, 0)
 
 
 async def test_many_requests_at_once_are_answered_one_after_the_other() -> None:
     app = Application(waits=False)
-    async with served(app) as port, wire(port) as line:
-        await line.send(GET * 1200)
+    async with served(app) as port, raw_client(port) as client:
+        await client.send(GET * 1200)
         for _ in range(1200):
-            assert (await line.head()).startswith(b"HTTP/1.1 200 ")
-            assert await line.reader.readexactly(2) == b"ok"
+            assert (await client.head()).startswith(b"HTTP/1.1 200 ")
+            assert await client.reader.readexactly(2) == b"ok"
     assert app.requests == 1200
 
 
 @pytest.mark.parametrize("behind", [GET * 1000, b"nonsense\r\n\r\n"], ids=["requests", "nonsense"])
 @pytest.mark.parametrize("leaves", [False, True])
 def test_request_queued_behind_held_poll_does_not_block_stop(
-    tmp_path: Path, behind: bytes, leaves: bool, machine: LoadMonitor
+    tmp_path: Path, behind: bytes, leaves: bool, load_monitor: LoadMonitor
 ) -> None:
     with Server(tmp_path) as server:
         bob = server.person("bob")
@@ -182,5 +182,5 @@ def test_request_queued_behind_held_poll_does_not_block_stop(
                 held.close()
             start = time.time()
             assert server.stop() == 0
-            assert time.time() - start < machine.allows(PATIENCE, start)
+            assert time.time() - start < load_monitor.allows(PATIENCE, start)
         assert server.logged() == ""

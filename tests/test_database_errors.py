@@ -19,7 +19,7 @@ from microblog_rt.settings import Settings
 from microblog_rt.storage import Transaction, sql_time
 from microblog_rt.timeouts import Timeouts
 from tests.asgi_server import warnings_logged
-from tests.clients import DEADLINE, Client, signed_in
+from tests.clients import DEADLINE, Client, send, signed_in
 from tests.timing import within
 
 pytestmark = pytest.mark.sqlite
@@ -69,7 +69,7 @@ async def test_stream_stays_open_while_the_database_is_locked(
     with locked(settings):
         pages = len(tab.pages)
         await tab.until(lambda: len(tab.pages) > pages + 2)
-    await services.messages.send_message(susan.id, susan.id, "hello")
+    await send(services, susan)
     await tab.until(lambda: tab.state == {"unread_message_count": 1})
     await tab.disconnect()
 

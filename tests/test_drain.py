@@ -47,7 +47,9 @@ async def tabs(person: Person, number: int) -> AsyncIterator[list[ClientConnecti
         await tab.close()
 
 
-async def test_drain_staggers_closes_with_reconnect_times(server: Server, bob: Person, machine: LoadMonitor) -> None:
+async def test_drain_staggers_closes_with_reconnect_times(
+    server: Server, bob: Person, load_monitor: LoadMonitor
+) -> None:
     async with tabs(bob, 20) as opened:
         ending = asyncio.create_task(asyncio.to_thread(server.stop))
         start = time.monotonic()
@@ -60,7 +62,7 @@ async def test_drain_staggers_closes_with_reconnect_times(server: Server, bob: P
         ends = sorted(await asyncio.gather(*map(end_of, opened)))
         assert {code for _, code, _ in ends} == {1012}
         times = [moment for moment, _, _ in ends]
-        waited = machine.paused()
+        waited = load_monitor.paused()
         assert times[10] - times[0] > 0.3 * SECONDS - waited
         assert times[19] - times[0] > 0.8 * SECONDS - waited
         returns = [moment + back / 1000 for moment, _, back in ends]
@@ -102,16 +104,16 @@ def test_drain_answers_held_polls(server: Server, bob: Person) -> None:
         assert (held.result(DEADLINE).status_code, held.result().json()) == (200, [])
 
 
-def test_endless_request_delays_stop_only_briefly(server: Server, machine: LoadMonitor) -> None:
+def test_endless_request_delays_stop_only_briefly(server: Server, load_monitor: LoadMonitor) -> None:
     with socket.create_connection(("127.0.0.1", server.port)) as slow:
         slow.sendall(b"POST /auth/login HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99\r\n\r\nx")
         httpx.get(f"{server.url}/healthz", timeout=DEADLINE)
         start = time.time()
         assert server.stop() == 0
-        assert time.time() - start < machine.allows(5, start)
+        assert time.time() - start < load_monitor.allows(5, start)
 
 
-async def test_second_signal_stops_at_once(server: Server, bob: Person, machine: LoadMonitor) -> None:
+async def test_second_signal_stops_at_once(server: Server, bob: Person, load_monitor: LoadMonitor) -> None:
     server.stop()
     server.environ["MICROBLOG_DRAIN"] = "600"
     server.start()
@@ -122,7 +124,7 @@ async def test_second_signal_stops_at_once(server: Server, bob: Person, machine:
         start = time.time()
         status = await asyncio.to_thread(server.stop, signal.SIGTERM)
         assert (status, [code(await end) for end in ends]) == (0, [1012] * 5)
-        assert time.time() - start < machine.allows(5, start)
+        assert time.time() - start < load_monitor.allows(5, start)
     assert server.warnings_logged() == []
 
 
@@ -131,13 +133,15 @@ async def test_hub_without_subscribers_drains_at_once() -> None:
         await drain(Hub(), 600, asyncio.Event())
 
 
-async def test_tabs_return_as_spread_as_they_were_closed(server: Server, bob: Person, machine: LoadMonitor) -> None:
+async def test_tabs_return_as_spread_as_they_were_closed(
+    server: Server, bob: Person, load_monitor: LoadMonitor
+) -> None:
     """Clients that wait as the close reason says; ``benchmarks drain`` does it with a thousand."""
     async with returners(server.url, [bob.cookie()] * 60) as tabs:
         start = time.time()
         assert await asyncio.to_thread(server.stop) == 0
         at_most = (
-            30 + len(tabs) * machine.paused(start) / SECONDS
+            30 + len(tabs) * load_monitor.paused(start) / SECONDS
         )  # tabs due while the machine was stopped are closed together
         await asyncio.to_thread(server.start)
         await all_connected(tabs, 2)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import httpx
 import pytest
 
-from tests.asgi_server import HANDSHAKE, Wire, client_frame, wire
+from tests.asgi_server import HANDSHAKE, RawClient, client_frame, raw_client
 from tests.process_stats import Memory
 from tests.server_process import DEADLINE, Person, Server
 from tests.timing import LoadMonitor
@@ -46,19 +46,19 @@ def bob(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
     assert server.logged() == ""
 
 
-async def send_all(line: Wire, flood: Flood) -> None:
+async def send_all(client: RawClient, flood: Flood) -> None:
     with suppress(ConnectionError):
         for part in (flood.begun, *flood.chunks):
-            await line.send(part)
+            await client.send(part)
 
 
-async def read_to_end(line: Wire) -> bytes:
+async def read_to_end(client: RawClient) -> bytes:
     """Everything the server sends until the connection ends."""
-    said = b""
+    received = b""
     with suppress(ConnectionError):
-        while piece := await line.reader.read(2**16):
-            said += piece
-    return said
+        while piece := await client.reader.read(2**16):
+            received += piece
+    return received
 
 
 async def slowest_poll(person: Person, over: asyncio.Event) -> float:
@@ -72,23 +72,23 @@ async def slowest_poll(person: Person, over: asyncio.Event) -> float:
     return slowest
 
 
-async def send_flood(person: Person, line: Wire, flood: Flood, machine: LoadMonitor) -> None:
+async def send_flood(person: Person, client: RawClient, flood: Flood, load_monitor: LoadMonitor) -> None:
     """Send the flood: the server closes it, other clients are unaffected, and further data is cut off."""
     asyncio.get_running_loop().set_debug(False)  # the server is what is measured
     memory, over, began = Memory(person.server), asyncio.Event(), time.time()
     polling = asyncio.create_task(slowest_poll(person, over))
-    pouring = asyncio.create_task(send_all(line, flood))
+    pouring = asyncio.create_task(send_all(client, flood))
     times = [time.monotonic()]
     async with asyncio.timeout(DEADLINE):
-        said = await read_to_end(line)
+        received = await read_to_end(client)
         times.append(time.monotonic())
         await pouring
         times.append(time.monotonic())
     over.set()
-    assert any(answer in said for answer in flood.answers)
+    assert any(answer in received for answer in flood.answers)
     slowest = await polling
-    assert max(after - before for before, after in pairwise(times)) < machine.allows(AT_ONCE, began)
-    assert slowest < machine.allows(PROMPTLY, began)
+    assert max(after - before for before, after in pairwise(times)) < load_monitor.allows(AT_ONCE, began)
+    assert slowest < load_monitor.allows(PROMPTLY, began)
     assert memory.peak() < flood.mib
 
 
@@ -116,12 +116,12 @@ INTO_A_SOCKET = [
 
 
 @pytest.mark.parametrize("flood", INTO_A_SOCKET, ids=lambda flood: flood.what)
-async def test_flood_into_a_websocket(bob: Person, flood: Flood, machine: LoadMonitor) -> None:
-    async with wire(bob.server.port) as line:
-        await line.send(HANDSHAKE + OFFER + credentials(bob))
-        assert (await line.head()).startswith(b"HTTP/1.1 101 ")
-        await line.frame()
-        await send_flood(bob, line, flood, machine)
+async def test_flood_into_a_websocket(bob: Person, flood: Flood, load_monitor: LoadMonitor) -> None:
+    async with raw_client(bob.server.port) as client:
+        await client.send(HANDSHAKE + OFFER + credentials(bob))
+        assert (await client.head()).startswith(b"HTTP/1.1 101 ")
+        await client.frame()
+        await send_flood(bob, client, flood, load_monitor)
 
 
 def credentials(person: Person) -> bytes:
@@ -149,29 +149,29 @@ INTO_A_REQUEST = [
 
 
 @pytest.mark.parametrize("flood", INTO_A_REQUEST, ids=lambda flood: flood.what)
-async def test_flood_into_a_request_body(bob: Person, flood: Flood, machine: LoadMonitor) -> None:
-    async with wire(bob.server.port) as line:
-        await send_flood(bob, line, flood._replace(begun=flood.begun + credentials(bob)), machine)
+async def test_flood_into_a_request_body(bob: Person, flood: Flood, load_monitor: LoadMonitor) -> None:
+    async with raw_client(bob.server.port) as client:
+        await send_flood(bob, client, flood._replace(begun=flood.begun + credentials(bob)), load_monitor)
 
 
-async def test_flood_into_an_endless_head(bob: Person, machine: LoadMonitor) -> None:
-    async with wire(bob.server.port) as line:
-        await send_flood(bob, line, Flood("", GET + b"X: ", [CHUNK] * 480, (b" 431 ",)), machine)
+async def test_flood_into_an_endless_head(bob: Person, load_monitor: LoadMonitor) -> None:
+    async with raw_client(bob.server.port) as client:
+        await send_flood(bob, client, Flood("", GET + b"X: ", [CHUNK] * 480, (b" 431 ",)), load_monitor)
 
 
-async def test_flood_before_the_handshake_response(bob: Person, machine: LoadMonitor) -> None:
+async def test_flood_before_the_handshake_response(bob: Person, load_monitor: LoadMonitor) -> None:
     """If the handshake response is sent just in time, these are too many frames."""
-    async with wire(bob.server.port) as line:
+    async with raw_client(bob.server.port) as client:
         answers = b" 400 ", close(1008)
         flood = Flood("", HANDSHAKE + credentials(bob), frames(4_500_000, NUMBER), answers)
-        await send_flood(bob, line, flood, machine)
+        await send_flood(bob, client, flood, load_monitor)
 
 
 async def test_flood_into_a_held_poll_is_not_buffered(bob: Person) -> None:
     asyncio.get_running_loop().set_debug(False)
     held = GET.replace(b"notifications", b"notifications?wait=1&since=9e9")
-    async with wire(bob.server.port) as line:
+    async with raw_client(bob.server.port) as client:
         memory = Memory(bob.server)
-        await send_all(line, Flood("", held + CHUNKED + credentials(bob), [PIECE] * 800, ()))
-        assert b" 200 " in await line.head()
+        await send_all(client, Flood("", held + CHUNKED + credentials(bob), [PIECE] * 800, ()))
+        assert b" 200 " in await client.head()
         assert memory.peak() < 5

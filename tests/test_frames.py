@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.asgi_server import HANDSHAKE, Wire, wire
+from tests.asgi_server import HANDSHAKE, RawClient, raw_client
 from tests.rfc6455 import (
     BINARY,
     CONTINUATION,
@@ -23,7 +23,7 @@ from tests.rfc6455 import (
     frame,
     pieces,
     play,
-    said,
+    reply,
     stays_open,
 )
 from tests.server_process import Person, Server
@@ -43,24 +43,24 @@ def bob(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
 
 
 @asynccontextmanager
-async def tab(person: Person) -> AsyncIterator[Wire]:
+async def tab(person: Person) -> AsyncIterator[RawClient]:
     """A user's WebSocket, past its first frame."""
     head = f"Origin: http://127.0.0.1\r\nCookie: {person.cookie()}\r\n\r\n"
-    async with wire(person.server.port) as line:
-        line.writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await line.send(HANDSHAKE + head.encode())
-        assert (await line.head()).startswith(b"HTTP/1.1 101 ")
-        assert (await line.frame())[0] == 0x81
-        yield line
+    async with raw_client(person.server.port) as client:
+        client.writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await client.send(HANDSHAKE + head.encode())
+        assert (await client.head()).startswith(b"HTTP/1.1 101 ")
+        assert (await client.frame())[0] == 0x81
+        yield client
 
 
-async def whole(line: Wire, data: bytes) -> None:
-    await line.send(data)
+async def whole(client: RawClient, data: bytes) -> None:
+    await client.send(data)
 
 
-async def byte_by_byte(line: Wire, data: bytes) -> None:
+async def byte_by_byte(client: RawClient, data: bytes) -> None:
     for byte in data:
-        await line.send(bytes([byte]))
+        await client.send(bytes([byte]))
 
 
 NUMBERS = [b"0", b"-1.5", b"1e3", b" 1\n", b"1.7e9" + b" " * 120, b"1" * 300, b"1".rjust(4096)]
@@ -84,7 +84,7 @@ OURS = [
     *[fails(f"no number: {each[:9]!r}", UNSUPPORTED, frame(TEXT, each)) for each in NO_NUMBERS],
     *[fails(f"a number, but binary: {each!r}", UNSUPPORTED, frame(BINARY, each)) for each in (b"", b"1")],
     stays_open(
-        "a number in fragments about a ping", frame(TEXT, b"1", final=False) + frame(PING, b"x"), said(PONG, b"x")
+        "a number in fragments about a ping", frame(TEXT, b"1", final=False) + frame(PING, b"x"), reply(PONG, b"x")
     ),
     stays_open("a number in fragments", b"".join(pieces(b"1763841", 1))),
     fails("no number in fragments", UNSUPPORTED, b"".join(pieces(b"1763-841", 1))),
@@ -96,13 +96,15 @@ OURS = [
 
 @pytest.mark.parametrize("case", OURS, ids=lambda case: case.what)
 @pytest.mark.parametrize("say", [whole, byte_by_byte])
-async def test_acknowledgement_frames(bob: Person, case: Case, say: Callable[[Wire, bytes], Awaitable[None]]) -> None:
-    async with tab(bob) as line:
-        await play(case, line, say)
+async def test_acknowledgement_frames(
+    bob: Person, case: Case, say: Callable[[RawClient, bytes], Awaitable[None]]
+) -> None:
+    async with tab(bob) as client:
+        await play(case, client, say)
 
 
 @pytest.mark.parametrize("case", WITHOUT_MESSAGES, ids=lambda case: case.what)
 async def test_rfc6455_cases_against_the_application(bob: Person, case: Case) -> None:
     for say in (whole, byte_by_byte):
-        async with tab(bob) as line:
-            await play(case, line, say)
+        async with tab(bob) as client:
+            await play(case, client, say)

@@ -28,13 +28,13 @@ def test_same_seed_makes_the_same_bytes() -> None:
 def test_lower_case_method_logs_no_traceback(server: Server) -> None:
     """``head`` is HEAD to one part of the server and was not to another."""
     for method in (b"HEAD", b"head", b"hEAD", b"get", b"connect"):
-        with socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE) as line:
-            line.sendall(method + b" /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
-            said = b""
-            while more := line.recv(65536):
-                said += more
-        assert said.startswith(b"HTTP/1.1 "), method
-        assert (b'{"status"' in said) == (method == b"get"), method
+        with socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE) as connection:
+            connection.sendall(method + b" /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+            received = b""
+            while more := connection.recv(65536):
+                received += more
+        assert received.startswith(b"HTTP/1.1 "), method
+        assert (b'{"status"' in received) == (method == b"get"), method
     assert server.stop() == 0
     assert server.logged() == ""
 
@@ -51,8 +51,8 @@ NOWHERE = [
 def test_invalid_host_or_target_logs_no_traceback(server: Server) -> None:
     """Quart fails on them before any of our code runs."""
     for request in NOWHERE:
-        with socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE) as line:
-            line.sendall(request + b"Connection: close\r\n\r\n")
-            assert line.recv(12) == b"HTTP/1.1 400", request
+        with socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE) as connection:
+            connection.sendall(request + b"Connection: close\r\n\r\n")
+            assert connection.recv(12) == b"HTTP/1.1 400", request
     assert server.stop() == 0
     assert server.logged() == ""

@@ -28,16 +28,16 @@ def bob(shared: Server) -> Iterator[Person]:
 
 def answer(server: Server, request: bytes) -> bytes:
     """The response to some bytes, up to the end of its headers or of the connection."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE) as wire:
-        wire.sendall(request)
-        said = b""
-        while b"\r\n\r\n" not in said and (more := wire.recv(65536)):
-            said += more
-    return said
+    with socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE) as connection:
+        connection.sendall(request)
+        received = b""
+        while b"\r\n\r\n" not in received and (more := connection.recv(65536)):
+            received += more
+    return received
 
 
-def status(said: bytes) -> int:
-    return int(said.split(b" ", 2)[1])
+def status(received: bytes) -> int:
+    return int(received.split(b" ", 2)[1])
 
 
 UPGRADE = (
@@ -86,8 +86,8 @@ def test_unusual_request_gets_a_clean_response(shared: Server, request_: bytes, 
 
 
 def test_http_2_is_refused(shared: Server) -> None:
-    said = answer(shared, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-    assert said.startswith(b"HTTP/1.1 4")
+    received = answer(shared, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+    assert received.startswith(b"HTTP/1.1 4")
 
 
 def test_invalid_referer_redirects_to_messages(bob: Person) -> None:
@@ -121,8 +121,8 @@ GET = b"GET /static/vendor/bootstrap/bootstrap.min.css HTTP/1.1\r\nHost: 127.0.0
 def test_clients_that_never_read_do_not_block_stop(tmp_path: Path) -> None:
     with Server(tmp_path) as server, ExitStack() as stack:
         for _ in range(3):
-            wire = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
-            wire.sendall(GET * 40)
-            assert wire.recv(10)
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            connection.sendall(GET * 40)
+            assert connection.recv(10)
         assert server.stop(signal.SIGTERM) == 0
         assert "Traceback" not in server.logged()

@@ -74,6 +74,6 @@ config.log.error_logger.error("loud")
 
 def test_hypercorn_logs_in_the_same_format() -> None:
     """It would otherwise add its own handler."""
-    said = subprocess.run([sys.executable, "-c", HYPERCORNS], capture_output=True, text=True, check=True).stderr
-    (line,) = [json.loads(each) for each in said.splitlines()]
+    output = subprocess.run([sys.executable, "-c", HYPERCORNS], capture_output=True, text=True, check=True).stderr
+    (line,) = [json.loads(each) for each in output.splitlines()]
     assert (line["message"], line["logger"]) == ("loud", "hypercorn.error")

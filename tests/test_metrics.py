@@ -61,14 +61,14 @@ class Grown:
 
 def of(server: Server) -> Numbers:
     """The metrics of a server, once every worker gives the same stable answer."""
-    said: list[str] = []
+    texts: list[str] = []
 
     def alike() -> bool:
-        said[:] = [all_of(server) for _ in range(ASKED)]
-        return len({CHANGES_BY_ITSELF.sub("", each) for each in said}) == 1
+        texts[:] = [all_of(server) for _ in range(ASKED)]
+        return len({CHANGES_BY_ITSELF.sub("", each) for each in texts}) == 1
 
     until(alike)
-    return parsed(said[-1])
+    return parsed(texts[-1])
 
 
 def all_of(server: Server) -> str:
@@ -224,8 +224,8 @@ async def test_acknowledgement_of_another_cursor_is_not_measured(server: Server)
         await asyncio.to_thread(alice.send, "bob", "hello")
         (news,) = await change(tab)
         now = str(news["timestamp"])
-        for said in (now, now) if right else ("1e308", "-5", "0", "1.5"):
-            await tab.send(said)
+        for text in (now, now) if right else ("1e308", "-5", "0", "1.5"):
+            await tab.send(text)
         await tab.close()
         numbers = await reached(server, "microblog_tabs websocket", 0)
         measured.append(numbers["microblog_commit_to_acknowledge_seconds_count"])

@@ -91,8 +91,8 @@ def test_concurrent_upgrades_run_one_after_the_other(empty: str) -> None:
         subprocess.Popen([*COMMAND, "db", "upgrade"], env=environ, stderr=subprocess.PIPE, text=True) for _ in range(3)
     ]
     for each in all_at_once:
-        _, said = each.communicate(timeout=DEADLINE)
-        assert (each.returncode, said) == (0, "")
+        _, output = each.communicate(timeout=DEADLINE)
+        assert (each.returncode, output) == (0, "")
     assert migrations._opened(empty, differences) == []
 
 

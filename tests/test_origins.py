@@ -144,10 +144,10 @@ def status(
         *headers,
     ]
     request = "\r\n".join(lines).replace("{port}", str(port)) + f"\r\n{upgrade}\r\n"
-    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as wire:
-        wire.sendall(request.encode())
-        said = wire.recv(4096)
-    return int(said.split(b" ", 2)[1])
+    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as connection:
+        connection.sendall(request.encode())
+        received = connection.recv(4096)
+    return int(received.split(b" ", 2)[1])
 
 
 def test_enough_origins_are_tried() -> None:

@@ -18,7 +18,7 @@ from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Limit, Settings
 from microblog_rt.storage import limits
 from microblog_rt.timeouts import Timeouts
-from tests.clients import DEADLINE, Client, signed_in
+from tests.clients import DEADLINE, Client, send, signed_in
 from tests.conftest import KEY
 from tests.interleaving import BLOCKED_BACKENDS
 from tests.services import PostgreSQL
@@ -82,7 +82,7 @@ async def stored_texts(services: Services) -> list[str]:
 
 async def test_outage_refuses_requests_and_recovers(services: Services, susan: User, outage: Any) -> None:
     reader = await signed_in(services, susan)
-    await services.messages.send_message(susan.id, susan.id, "before")
+    await send(services, susan, "before")
     async with outage():
         await refused(services.messages.send_message(susan.id, susan.id, "meanwhile"))
         await refused(services.feed.page(reader, 0))
@@ -90,7 +90,7 @@ async def test_outage_refuses_requests_and_recovers(services: Services, susan: U
         await refused(services.storage.takes_writes())
     await recovered(services)
     for number in range(10):
-        await services.messages.send_message(susan.id, susan.id, f"after {number}")
+        await send(services, susan, f"after {number}")
         assert [each.data for each in await services.feed.page(reader, 0)] == [2 + number]
     assert await stored_texts(services) == ["before", *(f"after {number}" for number in range(10))]
 
@@ -134,7 +134,7 @@ async def test_tabs_stay_open_and_recover_after_an_outage(services: Services, su
         beats = len(tab.pages)
         await tab.until(lambda: len(tab.pages) > beats)
     await recovered(services)
-    await services.messages.send_message(susan.id, susan.id, "after")
+    await send(services, susan, "after")
     async with asyncio.timeout(RECOVERED_WITHIN):
         await tab.until(lambda: tab.state == {"unread_message_count": 1})
     await tab.disconnect()

@@ -10,7 +10,7 @@ import pytest
 
 from microblog_rt.server import websocket
 from microblog_rt.timeouts import Timeouts
-from tests.asgi_server import HANDSHAKE, Application, Wire, client_frame, connections, live, served, wire
+from tests.asgi_server import HANDSHAKE, Application, RawClient, client_frame, connections, live, raw_client, served
 from tests.server_process import DEADLINE
 from tests.timing import awake, within
 
@@ -26,19 +26,19 @@ class Clock:
         monkeypatch.setattr(websocket, "monotonic", lambda: self.now)
 
 
-async def connected(line: Wire) -> None:
-    await line.send(HANDSHAKE + b"\r\n")
-    assert (await line.head()).startswith(b"HTTP/1.1 101 ")
+async def connected(client: RawClient) -> None:
+    await client.send(HANDSHAKE + b"\r\n")
+    assert (await client.head()).startswith(b"HTTP/1.1 101 ")
 
 
-async def seconds_until_closed(line: Wire, drip: bytes = b"") -> float:
+async def seconds_until_closed(client: RawClient, drip: bytes = b"") -> float:
     """Seconds until the server closes this connection, while data is sent slowly."""
     start = time.monotonic()
-    ended = asyncio.create_task(line.reader.read())
+    ended = asyncio.create_task(client.reader.read())
     while not ended.done():
         await asyncio.wait({ended}, timeout=0.1)
         if drip and not ended.done():
-            line.writer.write(drip)
+            client.writer.write(drip)
     assert ended.exception() is None or isinstance(ended.exception(), ConnectionError)
     return time.monotonic() - start
 
@@ -61,10 +61,10 @@ async def test_unfinished_request_is_cut() -> None:
     app = Application()
 
     async def lasted(begun: bytes, drip: bytes) -> tuple[float, float]:
-        async with wire(port) as line, awake() as so_far:
+        async with raw_client(port) as client, awake() as so_far:
             start = time.monotonic()
-            await line.send(begun)
-            await seconds_until_closed(line, drip)
+            await client.send(begun)
+            await seconds_until_closed(client, drip)
             return time.monotonic() - start, so_far()
 
     async with served(app) as port:
@@ -78,13 +78,13 @@ async def test_unfinished_request_is_cut() -> None:
 async def test_keep_alive_connection_closed_by_client_is_released() -> None:
     app = Application()
     async with served(app) as port:
-        async with wire(port) as line:
-            await line.send(GET + b"\r\n")
-            await line.head()
-            assert await line.reader.readexactly(2) == b"ok"
-            line.writer.write_eof()
+        async with raw_client(port) as client:
+            await client.send(GET + b"\r\n")
+            await client.head()
+            assert await client.reader.readexactly(2) == b"ok"
+            client.writer.write_eof()
             async with within(SOON):
-                await seconds_until_closed(line)
+                await seconds_until_closed(client)
         async with asyncio.timeout(DEADLINE):
             while connections():
                 await asyncio.sleep(0)
@@ -92,7 +92,11 @@ async def test_keep_alive_connection_closed_by_client_is_released() -> None:
 
 async def test_stalled_reader_is_closed_and_others_are_not() -> None:
     app = Application("x" * 3000, 0.02)  # a client that reads has read by then
-    async with served(app, Timeouts(send=0.3)) as port, wire(port, receive_buffer=4096) as stalled, wire(port) as well:
+    async with (
+        served(app, Timeouts(send=0.3)) as port,
+        raw_client(port, receive_buffer=4096) as stalled,
+        raw_client(port) as well,
+    ):
         await connected(well)
         await connected(stalled)
         stalled.reader._transport.pause_reading()  # type: ignore[attr-defined]
@@ -107,11 +111,11 @@ async def test_client_that_answers_no_ping_is_closed(monkeypatch: pytest.MonkeyP
     app = Application(pause=0.005)
     async with (
         served(app, Timeouts(websocket_silence=1, websocket_pong=1)) as port,
-        wire(port) as silent,
-        wire(port) as answers,
+        raw_client(port) as silent,
+        raw_client(port) as answers,
     ):
-        for line in (silent, answers):
-            await connected(line)
+        for client in (silent, answers):
+            await connected(client)
         gone = asyncio.create_task(silent.reader.read())
         pings = 0
         async with asyncio.timeout(DEADLINE):
@@ -130,12 +134,12 @@ async def test_active_client_is_not_pinged(monkeypatch: pytest.MonkeyPatch) -> N
     clock = Clock(monkeypatch)
     monkeypatch.setattr(websocket, "FRAMES", 1000)
     app = Application(pause=0.01)
-    async with served(app, Timeouts(websocket_silence=1)) as port, wire(port) as line:
-        await connected(line)
+    async with served(app, Timeouts(websocket_silence=1)) as port, raw_client(port) as client:
+        await connected(client)
         while clock.now < 4:
-            assert await line.frame() == (0x81, b"[]")
+            assert await client.frame() == (0x81, b"[]")
             clock.now += 0.05
-            await line.send(client_frame(0x81, b"1"))
+            await client.send(client_frame(0x81, b"1"))
 
 
 HASTE = [
@@ -147,11 +151,11 @@ HASTE = [
 @pytest.mark.parametrize("request_", HASTE)
 async def test_data_before_handshake_response_is_refused(request_: bytes) -> None:
     app = Application()
-    async with served(app) as port, wire(port) as line:
-        await line.send(request_)
-        assert (await line.head()).split()[1] in (b"400", b"101")
+    async with served(app) as port, raw_client(port) as client:
+        await client.send(request_)
+        assert (await client.head()).split()[1] in (b"400", b"101")
         async with within(SOON):
-            await seconds_until_closed(line)
+            await seconds_until_closed(client)
         await app.idle()
 
 
@@ -165,12 +169,12 @@ async def test_body_in_ten_thousand_chunks_blocks_nothing() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"ok"})
 
-    async with served(answers_at_once) as port, wire(port) as line:
+    async with served(answers_at_once) as port, raw_client(port) as client:
         chunks = b"1\r\nx\r\n" * 10_000
-        await line.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks)
-        assert (await line.head()).startswith(b"HTTP/1.1 200 ")
+        await client.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks)
+        assert (await client.head()).startswith(b"HTTP/1.1 200 ")
         async with within(SOON):
-            await seconds_until_closed(line)
+            await seconds_until_closed(client)
 
 
 async def test_response_arrives_while_the_client_still_sends() -> None:
@@ -184,12 +188,12 @@ async def test_response_arrives_while_the_client_still_sends() -> None:
         await send({"type": "http.response.body", "body": b""})
 
     def response(port: int) -> bytes:
-        with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as line:
-            line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
-            line.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 400000\r\n\r\n")
+        with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
+            client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 400000\r\n\r\n")
             for _ in range(4):
-                line.sendall(b"x" * 100_000)
-            return line.recv(100)
+                client.sendall(b"x" * 100_000)
+            return client.recv(100)
 
     async with served(refuses, Timeouts(linger=DEADLINE)) as port:
         for _ in range(5):
@@ -218,7 +222,7 @@ async def test_websocket_has_a_small_send_buffer() -> None:
         from hypercorn.protocol import h11
 
         vars(h11)["WSStream"] = Looks
-        async with wire(port) as line:
-            await connected(line)
+        async with raw_client(port) as client:
+            await connected(client)
         websocket.install()
     assert sizes == [2 * websocket.SEND_BUFFER]  # the kernel adds its own overhead

@@ -45,9 +45,9 @@ def redis(tmp_path: Path) -> Iterator[Redis]:
 
 
 @pytest.fixture
-async def said() -> AsyncIterator[CapturedLog]:
-    with captured_log() as said:
-        yield said
+async def log() -> AsyncIterator[CapturedLog]:
+    with captured_log() as log:
+        yield log
 
 
 @pytest.fixture
@@ -97,17 +97,17 @@ async def tab(there: Services, susan: User) -> AsyncIterator[Client]:
 
 
 async def test_gap_delivers_what_was_missed(
-    here: Services, susan: User, tab: Client, redis: Redis, said: CapturedLog
+    here: Services, susan: User, tab: Client, redis: Redis, log: CapturedLog
 ) -> None:
     redis.stop()
-    await said.until("unavailable for receiving signals")
+    await log.until("unavailable for receiving signals")
     await here.bus.close()  # otherwise it would publish later
     await send(here, susan)
     redis.start()
     await tab.until(lambda: tab.state == count(1))
 
 
-async def test_send_is_as_fast_without_redis(here: Services, susan: User, redis: Redis, said: CapturedLog) -> None:
+async def test_send_is_as_fast_without_redis(here: Services, susan: User, redis: Redis, log: CapturedLog) -> None:
     here.bus.timeouts = PATIENT
     redis.pause()
     async with asyncio.timeout(DEADLINE / 2):
@@ -129,7 +129,7 @@ async def test_pending_write_is_signalled_at_close(start: Start, susan: User, jo
 
 @pytest.mark.parametrize("failing", ["bus", "hub"])
 async def test_failed_bus_is_restarted_and_subscribers_reconcile(
-    failing: str, settings: Settings, monkeypatch: pytest.MonkeyPatch, said: CapturedLog
+    failing: str, settings: Settings, monkeypatch: pytest.MonkeyPatch, log: CapturedLog
 ) -> None:
     happened: list[str] = []
 
@@ -158,7 +158,7 @@ async def test_failed_bus_is_restarted_and_subscribers_reconcile(
         await services.feed.receive(Bus())
     failed = ["hub"] if failing == "hub" else ["hub", "bus"]
     assert happened == [*failed, "closed", "reconcile", "hub", "bus", "closed"]
-    assert said.count("RuntimeError: a bug") == 1
+    assert log.count("RuntimeError: a bug") == 1
     await services.close()
 
 

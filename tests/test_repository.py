@@ -1,6 +1,7 @@
 """Checks on the repository: imports, private names of dependencies, translations, file sizes, wording."""
 
 import ast
+import asyncio
 import inspect
 import re
 import sqlite3
@@ -17,7 +18,9 @@ from babel.messages.mofile import read_mo
 from babel.messages.pofile import read_po
 from h11 import SERVER
 from h11 import Connection as H11Connection
+from hypercorn.asyncio import run
 from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.asyncio.worker_context import EventWrapper
 from hypercorn.config import Config
 from hypercorn.protocol import h2, h11, ws_stream
 from wsproto.connection import Connection, ConnectionType
@@ -64,7 +67,17 @@ def test_hypercorn_creates_handshakes_where_we_replace_them() -> None:
 def test_hypercorn_private_names_exist() -> None:
     assert inspect.iscoroutinefunction(h11.H11Protocol._check_protocol)
     assert inspect.iscoroutinefunction(TCPServer._close)
+    assert inspect.iscoroutinefunction(TCPServer._read_data)
+    assert "TCPServer(" in Path(str(run.__file__)).read_text()
+    assert isinstance(EventWrapper()._event, asyncio.Event)
     assert inspect.iscoroutinefunction(ws_stream.WSStream._accept)
+
+
+async def test_stream_reader_private_names_exist() -> None:
+    reader = asyncio.StreamReader()
+    reader.feed_data(b"x")
+    reader.feed_eof()
+    assert (reader._eof, reader.at_eof()) == (True, False)  # type: ignore[attr-defined]
 
 
 def test_wsproto_private_names_exist() -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypercorn.protocol.events import Data, Event
 
 from microblog_rt.server import websocket
-from tests.asgi_server import HANDSHAKE, Wire, served, warnings_logged, wire
+from tests.asgi_server import HANDSHAKE, RawClient, raw_client, served, warnings_logged
 from tests.rfc6455 import AT_ONCE, CASES, MANY, TOO_MANY, Case, play
 from tests.server_process import DEADLINE
 from tests.timing import within
@@ -60,15 +60,15 @@ class Stream(websocket.PlainStream):
         self.changed.set()
 
 
-async def whole(line: Wire, data: bytes) -> None:
-    await line.send(data)
+async def whole(client: RawClient, data: bytes) -> None:
+    await client.send(data)
 
 
-async def byte_by_byte(line: Wire, data: bytes) -> None:
+async def byte_by_byte(client: RawClient, data: bytes) -> None:
     """Send each byte after the stream has processed the one before, until it is closed."""
     for byte in data:
         Stream.newest.changed.clear()
-        await line.send(bytes([byte]))
+        await client.send(bytes([byte]))
         if not Stream.newest.closed:
             async with asyncio.timeout(DEADLINE):
                 await Stream.newest.changed.wait()
@@ -76,9 +76,9 @@ async def byte_by_byte(line: Wire, data: bytes) -> None:
 
 async def idle_tasks(port: int) -> set[asyncio.Task[Any]]:
     """The tasks of a server that has served clients and now has none."""
-    async with wire(port) as line:
-        await line.send(b"nonsense\r\n\r\n")
-        assert (await line.head()).startswith(b"HTTP/1.1 400 ")
+    async with raw_client(port) as client:
+        await client.send(b"nonsense\r\n\r\n")
+        assert (await client.head()).startswith(b"HTTP/1.1 400 ")
         (serving,) = {each for each in asyncio.all_tasks() if "_server_callback" in repr(each.get_coro())}
     await serving
     return asyncio.all_tasks()
@@ -111,16 +111,16 @@ def seen(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> I
     assert warnings_logged(records) == []
 
 
-async def echoed(case: Case, say: Callable[[Wire, bytes], Awaitable[None]]) -> None:
+async def echoed(case: Case, say: Callable[[RawClient, bytes], Awaitable[None]]) -> None:
     # asyncio's debug tracebacks for some ten thousand writes are not needed.
     asyncio.get_running_loop().set_debug(False)
     async with served(echo) as port:
         baseline = await idle_tasks(port)
-        async with wire(port) as line:
-            line.writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await line.send(HANDSHAKE + b"\r\n")
-            assert (await line.head()).startswith(b"HTTP/1.1 101 ")
-            await play(case, line, say)
+        async with raw_client(port) as client:
+            client.writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await client.send(HANDSHAKE + b"\r\n")
+            assert (await client.head()).startswith(b"HTTP/1.1 101 ")
+            await play(case, client, say)
         await nothing_left_but(baseline)
 
 
@@ -184,10 +184,10 @@ BAD_HANDSHAKES = [
 ]
 
 
-async def in_small_pieces(line: Wire, data: bytes) -> None:
+async def in_small_pieces(client: RawClient, data: bytes) -> None:
     """There is no stream yet that could report progress."""
     for byte in data:
-        await line.send(bytes([byte]))
+        await client.send(bytes([byte]))
         await asyncio.sleep(0)
 
 
@@ -195,9 +195,9 @@ async def in_small_pieces(line: Wire, data: bytes) -> None:
 @pytest.mark.parametrize("say", [whole, in_small_pieces])
 async def test_handshake_is_answered(request_: bytes, say: Any) -> None:
     """With the accept key of RFC 6455, 1.3, and without extensions or subprotocols."""
-    async with served(echo) as port, wire(port) as line:
-        await say(line, request_)
-        head = (await line.head()).lower()
+    async with served(echo) as port, raw_client(port) as client:
+        await say(client, request_)
+        head = (await client.head()).lower()
         assert head.startswith(b"http/1.1 101 ")
         assert b"\r\nsec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=\r\n" in head
         assert head.count(b"sec-websocket-") == 1
@@ -208,11 +208,11 @@ async def test_handshake_is_answered(request_: bytes, say: Any) -> None:
 async def test_bad_handshake_is_refused_and_closed(request_: bytes, say: Any) -> None:
     async with served(echo) as port:
         baseline = await idle_tasks(port)
-        async with wire(port) as line:
-            await say(line, request_)
-            head = (await line.head()).lower()
+        async with raw_client(port) as client:
+            await say(client, request_)
+            head = (await client.head()).lower()
             assert head.startswith(b"http/1.1 400 ")
             assert b"\r\nsec-websocket-version: 13\r\n" in head
             async with within(AT_ONCE):
-                assert await line.reader.read() == b""
+                assert await client.reader.read() == b""
         await nothing_left_but(baseline)

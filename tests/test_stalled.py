@@ -17,7 +17,9 @@ GROWTH = 10.0  # MiB; 20 connections, and a thousand messages
 PROMPTLY = 1.0  # seconds; a tab that waited for a stalled one would take ten
 
 
-def test_stalled_readers_are_closed_and_others_served(monkeypatch: pytest.MonkeyPatch, machine: LoadMonitor) -> None:
+def test_stalled_readers_are_closed_and_others_served(
+    monkeypatch: pytest.MonkeyPatch, load_monitor: LoadMonitor
+) -> None:
     """Everything sent to the other tabs has arrived and they are still open, or the benchmark would fail."""
     monkeypatch.setattr(world, "SUBSCRIBERS", 1 + PLAN.users)
     monkeypatch.setattr(world, "ABSENT", 0)
@@ -27,7 +29,7 @@ def test_stalled_readers_are_closed_and_others_served(monkeypatch: pytest.Monkey
         outcome = asyncio.run(stalled.measured(server, people, PLAN))
         assert outcome.gone < stalled.CLOSED
         assert outcome.growth < GROWTH
-        assert outcome.beside < machine.allows(PROMPTLY, start)
+        assert outcome.beside < load_monitor.allows(PROMPTLY, start)
         assert server.stop() == 0
         assert server.logged() == ""
 

@@ -54,36 +54,36 @@ def test_invalid_number_of_workers_is_refused(tmp_path: Path, workers: str) -> N
     assert "--workers" in result.stderr
 
 
-def test_killed_worker_is_replaced_while_others_serve(server: Server, machine: LoadMonitor) -> None:
+def test_killed_worker_is_replaced_while_others_serve(server: Server, load_monitor: LoadMonitor) -> None:
     before = server.workers()
     assert len(before) == WORKERS
     victims = sorted(before)[:2]
     for victim in victims:
-        kill_and_see_another(server, victim, machine)
+        kill_and_see_another(server, victim, load_monitor)
     assert server.workers().isdisjoint(victims)
     assert server.logged().count("ended with status -9; starting another") == 2
     assert server.stop() == 0
     assert not any(map(alive, before))
 
 
-def kill_and_see_another(server: Server, victim: int, machine: LoadMonitor) -> None:
+def kill_and_see_another(server: Server, victim: int, load_monitor: LoadMonitor) -> None:
     start = time.time()
     os.kill(victim, signal.SIGKILL)
     until(lambda: not alive(victim))  # connections it had accepted are lost with it
     for _ in range(30):
         assert httpx.get(f"{server.url}/notifications", timeout=DEADLINE).status_code == 401
     until(lambda: len(server.workers() - {victim}) == WORKERS)
-    assert time.time() - start < machine.allows(BACK_WITHIN, start)
+    assert time.time() - start < load_monitor.allows(BACK_WITHIN, start)
 
 
-def test_all_killed_workers_are_replaced(server: Server, machine: LoadMonitor) -> None:
+def test_all_killed_workers_are_replaced(server: Server, load_monitor: LoadMonitor) -> None:
     before = server.workers()
     start = time.time()
     for pid in before:
         os.kill(pid, signal.SIGKILL)
     until(lambda: not any(map(alive, before)))
     until(lambda: len(server.workers() - before) == WORKERS)
-    assert time.time() - start < machine.allows(BACK_WITHIN, start)
+    assert time.time() - start < load_monitor.allows(BACK_WITHIN, start)
     assert httpx.get(f"{server.url}/healthz", timeout=DEADLINE).status_code == 200
 
 
@@ -155,7 +155,7 @@ async def test_signal_to_the_process_group_counts_once(tmp_path: Path, redis: Re
         bob.close()
 
 
-async def test_second_signal_is_forwarded_to_workers(tmp_path: Path, redis: Redis, machine: LoadMonitor) -> None:
+async def test_second_signal_is_forwarded_to_workers(tmp_path: Path, redis: Redis, load_monitor: LoadMonitor) -> None:
     environ = {"MICROBLOG_BUS_URL": redis.url, "MICROBLOG_DRAIN": "600"}
     with Server(tmp_path, "--workers", "2", environ=environ) as server:
         bob = server.person("bob")
@@ -164,7 +164,7 @@ async def test_second_signal_is_forwarded_to_workers(tmp_path: Path, redis: Redi
         await asyncio.wait([asyncio.create_task(closed(tab)) for tab in tabs], return_when="FIRST_COMPLETED")
         start = time.time()
         assert await asyncio.to_thread(server.stop) == 0
-        assert time.time() - start < machine.allows(5, start)
+        assert time.time() - start < load_monitor.allows(5, start)
         bob.close()
 
 

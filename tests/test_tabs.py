@@ -62,8 +62,10 @@ class Tabs:
         try:
             tab = await websocket(self._url, cookie, HELD, address)
         except InvalidStatus as refusal:
-            said = refusal.response
-            return httpx.Response(said.status_code, headers=list(said.headers.raw_items()), content=bytes(said.body))
+            response = refusal.response
+            return httpx.Response(
+                response.status_code, headers=list(response.headers.raw_items()), content=bytes(response.body)
+            )
         self.open.append(tab)
         await tab.recv()
         return None

@@ -32,7 +32,7 @@ function start(window) {
 function messagesPage(window, env, merge, times) {
   const { document, DOMParser, IntersectionObserver } = window;
   if (!document.querySelector("#messages")) return null;
-  const scrollBy = (...distance) => window.scrollBy(...distance);
+  const scrollBy = (options) => window.scrollBy(options);
   const inserted = (element) => times.show(element);
   return new MessagesPage({ ...env, DOMParser, IntersectionObserver, scrollBy }, document, { merge, inserted });
 }

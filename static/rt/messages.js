@@ -7,6 +7,23 @@ const RETRY = 5_000;
 const TIMEOUT = 10_000;
 const MOST = 200; // messages inserted into one page; after that a link leads to the others
 
+/** A function that runs step() while due(), one step at a time; a step that fails is repeated after RETRY. */
+function repeated(env, due, step) {
+  const retry = new Timer(env);
+  let running = false;
+  return async function run() {
+    if (running) return;
+    running = true;
+    retry.clear();
+    try {
+      while (due()) await step();
+    } catch {
+      retry.set(RETRY, run);
+    }
+    running = false;
+  };
+}
+
 /**
  * env: fetch, setTimeout, clearTimeout, DOMParser, IntersectionObserver, scrollBy.
  * page: merge(notifications) of an answer to a mark; inserted(element) for each message that was inserted.
@@ -22,8 +39,8 @@ export class MessagesPage {
   #unmarked = []; // intervals that were shown and are not yet marked: [from, up to]
   #inserted = 0;
   #observer;
-  #working = false;
-  #retry;
+  #mark;
+  #insertNews;
 
   constructor(env, document, page) {
     this.#env = env;
@@ -33,7 +50,16 @@ export class MessagesPage {
     this.#newest = parseFloat(this.#list.dataset.newest);
     this.#checkedUpTo = this.#notifiedUpTo = Number(document.body.dataset.since);
     this.#observer = new env.IntersectionObserver((entries) => this.#seen(entries));
-    this.#retry = new Timer(env);
+    this.#mark = repeated(
+      env,
+      () => this.#visible && this.#unmarked.length > 0,
+      () => this.#markFirst(),
+    );
+    this.#insertNews = repeated(
+      env,
+      () => this.#visible && this.#mayHaveNews,
+      () => this.#fetchNews(),
+    );
     const { from, up_to } = this.#form.elements;
     if (up_to) this.#unmarked.push([from.value, up_to.value]);
     for (const event of ["visibilitychange", "prerenderingchange"]) {
@@ -60,20 +86,10 @@ export class MessagesPage {
     return !Number.isNaN(this.#newest) && this.#notifiedUpTo > Math.max(this.#checkedUpTo, this.#newest);
   }
 
-  /** Marks and inserts, one request at a time, while the page is visible. */
-  async #work() {
-    if (this.#working) return;
-    this.#working = true;
-    this.#retry.clear();
-    try {
-      while (this.#visible && (this.#unmarked.length || this.#mayHaveNews)) {
-        if (this.#unmarked.length) await this.#mark();
-        else await this.#insertNews();
-      }
-    } catch {
-      this.#retry.set(RETRY, () => this.#work());
-    }
-    this.#working = false;
+  /** Apart from each other: neither waits for the other's failed requests. */
+  #work() {
+    this.#mark();
+    this.#insertNews();
   }
 
   /** The list is removed when the session ends. */
@@ -81,7 +97,7 @@ export class MessagesPage {
     return this.#list.isConnected && this.#document.visibilityState === "visible" && !this.#document.prerendering;
   }
 
-  async #insertNews() {
+  async #fetchNews() {
     const notifiedUpTo = this.#notifiedUpTo;
     const response = await this.#fetch(`?after=${this.#newest}`, { headers: { Accept: "text/html" } });
     const page = new this.#env.DOMParser().parseFromString(await response.text(), "text/html");
@@ -98,9 +114,9 @@ export class MessagesPage {
     this.#list.prepend(...items);
     this.#document.querySelector("#no_messages")?.remove();
     for (const item of items) this.#page.inserted(item);
-    // Keep the scroll position if the page is scrolled.
+    // Keep the scroll position if the page is scrolled; at once, although Bootstrap scrolls smoothly.
     if (shown && this.#document.documentElement.scrollTop > 0) {
-      this.#env.scrollBy(0, shown.getBoundingClientRect().top - top);
+      this.#env.scrollBy({ top: shown.getBoundingClientRect().top - top, behavior: "instant" });
     }
     for (const item of items) this.#observer.observe(item);
     this.#inserted += items.length;
@@ -119,7 +135,7 @@ export class MessagesPage {
     this.#work();
   }
 
-  async #mark() {
+  async #markFirst() {
     const [from, up_to] = this.#unmarked[0];
     const fields = [...this.#form.elements].filter(({ type }) => type === "hidden");
     const body = new URLSearchParams(fields.map(({ name, value }) => [name, value]));

@@ -157,7 +157,7 @@ async def test_text_is_kept_while_offline(bob: BrowserUser, form: Page, alice: B
     await type_message(form)
     await bob.context.set_offline(True)
     await form.click("#submit")
-    await expect(form.get_by_text("You are offline. Your text is kept;")).to_be_visible()
+    await expect(form.get_by_text("You seem to be offline. Your text is kept.")).to_be_visible()
     await expect_text(form)
     await bob.context.set_offline(False)
     await expect(form.locator("#draft_offline")).to_be_hidden()

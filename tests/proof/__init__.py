@@ -7,7 +7,7 @@ faults.py    the faults: break, wait, repair
 world.py     PostgreSQL, Redis, two hosts, users and their tabs
 host.py, tcp_proxy.py   one host, and its connection to Redis
 startup/     sets a host's clock ahead, or plants a bug, when Python starts
-people.py, tabs.py, workload.py, http.py   the clients: their sessions, tabs and requests
+people.py, tabs.py, workload.py   the clients: their sessions, tabs and requests
 ledger.py    a record of what was acknowledged and displayed
 checks.py    the invariants, checked at the end of each row
 

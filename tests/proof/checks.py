@@ -9,8 +9,8 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from tests.http_connection import ERRORS
 from tests.proof.host import Host
-from tests.proof.http import ERRORS
 from tests.proof.ledger import Ledger
 from tests.proof.tabs import COUNT, MARK, Tab
 from tests.proof.workload import Workload

@@ -10,8 +10,8 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 
+from tests.http_connection import ERRORS, Connection
 from tests.proof.host import Host
-from tests.proof.http import ERRORS, Connection
 from tests.proof.world import World
 
 Fault = Callable[..., Awaitable[None]]

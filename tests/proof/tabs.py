@@ -8,12 +8,14 @@ import asyncio
 import json
 import random
 from collections.abc import Sequence
+from typing import Any
 
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus
 
+from tests.http_client import websocket
+from tests.http_connection import ERRORS, Connection
 from tests.proof.host import Host
-from tests.proof.http import ERRORS, Connection
 from tests.proof.ledger import Ledger, Shown
 from tests.proof.people import Person
 
@@ -102,18 +104,16 @@ class Socket(Tab):
     """A tab with a WebSocket."""
 
     kind = "WebSocket"
-    _socket = None
+    _socket: ClientConnection | None = None
 
     def drop(self) -> None:
         if self._socket is not None:
             self._socket.transport.abort()
 
     async def _connect(self, host: Host) -> float | None:
-        url, headers = host.url.replace("http", "ws") + self._target(), {"Cookie": self.person.cookie}
-        options = {"origin": host.url, "additional_headers": headers, "compression": None, "proxy": None}
-        timeouts = {"ping_interval": None, "open_timeout": SILENCE, "close_timeout": 1}
+        timeouts: dict[str, Any] = {"ping_interval": None, "open_timeout": SILENCE, "close_timeout": 1}
         try:
-            async with connect(url, **options, **timeouts) as self._socket:  # type: ignore[arg-type]
+            async with websocket(host.url, self.person.cookie, self._target(), **timeouts) as self._socket:
                 await self._receive(self._socket)
         except InvalidStatus as error:
             self._ledger.answers[f"handshake {error.response.status_code}"] += 1
@@ -128,7 +128,7 @@ class Socket(Tab):
             self._socket = None
         return None
 
-    async def _receive(self, socket) -> None:  # type: ignore[no-untyped-def]
+    async def _receive(self, socket: ClientConnection) -> None:
         while True:
             async with asyncio.timeout(SILENCE):
                 text = await socket.recv()

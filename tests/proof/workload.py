@@ -16,8 +16,8 @@ from urllib.parse import urlencode
 
 from microblog_rt.errors import Unavailable
 from microblog_rt.services import Services
+from tests.http_connection import ERRORS, Answer, Connection
 from tests.proof.host import Host
-from tests.proof.http import ERRORS, Answer, Connection
 from tests.proof.ledger import ABANDONED, ACKNOWLEDGED, Attempt, Ledger, Mark, Send
 from tests.proof.people import Person
 from tests.proof.tabs import MARK, Tab

@@ -21,9 +21,9 @@ from microblog_rt.app import create_app
 from microblog_rt.services import Services
 from microblog_rt.settings import Settings
 from microblog_rt.storage import migrations
+from tests.http_connection import Connection
 from tests.proof import checks, people
 from tests.proof.host import AHEAD, Host
-from tests.proof.http import Connection
 from tests.proof.ledger import Ledger
 from tests.proof.tabs import HEARTBEAT, MARK, LongPoll, Poll, Socket, Tab
 from tests.proof.tcp_proxy import TcpProxy

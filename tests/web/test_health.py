@@ -13,22 +13,16 @@ from quart.typing import TestClientProtocol as Client
 from microblog_rt.app import create_app
 from microblog_rt.settings import Settings
 from microblog_rt.timeouts import Timeouts
-from microblog_rt.web import health
 from tests.clients import DEADLINE
 from tests.services import PostgreSQL, Redis
 
-TIMEOUTS = Timeouts(broker_retry_max=0.2, heartbeat_interval=0.1, heartbeat_lost=0.5)
+TIMEOUTS = Timeouts(readiness=DEADLINE, broker_retry_max=0.2, heartbeat_interval=0.1, heartbeat_lost=0.5)
 
 
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[Redis]:
     with Redis(tmp_path) as redis:
         yield redis
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "DATABASE_SECONDS", DEADLINE)
 
 
 @asynccontextmanager

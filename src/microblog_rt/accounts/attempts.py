@@ -52,5 +52,5 @@ def _of_address(action: str, address: str, limit: Limit | None) -> Counted:
 
 
 def _subject(action: str, kind: str, name: str) -> str:
-    """Hashed: of a fixed length, and the database does not show names and addresses."""
+    """Hash the subject, so that its length is fixed and the database shows no name or address."""
     return f"{action}:{kind}:{hashlib.sha256(name.encode()).hexdigest()}"

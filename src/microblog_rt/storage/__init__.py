@@ -113,8 +113,15 @@ class Storage:
 
     async def takes_writes(self) -> bool:
         """Whether the database takes writes, which a standby does not. Raises Unavailable."""
-        async with self._attempt("reads"), self._reader.connect() as connection:
-            return bool(await connection.scalar(self._database.TAKES_WRITES))
+        try:
+            async with (
+                asyncio.timeout(self._timeouts.readiness),
+                self._attempt("reads"),
+                self._reader.connect() as connection,
+            ):
+                return bool(await connection.scalar(self._database.TAKES_WRITES))
+        except TimeoutError:
+            raise Unavailable from None
 
     async def close(self) -> None:
         """Wait for the writes that have begun, then close every connection."""

@@ -16,7 +16,7 @@ _current: ContextVar["Waiting | None"] = ContextVar("_current", default=None)
 
 
 class Waiting:
-    """One caller: since when it has had no answer, and whether it has a connection."""
+    """A caller of the database: since when it waits for an answer, and whether it has a connection."""
 
     __slots__ = ("connected", "limit", "loop", "since")
 

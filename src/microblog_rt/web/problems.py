@@ -183,8 +183,7 @@ async def _answer(
     else:
         title = gettext(TITLES.get(status, TITLES[HTTPStatus.BAD_REQUEST]))
         back = request.path if _resend() else None  # to the draft
-        page = await render_template(
-            "error.html", status=status.value, title=title, sentence=sentence, reference=reference, again=again, back=back
-        )
+        shown = {"title": title, "sentence": sentence, "reference": reference, "again": again, "back": back}
+        page = await render_template("error.html", status=status.value, **shown)
         answer = await make_response(page, status)
     return cast(Response, answer)
