@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import errno
+import itertools
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -61,7 +63,7 @@ def test_killed_worker_is_replaced_while_others_serve(server: Server, load_monit
     for victim in victims:
         kill_and_see_another(server, victim, load_monitor)
     assert server.workers().isdisjoint(victims)
-    assert server.logged().count("ended with status -9; starting another") == 2
+    assert server.logged().count("ended with status -9; starting another in") == 2
     assert server.stop() == 0
     assert not any(map(alive, before))
 
@@ -201,8 +203,12 @@ sys.exit(Supervisor(work, 2, 5.0, lambda: None).run(lambda: print("serving")))
 """
 
 
+def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=DEADLINE)
+
+
 def test_workers_that_cannot_start_stop_the_supervisor() -> None:
-    result = subprocess.run([sys.executable, "-c", BROKEN], capture_output=True, text=True, timeout=DEADLINE)
+    result = run(BROKEN)
     assert (result.returncode, result.stdout) == (1, "")
     assert "broken on purpose" in result.stderr
 
@@ -243,7 +249,7 @@ sys.exit(Watching(work, 2, 5.0, lambda: None).run(lambda: os.close(come)))
 
 def test_supervisor_ignores_exit_of_unrelated_child() -> None:
     """Process 1 of a container inherits every orphan."""
-    result = subprocess.run([sys.executable, "-c", FOREIGN], capture_output=True, text=True, timeout=DEADLINE)
+    result = run(FOREIGN)
     assert (result.returncode, result.stderr) == (0, "")
 
 
@@ -266,6 +272,152 @@ sys.exit(Supervisor(work, 2, 0.5, lambda: None).run(announce))
 
 
 def test_workers_that_do_not_stop_are_killed() -> None:
-    result = subprocess.run([sys.executable, "-c", STUBBORN], capture_output=True, text=True, timeout=DEADLINE)
+    result = run(STUBBORN)
     assert result.returncode == 1
     assert "killing workers" in result.stderr
+
+
+STALLED = """
+import os, signal, sys, threading, time
+from microblog_rt import metrics
+from microblog_rt.server.supervisor import Supervisor
+from microblog_rt.timeouts import Timeouts
+
+how = sys.argv[1]
+once, first = os.pipe()
+os.write(first, b".")
+os.set_blocking(once, False)
+metrics.STALLED.count(0)
+
+class Stop:
+    def when_readable(self, descriptor): pass
+
+def work(ready):
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    ready(Stop())
+    metrics.TURNS.count()
+    try:
+        os.read(once, 1)
+    except BlockingIOError:
+        pass
+    else:
+        if how == "stopped":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        lock = threading.Lock()
+        lock.acquire()
+        lock.acquire()
+    if metrics.STALLED.at(0):
+        print(metrics.STALLED.at(0), metrics.REPLACED.at(0), flush=True)
+        os.kill(os.getppid(), signal.SIGTERM)
+    while True:
+        metrics.TURNS.count()
+        time.sleep(0.01)
+
+timeouts = Timeouts(worker_check=0.05, worker_stalled=0.5, worker_restart=0)
+sys.exit(Supervisor(work, 2, 30.0, lambda: None, timeouts).run(lambda: None))
+"""
+
+
+@pytest.mark.parametrize("how", ["stopped", "deadlocked"])
+def test_worker_whose_loop_stalls_is_replaced(how: str) -> None:
+    result = run(STALLED, how)
+    assert (result.returncode, result.stdout) == (0, "1.0 1.0\n"), result.stderr
+    assert result.stderr.count("its event loop has not run for 0.5 s") == 1
+
+
+DYING = """
+import os, sys, time
+from microblog_rt.server.supervisor import Supervisor
+from microblog_rt.timeouts import Timeouts
+
+started, starts = os.pipe()
+
+class Stop:
+    def when_readable(self, descriptor): pass
+
+def work(ready):
+    os.write(starts, b"%f " % time.monotonic())
+    ready(Stop())
+    time.sleep(0.05)
+    os._exit(3)
+
+status = Supervisor(work, 1, 5.0, lambda: None, Timeouts(worker_restart=0.05)).run(lambda: None)
+print(os.read(started, 4096).decode())
+sys.exit(status)
+"""
+
+
+def test_worker_that_dies_repeatedly_is_backed_off_then_given_up() -> None:
+    result = run(DYING)
+    assert result.returncode == 1, "systemd restarts on failure"
+    assert "every worker ended 6 times" in result.stderr
+    starts = [float(each) for each in result.stdout.split()]
+    pauses = [later - earlier for earlier, later in itertools.pairwise(starts)]
+    assert len(pauses) == 5
+    for pause, wanted in zip(pauses[1:], (0.1, 0.2, 0.4, 0.8), strict=True):
+        assert pause > wanted * 0.9
+
+
+def test_worker_that_ends_before_all_serve_stops_the_supervisor() -> None:
+    """What has served for a moment does not count as ready."""
+    script = DYING.replace("work, 1, 5.0", "work, 2, 0.2").replace("os.write(starts", "os.read(begin, 1); os.write(starts")
+    result = run(script.replace("class Stop", "begin, go = os.pipe()\nos.write(go, b'.')\n\nclass Stop"))
+    assert result.returncode == 1
+    assert "did not start" in result.stderr
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_systemd_is_notified_and_hangup_drains(tmp_path: Path, workers: str) -> None:
+    path = tmp_path / "notify"
+    environ = {"MICROBLOG_BUS_URL": "sqlite://", "NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "30000000"}
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(path))
+        systemd.settimeout(DEADLINE)
+        with Server(tmp_path, "--workers", workers, environ=environ) as server:
+            states = {systemd.recv(99)}
+            while not states >= {b"READY=1", b"WATCHDOG=1"}:
+                states.add(systemd.recv(99))
+            assert server.stop(signal.SIGHUP) == 0
+            while b"STOPPING=1" not in states:
+                states.add(systemd.recv(99))
+            assert states == {b"READY=1", b"WATCHDOG=1", b"STOPPING=1"}
+            assert server.warnings_logged() == []
+
+
+UNSHARE = ["unshare", "--user", "--map-root-user", "--pid", "--fork"]
+
+
+@pytest.mark.parametrize("command", [["user", "add", "susan"], ["db", "current"]])
+def test_every_command_can_be_ended_as_process_1(tmp_path: Path, command: list[str]) -> None:
+    """The first waits for its input; the second may still import modules."""
+    if subprocess.run([*UNSHARE, "true"], capture_output=True).returncode:
+        pytest.skip("no permission to create a PID namespace")
+    with subprocess.Popen([*UNSHARE, *COMMAND, *command], cwd=tmp_path, stdin=subprocess.PIPE) as outer:
+        children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children")
+        until(lambda: children.read_text() != "")
+        first = int(children.read_text())
+        until(lambda: handles(first, signal.SIGTERM))
+        os.kill(first, signal.SIGTERM)
+        until(lambda: not alive(first))
+        assert outer.wait(DEADLINE) == 128 + signal.SIGTERM
+
+
+def handles(pid: int, number: int) -> bool:
+    (caught,) = re.findall(r"SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
+async def test_connections_are_spread_evenly_over_workers(server: Server) -> None:
+    async def connection() -> asyncio.StreamWriter:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        return writer
+
+    async with asyncio.timeout(DEADLINE):
+        writers = await asyncio.gather(*(connection() for _ in range(200)))
+    counts = [holds_tabs(pid, server.port) for pid in server.workers()]
+    for writer in writers:
+        writer.close()
+    mean = 200 / WORKERS
+    assert all(mean / 2 <= count <= 2 * mean for count in counts), counts

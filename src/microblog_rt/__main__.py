@@ -1,6 +1,24 @@
-"""``python -m microblog_rt``: the same as the command ``microblog-rt``."""
+"""The command ``microblog-rt``, also as ``python -m microblog_rt``."""
 
-from microblog_rt.cli import main
+import os
+import signal
+from types import FrameType
+
+
+def main() -> None:
+    """Run the command line."""
+    if os.getpid() == 1:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, _terminate)
+    from microblog_rt.cli import main as command  # importing takes a second, in which a signal may arrive
+
+    command(prog_name="microblog-rt")
+
+
+def _terminate(number: int, _: FrameType | None) -> None:
+    # For process 1 of a container the kernel ignores a signal that has no handler.
+    os._exit(128 + number)
+
 
 if __name__ == "__main__":
-    main(prog_name="microblog-rt")
+    main()

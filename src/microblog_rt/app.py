@@ -10,12 +10,12 @@ from typing import Any
 from quart import Quart
 
 from microblog_rt import metrics, web
-from microblog_rt.accounts import Accounts
 from microblog_rt.bus import Bus
-from microblog_rt.errors import Unavailable
+from microblog_rt.errors import TooMany, Unavailable
 from microblog_rt.secret_key import secret_key
-from microblog_rt.services import assemble
-from microblog_rt.settings import Settings
+from microblog_rt.services import Services, assemble
+from microblog_rt.settings import Limit, Settings
+from microblog_rt.storage import limits
 from microblog_rt.timeouts import Timeouts
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def create_app(settings: Settings, timeouts: Timeouts = Timeouts()) -> Quart:
             stack.push_async_callback(services.close)
             await stack.enter_async_context(_running(services.feed.receive(services.bus)))
             await stack.enter_async_context(_running(services.feed.sweep(settings.sweep)))
-            await stack.enter_async_context(_running(_delete_expired(services.accounts, timeouts.cleanup)))
+            await stack.enter_async_context(_running(_delete_expired(services, timeouts.cleanup)))
             await _connected(services.bus, timeouts.bus_start)
             await stack.enter_async_context(_running(_measure(services.bus, timeouts.measure)))
             yield
@@ -54,13 +54,16 @@ async def _measure(bus: Bus, every: float) -> None:
         metrics.CONNECTED.set(0)
 
 
-async def _delete_expired(accounts: Accounts, every: float) -> None:
+async def _delete_expired(services: Services, every: float) -> None:
+    """Delete expired rows, in one process at a time: the one that takes the turn of this interval first."""
+    turn = Limit(1, max(1, round(every)))
     while True:
         await asyncio.sleep(every)
         try:
-            await accounts.forget_expired()
-        except Unavailable:
-            pass  # the next time will do
+            await services.storage.write(lambda tx: limits.take(tx, "cleanup", turn))
+            await services.accounts.forget_expired()
+        except (Unavailable, TooMany):
+            pass  # the next time, or another process
         except Exception:
             log.exception("expired rows could not be deleted")
 

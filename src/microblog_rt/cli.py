@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache
 from typing import NoReturn, TypeVar
@@ -41,32 +42,41 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--bind", default="127.0.0.1:8000", show_default=True, metavar="HOST:PORT|systemd")
+@click.option(
+    "--bind",
+    "binds",
+    multiple=True,
+    default=["127.0.0.1:8000"],
+    show_default=True,
+    metavar="HOST:PORT|unix:PATH|systemd",
+    help="Can be given several times.",
+)
 @click.option(
     "--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes; several need a bus."
 )
 @click.option("--demo", "with_demo", is_flag=True, help="Create two demo accounts; only on loopback.")
-def serve(bind: str, workers: int, with_demo: bool) -> None:
-    """Serve until SIGTERM or Ctrl-C; a second one stops without waiting for open tabs."""
-    host = listening.host(bind)
-    chosen = replace(_settings(), bind_host=host)
+def serve(binds: tuple[str, ...], workers: int, with_demo: bool) -> None:
+    """Serve until SIGTERM, SIGHUP or Ctrl-C; a second one stops without waiting for open tabs."""
+    hosts = listening.hosts(binds)
+    chosen = replace(_settings(), bind_hosts=hosts)
     logs.begin(chosen.log, several=workers > 1)
-    if with_demo and not listening.is_loopback(host):
+    if with_demo and not all(map(listening.is_loopback, hosts)):
         raise Misconfigured("--demo creates accounts whose password is printed, so it requires a loopback address")
     if workers > 1 and chosen.bus_url == settings.MEMORY:
         raise Misconfigured(f"--workers {workers} needs a bus to connect them: MICROBLOG_BUS_URL={_some_bus(chosen)}")
     _prepare_database(chosen)
     secret_key.secret_key(chosen)
-    with server.listen(bind) as socket:
-        lines = [f"Serving {chosen.public_url or listening.url(socket)} (press Ctrl-C to stop)"]
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(each) for each in server.listen_all(binds)]
+        urls = [chosen.public_url] if chosen.public_url else map(listening.url, sockets)
+        lines = [f"Serving {' and '.join(urls)} (press Ctrl-C to stop)"]
         if with_demo:
             lines += _demo_accounts(chosen)
 
         def work(ready: server.Announce) -> None:
             application = app.create_app(chosen)
             hub = application.extensions["services"].hub
-            serving = server.serve(application, hub, socket, chosen.drain, ready, supervised=workers > 1)
-            asyncio.run(serving)
+            asyncio.run(server.serve(application, hub, sockets, chosen, ready, supervised=workers > 1))
 
         def announce(*_: object) -> None:
             click.echo("\n".join(lines))
@@ -74,7 +84,7 @@ def serve(bind: str, workers: int, with_demo: bool) -> None:
         if workers == 1:
             work(announce)
         else:
-            sys.exit(server.supervise(work, workers, socket, chosen.drain, announce))
+            sys.exit(server.supervise(work, workers, sockets, chosen.drain, announce))
 
 
 @main.group()

@@ -2,7 +2,7 @@
 
 Each process counts in its own row of numbers. The rows of workers are in memory shared with the supervisor. Counting is
 one addition, 0.1 microseconds; prometheus-client's multi-process values (files and a lock) take one or two. When a
-worker ends, its counters are added to the supervisor's row and its gauges are dropped.
+worker ends, its gauges are dropped; the worker that replaces it continues its counters, so nothing is counted twice.
 """
 
 import mmap
@@ -23,6 +23,7 @@ NUMBER = 8  # bytes
 _rows: "list[memoryview[float]]"
 _own: "memoryview[float]"
 _families: list["Family"] = []
+_gauges: list["Gauge"] = []
 _row_length = 0
 
 
@@ -41,11 +42,23 @@ class Counter:
     def value(self, row: Sequence[float]) -> float:
         return row[self._place]
 
+    def at(self, slot: int) -> float:
+        """The number of the worker at ``slot``."""
+        return self.value(_rows[slot])
+
 
 class Gauge(Counter):
     """A number that can fall, and is dropped when its process ends."""
 
     __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        _gauges.append(self)
+
+    def drop(self, slot: int) -> None:
+        """Set the number of the worker at ``slot`` to 0."""
+        _rows[slot][self._place] = 0
 
     def set(self, number: float) -> None:
         """Set the number."""
@@ -155,6 +168,9 @@ UNEXPECTED_ERRORS = Family("microblog_unexpected_errors", "Unexpected errors; ea
 WORKERS = Family("microblog_workers", "Worker processes that serve.").gauge()
 CONNECTED = Family("microblog_workers_connected", "Worker processes whose bus is connected.").gauge()
 REPLACED = Family("microblog_workers_replaced", "Workers that died and were replaced.").counter()
+STALLED = Family("microblog_workers_stalled", "Workers that were killed because their event loop stalled.").counter()
+CONNECTIONS = Family("microblog_connections", "Open connections, idle ones included.").gauge()
+TURNS = Counter()  # not published: progress of a worker's event loop, which the supervisor watches
 
 _rows = [memoryview(bytearray(NUMBER * _row_length)).cast("d")]
 _own = _rows[0]
@@ -199,13 +215,13 @@ def work_at(slot: int) -> None:
 
 
 def clear(slot: int) -> None:
-    """In the supervisor: add the counters of an ended worker to this process's row, and clear its row."""
-    ended = _rows[slot]
-    for each in _counter_positions():
-        _own[each] += ended[each]
-    ended[:] = memoryview(bytes(NUMBER * _row_length)).cast("d")
+    """In the supervisor: drop the gauges of an ended worker."""
+    for gauge in _gauges:
+        gauge.drop(slot)
 
 
-def _counter_positions() -> list[int]:
-    held = {each._place for family in _families for each in family._counters.values() if isinstance(each, Gauge)}
-    return [each for each in range(_row_length) if each not in held]
+def connections() -> tuple[float, float]:
+    """The open connections of this process, and their mean over the workers that serve."""
+    serving = [CONNECTIONS.value(row) for row in _rows if WORKERS.value(row)]
+    own = CONNECTIONS.value(_own)
+    return own, sum(serving) / len(serving) if serving else own

@@ -55,7 +55,8 @@ class Settings:
     log: str = "text"
     session_idle: int = 14 * DAY
     session_lifetime: int = 90 * DAY
-    bind_host: str | None = None  # from ``serve --bind``, not from the environment
+    keep_alive_timeout: float = 15.0
+    bind_hosts: frozenset[str] = frozenset()  # from ``serve --bind``, not from the environment
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
@@ -244,4 +245,5 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "log": _log,
     "session_idle": _duration,
     "session_lifetime": _duration,
+    "keep_alive_timeout": _seconds,
 }

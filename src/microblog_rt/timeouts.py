@@ -52,4 +52,10 @@ class Timeouts:
     websocket_pong: float = 15.0  # for the answer to that ping
     drain_close: float = 5.0  # for tabs that were asked to close
     drain_scatter: float = 2.0  # random extra, so that tabs do not return together
-    worker_restart: float = 1.0  # between two starts of one worker
+    worker_restart: float = 1.0  # between two starts of one worker; doubled each time that it soon ended
+    worker_restart_max: float = 30.0
+    worker_short_life: float = 3.0  # a worker that ended earlier than this ended soon
+    worker_check: float = 1.0  # between two checks that every worker's event loop runs
+    worker_stalled: float = 10.0  # a worker whose event loop has not run for so long is replaced
+    worker_start: float = 60.0  # the same for a worker that starts
+    accept_turn: float = 0.0005  # a worker with more connections than others leaves a new one to them for so long

@@ -145,9 +145,9 @@ def test_server_address_is_an_accepted_host(port: str) -> None:
 
 @pytest.mark.parametrize("port", ["", ":8000"])
 def test_bound_name_is_an_accepted_host(port: str) -> None:
-    assert answers_to(f"intranet{port}", bind_host="Intranet")
-    assert answers_to(f"INTRANET.example{port}", bind_host="intranet.example")
-    assert not answers_to(f"intranet.example{port}", bind_host="intranet")
+    assert answers_to(f"intranet{port}", bind_hosts={"Intranet"})
+    assert answers_to(f"INTRANET.example{port}", bind_hosts={"intranet.example"})
+    assert not answers_to(f"intranet.example{port}", bind_hosts={"intranet"})
 
 
 FOREIGN = [
@@ -187,7 +187,7 @@ def test_public_url_accepts_only_its_host() -> None:
     for host in ("microblog.example", "MICROBLOG.example", "microblog.example:443"):
         assert answers_to(host, public_url="https://microblog.example")
     for host in ("localhost", "127.0.0.1", "10.0.0.2", "intranet", "microblog.example:8000"):
-        assert not answers_to(host, public_url="https://microblog.example", bind_host="intranet")
+        assert not answers_to(host, public_url="https://microblog.example", bind_hosts={"intranet"})
 
 
 def test_public_url_with_port_requires_it() -> None:

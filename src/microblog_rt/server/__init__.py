@@ -1,11 +1,12 @@
-"""Hypercorn, embedded: the listening socket, its settings, and graceful shutdown.
+"""Hypercorn, embedded: the listening sockets, its settings, and graceful shutdown.
 
-listening.py    the listening socket
+listening.py    the listening sockets
 connection.py   deadlines for everything that a client may leave undone
 websocket.py    corrections of Hypercorn's WebSocket stream
 drain.py        graceful shutdown
 shutdown.py     how a shutdown is requested
-supervisor.py   several such servers on one socket
+supervisor.py   several such servers on the same sockets
+systemd.py      messages to systemd
 """
 
 import asyncio
@@ -13,24 +14,25 @@ import gc
 import logging
 import os
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from socket import socket
 from typing import Any, NoReturn
 
 from hypercorn.asyncio import serve as hypercorn_serve
-from hypercorn.config import Config
+from hypercorn.config import Config, Sockets
 
-from microblog_rt import files
+from microblog_rt import files, metrics
 from microblog_rt.hub import Hub
-from microblog_rt.server import connection, websocket
+from microblog_rt.server import connection, systemd, websocket
 from microblog_rt.server.drain import drain
-from microblog_rt.server.listening import listen
+from microblog_rt.server.listening import SharedListener, listen, listen_all
 from microblog_rt.server.shutdown import Shutdown
 from microblog_rt.server.supervisor import Announce, Supervisor, Work
+from microblog_rt.settings import Settings
 from microblog_rt.timeouts import Timeouts
 
-__all__ = ["Announce", "Shutdown", "configuration", "listen", "serve", "supervise"]
+__all__ = ["Announce", "Shutdown", "configuration", "listen", "listen_all", "serve", "supervise"]
 
 log = logging.getLogger(__name__)
 
@@ -41,17 +43,17 @@ DESCRIPTORS = 2**18
 async def serve(
     app: Any,
     hub: Hub,
-    listening: socket,
-    drain_seconds: float,
+    listening: Sequence[socket],
+    settings: Settings,
     announce: Announce,
     *,
     supervised: bool = False,
     timeouts: Timeouts = Timeouts(),
 ) -> None:
-    """Serve ``app`` on a listening socket until SIGTERM or SIGINT, then drain.
+    """Serve ``app`` on listening sockets until a signal to stop, then drain.
 
     ``announce`` is called once it serves, with an object that can request the shutdown as a signal does.
-    ``supervised``: other processes serve on the same socket, and a supervisor forwards signals.
+    ``supervised``: other processes serve on the same sockets, and a supervisor forwards signals.
     """
     websocket.install(timeouts)
     connection.install(timeouts)
@@ -61,44 +63,66 @@ async def serve(
     shutdown.handle_signals(supervised=supervised)
 
     config = configuration()
+    config.keep_alive_timeout = settings.keep_alive_timeout
+    sockets: list[socket] = [SharedListener(each, timeouts.accept_turn) for each in listening]
+    config.create_sockets = lambda: Sockets([], sockets, [])  # type: ignore[method-assign]
 
     async def trigger() -> None:
         announce(shutdown)
+        if not supervised:
+            systemd.notify(systemd.READY)
         await shutdown.requested.wait()
+        if not supervised:
+            systemd.notify(systemd.STOPPING)
         # A proxy that keeps its connection could send the next request while we close it.
         config.keep_alive_max_requests = 0
-        await drain(hub, drain_seconds, shutdown.forced, together=supervised, timeouts=timeouts)
+        await drain(hub, settings.drain, shutdown.forced, together=supervised, timeouts=timeouts)
         drained.set()
 
-    config.bind = [f"fd://{listening.detach()}"]
     _use_our_log(config)
     # Hypercorn would cut connections with a traceback, and then wait forever; the time-out here is ours.
     timeout, config.graceful_timeout = config.graceful_timeout, float("inf")
+    progress = asyncio.create_task(_show_progress(timeouts.worker_check, supervised=supervised))
     serving = asyncio.create_task(hypercorn_serve(app, config, shutdown_trigger=trigger))
     await _first_of(serving, drained, shutdown.forced)
     await asyncio.wait({serving}, timeout=timeout)
     if not serving.done():
         _exit_now()
+    progress.cancel()
     await serving
 
 
 def supervise(
     work: Work,
     workers: int,
-    listening: socket,
+    listening: Sequence[socket],
     drain_seconds: float,
     announce: Callable[[], None],
     timeouts: Timeouts = Timeouts(),
 ) -> int:
     """Run ``work`` in several processes and return the exit status; ``work`` calls its argument once it serves."""
     timeout = drain_seconds + 2 * timeouts.drain_close + configuration().graceful_timeout
-    # Once the last worker has closed the socket, clients must be refused, not queued.
-    return Supervisor(work, workers, timeout, listening.close, timeouts.worker_restart).run(announce)
+
+    def close() -> None:
+        # Once the last worker has closed the sockets, clients must be refused, not queued.
+        for each in listening:
+            each.close()
+
+    return Supervisor(work, workers, timeout, close, timeouts).run(announce)
 
 
 def configuration(path: Path = files.HYPERCORN) -> Config:
     """Hypercorn's settings, from ``hypercorn.toml``."""
     return Config.from_toml(path)
+
+
+async def _show_progress(every: float, *, supervised: bool) -> None:
+    """Tell the supervisor, or systemd, that the event loop runs."""
+    while True:
+        metrics.TURNS.count()
+        if not supervised:
+            systemd.notify(systemd.WATCHDOG)
+        await asyncio.sleep(every)
 
 
 async def _first_of(serving: asyncio.Task[None], *events: asyncio.Event) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 FORCE_SIGNAL = signal.SIGUSR1  # from the supervisor to its workers
 
 
@@ -33,8 +34,8 @@ class Shutdown:
             loop.add_signal_handler(signal.SIGTERM, self.requested.set)
             loop.add_signal_handler(FORCE_SIGNAL, self.force)
         else:
-            loop.add_signal_handler(signal.SIGTERM, self.request)
-            loop.add_signal_handler(signal.SIGINT, self.request)
+            for number in stop_signals():
+                loop.add_signal_handler(number, self.request)
 
     def when_readable(self, descriptor: int) -> None:
         """Request a shutdown when ``descriptor`` is readable or its other end is closed."""
@@ -45,3 +46,8 @@ class Shutdown:
             self.requested.set()
 
         loop.add_reader(descriptor, closed)
+
+
+def stop_signals() -> list[signal.Signals]:
+    """The signals that request a shutdown; not SIGHUP when it is ignored, as under ``nohup``."""
+    return [each for each in STOP_SIGNALS if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN]

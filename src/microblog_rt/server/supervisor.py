@@ -1,4 +1,4 @@
-"""Several single-process servers on one listening socket: forked, replaced when they die, and stopped together.
+"""Several single-process servers on shared listening sockets: forked, watched, replaced, and stopped together.
 
 Hypercorn's own workers all end when one of them is killed.
 """
@@ -12,10 +12,13 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from struct import Struct
 from typing import NoReturn
 
 from microblog_rt import metrics
-from microblog_rt.server.shutdown import FORCE_SIGNAL, Shutdown
+from microblog_rt.server import systemd
+from microblog_rt.server.shutdown import FORCE_SIGNAL, STOP_SIGNALS, Shutdown, stop_signals
 from microblog_rt.timeouts import Timeouts
 
 log = logging.getLogger(__name__)
@@ -23,15 +26,28 @@ log = logging.getLogger(__name__)
 Announce = Callable[[Shutdown], None]
 Work = Callable[[Announce], None]
 
-READY = b"."
-HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+PROCESS_ID = Struct("=i")
+SHORT_LIVES = 6  # in a row, of every worker: something is wrong that a restart of a worker does not cure
+
+
+@dataclass
+class Worker:
+    """One of the workers: the process that runs at present, and its predecessors."""
+
+    slot: int  # of the metrics
+    pid: int = 0  # 0 if none runs
+    due: float = 0.0  # when the next process is to be started
+    started: float = 0.0
+    ready: bool = False
+    short_lives: int = 0  # in a row
+    turns: float = 0.0  # of its event loop, at the last check
+    checks: int = 0  # in a row that saw no further turn
 
 
 class Supervisor:
     """Keeps ``count`` workers running until it is asked to stop, then kills those left after ``timeout`` seconds.
 
-    ``no_more_starts`` is called when it is asked to stop: no worker is started after that. ``restart``: seconds between
-    two starts of one worker.
+    ``no_more_starts`` is called when it is asked to stop: no worker is started after that.
     """
 
     def __init__(
@@ -40,26 +56,23 @@ class Supervisor:
         count: int,
         timeout: float,
         no_more_starts: Callable[[], None],
-        restart: float = Timeouts.worker_restart,
+        timeouts: Timeouts = Timeouts(),
     ) -> None:
         self._work = work
         self._timeout = timeout
-        self._restart = restart
+        self._timeouts = timeouts
         self._no_more_starts = no_more_starts
-        self._started: dict[int, float] = {}  # by process id
-        self._slots: dict[int, int] = {}  # of the metrics, by process id
-        self._free = list(range(1, count + 1))
-        self._due = [0.0] * count  # when the missing workers are to be started
-        self._ready = 0
+        self._workers = [Worker(slot) for slot in range(1, count + 1)]
+        self._announced = False
+        self._check_at = 0.0
         self._stopping: float | None = None
         self._status = 0
 
     def run(self, announce: Callable[[], None]) -> int:
-        """Run until SIGTERM or SIGINT; the exit status. ``announce`` is called once every worker serves."""
-        wanted = len(self._due)
+        """Run until a signal to stop; the exit status. ``announce`` is called once every worker serves."""
         gc.collect()
         gc.freeze()  # the workers share what is there already
-        metrics.share(wanted)
+        metrics.share(len(self._workers))
         with ExitStack() as stack:
             self._signals = stack.enter_context(_signals())
             self._lifeline = stack.enter_context(_pipe())
@@ -67,25 +80,37 @@ class Supervisor:
             selector = stack.enter_context(selectors.DefaultSelector())
             selector.register(self._signals, selectors.EVENT_READ, self._on_signals)
             selector.register(self._ready_pipe[0], selectors.EVENT_READ, self._on_ready)
-            while self._started or self._due:
+            while self._stopping is None or self._running():
                 self._start_due()
                 for key, _ in selector.select(self._pause()):
                     key.data()
-                    if self._ready >= wanted:
-                        announce()
-                        wanted = 2**63  # once
+                if not self._announced and all(worker.ready for worker in self._workers):
+                    self._announced = True
+                    announce()
+                    systemd.notify(systemd.READY)
+                self._check()
                 self._kill_overdue()
         return self._status
 
+    def _running(self) -> list[Worker]:
+        return [worker for worker in self._workers if worker.pid]
+
     def _start_due(self) -> None:
         now = time.monotonic()
-        for _ in [due for due in self._due if due <= now]:
-            self._started[self._fork()] = now
-        self._due = [due for due in self._due if due > now]
+        for worker in self._workers:
+            if not worker.pid and worker.due <= now and self._stopping is None:
+                worker.started = now
+                worker.ready = False
+                worker.checks = 0
+                worker.pid = self._fork(worker.slot)
 
-    def _pause(self) -> float | None:
-        due = [*self._due] if self._stopping is None else [self._stopping]
-        return max(0.0, min(due) - time.monotonic()) if due else None
+    def _pause(self) -> float:
+        due = [self._check_at]
+        if self._stopping is None:
+            due += [worker.due for worker in self._workers if not worker.pid]
+        else:
+            due.append(self._stopping)
+        return max(0.0, min(due) - time.monotonic())
 
     def _on_signals(self) -> None:
         for number in self._signals.recv(4096):
@@ -95,7 +120,9 @@ class Supervisor:
                 self._stop()
 
     def _on_ready(self) -> None:
-        self._ready += len(os.read(self._ready_pipe[0], 4096))
+        ready = {pid for (pid,) in PROCESS_ID.iter_unpack(os.read(self._ready_pipe[0], 1024 * PROCESS_ID.size))}
+        for worker in self._workers:
+            worker.ready = worker.ready or worker.pid in ready
 
     def _reap(self) -> None:
         while True:
@@ -105,53 +132,80 @@ class Supervisor:
                 return
             if not pid:
                 return
-            if pid in self._started:  # as process 1 of a container it gets other processes' children too
-                self._ended(pid, os.waitstatus_to_exitcode(status))
+            for worker in self._workers:  # as process 1 of a container it gets other processes' children too
+                if worker.pid == pid:
+                    self._ended(worker, os.waitstatus_to_exitcode(status))
 
-    def _ended(self, pid: int, status: int) -> None:
-        started = self._started.pop(pid)
-        self._free_slot(self._slots.pop(pid))
+    def _ended(self, worker: Worker, status: int) -> None:
+        pid, worker.pid, worker.ready = worker.pid, 0, False
+        metrics.clear(worker.slot)
         if self._stopping is not None:
             self._status = self._status or (1 if status else 0)
-        elif not self._ready:
+            return
+        if not self._announced:
             log.error("worker %s did not start", pid)
-            self._status = 1
-            self._stop()
-        else:
-            metrics.REPLACED.count()
-            log.warning("worker %s ended with status %s; starting another", pid, status)
-            self._due.append(started + self._restart)
+            self._fail()
+            return
+        metrics.REPLACED.count()
+        lived = time.monotonic() - worker.started
+        worker.short_lives = worker.short_lives + 1 if lived < self._timeouts.worker_short_life else 0
+        if all(each.short_lives >= SHORT_LIVES for each in self._workers):
+            log.error("every worker ended %s times within %g s", SHORT_LIVES, self._timeouts.worker_short_life)
+            self._fail()
+            return
+        backoff = self._timeouts.worker_restart * 2 ** max(0, worker.short_lives - 1)
+        worker.due = worker.started + min(backoff, self._timeouts.worker_restart_max)
+        pause = max(0.0, worker.due - time.monotonic())
+        log.warning("worker %s ended with status %s; starting another in %.1f s", pid, status, pause)
 
-    def _free_slot(self, slot: int) -> None:
-        metrics.clear(slot)
-        self._free.append(slot)
+    def _check(self) -> None:
+        """Kill workers whose event loop has stalled.
+
+        Counts checks, not time: if the whole machine was suspended, that is one check.
+        """
+        if time.monotonic() < self._check_at:
+            return
+        self._check_at = time.monotonic() + self._timeouts.worker_check
+        systemd.notify(systemd.WATCHDOG)
+        for worker in self._running() if self._stopping is None else []:
+            turns = metrics.TURNS.at(worker.slot)
+            worker.checks = 0 if turns != worker.turns else worker.checks + 1
+            worker.turns = turns
+            limit = self._timeouts.worker_stalled if worker.ready else self._timeouts.worker_start
+            if worker.checks * self._timeouts.worker_check >= limit:
+                log.error("worker %s stalled: its event loop has not run for %g s; killing it", worker.pid, limit)
+                metrics.STALLED.count()
+                worker.checks = 0
+                os.kill(worker.pid, signal.SIGKILL)
+
+    def _fail(self) -> None:
+        self._status = 1
+        self._stop()
 
     def _stop(self) -> None:
         """Forward the request to stop; the second time, force it."""
-        self._due = []
         self._no_more_starts()
+        systemd.notify(systemd.STOPPING)
         self._signal(signal.SIGTERM if self._stopping is None else FORCE_SIGNAL)
         self._stopping = self._stopping or time.monotonic() + self._timeout
 
     def _kill_overdue(self) -> None:
-        if self._stopping is not None and self._started and time.monotonic() >= self._stopping:
+        if self._stopping is not None and self._running() and time.monotonic() >= self._stopping:
             log.error("killing workers that did not stop in time")
             self._stopping += self._timeout
             self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
-        for pid in self._started:
-            os.kill(pid, number)
+        for worker in self._running():
+            os.kill(worker.pid, number)
 
-    def _fork(self) -> int:
+    def _fork(self, slot: int) -> int:
         # A signal to stop stays pending until the child has installed its own handlers.
-        before = set(signal.pthread_sigmask(signal.SIG_BLOCK, {*HANDLED, FORCE_SIGNAL}))
-        slot = self._free.pop()
+        before = set(signal.pthread_sigmask(signal.SIG_BLOCK, {*STOP_SIGNALS, signal.SIGCHLD, FORCE_SIGNAL}))
         pid = os.fork()
         if not pid:
             metrics.work_at(slot)
             self._run_worker(before)
-        self._slots[pid] = slot
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return pid
 
@@ -159,9 +213,10 @@ class Supervisor:
         status = 1
         try:
             signal.set_wakeup_fd(-1)
-            for number in HANDLED:
+            for number in (signal.SIGTERM, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor handles a terminal's Ctrl-C
+            for number in (signal.SIGINT, signal.SIGHUP):  # the supervisor handles those of a terminal
+                signal.signal(number, signal.SIG_IGN)
             os.close(self._lifeline[1])
             self._work(lambda shutdown: self._report(shutdown, before))
             status = 0
@@ -174,7 +229,7 @@ class Supervisor:
     def _report(self, shutdown: Shutdown, before: set[int]) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         shutdown.when_readable(self._lifeline[0])  # never written to: readable when the supervisor has died
-        os.write(self._ready_pipe[1], READY)
+        os.write(self._ready_pipe[1], PROCESS_ID.pack(os.getpid()))
 
 
 @contextmanager
@@ -182,7 +237,8 @@ def _signals() -> Iterator[socket.socket]:
     """A socket that receives a byte for each signal."""
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
-    handlers = {number: signal.signal(number, lambda *_: None) for number in HANDLED}
+    handled = [*stop_signals(), signal.SIGCHLD]
+    handlers = {number: signal.signal(number, lambda *_: None) for number in handled}
     signal.set_wakeup_fd(sender.fileno())
     try:
         with receiver, sender:

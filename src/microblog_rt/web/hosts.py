@@ -27,7 +27,7 @@ class Hosts:
         self._warned = False
         public = urlsplit(settings.public_url or "")
         self._public = public.netloc
-        self._names = LOOPBACK | ({settings.bind_host.lower()} if settings.bind_host else set())
+        self._names = LOOPBACK | {host.lower() for host in settings.bind_hosts}
 
     def client_address(self, scope: Any) -> str:
         """The client's address for rate limits (for IPv6, its /64 network); "" if unknown.
