@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from microblog_rt import files
 from microblog_rt.storage import migrations
+from microblog_rt.web import static_files
 from tests.command_line import Folder
 from tests.ports import free_port
 from tests.server_process import COMMAND, DEADLINE, Server
@@ -242,3 +244,19 @@ def test_migration_with_a_broken_reference_is_refused(folder: Folder) -> None:
 
     with pytest.raises(Misconfigured, match="references"):
         migrations.upgrade(url)
+
+
+def test_static_files_are_copied_for_a_proxy(folder: Folder) -> None:
+    """Again and beside an older version; readable by the proxy whatever the umask."""
+    (folder.path / "www" / "older").mkdir(parents=True)
+    for _ in range(2):
+        result = folder.run("static", "www")
+        assert (result.returncode, result.stderr) == (0, "")
+    copied = folder.path / "www" / static_files.current_version()
+    assert result.stdout == f"The static files are in www/{copied.name}.\n"
+    assert {each.name for each in (folder.path / "www").iterdir()} == {"older", copied.name}
+    assert (copied / "rt" / "main.js").read_bytes() == (files.STATIC / "rt" / "main.js").read_bytes()
+    assert stat.S_IMODE((copied / "rt").stat().st_mode) == 0o755
+    assert stat.S_IMODE((copied / "rt" / "main.js").stat().st_mode) == 0o644
+    (folder.path / "file").touch()
+    assert "cannot copy" in folder.refused("static", "file/www")

@@ -68,7 +68,7 @@ def test_subprotocol_offer_is_ignored(shared: Server, protocol: bytes) -> None:
 
 BAD_REQUESTS = [
     (b"GET http://[::/ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 400),
-    (b"GET /static/" + b"x" * 300 + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 404),
+    (b"GET /static/any/" + b"x" * 300 + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 404),
     (b"GET /notifications?since=%ff&name=%00 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 401),
     (b"GET /user/%00%ff HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 303),
     (b"POST /auth/login HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 3\r\n\r\n\xff\xfe\x00", 403),
@@ -115,7 +115,7 @@ def test_foreign_cookies_use_no_memory(shared: Server) -> None:
         assert resident() - before < 5_000  # KiB; if they were cached it would be 9,000
 
 
-GET = b"GET /static/vendor/bootstrap/bootstrap.min.css HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+GET = b"GET /static/any/vendor/bootstrap/bootstrap.min.css HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 
 
 def test_clients_that_never_read_do_not_block_stop(tmp_path: Path) -> None:

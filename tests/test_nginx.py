@@ -169,7 +169,7 @@ def test_browsers_use_http_2_with_a_certificate(nginx: Nginx) -> None:
     assert (page.status_code, page.http_version) == (200, "HTTP/2")
 
 
-@pytest.mark.parametrize("path", ["/auth/login", "/static/css/microblog.css", "/static/rt/main.js"])
+@pytest.mark.parametrize("path", ["/auth/login", "/static/any/css/microblog.css", "/static/any/rt/main.js"])
 def test_text_is_compressed(path: str, nginx: Nginx) -> None:
     response = httpx.get(nginx.url + path, headers={"Accept-Encoding": "gzip"})
     assert (response.status_code, response.headers["Content-Encoding"]) == (200, "gzip")

@@ -184,7 +184,7 @@ PAGES = {
     "/auth/sessions",
     "/auth/sessions/end",
     "/messages",
-    "/static/<path:filename>",
+    "/static/<version>/<path:filename>",
     "/user/<username>",
 }
 

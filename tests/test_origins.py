@@ -19,7 +19,7 @@ TRANSPORTS = {
     "long poll": ("/notifications?wait=0.01", "", 200),
     "websocket": ("/notifications", HANDSHAKE, 101),
 }
-PAGES = ["/", "/messages", "/auth/login", "/static/rt/main.js", "/nothing"]
+PAGES = ["/", "/messages", "/auth/login", "/static/any/rt/main.js", "/nothing"]
 
 # Requested at http://127.0.0.1:PORT, where {port} is the right one.
 FOREIGN = [

@@ -360,7 +360,9 @@ def test_worker_that_dies_repeatedly_is_backed_off_then_given_up() -> None:
 
 def test_worker_that_ends_before_all_serve_stops_the_supervisor() -> None:
     """What has served for a moment does not count as ready."""
-    script = DYING.replace("work, 1, 5.0", "work, 2, 0.2").replace("os.write(starts", "os.read(begin, 1); os.write(starts")
+    script = DYING.replace("work, 1, 5.0", "work, 2, 0.2").replace(
+        "os.write(starts", "os.read(begin, 1); os.write(starts"
+    )
     result = run(script.replace("class Stop", "begin, go = os.pipe()\nos.write(go, b'.')\n\nclass Stop"))
     assert result.returncode == 1
     assert "did not start" in result.stderr

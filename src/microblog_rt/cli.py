@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import click
@@ -18,6 +19,7 @@ from microblog_rt.server import listening
 from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
 from microblog_rt.storage import migrations
+from microblog_rt.web import static_files
 from microblog_rt.web.sentences import sentence
 
 T = TypeVar("T")
@@ -85,6 +87,16 @@ def serve(binds: tuple[str, ...], workers: int, with_demo: bool) -> None:
             work(announce)
         else:
             sys.exit(server.supervise(work, workers, sockets, chosen.drain, announce))
+
+
+@main.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+def static(folder: Path) -> None:
+    """Copy the static files to FOLDER/VERSION, for a proxy that serves /static/ from FOLDER. Older versions stay."""
+    try:
+        click.echo(f"The static files are in {static_files.copy(folder)}.")
+    except OSError as error:
+        raise Misconfigured(f"cannot copy to {folder}: {error.strerror}") from None
 
 
 @main.group()

@@ -39,7 +39,7 @@ class Proxy:
 
     ``refuses``: kinds of requests that get a page with the HTTP status ``refusal``. ``socket_life``: seconds after
     which a WebSocket is cut. ``mute``: WebSockets open, but frames of the server are dropped. ``passed``, ``refused``
-    and ``cut`` are counters, with which a test checks its own preconditions.
+    and ``cut`` are counters, with which a test checks its own preconditions; ``targets`` are those of all requests.
     """
 
     def __init__(self, upstream: int) -> None:
@@ -50,6 +50,7 @@ class Proxy:
         self.passed: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.cut = 0
+        self.targets: list[str] = []
         self._upstream = upstream
         self._port = free_port()
         self._server: asyncio.Server | None = None
@@ -114,6 +115,7 @@ class Proxy:
     async def _forward_requests(self, connection: "Connection") -> None:
         while not connection.is_socket:
             head = await connection.reader.readuntil(b"\r\n\r\n")
+            self.targets.append(head.split(b" ", 2)[1].decode())
             kinds = {kind for kind, pattern in KINDS.items() if pattern.search(head)}
             if refused := kinds & self.refuses:
                 self.refused.update(refused)

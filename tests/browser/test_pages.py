@@ -4,8 +4,10 @@ import asyncio
 
 from playwright.async_api import BrowserContext, ConsoleMessage, Request
 
+from microblog_rt.web import static_files
 from tests.browser.browser_users import BrowserUser, Sender
 from tests.browser.conftest import OpenBrowser
+from tests.browser.proxy import Proxy
 from tests.server_process import Server
 
 ANONYMOUS = ["/", "/auth/login", "/auth/register"]
@@ -40,8 +42,8 @@ async def test_anonymous_pages_load_no_browser_module(open_browser: OpenBrowser)
     urls: list[str] = []
     visitor.context.on("request", lambda request: urls.append(request.url))
     await _open_all(visitor, [*ANONYMOUS, *NOT_FOUND])
-    assert any("/static/css/" in url for url in urls)
-    assert not [url for url in urls if "/static/rt/" in url or "/notifications" in url]
+    assert any("/css/" in url for url in urls)
+    assert not [url for url in urls if "/rt/" in url or "/notifications" in url]
 
 
 async def test_pages_cause_no_browser_errors(open_browser: OpenBrowser, server: Server, sender: Sender) -> None:
@@ -67,3 +69,23 @@ async def _open_all(user: BrowserUser, paths: list[str]) -> None:
     # Not concurrently: with so many pages at once a socket may exceed its time-out.
     tabs = [await user.tab(path) for path in paths]
     await asyncio.gather(*(tab.page.wait_for_load_state("networkidle") for tab in tabs))
+
+
+async def test_repeat_view_is_one_request(open_browser: OpenBrowser, proxy: Proxy) -> None:
+    """Beside the connection for notifications."""
+    bob = await open_browser("bob")
+    tab = bob.tabs[0]
+    await tab.open("/send_message/alice")
+    await tab.page.wait_for_load_state("networkidle")
+    assert len([each for each in proxy.targets if "/rt/" in each]) == len({*proxy.targets} & {*modules()})
+    for path in ("/", "/messages", "/send_message/alice", "/"):
+        before = len(proxy.targets)
+        await tab.open(path)
+        await tab.wait_for_frame()
+        sent = [each for each in proxy.targets[before:] if not each.startswith("/notifications?")]
+        assert sent == [path]
+
+
+def modules() -> list[str]:
+    names = {*static_files.modules("rt/main.js"), *static_files.modules("rt/send_form.js")}
+    return [f"/static/{static_files.current_version()}/{name}" for name in names]

@@ -42,7 +42,7 @@ async def test_tutorial_poll_loop_works_unchanged(
     open_browser: OpenBrowser, sender: Sender, server: Server, proxy: Proxy
 ) -> None:
     bob = await open_browser()
-    await bob.context.route("**/static/rt/**", _abort)
+    await bob.context.route("**/static/*/rt/**", _abort)
     tab = await bob.sign_in("bob", server.password)
     page = tab.page
     cursors: list[float] = []

@@ -2,14 +2,17 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from quart import Quart, Response
 from werkzeug.datastructures import Headers
 
+from microblog_rt import files
 from microblog_rt.services import Services
 from microblog_rt.settings import Limit, Settings
+from microblog_rt.web import static_files
 from tests.conftest import PASSWORD
 from tests.web.conftest import HEADERS, ORIGIN, Browser, Join, badge, field, link, shown, text
 
@@ -32,7 +35,7 @@ async def test_home_page_without_session(stranger: Browser) -> None:
     page = await text(answer)
     assert answer.status_code == 200
     assert "/auth/login" in page
-    assert "/static/rt/" not in page
+    assert "/rt/" not in page
 
 
 async def test_registering_signs_in(stranger: Browser) -> None:
@@ -40,7 +43,7 @@ async def test_registering_signs_in(stranger: Browser) -> None:
     assert (answer.status_code, answer.location) == (303, "/")
     page = await text(await stranger.get("/"))
     assert badge(page) == "0"
-    assert "/static/rt/main.js" in page
+    assert "/rt/main.js" in page
 
 
 @pytest.mark.parametrize(
@@ -547,13 +550,48 @@ async def test_every_page_forbids_inline_script_and_style_and_has_none(join: Joi
         assert not re.search(r"<script(?![^>]*\ssrc=)|<style|\sstyle=|\son\w+=", page), path
 
 
-async def test_static_files_are_revalidated(stranger: Browser) -> None:
-    """Otherwise an upgrade would mix old and new modules."""
-    answer = await stranger.get("/static/rt/main.js")
-    assert (answer.status_code, answer.content_type) == (200, "text/javascript; charset=utf-8")
-    assert answer.headers["Cache-Control"] == "no-cache"
-    again = await stranger.get("/static/rt/main.js", headers={"If-None-Match": answer.headers["ETag"]})
-    assert again.status_code == 304
+async def test_static_files_are_kept_forever_by_version(stranger: Browser) -> None:
+    """A page of another version, during an upgrade, gets the files too, and does not keep them."""
+    own, other = (f"/static/{version}/rt/main.js" for version in (static_files.current_version(), "0" * 16))
+    for path, kept in ((own, "max-age=31536000, immutable"), (other, "no-store"), (f"{own}x", "no-store")):
+        answer = await stranger.get(path)
+        assert answer.headers["Cache-Control"] == kept
+        assert (answer.status_code == 200) == (not path.endswith("x"))
+        assert "Set-Cookie" not in answer.headers
+    assert (await stranger.get(own)).content_type == "text/javascript; charset=utf-8"
+
+
+IMPORT = re.compile(r'^\s*(?:import|export)\b.*"\./([^"]+)"', re.MULTILINE)
+
+
+@pytest.mark.parametrize(("path", "entry"), [("/", "rt/main.js"), ("/send_message/susan", "rt/send_form.js")])
+async def test_page_names_every_module_that_a_script_imports(join: Join, path: str, entry: str) -> None:
+    page = await text(await (await join("susan")).get(path))
+    wanted, found = {entry}, {""}
+    while wanted != found:
+        found = set(wanted)
+        for name in found:
+            imports = re.findall(
+                r'^\s*(?:import|export)\b.*"\./([^"]+)"', (files.STATIC / name).read_text(), re.MULTILINE
+            )
+            wanted |= {f"rt/{each}" for each in imports}
+    assert len(found) > 2
+    prefix = f"/static/{static_files.current_version()}/"
+    preloaded = set(re.findall(rf'<link rel="modulepreload" href="{prefix}([^"]+)">', page))
+    assert f'<script type="module" src="{prefix}{entry}"></script>' in page
+    assert preloaded >= found - {entry}
+
+
+def test_version_changes_with_any_static_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(files, "STATIC", tmp_path)
+    versions = set()
+    (tmp_path / "folder").mkdir()
+    for name, content in (("a", "1"), ("a", "2"), ("folder/b", ""), ("folder/b", "1")):
+        (tmp_path / name).write_text(content)
+        static_files.current_version.cache_clear()
+        versions.add(static_files.current_version())
+    static_files.current_version.cache_clear()
+    assert len(versions) == 4
 
 
 async def test_pages_use_the_preferred_language(stranger: Browser) -> None:

@@ -65,7 +65,7 @@ def test_the_installed_command_serves_in_an_empty_folder(
         alice.send("bob", "hello from a wheel")
         assert bob.client.get("/notifications").json()[0]["data"] == 1
         assert "hello from a wheel" in bob.client.get("/messages").text
-        assert httpx.get(f"{server.url}/static/rt/main.js").status_code == 200
+        assert httpx.get(f"{server.url}/static/any/rt/main.js").status_code == 200
         assert "Iniciar" in httpx.get(f"{server.url}/auth/login", headers={"Accept-Language": "es"}).text
         alice.close()
         bob.close()

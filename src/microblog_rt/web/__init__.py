@@ -9,6 +9,7 @@ problems.py       errors as HTTP statuses: an HTML page or problem+json
 sentences.py      the sentence for each error reason
 auth.py, sessions.py, people.py, messages.py   the pages
 message_text.py   the HTML of a message's text
+static_files.py   files that browsers keep
 health.py         liveness and readiness
 metrics.py        metrics for the operator
 notifications.py  ``/notifications`` as poll and long poll; socket.py: as WebSocket
@@ -19,7 +20,18 @@ from quart import Quart, Response, request
 from microblog_rt import files
 from microblog_rt.services import Services
 from microblog_rt.settings import Settings
-from microblog_rt.web import auth, forms, health, languages, messages, metrics, people, problems, sessions
+from microblog_rt.web import (
+    auth,
+    forms,
+    health,
+    languages,
+    messages,
+    metrics,
+    people,
+    problems,
+    sessions,
+    static_files,
+)
 from microblog_rt.web.authentication import Authentication
 from microblog_rt.web.hosts import Hosts
 from microblog_rt.web.message_text import message_text
@@ -43,7 +55,7 @@ def create(settings: Settings, secret_key: str, services: Services) -> Quart:
     """The Quart application, wrapped in the endpoint of ``/notifications``."""
     app = Quart(
         "microblog_rt",
-        static_folder=str(files.STATIC),
+        static_folder=None,
         template_folder=str(files.TEMPLATES),
         root_path=str(files.PACKAGE),
     )
@@ -52,6 +64,7 @@ def create(settings: Settings, secret_key: str, services: Services) -> Quart:
     app.extensions["services"] = services
     hosts = Hosts(settings)
     _check_hosts(app, hosts)
+    static_files.init(app)
     languages.init(app)
     problems.init(app)
     forms.init(app, settings.public_url)  # before authentication: a cross-site request costs no query
@@ -98,6 +111,5 @@ def _add_headers(app: Quart, settings: Settings) -> None:
     @app.after_request
     async def add_headers(response: Response) -> Response:
         response.headers.update(headers)
-        # Modules import each other without version in the URL: revalidate, so that an upgrade does not mix versions.
-        response.headers["Cache-Control"] = "no-cache" if request.endpoint == "static" else "no-store"
+        response.headers["Cache-Control"] = static_files.cache_control(response)
         return response
