@@ -14,6 +14,7 @@ PROXY = "10.0.0.1"
 
 def scope(*headers: tuple[str, str], client: str | None = PROXY, server: str | None = "10.0.0.2") -> Any:
     return {
+        "path": "/",
         "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in headers],
         "client": client and (client, 1234),
         "server": server and (server, 8000),
@@ -51,10 +52,18 @@ def test_client_address_behind_trusted_proxies(hops: int, forwarded: list[str], 
     assert address(hops, *forwarded) == counted
 
 
-@pytest.mark.parametrize("hops", [1, 2, 9])
-def test_proxy_address_without_forwarded_for(hops: int) -> None:
-    assert address(hops) == PROXY
-    assert address(2, "192.0.2.1") == PROXY
+@pytest.mark.parametrize(
+    ("hops", "forwarded", "counted"),
+    [
+        (1, [], PROXY),
+        (9, [], PROXY),
+        (2, ["192.0.2.1"], "192.0.2.1"),
+        (3, ["192.0.2.1, 192.0.2.2"], "192.0.2.1"),
+    ],
+)
+def test_too_few_forwarded_addresses_are_counted_apart(hops: int, forwarded: list[str], counted: str) -> None:
+    """Not as one address, and never as an address that all proxies have confirmed."""
+    assert address(hops, *forwarded) == f"unverified {counted}"
 
 
 GARBAGE = [
@@ -72,9 +81,9 @@ GARBAGE = [
 
 
 @pytest.mark.parametrize("garbage", GARBAGE)
-def test_proxy_address_for_malformed_forwarded_for(garbage: str) -> None:
-    assert address(1, garbage) == PROXY
-    assert address(1, f"192.0.2.1, {garbage}") == PROXY
+def test_malformed_forwarded_for_is_counted_apart(garbage: str) -> None:
+    assert address(1, garbage) == f"unverified {PROXY}"
+    assert address(1, f"192.0.2.1, {garbage}") == "unverified 192.0.2.1"
     assert address(1, f"{garbage}, 192.0.2.1") == "192.0.2.1"
 
 
@@ -113,8 +122,26 @@ def test_untrusted_proxy_is_logged_once(caplog: pytest.LogCaptureFixture, header
     assert "192.0.2.1" not in record.getMessage()
 
 
-def test_trusted_proxy_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    Hosts(Settings(trusted_hops=1)).client_address(scope(("X-Forwarded-For", "192.0.2.1")))
+@pytest.mark.parametrize(
+    ("hops", "forwarded", "words"),
+    [(2, "9.9.9.9", "fewer addresses"), (1, "9.9.9.9, 10.0.0.9", "if that is another proxy's")],
+)
+def test_wrong_number_of_hops_is_logged_once(
+    caplog: pytest.LogCaptureFixture, hops: int, forwarded: str, words: str
+) -> None:
+    hosts = Hosts(Settings(trusted_hops=hops))
+    for _ in range(3):
+        hosts.client_address(scope(("X-Forwarded-For", forwarded)))
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert words in record.getMessage()
+
+
+def test_right_number_of_hops_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    hosts = Hosts(Settings(trusted_hops=1))
+    for forwarded in ("10.0.0.9", "9.9.9.9", "198.51.100.9, 9.9.9.9"):
+        hosts.client_address(scope(("X-Forwarded-For", forwarded)))
+    hosts.client_address(scope() | {"path": "/readyz"})
     assert caplog.records == []
 
 
@@ -140,6 +167,7 @@ def test_loopback_hosts_are_accepted(host: str) -> None:
 def test_server_address_is_an_accepted_host(port: str) -> None:
     assert answers_to(f"10.0.0.2{port}")
     assert answers_to(f"[2001:db8::2]{port}", server="2001:db8::2")
+    assert answers_to(f"10.0.0.2{port}", server="::ffff:10.0.0.2")
     assert not answers_to(f"10.0.0.3{port}")
 
 

@@ -33,12 +33,11 @@ from microblog_rt.web import (
     static_files,
 )
 from microblog_rt.web.authentication import Authentication
-from microblog_rt.web.hosts import Hosts
+from microblog_rt.web.hosts import FOR_OPERATORS, Hosts
 from microblog_rt.web.message_text import message_text
 from microblog_rt.web.notifications import HSTS, Endpoint
 
 BODY_LIMIT = 64 * 1024
-ANY_HOST = {*health.PATHS, metrics.PATH}  # for the operator
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -101,7 +100,7 @@ def _configure(app: Quart, settings: Settings) -> None:
 def _check_hosts(app: Quart, hosts: Hosts) -> None:
     @app.before_request
     async def check_host() -> None:
-        if request.path not in ANY_HOST:
+        if request.path not in FOR_OPERATORS:
             hosts.check_host(request.scope)
 
 

@@ -15,7 +15,9 @@ log = logging.getLogger(__name__)
 OWN_SITES = {"same-origin", "none"}  # none: typed or a bookmark; another port of this host would be same-site
 FORWARDED_FOR = b"x-forwarded-for"
 FORWARDED = {FORWARDED_FOR, b"forwarded", b"x-real-ip"}
+FOR_OPERATORS = {"/healthz", "/readyz", "/metrics"}  # any Host, and not through the proxies
 HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([\w.-]+))(?::[0-9]{1,5})?", re.ASCII)
+UNVERIFIED = "unverified "  # before an address that not every trusted proxy has confirmed: counted apart
 HOME_PREFIX = 64  # a provider assigns one /64 to a home: counted as one address
 
 
@@ -24,7 +26,7 @@ class Hosts:
 
     def __init__(self, settings: Settings) -> None:
         self._hops = settings.trusted_hops
-        self._warned = False
+        self._warned: set[str] = set()
         public = urlsplit(settings.public_url or "")
         self._public = public.netloc
         self._names = LOOPBACK | {host.lower() for host in settings.bind_hosts}
@@ -32,16 +34,33 @@ class Hosts:
     def client_address(self, scope: Any) -> str:
         """The client's address for rate limits (for IPv6, its /64 network); "" if unknown.
 
-        Each trusted proxy has appended one address to ``X-Forwarded-For``; earlier entries can be forged.
+        Each trusted proxy has appended one address to ``X-Forwarded-For``; earlier entries can be forged. A request
+        with fewer addresses has not come through all of them: its address begins with ``UNVERIFIED``.
         """
-        peer = (scope.get("client") or ("",))[0]
+        peer = _normalized((scope.get("client") or ("",))[0])
         headers = scope["headers"]
         if not self._hops:
-            self._warn_once(headers)
-            return _normalized(peer)
-        added = [part.strip() for value in _values(headers, FORWARDED_FOR) for part in value.split(",")]
+            if any(name in FORWARDED for name, _ in headers):
+                self._warn_once("forwarding headers ignored: set MICROBLOG_TRUSTED_HOPS if there is a trusted proxy")
+            return peer
+        added = [_forwarded(part) for value in _values(headers, FORWARDED_FOR) for part in value.split(",")]
         client = added[-self._hops] if len(added) >= self._hops else ""
-        return _normalized(host_name(client.lower()) or client) or _normalized(peer)  # some proxies add a port
+        if not client:
+            return self._unverified(scope, next(filter(None, added), peer))
+        if len(added) > self._hops and ip_address(client.partition("/")[0]).is_private:
+            self._warn_once(
+                "X-Forwarded-For has more addresses than MICROBLOG_TRUSTED_HOPS, and a private one is counted: if that "
+                "is another proxy's, all its clients count as one"
+            )
+        return client
+
+    def _unverified(self, scope: Any, address: str) -> str:
+        if scope["path"] not in FOR_OPERATORS:
+            self._warn_once(
+                "X-Forwarded-For has fewer addresses than MICROBLOG_TRUSTED_HOPS: a request bypassed a proxy, a proxy "
+                "does not append the address it sees, or the number is too high"
+            )
+        return UNVERIFIED + address if address else ""
 
     def check_host(self, scope: Any) -> None:
         """Raise HostUnknown unless there is one Host header and it names this server (DNS rebinding)."""
@@ -53,12 +72,12 @@ class Hosts:
         if self._public:
             return host in (self._public, f"{self._public}:443")
         name = host_name(host)
-        return bool(name) and (name in self._names or name == (scope.get("server") or ("",))[0])
+        return bool(name) and (name in self._names or name == _unmapped((scope.get("server") or ("",))[0]))
 
-    def _warn_once(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        if not self._warned and any(name in FORWARDED for name, _ in headers):
-            self._warned = True
-            log.warning("forwarding headers ignored: set MICROBLOG_TRUSTED_HOPS if there is a trusted proxy")
+    def _warn_once(self, text: str) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
+            log.warning(text)
 
 
 def check_origin(sent: Iterable[tuple[bytes, bytes]], public_url: str | None, *, required: bool = False) -> None:
@@ -88,13 +107,23 @@ def host_name(host: str) -> str:
     return (match[1] or match[2]) if match else ""
 
 
+def _forwarded(part: str) -> str:
+    text = part.strip().lower()
+    return _normalized(host_name(text) or text)  # some proxies add a port
+
+
 def _normalized(text: str) -> str:
     try:
-        address = ip_address(text.partition("%")[0])
+        address = ip_address(_unmapped(text.partition("%")[0]))
     except ValueError:
         return ""
-    if not isinstance(address, IPv6Address):
-        return str(address)
-    if address.ipv4_mapped:
-        return str(address.ipv4_mapped)
-    return str(ip_network((address, HOME_PREFIX), strict=False))
+    return str(ip_network((address, HOME_PREFIX), strict=False) if isinstance(address, IPv6Address) else address)
+
+
+def _unmapped(text: str) -> str:
+    """The IPv4 address in an IPv4-mapped one, which a socket for both kinds of addresses reports."""
+    try:
+        mapped = IPv6Address(text).ipv4_mapped
+    except ValueError:
+        return text
+    return str(mapped) if mapped else text

@@ -13,7 +13,7 @@ from microblog_rt import metrics
 from microblog_rt.errors import NotFound
 from microblog_rt.settings import LOOPBACK
 from microblog_rt.web.authentication import address
-from microblog_rt.web.hosts import FORWARDED, host_name
+from microblog_rt.web.hosts import FORWARDED, UNVERIFIED, host_name
 
 blueprint = Blueprint("metrics", __name__)
 
@@ -37,8 +37,13 @@ def _has_token(token: str) -> bool:
 def _is_local() -> bool:
     # A proxy on this machine also connects from loopback.
     forwarded = any(name in FORWARDED for name, _ in request.scope["headers"])
-    return not forwarded and host_name(request.host.lower()) in LOOPBACK and _is_loopback(address())
+    return (
+        not forwarded
+        and host_name(request.host.lower()) in LOOPBACK
+        and _is_loopback(address().removeprefix(UNVERIFIED))
+    )
 
 
 def _is_loopback(address: str) -> bool:
+    address = address.removeprefix(UNVERIFIED)
     return address.startswith("127.") or address == LOOPBACK_NETWORK
