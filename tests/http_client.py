@@ -9,7 +9,7 @@
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -52,8 +52,25 @@ class Person:
         """The Cookie header of this browser."""
         return "; ".join(f"{name}={value}" for name, value in self.client.cookies.items())
 
+    @property
+    def session_cookie(self) -> str:
+        """The name of the session's cookie."""
+        return cookie_named("session", self.client.cookies)
+
     def close(self) -> None:
         self.client.close()
+
+
+def cookie_named(kind: str, names: Iterable[str]) -> str:
+    """The name in ``names`` of an instance's cookie ``session``, ``browser`` or ``flash``."""
+    (name,) = [each for each in names if re.match(f"(__Host-)?microblog_{kind}(_|$)", each)]
+    return name
+
+
+def session_cookie(url: str) -> str:
+    """The name of the cookies of sessions at ``url``."""
+    cookies = httpx.get(f"{url}/auth/login", timeout=DEADLINE).cookies
+    return cookie_named("browser", cookies).replace("browser", "session")
 
 
 def websocket(

@@ -16,12 +16,11 @@ import httpx
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests import http_client
-from tests.http_client import Person, get
+from tests.http_client import Person, get, session_cookie
 from tests.server_process import Server
 from tests.timing import awake
 
 UNLIMITED = {f"MICROBLOG_{name}": "" for name in ("SIGN_IN_LIMIT", "SIGN_IN_GLOBAL_LIMIT", "TABS_PER_USER")}
-SESSION = "microblog_session"
 
 Request = Callable[[Server, str], Awaitable[str]]
 
@@ -58,7 +57,7 @@ ACCEPTANCES: dict[Request, str] = {poll: "200", websocket: "open", page: "200"}
 
 
 def value(person: Person) -> str:
-    return str(person.client.cookies[SESSION])
+    return str(person.client.cookies[person.session_cookie])
 
 
 def stale(server: Server) -> Iterator[str]:
@@ -115,13 +114,13 @@ async def replay(server: Server, count: int, seed: int = 1) -> dict[str, int]:
     with_session = await asyncio.to_thread(server.person, "bob")
     good = value(with_session)
     for ask, expected in ACCEPTANCES.items():
-        assert await ask(server, f"{SESSION}={good}") == expected, "the precondition"
+        assert await ask(server, f"{session_cookie(server.url)}={good}") == expected, "the precondition"
     wrong: dict[str, int] = {}
     asks = list(REFUSALS)
     for number in range(count):
         ask = asks[number % len(asks)]
         cookie = chance.choice(ended) if number // len(asks) % 2 else tampered(good, chance)
-        answer = await ask(server, f"{SESSION}={cookie}")
+        answer = await ask(server, f"{session_cookie(server.url)}={cookie}")
         if answer != REFUSALS[ask]:
             wrong[f"{ask.__name__}: {answer} for {cookie}"] = 1
     with_session.close()
@@ -139,7 +138,7 @@ async def revoke(server: Server, count: int) -> list[float]:
 
 
 async def _revoked(server: Server, person: Person) -> float:
-    cookie = f"{SESSION}={value(person)}"
+    cookie = f"{person.session_cookie}={value(person)}"
     token = await asyncio.to_thread(person.token)
     async with http_client.websocket(server.url, cookie) as tab:
         await tab.recv()

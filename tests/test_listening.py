@@ -1,7 +1,9 @@
 """The listening socket inherited from systemd stays open between two servers."""
 
+import fcntl
 import os
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +15,7 @@ import pytest
 
 from microblog_rt.errors import Misconfigured
 from microblog_rt.server import listening
+from tests.ports import free_port
 from tests.server_process import COMMAND, DEADLINE
 from tests.services import Redis
 
@@ -76,6 +79,26 @@ def test_client_connecting_between_servers_is_served_by_next(tmp_path: Path, kep
         stop(second)
 
 
+def test_several_addresses_of_every_kind_are_served(tmp_path: Path) -> None:
+    """A socket for IPv6 and IPv4, one of the file system left by another server, and an address of its own."""
+    both, other, path = free_port(), free_port(), tmp_path / "http.sock"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    binds = ["--bind", f"[::]:{both}", "--bind", f"unix:{path}", "--bind", f"127.0.0.1:{other}"]
+    server = subprocess.Popen([*COMMAND, "serve", *binds], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    assert f"http://[::]:{both} and unix:{path} and http://127.0.0.1:{other}" in server.stdout.readline()
+    # The Host is that of the connection: an IPv4 address that the socket reports as ::ffff:127.0.0.2.
+    for url in (f"http://127.0.0.2:{both}", f"http://[::1]:{both}", f"http://127.0.0.1:{other}"):
+        assert httpx.get(f"{url}/auth/login", timeout=DEADLINE).status_code == 200
+    assert stat.S_IMODE(path.stat().st_mode) == 0o660
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), timeout=DEADLINE) as client:
+        assert client.get("http://localhost/auth/login").status_code == 200
+    with pytest.raises(Misconfigured, match="in use"):
+        listening.listen(f"unix:{path}")
+    stop(server)
+
+
 class File(Protocol):
     def fileno(self) -> int: ...
 
@@ -102,6 +125,24 @@ def test_inherited_socket_determines_the_host(kept: socket.socket, hand: Hand) -
     (inherited,) = listening.listen_all(["systemd"])
     with inherited:
         assert listening.url(inherited) == f"http://127.0.0.1:{kept.getsockname()[1]}"
+
+
+def test_several_inherited_sockets_are_used(
+    kept: socket.socket, hand: Hand, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with socket.socket(socket.AF_UNIX) as local:
+        local.bind(str(tmp_path / "socket"))
+        local.listen()
+        first, second = (socket.socket(fileno=fcntl.fcntl(each, fcntl.F_DUPFD, 500)) for each in (kept, local))
+    with first, second:
+        assert second.fileno() == first.fileno() + 1, "the precondition"
+        hand(first)
+        monkeypatch.setenv("LISTEN_FDS", "2")
+        sockets = listening.listen_all(["systemd"])
+        assert [each.getsockname() for each in sockets] == [first.getsockname(), second.getsockname()]
+        assert listening.hosts(["systemd", "unix:/nowhere"]) == {"127.0.0.1"}
+        for each in sockets:
+            each.close()
 
 
 @pytest.mark.parametrize(("name", "value"), [("LISTEN_FDS", "0"), ("LISTEN_FDS", "x"), ("LISTEN_PID", "1")])

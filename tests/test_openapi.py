@@ -70,12 +70,13 @@ class Credentials:
         self._token = self._person.token()
         self._cookies = dict(self._person.client.cookies)
         if kind == "a stranger":
-            del self._cookies["microblog_session"]
+            del self._cookies[self._person.session_cookie]
 
     def call(self, case: Case) -> Response:
         response = self._call(case, session=self._calls, params=held_shortly(case))
         self.answers.setdefault(case.operation.label, Counter())[response.status_code] += 1
-        if "microblog_session" in self._cookies and case.path.startswith("/auth/") and response.status_code == 303:
+        signed_in = self._person.session_cookie in self._cookies
+        if signed_in and case.path.startswith("/auth/") and response.status_code == 303:
             self._sign_in_again()
         return response
 
@@ -94,7 +95,7 @@ class Credentials:
 
     def _sign_in_again(self) -> None:
         self._person.post("/auth/login", username="alice", password=self._server.password)
-        self._cookies["microblog_session"] = self._person.client.cookies["microblog_session"]
+        self._cookies[self._person.session_cookie] = self._person.client.cookies[self._person.session_cookie]
 
     def leave(self) -> None:
         self._person.close()

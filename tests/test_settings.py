@@ -11,6 +11,30 @@ def test_empty_environment_gives_defaults() -> None:
     assert Settings.from_environ({}) == Settings()
 
 
+@pytest.mark.parametrize(
+    ("url", "stored"),
+    [
+        ("https://b\u00fccher.example/", "https://xn--bcher-kva.example"),
+        ("https://B\u00dcCHER.example:8443", "https://xn--bcher-kva.example:8443"),
+        ("http://intranet", "http://intranet"),
+        ("http://192.168.1.5:8000/", "http://192.168.1.5:8000"),
+        ("http://intranet:80", "http://intranet"),
+        ("http://[fd00::1]", "http://[fd00::1]"),
+    ],
+)
+def test_public_url_is_stored_as_browsers_send_it(url: str, stored: str) -> None:
+    chosen = Settings.from_environ({"MICROBLOG_PUBLIC_URL": url})
+    assert chosen.public_url == stored
+    assert chosen.secure == url.startswith("https")
+    assert len(settings.warnings(chosen)) == (not chosen.secure)
+
+
+@pytest.mark.parametrize("host", ["fa\u00df.example", "a\u200db.example", "\u00fc" * 64, "\u00fc..example"])
+def test_host_name_without_a_certain_ascii_form_is_refused(host: str) -> None:
+    with pytest.raises(Misconfigured, match="MICROBLOG_PUBLIC_URL: must have"):
+        Settings.from_environ({"MICROBLOG_PUBLIC_URL": f"https://{host}"})
+
+
 def test_every_setting_can_be_set() -> None:
     chosen = Settings.from_environ(
         {
@@ -32,6 +56,7 @@ def test_every_setting_can_be_set() -> None:
             "MICROBLOG_SESSION_LIFETIME": "1day",
             "MICROBLOG_METRICS_TOKEN": "fedcba9876543210",
             "MICROBLOG_LOG": "json",
+            "MICROBLOG_KEEP_ALIVE_TIMEOUT": "30",
         }
     )
     assert chosen == Settings(
@@ -53,6 +78,7 @@ def test_every_setting_can_be_set() -> None:
         session_lifetime=86400,
         metrics_token="fedcba9876543210",
         log="json",
+        keep_alive_timeout=30.0,
     )
 
 
@@ -72,7 +98,7 @@ BAD = [
     ("DATABASE_URL", ""),
     ("BUS_URL", "kafka://x"),
     ("SECRET_KEY", "short"),
-    ("PUBLIC_URL", "http://example.org"),
+    ("PUBLIC_URL", "ftp://example.org"),
     ("PUBLIC_URL", "https://example.org/path"),
     ("PUBLIC_URL", "https://user@example.org"),
     ("PUBLIC_URL", "https://example.org:port"),

@@ -84,8 +84,9 @@ def test_invalid_query_is_refused(bob: Person, query: str) -> None:
     assert answer.json()["code"] == "bad_request"
 
 
-@pytest.mark.parametrize("cookie", ["", "microblog_session=x", "microblog_session=x.y.z", "other=1"])
-def test_no_session_is_401_and_never_a_redirect(shared: Server, cookie: str) -> None:
+@pytest.mark.parametrize("cookie", ["", "SESSION=x", "SESSION=x.y.z", "other=1"])
+def test_no_session_is_401_and_never_a_redirect(shared: Server, bob: Person, cookie: str) -> None:
+    cookie = cookie.replace("SESSION", bob.session_cookie)
     for query in ("", "?wait=10"):
         answer = httpx.get(f"{shared.url}/notifications{query}", headers={"Cookie": cookie})
         assert answer.status_code == 401
@@ -243,7 +244,7 @@ async def test_websocket_with_cookie_requires_own_origin(bob: Person, origin: st
 
 
 async def test_websocket_without_session_is_refused(shared: Server, bob: Person) -> None:
-    answer = (await refused(socket_to(bob, headers={"Cookie": "microblog_session=x"}))).response
+    answer = (await refused(socket_to(bob, headers={"Cookie": f"{bob.session_cookie}=x"}))).response
     assert (answer.status_code, answer.headers["Content-Type"]) == (401, "application/problem+json")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from microblog_rt.app import create_app
 from microblog_rt.errors import Misconfigured
-from microblog_rt.settings import Settings, unknown
+from microblog_rt.settings import Settings, unknown, warnings
 from microblog_rt.storage import migrations
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,8 @@ async def _create() -> Any:
     for name in unknown(os.environ):
         log.warning("%s is not a setting of microblog-rt; ignored", name)
     settings = Settings.from_environ(os.environ)
+    for line in warnings(settings):
+        log.warning(line)
     await asyncio.to_thread(migrations.check, settings.database_url)  # which runs a loop of its own
     return create_app(settings)
 

@@ -1,6 +1,7 @@
 """The command line, ``microblog-rt``."""
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -21,6 +22,8 @@ from microblog_rt.settings import Settings
 from microblog_rt.storage import migrations
 from microblog_rt.web import static_files
 from microblog_rt.web.sentences import sentence
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -62,6 +65,8 @@ def serve(binds: tuple[str, ...], workers: int, with_demo: bool) -> None:
     hosts = listening.hosts(binds)
     chosen = replace(_settings(), bind_hosts=hosts)
     logs.begin(chosen.log, several=workers > 1)
+    for line in settings.warnings(chosen):
+        log.warning(line)
     if with_demo and not all(map(listening.is_loopback, hosts)):
         raise Misconfigured("--demo creates accounts whose password is printed, so it requires a loopback address")
     if workers > 1 and chosen.bus_url == settings.MEMORY:

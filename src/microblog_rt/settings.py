@@ -21,6 +21,8 @@ MEMORY = "memory://"
 SQLITE_BUS = "sqlite://"
 POSTGRESQL_BUS = "postgresql://"
 SECRET_KEY_LENGTH = 16
+DEFAULT_PORTS = {"https": 443, "http": 80}
+DEVIATIONS = frozenset("\u00df\u03c2\u200c\u200d")  # of UTS 46: sharp s, final sigma, joiners
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}  # names of the local host
 DAY = 86400
 SHORTEST_IDLE = 120
@@ -84,11 +86,23 @@ class Settings:
         return self.database_url == DEFAULT_DATABASE_URL
 
     @property
+    def secure(self) -> bool:
+        """Whether browsers use https."""
+        return self.public_url is not None and self.public_url.startswith("https:")
+
+    @property
     def sqlite_file(self) -> Path | None:
         """The path of the SQLite file, or None for another database."""
         if not self.database_url.startswith(SQLITE):
             return None
         return Path(self.database_url.removeprefix(SQLITE + "/"))
+
+
+def warnings(settings: Settings) -> list[str]:
+    """What is allowed and dangerous in ``settings``."""
+    if settings.public_url is None or settings.secure:
+        return []
+    return [f"{PREFIX}PUBLIC_URL is not https: passwords and sessions can be read on the network"]
 
 
 def unknown(environ: Mapping[str, str]) -> list[str]:
@@ -157,13 +171,25 @@ def _secret_key(text: str) -> str:
 
 def _public_url(text: str) -> str:
     parts = urlsplit(text)
-    if parts.scheme != "https" or not parts.hostname or "@" in parts.netloc:
-        raise ValueError("must be https://HOST or https://HOST:PORT (leave it unset for plain http)")
+    if parts.scheme not in DEFAULT_PORTS or not parts.hostname or "@" in parts.netloc:
+        raise ValueError("must be https://HOST or https://HOST:PORT; http:// only on a network that you trust")
     if parts.path.strip("/") or parts.query or parts.fragment:
         raise ValueError("must have no path: https://HOST or https://HOST:PORT")
-    port = f":{parts.port}" if parts.port not in (None, 443) else ""
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"https://{host}{port}"
+    port = f":{parts.port}" if parts.port not in (None, DEFAULT_PORTS[parts.scheme]) else ""
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else _ascii_host(parts.hostname)
+    return f"{parts.scheme}://{host}{port}"
+
+
+def _ascii_host(host: str) -> str:
+    """The host name as browsers send it."""
+    if host.isascii():
+        return host
+    if DEVIATIONS.intersection(host):  # Python's codec is of 2003, and encodes them differently
+        raise ValueError("must have its host name in the ASCII form, xn--...")
+    try:
+        return host.encode("idna").decode()
+    except UnicodeError:
+        raise ValueError("must have a valid host name") from None
 
 
 UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": DAY}

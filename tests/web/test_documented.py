@@ -149,7 +149,8 @@ class Program:
         user = await self._services.accounts.find("susan")
         assert user is not None
         token = await self._services.sessions.start_session(user, remembered=True)
-        return {"microblog_session": self._app.extensions["authentication"].dump_token(f"{user.id}.{token}", self._app)}
+        authentication = self._app.extensions["authentication"]
+        return {authentication.cookie_name: authentication.dump_token(f"{user.id}.{token}", self._app)}
 
 
 @asynccontextmanager
@@ -171,7 +172,7 @@ async def program(app: Quart, services: Services, join: Join) -> Program:
     browser = await join("susan")
     await services.messages.send_message(1, 1, "hello")
     token = await browser.token()
-    (form,) = [each for each in browser.client.cookie_jar or [] if each.name == "microblog_browser"]
+    (form,) = [each for each in browser.client.cookie_jar or [] if each.name.startswith("microblog_browser")]
     return Program(app, services, {form.name: str(form.value)}, token)
 
 

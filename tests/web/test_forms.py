@@ -55,7 +55,7 @@ async def test_form_outlives_cookies_that_end_with_the_browser(app: Quart, join:
 
 async def test_browser_cookie_lasts_a_year_and_is_hidden_from_scripts(stranger: Browser) -> None:
     (cookie,) = (await stranger.get("/auth/login")).headers.getlist("Set-Cookie")
-    assert cookie.startswith("microblog_browser=")
+    assert cookie.startswith("microblog_browser_")
     for word in ("Max-Age=31536000", "HttpOnly", "SameSite=Lax", "Path=/"):
         assert word in cookie
     assert "Set-Cookie" not in (await stranger.get("/auth/login")).headers
@@ -185,7 +185,7 @@ async def test_refused_cookies_are_named_as_the_cause(app: Quart, join: Join, pa
     assert answer.status_code == 403
     assert "This site needs cookies to sign you in." in page
     assert field(page, "username") == "susan"
-    assert "microblog_browser=" in answer.headers["Set-Cookie"]
+    assert "microblog_browser_" in answer.headers["Set-Cookie"]
 
 
 async def test_sign_in_works_once_cookies_are_allowed(app: Quart, join: Join) -> None:

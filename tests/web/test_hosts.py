@@ -218,6 +218,13 @@ def test_public_url_accepts_only_its_host() -> None:
         assert not answers_to(host, public_url="https://microblog.example", bind_hosts={"intranet"})
 
 
+def test_http_public_url_accepts_only_its_host() -> None:
+    for host in ("intranet", "intranet:80"):
+        assert answers_to(host, public_url="http://intranet")
+    for host in ("localhost", "intranet:443", "intranet:8000"):
+        assert not answers_to(host, public_url="http://intranet")
+
+
 def test_public_url_with_port_requires_it() -> None:
     url = "https://microblog.example:8443"
     assert answers_to("microblog.example:8443", public_url=url)

@@ -13,6 +13,8 @@ from tests.conftest import PASSWORD
 from tests.web.conftest import Browser
 
 HOST = {"Host": "microblog.example"}
+HTTP = "http://intranet:8000"
+FOREIGN = "origin_foreign"
 
 
 @pytest.fixture
@@ -87,6 +89,57 @@ async def test_only_the_public_origin_may_post(app: Quart) -> None:
         answer = await browser.post("/auth/login", csrf_token="x", headers={"Origin": origin} | HOST)
         assert answer.status_code == 403
         assert "form" not in (await answer.get_data(as_text=True)).split("<main")[1]
+
+
+async def test_http_public_url_has_neither_secure_cookies_nor_hsts(services: Services, settings: Settings) -> None:
+    """On a network without certificates; the Origin is still exactly that one."""
+    app = create_app(replace(settings, public_url=HTTP))
+    browser = Browser(app.test_client())
+    answer = await browser.get("/auth/login", headers={"Host": "intranet:8000"})
+    assert answer.headers["Set-Cookie"].startswith("microblog_browser_8000=")
+    assert "Secure" not in answer.headers["Set-Cookie"]
+    assert "Strict-Transport-Security" not in answer.headers
+    for origin, code in ((HTTP, "csrf_missing"), ("http://intranet", FOREIGN), ("https://intranet:8000", FOREIGN)):
+        headers = {"Origin": origin, "Host": "intranet:8000", "Accept": "application/json"}
+        refusal = await (await app.test_client().post("/messages/read", headers=headers)).get_json()
+        assert refusal["code"] == code
+    await app.extensions["services"].close()
+
+
+@pytest.mark.sqlite
+async def test_instances_on_one_host_keep_their_own_cookies(settings: Settings, services: Services) -> None:
+    """Browsers send cookies to every port of a host."""
+    await services.accounts.register("susan", PASSWORD)
+    plain = replace(settings, public_url=None)
+    apps = [create_app(replace(plain, secret_key=key)) for key in ("a key long enough", "another long enough")]
+    jar: dict[str, str] = {}
+    for app in apps:
+        browser = Browser(app.test_client())
+        for name, value in jar.items():
+            browser.client.set_cookie("localhost", name, value)
+        answer = await browser.post("/auth/login", username="susan", password=PASSWORD)
+        assert answer.status_code == 303
+        jar |= {each.name: str(each.value) for each in browser.client.cookie_jar or []}
+    assert len([name for name in jar if "session" in name]) == 2
+    for app in apps:
+        client = app.test_client()
+        for name, value in jar.items():
+            client.set_cookie("localhost", name, value)
+        answer = await client.get("/notifications")
+        assert answer.status_code == 200
+        assert "Set-Cookie" not in (await client.get("/user/susan")).headers
+        await app.extensions["services"].close()
+
+
+@pytest.mark.sqlite
+async def test_cookie_with_a_foreign_signature_is_left_alone(settings: Settings) -> None:
+    app = create_app(replace(settings, public_url=None))
+    client = app.test_client()
+    for name in (app.extensions["authentication"].cookie_name, app.config["SESSION_COOKIE_NAME"]):
+        client.set_cookie("localhost", name, "signed.by.another")
+    answer = await client.get("/auth/login")
+    assert [each for each in answer.headers.getlist("Set-Cookie") if "_browser" not in each] == []
+    await app.extensions["services"].close()
 
 
 def test_application_can_be_created_twice(settings: Settings) -> None:

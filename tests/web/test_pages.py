@@ -139,7 +139,7 @@ async def test_remember_me_sets_the_lifetime_of_the_cookie(stranger: Browser, jo
 
 
 def session_cookie(headers: list[str]) -> str:
-    (found,) = [each for each in headers if each.startswith("microblog_session=")]
+    (found,) = [each for each in headers if each.startswith("microblog_session_")]
     assert "HttpOnly" in found
     assert "SameSite=Lax" in found
     return found

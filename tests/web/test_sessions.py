@@ -121,7 +121,7 @@ async def test_a_new_password_signs_out_everywhere_else(app: Quart, services: Se
     other, before = await sign_in(app, "susan"), cookie(browser)
     answer = await changed(browser)
     assert (answer.status_code, answer.location) == (303, "/user/susan")
-    (sent,) = [each for each in answer.headers.getlist("Set-Cookie") if each.startswith("microblog_session=")]
+    (sent,) = [each for each in answer.headers.getlist("Set-Cookie") if each.startswith("microblog_session_")]
     assert ("Max-Age=7776000" in sent) is remembered
     assert "Your password has been changed." in await text(await browser.get("/user/susan"))
     thief = app.test_client(use_cookies=False)

@@ -15,6 +15,9 @@ metrics.py        metrics for the operator
 notifications.py  ``/notifications`` as poll and long poll; socket.py: as WebSocket
 """
 
+import hashlib
+from urllib.parse import urlsplit
+
 from quart import Quart, Response, request
 
 from microblog_rt import files
@@ -59,15 +62,16 @@ def create(settings: Settings, secret_key: str, services: Services) -> Quart:
         root_path=str(files.PACKAGE),
     )
     app.secret_key = secret_key
-    _configure(app, settings)
+    cookies = CookieNames(settings, secret_key)
+    _configure(app, settings, cookies)
     app.extensions["services"] = services
     hosts = Hosts(settings)
     _check_hosts(app, hosts)
     static_files.init(app)
     languages.init(app)
     problems.init(app)
-    forms.init(app, settings.public_url)  # before authentication: a cross-site request costs no query
-    authentication = Authentication(app, services.accounts, services.sessions, secure=settings.public_url is not None)
+    forms.init(app, settings, cookies.browser)  # before authentication: a cross-site request costs no query
+    authentication = Authentication(app, services.accounts, services.sessions, cookies.session, secure=settings.secure)
     app.before_request(forms.check_owner)
     # A set, since sessions.py adds to the blueprint of auth.py.
     for blueprint in {pages.blueprint for pages in (people, auth, sessions, messages, health, metrics)}:
@@ -77,12 +81,26 @@ def create(settings: Settings, secret_key: str, services: Services) -> Quart:
     return app
 
 
-def _configure(app: Quart, settings: Settings) -> None:
-    secure = settings.public_url is not None
+class CookieNames:
+    """Names of cookies. Browsers do not separate the ports of a host, so other instances there have other names."""
+
+    def __init__(self, settings: Settings, secret_key: str) -> None:
+        prefix = "__Host-microblog" if settings.secure else "microblog"
+        if settings.public_url:
+            port = urlsplit(settings.public_url).port
+            suffix = f"_{port}" if port else ""
+        else:
+            suffix = "_" + hashlib.sha256(f"microblog-rt cookies|{secret_key}".encode()).hexdigest()[:8]
+        self.session = f"{prefix}_session{suffix}"
+        self.browser = f"{prefix}_browser{suffix}"
+        self.flash = f"{prefix}_flash{suffix}"
+
+
+def _configure(app: Quart, settings: Settings, cookies: CookieNames) -> None:
     app.config.update(
         MAX_CONTENT_LENGTH=BODY_LIMIT,
-        SESSION_COOKIE_NAME="__Host-microblog_flash" if secure else "microblog_flash",
-        SESSION_COOKIE_SECURE=secure,
+        SESSION_COOKIE_NAME=cookies.flash,
+        SESSION_COOKIE_SECURE=settings.secure,
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
         METRICS_TOKEN=settings.metrics_token,
@@ -105,7 +123,7 @@ def _check_hosts(app: Quart, hosts: Hosts) -> None:
 
 
 def _add_headers(app: Quart, settings: Settings) -> None:
-    headers = HEADERS | ({"Strict-Transport-Security": HSTS} if settings.public_url else {})
+    headers = HEADERS | ({"Strict-Transport-Security": HSTS} if settings.secure else {})
 
     @app.after_request
     async def add_headers(response: Response) -> Response:

@@ -67,7 +67,7 @@ class Authentication(QuartAuth):
 
     user_class = CurrentUser
 
-    def __init__(self, app: Quart, accounts: Accounts, sessions: Sessions, *, secure: bool) -> None:
+    def __init__(self, app: Quart, accounts: Accounts, sessions: Sessions, cookie_name: str, *, secure: bool) -> None:
         self._app = app
         self._accounts = accounts
         self._sessions = sessions
@@ -76,7 +76,7 @@ class Authentication(QuartAuth):
         # Not a singleton: quart-auth's context processor is synchronous, which would cost a thread per page.
         super().__init__(
             app,
-            cookie_name="__Host-microblog_session" if secure else "microblog_session",
+            cookie_name=cookie_name,
             cookie_secure=secure,
             duration=sessions.lifetime,
             salt="microblog-rt session",
@@ -98,8 +98,6 @@ class Authentication(QuartAuth):
         current = CurrentUser(None)
         cookie = request.cookies.get(cast(str, self.cookie_name), "")
         current.reader = self._reader(cookie)
-        if cookie and current.reader is None:
-            current.action = Action.DELETE
         return current
 
     async def sign_in(self, user: User, *, remembered: bool) -> None:

@@ -21,6 +21,7 @@ from wtforms import Form
 from wtforms.fields.core import Field
 
 from microblog_rt.errors import Forbidden, Invalid, OtherAccount, Refused, SignedOut, TokenMissing, TokenWrong, TooMany
+from microblog_rt.settings import Settings
 from microblog_rt.web.authentication import current_user
 from microblog_rt.web.hosts import check_origin
 from microblog_rt.web.languages import gettext, translated
@@ -35,10 +36,9 @@ BROWSER_LIFETIME = timedelta(days=365)
 F = TypeVar("F", bound=Form)
 
 
-def init(app: Quart, public_url: str | None) -> None:
+def init(app: Quart, settings: Settings, cookie_name: str) -> None:
     """Check the origin and token of every state-changing request to ``app``. See also: ``check_owner``."""
-    secure = public_url is not None
-    app.config["BROWSER_COOKIE_NAME"] = "__Host-microblog_browser" if secure else "microblog_browser"
+    app.config["BROWSER_COOKIE_NAME"] = cookie_name
 
     @app.before_request
     async def protect() -> None:
@@ -46,7 +46,7 @@ def init(app: Quart, public_url: str | None) -> None:
             return
         if request.routing_exception is not None:
             raise request.routing_exception
-        check_origin(request.scope["headers"], public_url, required=True)
+        check_origin(request.scope["headers"], settings.public_url, required=True)
         try:
             g.owner = await _checked_owner()
         except Forbidden as error:
@@ -57,8 +57,10 @@ def init(app: Quart, public_url: str | None) -> None:
     @app.after_request
     async def keep_browser(response: Response) -> Response:
         if "new_browser" in g:
-            name, age = app.config["BROWSER_COOKIE_NAME"], BROWSER_LIFETIME
-            response.set_cookie(name, g.new_browser, max_age=age, secure=secure, httponly=True, samesite="Lax")
+            age = BROWSER_LIFETIME
+            response.set_cookie(
+                cookie_name, g.new_browser, max_age=age, secure=settings.secure, httponly=True, samesite="Lax"
+            )
         return response
 
     @app.context_processor

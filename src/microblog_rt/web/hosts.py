@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from microblog_rt.errors import HostUnknown, OriginForeign, OriginMissing
-from microblog_rt.settings import LOOPBACK, Settings
+from microblog_rt.settings import DEFAULT_PORTS, LOOPBACK, Settings
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class Hosts:
         self._hops = settings.trusted_hops
         self._warned: set[str] = set()
         public = urlsplit(settings.public_url or "")
-        self._public = public.netloc
+        self._public = {public.netloc, f"{public.netloc}:{DEFAULT_PORTS[public.scheme]}"} if public.netloc else set()
         self._names = LOOPBACK | {host.lower() for host in settings.bind_hosts}
 
     def client_address(self, scope: Any) -> str:
@@ -70,7 +70,7 @@ class Hosts:
 
     def _is_own(self, host: str, scope: Any) -> bool:
         if self._public:
-            return host in (self._public, f"{self._public}:443")
+            return host in self._public
         name = host_name(host)
         return bool(name) and (name in self._names or name == _unmapped((scope.get("server") or ("",))[0]))
 

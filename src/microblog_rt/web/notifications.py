@@ -81,7 +81,8 @@ class Endpoint:
         self._feed = services.feed
         self._hub = services.hub
         self._public_url = settings.public_url
-        self._headers = [*HEADERS, (b"strict-transport-security", HSTS.encode())] if settings.public_url else HEADERS
+        self._secure = settings.secure
+        self._headers = [*HEADERS, (b"strict-transport-security", HSTS.encode())] if settings.secure else HEADERS
         self._socket = Socket(self._feed, settings.heartbeat)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,7 +99,7 @@ class Endpoint:
 
     def _public_scope(self, scope: Scope) -> Scope:
         """The scope for Quart: the public scheme, and the client's address behind the proxies."""
-        scheme = "https" if self._public_url else scope["scheme"]
+        scheme = "https" if self._secure else scope["scheme"]
         return {**scope, "scheme": scheme, "client": (self._hosts.client_address(scope), 0)}
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
