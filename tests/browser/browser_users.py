@@ -73,7 +73,7 @@ class Tab:
             await expect(self.badge).to_be_visible()
         else:
             await expect(self.badge).to_be_hidden()
-        return float((await self._recorded())[-1]["at"])
+        return float((await self.recorded())[-1]["at"])
 
     async def wait_for_sign_out(self) -> float:
         """Wait until the page shows that the user is signed out; return the Unix time of the change."""
@@ -96,9 +96,10 @@ class Tab:
 
     async def history(self) -> list[str]:
         """All texts of the badge since the page was loaded; "" while it was hidden."""
-        return [each["text"] for each in await self._recorded()]
+        return [each["text"] for each in await self.recorded()]
 
-    async def _recorded(self) -> list[dict[str, Any]]:
+    async def recorded(self) -> list[dict[str, Any]]:
+        """Every text of the badge since the page was loaded, with the Unix time at which it was shown."""
         recorded: list[dict[str, Any]] = await self.page.evaluate("window.badge_shown")
         return recorded
 
