@@ -1,7 +1,8 @@
 """Tabs over every transport. Each keeps a state and a cursor, and reconnects when it loses its connection.
 
 Like the script of the pages, a tab acknowledges heartbeats, gives a connection up after 2.5 missed heartbeats, and
-reconnects after the delay that the server sent, or with jitter. Its longest backoff is shorter, to save time.
+reconnects within a second after 1012, after the delay that the server sent, or with jitter. Its longest backoff is
+shorter, to save time.
 """
 
 import asyncio
@@ -24,7 +25,8 @@ SILENCE = 2.5 * HEARTBEAT
 WAIT = 10  # seconds that a long poll is held
 LONGEST_BACKOFF = 4.0  # seconds
 COUNT, MARK = "unread_message_count", "mark"
-WITH_DELAY = (1012, 4503)  # close codes whose reason is the delay in milliseconds
+RESTART = 0.9  # seconds; another host may be ready at once
+RESTARTS, UNAVAILABLE = 1012, 4503  # close codes
 
 
 class Tab:
@@ -36,7 +38,8 @@ class Tab:
         self.person = person
         self.state: dict[str, object] = {}
         self.since = 0
-        self.delays: list[float] = []  # seconds from acknowledgement to display
+        self.delays: list[float] = []  # seconds from acknowledgement to display, while connected
+        self.stale: list[float] = []  # the same, connected or not
         self.connected_at: float | None = None  # time of the first answer on this connection
         self.changed = 0.0  # time of the last change of the state
         self._hosts = hosts
@@ -95,6 +98,7 @@ class Tab:
         assert isinstance(shown, int)
         assert self.connected_at is not None
         while self._counted < min(shown, len(acknowledged)):
+            self.stale.append(now - acknowledged[self._counted])
             self.delays.append(max(0.0, now - max(acknowledged[self._counted], self.connected_at)))
             self._counted += 1
         self._counted = max(self._counted, shown)
@@ -139,10 +143,9 @@ class Socket(Tab):
     def _closed(self, end: ConnectionClosed) -> float | None:
         code = end.rcvd.code if end.rcvd else None
         self._ledger.closes[code] += 1
-        if end.rcvd is None or code not in WITH_DELAY:
-            return None
-        # A load balancer has other hosts, so the tab does not wait for the one that restarts.
-        return random.uniform(0, min(int(end.rcvd.reason) / 1000, 1.0))
+        if code == RESTARTS:
+            return random.uniform(0, RESTART)
+        return int(end.rcvd.reason) / 1000 if end.rcvd and code == UNAVAILABLE else None
 
 
 class HttpTab(Tab):
