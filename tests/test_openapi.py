@@ -23,7 +23,9 @@ from schemathesis.core.transport import Response
 from microblog_rt import files
 from microblog_rt.app import create_app
 from microblog_rt.settings import Settings
+from microblog_rt.web import CookieNames
 from microblog_rt.web.notifications import PATH
+from tests.conftest import KEY
 from tests.server_process import Person, Server
 
 SHORT = 10
@@ -31,7 +33,7 @@ CASES = int(os.environ.get("OPENAPI_CASES", SHORT))
 LONGEST_WAIT = 0.01  # seconds: a poll held as long as requested would hold up the test
 
 LIMITS = ("SIGN_IN_LIMIT", "SIGN_IN_GLOBAL_LIMIT", "SEND_LIMIT", "TABS_PER_USER", "TABS_PER_ADDRESS")
-UNLIMITED = {f"MICROBLOG_{name}": "" for name in LIMITS}
+ENVIRON = {f"MICROBLOG_{name}": "" for name in LIMITS} | {"MICROBLOG_SECRET_KEY": KEY}
 
 METHODS = {"GET", "HEAD", "POST"}
 ANYTHING = [
@@ -45,8 +47,11 @@ documented = schemathesis.openapi.from_path(str(files.CHECKOUT / "docs" / "opena
 
 
 def with_anything(document: dict[str, Any]) -> dict[str, Any]:
-    """The document, with undocumented headers added to every operation, which must change nothing."""
+    """The document for this server; undocumented headers are added to every operation, and must change nothing."""
     document = copy.deepcopy(document)
+    names = CookieNames(Settings(), KEY)
+    schemes = document["components"]["securitySchemes"]
+    schemes["session"]["name"], schemes["form"]["name"] = names.session, names.browser
     for path in document["paths"].values():
         for method in METHODS & {each.upper() for each in path}:
             operation = path[method.lower()]
@@ -113,7 +118,7 @@ def held_shortly(case: Case) -> dict[str, float] | None:
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server without limits; its log must be empty at the end (I7)."""
-    with Server(tmp_path_factory.mktemp("server"), environ=UNLIMITED) as server:
+    with Server(tmp_path_factory.mktemp("server"), environ=ENVIRON) as server:
         bob = server.person("bob")
         bob.send("alice", "something to be told")
         bob.close()
