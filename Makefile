@@ -30,7 +30,7 @@ unit: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest --fast -o asyncio_debug=false --ignore tests/wheel --numprocesses 2 --dist worksteal
 
 python: $(VENV)/dev.stamp tools
-	$(BIN)/python -m pytest -o asyncio_debug=false --ignore tests/wheel $(CORE_TESTS:%=--ignore %) --numprocesses 3 --dist loadfile
+	$(BIN)/python -m pytest -o asyncio_debug=false --ignore tests/wheel $(CORE_TESTS:%=--ignore %) --numprocesses 2 --dist loadfile
 
 # The notification core must have full branch coverage. Its tests run here alone, since measuring slows them down, and in
 # the debug mode of asyncio, which slows them down as well.
