@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DEADLINE = 60.0  # seconds
 NOTIFICATIONS = "/notifications"
+OWN = "own"  # the Origin of the server itself
 
 
 class Person:
@@ -78,17 +79,17 @@ def websocket(
     cookie: str,
     target: str = NOTIFICATIONS,
     headers: Mapping[str, str] | None = None,
-    origin: str | None = None,
+    origin: str | None = OWN,
     **options: Any,
 ) -> connect:
-    """A WebSocket to ``target`` with that Cookie header and the server's own Origin, or another; await it or enter it.
+    """A WebSocket to ``target`` with that Cookie header and the server's Origin, another or none; await it or enter it.
 
     ``headers`` are added to the handshake, ``options`` are those of `websockets.asyncio.client.connect`. Raises
     `websockets.exceptions.InvalidStatus` on entry when refused.
     """
     return connect(
         url.replace("http", "ws", 1) + target,
-        origin=origin or url,  # type: ignore[arg-type]
+        origin=url if origin == OWN else origin,  # type: ignore[arg-type]
         additional_headers={"Cookie": cookie, **(headers or {})},
         **{"compression": None, "proxy": None} | options,
     )

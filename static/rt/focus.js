@@ -1,9 +1,9 @@
 // Keeps the focus on the page: if the focused element disappears, the heading gets it.
 
 /** Watches the page. Without this the focus falls to the body, and a keyboard user starts again at the top. */
-export function keepFocus({ document, MutationObserver }) {
+export function keepFocus({ document, MutationObserver, getComputedStyle }) {
   let focused = document.activeElement;
-  const isGone = (element) => element.getClientRects().length === 0;
+  const isGone = (element) => !element.getClientRects().length || getComputedStyle(element).visibility === "hidden";
   document.addEventListener("focusin", ({ target }) => (focused = target));
   document.addEventListener("focusout", ({ target }) => {
     // Removing an element fires this event first. If the element is still there, the user clicked beside it, or left

@@ -4,7 +4,6 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, expect
 
 from tests.browser.browser_users import BrowserUser, Sender
@@ -105,11 +104,3 @@ async def test_browser_of_another_region_gets_the_words_of_the_page(open_browser
     bob = await open_browser("bob", locale="es-MX")
     page = (await bob.tab("/messages")).page
     await expect_time(page, await instant(page), "ahora")
-
-
-@pytest.mark.parametrize("path", ["/messages", "/send_message/bob", "/user/alice", "/"])
-async def test_pages_of_texts_and_times_are_accessible(bob: BrowserUser, sender: Sender, path: str) -> None:
-    await sender.send("bob", "https://example.org\n" + "line\n" * 11 + "end")
-    page = (await bob.tab(path)).page
-    results = await Axe().run(page)
-    assert results.violations_count == 0, results.generate_report()

@@ -145,9 +145,9 @@ async def test_cross_site_posts_change_nothing(app: Quart, services: Services, s
     for number, route in enumerate(found):
         name = f"susan{number}"
         browser = await signed_in(app, services, origin, name)
-        susan = await services.accounts.find(name)
-        assert susan is not None
-        await services.messages.send_message(1, susan.id, "something to be read")
+        user = await services.accounts.find(name)
+        assert user
+        await services.messages.send_message(1, user.id, "something to be read")
         path, form = route.path.replace("susan", name), fields(route, name)
         before = dump(settings)
         for why, sender, headers, token in refusals(browser, other):

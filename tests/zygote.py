@@ -1,0 +1,132 @@
+"""Servers forked from a process that has imported the program, since the imports take longer than most tests.
+
+The process reads requests from the socket on its standard input: ``{"arguments", "folder", "environ"}`` with the
+descriptors of standard output and error forks, and is answered with the process id; ``{"reap"}`` with the exit status.
+It kills what is left when the socket is closed.
+"""
+
+import atexit
+import json
+import os
+import random
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn, Self
+
+ROOT = Path(__file__).parents[1]
+LOADED = ("microblog_rt.app", "microblog_rt.server", "aiosqlite", "alembic.command", "argon2", "microblog_rt.cli")
+
+_lock = threading.Lock()
+
+
+class Forked:
+    """A forked ``microblog-rt``, with the part of the interface of `subprocess.Popen` that tests use."""
+
+    def __init__(self, arguments: list[str], folder: Path, environ: dict[str, str], stderr: int) -> None:
+        read, write = os.pipe()
+        request = {"arguments": arguments, "folder": str(folder), "environ": environ}
+        self.pid: int = _ask(request, write, stderr)
+        os.close(write)
+        self.stdout = os.fdopen(read)
+        self._end = os.pidfd_open(self.pid)
+        self._status: int | None = None
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def poll(self) -> int | None:
+        return self._wait(0)
+
+    def wait(self, timeout: float) -> int:
+        """The exit status; raises `subprocess.TimeoutExpired` after ``timeout`` seconds."""
+        status = self._wait(timeout)
+        if status is None:
+            raise subprocess.TimeoutExpired("microblog-rt", timeout)
+        return status
+
+    def _wait(self, timeout: float) -> int | None:
+        if self._status is None and select.select([self._end], [], [], timeout)[0]:
+            self._status = _ask({"reap": self.pid})
+            os.close(self._end)
+        return self._status
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
+        self.stdout.close()
+
+
+@cache
+def _channel() -> socket.socket:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        process = subprocess.Popen([sys.executable, "-u", "-m", "tests.zygote"], stdin=theirs.fileno(), cwd=ROOT)
+
+    def stop() -> None:
+        ours.close()
+        process.wait()
+
+    atexit.register(stop)
+    return ours
+
+
+def _ask(request: dict[str, Any], *descriptors: int) -> int:
+    with _lock:
+        socket.send_fds(_channel(), [json.dumps(request).encode()], descriptors)
+        answer: int = json.loads(_channel().recv(100))
+        return answer
+
+
+def main() -> None:
+    channel = socket.socket(fileno=0)
+    for name in LOADED:
+        __import__(name)
+    running: set[int] = set()
+    while True:
+        message, descriptors, *_ = socket.recv_fds(channel, 2**17, 2)
+        if not message:
+            break
+        request = json.loads(message)
+        if "reap" in request:
+            pid, status = os.waitpid(request["reap"], 0)
+            running.remove(pid)
+            answer = os.waitstatus_to_exitcode(status)
+        else:
+            answer = os.fork()
+            if answer == 0:
+                channel.detach()
+                _run(request, *descriptors)
+            running.add(answer)
+        for each in descriptors:
+            os.close(each)
+        channel.send(json.dumps(answer).encode())
+    for pid in running:
+        os.kill(pid, signal.SIGKILL)
+
+
+def _run(request: dict[str, Any], stdout: int, stderr: int) -> NoReturn:
+    from microblog_rt.cli import main as command
+
+    os.setpgid(0, 0)
+    null = os.open(os.devnull, os.O_RDONLY)
+    for number, descriptor in enumerate((null, stdout, stderr)):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environ"])
+    random.seed()
+    sys.exit(command(request["arguments"], prog_name="microblog-rt"))
+
+
+if __name__ == "__main__":
+    main()
