@@ -16,6 +16,8 @@ class Timeouts:
     silence_pause: float = 0.3  # a check that is later than this: the process itself was stopped
     sqlite_busy: float = 1.0  # for another process to release SQLite's write lock
     readiness: float = 2.0  # for the query of /readyz
+    write_probe: float = 1.0  # a write this recent shows that SQLite takes writes
+    clock_difference: float = 5.0  # between the host's clock and the database's, from which on it is reported
     postgres_connect: float = 1.2
     postgres_lock: float = 0.8  # for another transaction to release a row
     postgres_close: float = 0.3  # for an orderly close of a connection

@@ -14,7 +14,11 @@ from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from microblog_rt.errors import Misconfigured
+from microblog_rt.protocol import MICROSECONDS
 from microblog_rt.settings import LOOPBACK
+from microblog_rt.storage import sql_time
+from microblog_rt.storage.health import Health
+from microblog_rt.storage.sql_time import NOW_AT_LAST
 from microblog_rt.timeouts import Timeouts
 
 T = TypeVar("T")
@@ -28,8 +32,8 @@ UNAVAILABLE = ("08", "28", "3D", "53", "57", "58", "40", "55", "25006")
 
 NAME = "postgresql"
 
-# False on a standby, and where the server or the database was made read-only.
-TAKES_WRITES = select(func.current_setting("transaction_read_only") == "off")
+# "on" at a standby, and where the server or the database was made read-only.
+CHECK = select(func.current_setting("transaction_read_only"), NOW_AT_LAST)
 
 
 class Writer:
@@ -60,6 +64,20 @@ def is_unavailable(error: DBAPIError) -> bool:
     """Whether the server is unreachable or busy, rather than the statement wrong."""
     state = getattr(error.orig, "sqlstate", None) or ""
     return error.connection_invalidated or state.startswith(UNAVAILABLE)
+
+
+async def check(_writer: Writer, reader: AsyncEngine) -> Health:
+    """Whether the server takes writes, and its clock; raises DBAPIError if it does not answer."""
+    async with reader.connect() as connection:
+        before = sql_time.now()
+        read_only, clock = (await connection.execute(CHECK)).one()
+        here = (before + sql_time.now()) / 2
+    return Health("read-only" if read_only == "on" else "connected", (clock - here) / MICROSECONDS)
+
+
+def state_of(_error: DBAPIError) -> str:
+    """Why the server takes no writes, if it did not answer."""
+    return "disconnected"
 
 
 def lock(tx: Connection, subject: str) -> None:

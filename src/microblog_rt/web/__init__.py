@@ -23,10 +23,10 @@ from microblog_rt.web import auth, forms, health, languages, messages, metrics, 
 from microblog_rt.web.authentication import Authentication
 from microblog_rt.web.hosts import Hosts
 from microblog_rt.web.message_text import message_text
-from microblog_rt.web.notifications import HSTS, Endpoint
+from microblog_rt.web.notifications import HSTS, Endpoint, check_text
 
 BODY_LIMIT = 64 * 1024
-ANY_HOST = {*health.PATHS, metrics.PATH}  # for the operator
+ANY_HOST = {*health.PATHS, metrics.PATH}  # for the operator; they read nothing else of a request
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -90,6 +90,7 @@ def _check_hosts(app: Quart, hosts: Hosts) -> None:
     async def check_host() -> None:
         if request.path not in ANY_HOST:
             hosts.check_host(request.scope)
+            check_text(request.scope)
 
 
 def _add_headers(app: Quart, settings: Settings) -> None:
