@@ -90,7 +90,7 @@ async def test_nul_in_a_header_is_refused(app: Quart) -> None:
     """Hypercorn refuses it earlier; another ASGI server may not."""
     for header in ((b"cookie", b"microblog_session=\0"), (b"user-agent", b"\0")):
         for path in ("/", "/notifications"):
-            sent = await asgi_answer(app, path, [(b"host", b"localhost"), header])
+            sent = await asgi_answer(app, path, [(b"host", b"localhost"), (b"accept", b"application/json"), header])
             assert (sent[0]["status"], b"invalid_text" in sent[1]["body"]) == (400, True)
 
 

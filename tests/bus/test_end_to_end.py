@@ -20,7 +20,7 @@ from microblog_rt.timeouts import Timeouts
 from tests import server_process
 from tests.bus.backends import resume, suspend_listening
 from tests.buses import NO_DELAY, Process, running
-from tests.clients import DEADLINE, Client, signed_in
+from tests.clients import DEADLINE, Client, send, signed_in
 from tests.services import Redis
 from tests.timing import slowest, within
 
@@ -78,7 +78,7 @@ async def tab(start: Start, susan: User) -> AsyncIterator[Client]:
 
 async def test_changes_reach_a_tab_in_another_process(sender: Services, susan: User, tab: Client) -> None:
     for number in (1, 2, 3):
-        await sender.messages.send_message(susan.id, susan.id, "hello")
+        await send(sender, susan)
         await tab.until(lambda number=number: tab.state == count(number))
     await sender.messages.mark_read(susan.id)
     await tab.until(lambda: tab.state == count(0))
@@ -108,14 +108,14 @@ async def test_hanging_bus_delays_no_send(sender: Services, susan: User, tab: Cl
     """Redis, and the listening connection in PostgreSQL; with SQLite there is nothing that could hang."""
     sent = 0
 
-    async def send() -> None:
+    async def send_one() -> None:
         nonlocal sent
         sent += 1
-        await sender.messages.send_message(susan.id, susan.id, "hello")
+        await send(sender, susan)
 
-    usual = await slowest(send)
+    usual = await slowest(send_one)
     async with suspended(shared), within(usual + NO_DELAY):
-        await send()
+        await send_one()
     await tab.until(lambda: tab.state == count(sent))
 
 
@@ -147,7 +147,7 @@ async def test_tab_that_read_before_its_subscription_reads_again(
     assert tab.state == {}
     assert isinstance(sender.bus, RedisBus)
     await sender.bus._publish_queue.close()  # so that the signal is lost
-    await sender.messages.send_message(susan.id, susan.id, "hello")
+    await send(sender, susan)
     redis.resume()
     await tab.until(lambda: tab.state == count(1))
     await tab.disconnect()

@@ -14,6 +14,10 @@ metrics.py        metrics for the operator
 notifications.py  ``/notifications`` as poll and long poll; socket.py: as WebSocket
 """
 
+from hashlib import sha512
+from typing import Any
+
+from itsdangerous import URLSafeTimedSerializer
 from quart import Quart, Response, request
 
 from microblog_rt import files
@@ -39,6 +43,19 @@ HEADERS = {
 }
 
 
+class AgelessSerializer(URLSafeTimedSerializer):
+    """Signs session cookies as quart-auth does, and accepts a signature of any age.
+
+    Whether the session lives is in the database: a host whose clock was set back must not sign anybody out.
+    """
+
+    def __init__(self, keys: Any, salt: Any) -> None:
+        super().__init__(keys, salt, signer_kwargs={"digest_method": sha512})
+
+    def loads(self, *args: Any, **options: Any) -> Any:
+        return super().loads(*args, **options | {"max_age": None})
+
+
 def create(settings: Settings, secret_key: str, services: Services) -> Quart:
     """The Quart application, wrapped in the endpoint of ``/notifications``."""
     app = Quart(
@@ -56,6 +73,7 @@ def create(settings: Settings, secret_key: str, services: Services) -> Quart:
     problems.init(app)
     forms.init(app, settings.public_url)  # before authentication: a cross-site request costs no query
     authentication = Authentication(app, services.accounts, services.sessions, secure=settings.public_url is not None)
+    authentication.serializer_class = AgelessSerializer  # type: ignore[assignment]
     app.before_request(forms.check_owner)
     # A set, since sessions.py adds to the blueprint of auth.py.
     for blueprint in {pages.blueprint for pages in (people, auth, sessions, messages, health, metrics)}:
