@@ -21,6 +21,10 @@ class Timeouts:
     postgres_connect: float = 1.2
     postgres_lock: float = 0.8  # for another transaction to release a row
     postgres_close: float = 0.3  # for an orderly close of a connection
+    postgres_idle: float = 10.0  # a pooled connection that was idle for longer is tested before use
+    postgres_test: float = 0.5  # for the answer to that
+    keep_alive_idle: int = 30  # TCP keep-alives of connections to the database and to Redis: until the first
+    keep_alive_interval: int = 10  # between two; the third unanswered one ends the connection
     refused_pause: float = 0.3  # after a refused connection, before the next attempt
     session_use: float = 0.1  # a request waits this long for its session's last use to be stored
 

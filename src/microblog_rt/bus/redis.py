@@ -13,6 +13,7 @@ import contextlib
 import logging
 import re
 import secrets
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -182,12 +183,18 @@ class RedisBus(Bus):
     def _connection(self) -> Connection:
         kind: type[Connection] = self._options.get("connection_class", Connection)
         options = {name: value for name, value in self._options.items() if name != "connection_class"}
+        options |= {"socket_keepalive": True, "socket_keepalive_options": _keep_alive(self.timeouts)}
         connect_timeout = self.timeouts.broker_answer
         try:
             # No socket_timeout: on Python 3.11 the one of redis-py can swallow a cancellation.
             return kind(**options, protocol=2, socket_timeout=None, socket_connect_timeout=connect_timeout)
         except (TypeError, RedisError):
             raise Misconfigured(EXPECTED) from None
+
+
+def _keep_alive(timeouts: Timeouts) -> dict[int, int]:
+    idle, interval = timeouts.keep_alive_idle, timeouts.keep_alive_interval
+    return {socket.TCP_KEEPIDLE: idle, socket.TCP_KEEPINTVL: interval, socket.TCP_KEEPCNT: 3}
 
 
 def _batches(channels: Iterable[str]) -> list[list[str]]:

@@ -56,7 +56,9 @@ class Storage:
         self._silence = SilenceTimeout(timeouts)
         for engine in self.engines:
             event.listen(engine, "before_cursor_execute", _check_text)
-            if self._database is postgres:  # SQLite's writer counts as connected once it has the write lock
+            if self._database is postgres:
+                postgres.test_idle(engine, timeouts, lambda: self._silence.silent_at)
+                # SQLite's writer counts as connected once it has the write lock.
                 event.listen(engine, "checkout", lambda *_: self._silence.connected())
             event.listen(engine, "after_cursor_execute", lambda *_: self._silence.answered())
         # Thousands of subscribers that read at once leave a connection for pages.

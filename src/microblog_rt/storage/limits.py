@@ -2,7 +2,7 @@
 
 Every accepted attempt is a row until it leaves the window. Another one is accepted only while there are fewer than the
 limit, in one statement of a transaction that has locked the subject. Refused attempts are not counted, nor are those
-that a clock, which has been set back since, dated in the future: nobody waits for longer than the window.
+that a clock, which has been set back since, dated in the future: no wait is longer than the window.
 """
 
 from collections.abc import Iterable, Iterator

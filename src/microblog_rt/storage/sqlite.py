@@ -34,7 +34,9 @@ READERS = 4
 
 NAME = "sqlite"
 
-PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
+WAL_LIMIT = 64 * 1024 * 1024  # bytes that an emptied WAL keeps; a long read may make it larger for a while
+
+PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"journal_size_limit={WAL_LIMIT}")
 
 # Why the file takes no writes, by primary result code.
 STATES = {
