@@ -26,6 +26,7 @@ class Timeouts:
     keep_alive_idle: int = 30  # TCP keep-alives of connections to the database and to Redis: until the first
     keep_alive_interval: int = 10  # between two; the third unanswered one ends the connection
     refused_pause: float = 0.3  # after a refused connection, before the next attempt
+    database_recovered: float = 2.0  # without a failure for so long, an outage has ended
     session_use: float = 0.1  # a request waits this long for its session's last use to be stored
 
     # The feed

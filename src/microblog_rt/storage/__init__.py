@@ -65,6 +65,7 @@ class Storage:
         self._feed_reads = asyncio.Semaphore(self._database.READERS - 1)
         self._refused_until = float("-inf")
         self._failing = {"writes": False, "reads": False}
+        self._failed_at = {"writes": 0.0, "reads": 0.0}
         self._clocks_differ = False
         self._writes: set[asyncio.Task[Any]] = set()
 
@@ -157,7 +158,7 @@ class Storage:
                 # Connections are refused: thousands of attempts to connect would be the next problem.
                 self._refused_until = loop.time() + self._timeouts.refused_pause
             raise self._unavailable(kind, error) from error
-        if self._failing[kind]:
+        if self._failing[kind] and loop.time() >= self._failed_at[kind] + self._timeouts.database_recovered:
             self._failing[kind] = False
             log.info("database available again for %s", kind)
 
@@ -172,6 +173,7 @@ class Storage:
 
     def _unavailable(self, kind: str, error: BaseException) -> Unavailable:
         metrics.DATABASE_UNAVAILABLE.count()
+        self._failed_at[kind] = asyncio.get_running_loop().time()  # good and bad connections may mix
         if not self._failing[kind]:
             self._failing[kind] = True
             log.warning("database unavailable for %s: %s", kind, str(error) or "no answer")
