@@ -168,7 +168,8 @@ async def test_connection_cut_during_setup_raises_unavailable(services: Services
     event.listen(services.storage.engines[0], "first_connect", cut, insert=True)
     event.listen(services.storage.engines[0], "connect", cut, insert=True)
     with pytest.raises(Unavailable):
-        await services.storage.health()
+        await services.accounts.find("susan")
+    assert (await services.storage.health()).state == "disconnected"
 
 
 async def test_locked_row_delays_only_its_user(services: Services, susan: User, john: User) -> None:
