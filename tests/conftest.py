@@ -158,6 +158,20 @@ def load_monitor() -> Iterator[LoadMonitor]:
         yield load_monitor
 
 
+@pytest.fixture(scope="module", params=[SQLITE, POSTGRESQL])
+def database_environ(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The settings of server processes for each kind of database; empty for the default SQLite file."""
+    return {} if request.param == SQLITE else dict(request.getfixturevalue("postgresql_environ"))
+
+
+@pytest.fixture(scope="module")
+def postgresql_environ(postgresql: PostgreSQL) -> dict[str, str]:
+    """The settings of server processes for an empty database in PostgreSQL."""
+    url = postgresql.database()
+    migrations.upgrade(url)
+    return {"MICROBLOG_DATABASE_URL": url, "MICROBLOG_SECRET_KEY": KEY}
+
+
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     """A server process of its own, with the demo accounts, in an empty folder."""

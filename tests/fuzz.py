@@ -179,9 +179,9 @@ class Report(NamedTuple):
         return [*wrong, self.logged[-3000:]] if self.logged else wrong
 
 
-def run(folder: Path, count: int, seed: int) -> Report:
-    """Start a server, play ``count`` sequences against it, and stop it."""
-    with Server(folder, environ=ENVIRON) as server:
+def run(folder: Path, count: int, seed: int, environ: dict[str, str]) -> Report:
+    """Start a server with the settings ``environ``, play ``count`` sequences against it, and stop it."""
+    with Server(folder, environ=ENVIRON | environ) as server:
         bob = server.person("bob")
         # What a server opens only once, it opens now.
         asyncio.run(fuzz(server, bob.cookie(), seed + 1, range(AT_ONCE * 4)))
@@ -202,7 +202,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
     with TemporaryDirectory() as folder:
-        report = run(Path(folder), asked.count, asked.seed)
+        report = run(Path(folder), asked.count, asked.seed, {})
     result, failures = report.result, report.failures()
     print(f"{result.played:,} sequences, seed {asked.seed}, in {report.seconds:.1f} s")
     print(", ".join(f"{answer}: {count:,}" for answer, count in sorted(result.answers.items())))

@@ -16,7 +16,7 @@ from microblog_rt.errors import Unavailable
 from microblog_rt.models import User
 from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
-from microblog_rt.storage import Transaction, sql_time
+from microblog_rt.storage import Transaction, sql_time, sqlite
 from microblog_rt.timeouts import Timeouts
 from tests.asgi_server import warnings_logged
 from tests.clients import DEADLINE, Client, send, signed_in
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.sqlite
 
 @pytest.fixture
 def timeouts() -> Timeouts:
-    return Timeouts(sqlite_busy=0.1)
+    return Timeouts(sqlite_busy=0.1, database_recovered=0)
 
 
 @contextmanager
@@ -174,9 +174,56 @@ async def test_sweep_without_subscribers_does_not_log_recovery(
     caplog.set_level("INFO", "microblog_rt")
     event.listen(services.storage.engines[0], "do_execute", fail)
     with pytest.raises(Unavailable):
-        await services.storage.takes_writes()
+        await services.accounts.find("susan")
     await services.feed.sweep_once()
     assert [each.getMessage() for each in caplog.records] == ["database unavailable for reads: disk I/O error"]
     event.remove(services.storage.engines[0], "do_execute", fail)
-    await services.storage.takes_writes()
+    await services.accounts.find("susan")
     assert caplog.messages[1:] == ["database available again for reads"]
+
+
+async def test_mixed_failures_are_one_outage_in_the_log(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    """Good and bad connections of one pool."""
+    caplog.set_level("INFO", "microblog_rt")
+    services = assemble(settings, Timeouts(database_recovered=3600))
+    numbers = iter(range(100))
+
+    def fail_often(*_: Any) -> None:
+        if next(numbers) % 2:
+            raise sqlite3.OperationalError("disk I/O error")
+
+    event.listen(services.storage.engines[0], "do_execute", fail_often)
+    outcomes = [await asyncio.gather(services.accounts.find("susan"), return_exceptions=True) for _ in range(10)]
+    assert [isinstance(each[0], Unavailable) for each in outcomes] == [False, True] * 5
+    assert caplog.messages == ["database unavailable for reads: disk I/O error"]
+    services.storage._failed_at["reads"] = float("-inf")
+    await services.accounts.find("susan")
+    assert caplog.messages[1:] == ["database available again for reads"]
+    await services.close()
+
+
+async def test_emptied_wal_is_cut_to_its_limit(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long read lets the WAL grow; it would keep that size forever."""
+    assert settings.sqlite_file is not None
+    wal = settings.sqlite_file.with_name("test.db-wal")
+    monkeypatch.setattr(sqlite, "PRAGMAS", (*sqlite.PRAGMAS[:-1], "journal_size_limit=65536"))
+    services = assemble(settings)
+    await services.storage.write(lambda tx: tx.exec_driver_sql("CREATE TABLE filler (content BLOB)"))
+
+    async def fill() -> None:
+        await services.storage.write(lambda tx: tx.exec_driver_sql("INSERT INTO filler VALUES (zeroblob(500000))"))
+
+    with closing(sqlite3.connect(settings.sqlite_file, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM filler").fetchone()
+        for _ in range(20):
+            await fill()
+    assert wal.stat().st_size > 8_000_000
+    for _ in range(2):
+        await fill()
+    assert wal.stat().st_size < 2_000_000
+    await services.close()
+
+
+def test_every_connection_limits_the_wal() -> None:
+    assert sqlite.PRAGMAS[-1] == f"journal_size_limit={64 * 1024 * 1024}"

@@ -161,3 +161,15 @@ async def test_a_change_is_one_hop_into_the_writers_thread(services: Services, s
     writer._thread.submit = counted
     await services.messages.send_message(susan.id, susan.id, "hello")
     assert hops == 1
+
+
+async def test_failing_bus_does_not_fail_a_committed_change(
+    services: Services, susan: User, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: Signal) -> None:
+        raise RuntimeError("broken on purpose")
+
+    monkeypatch.setattr(services.bus, "publish", fail)
+    notification = await services.notifications.add_notification(susan.id, "weather", "fine")
+    assert notification.data == "fine"
+    assert [each for each in caplog.messages if each.startswith("publishing failed")] != []

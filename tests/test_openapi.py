@@ -9,8 +9,9 @@ import copy
 import os
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from http.cookiejar import DefaultCookiePolicy
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -37,7 +38,7 @@ ENVIRON = {f"MICROBLOG_{name}": "" for name in LIMITS} | {"MICROBLOG_SECRET_KEY"
 
 METHODS = {"GET", "HEAD", "POST"}
 ANYTHING = [
-    {"name": "anything", "in": "query", "schema": {"type": "string"}},
+    {"name": "anything", "in": "query", "schema": {"type": "string", "pattern": "^[^\0]*$"}},
     {"name": "X-Anything", "in": "header", "schema": {"type": "string"}},
 ]
 
@@ -117,8 +118,15 @@ def held_shortly(case: Case) -> dict[str, float] | None:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server without limits; its log must be empty at the end (I7)."""
-    with Server(tmp_path_factory.mktemp("server"), environ=ENVIRON) as server:
+    """A server on SQLite."""
+    with unlimited(tmp_path_factory.mktemp("server"), {}) as server:
+        yield server
+
+
+@contextmanager
+def unlimited(folder: Path, environ: dict[str, str]) -> Iterator[Server]:
+    """A server without limits; its log must be empty at the end (I7)."""
+    with Server(folder, environ=ENVIRON | environ) as server:
         bob = server.person("bob")
         bob.send("alice", "something to be told")
         bob.close()
@@ -154,6 +162,23 @@ def visitor(shared: Server, request: pytest.FixtureRequest) -> Iterator[Credenti
 def test_every_response_is_as_documented(case: Case, visitor: Credentials) -> None:
     unfit = [cast(CheckFunction, CHECKS.get_one(name)) for name in not_promised(case, visitor)]
     case.validate_response(visitor.call(case), excluded_checks=unfit)
+
+
+@pytest.fixture(scope="module")
+def program_on_postgresql(
+    tmp_path_factory: pytest.TempPathFactory, postgresql_environ: dict[str, str]
+) -> Iterator[Credentials]:
+    with unlimited(tmp_path_factory.mktemp("server"), postgresql_environ) as server:
+        program = Credentials(server, "a program")
+        yield program
+        program.leave()
+
+
+@schema.parametrize()
+@settings(max_examples=3, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+def test_responses_on_postgresql(case: Case, program_on_postgresql: Credentials) -> None:
+    unfit = [cast(CheckFunction, CHECKS.get_one(name)) for name in not_promised(case, program_on_postgresql)]
+    case.validate_response(program_on_postgresql.call(case), excluded_checks=unfit)
 
 
 def not_promised(case: Case, visitor: Credentials) -> Iterator[str]:

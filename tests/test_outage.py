@@ -68,11 +68,9 @@ async def recovered(services: Services) -> None:
     """Wait until the database takes writes, as a health check does."""
     async with asyncio.timeout(RECOVERED_WITHIN):
         while True:
-            try:
-                await services.storage.takes_writes()
+            if (await services.storage.health()).state == "connected":
                 return
-            except Unavailable:
-                await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)
 
 
 async def stored_texts(services: Services) -> list[str]:
@@ -87,7 +85,8 @@ async def test_outage_refuses_requests_and_recovers(services: Services, susan: U
         await refused(services.messages.send_message(susan.id, susan.id, "meanwhile"))
         await refused(services.feed.page(reader, 0))
         await refused(services.accounts.find("susan"))
-        await refused(services.storage.takes_writes())
+        async with within(REFUSED_WITHIN):
+            assert (await services.storage.health()).state == "disconnected"
     await recovered(services)
     for number in range(10):
         await send(services, susan, f"after {number}")
@@ -169,7 +168,8 @@ async def test_connection_cut_during_setup_raises_unavailable(services: Services
     event.listen(services.storage.engines[0], "first_connect", cut, insert=True)
     event.listen(services.storage.engines[0], "connect", cut, insert=True)
     with pytest.raises(Unavailable):
-        await services.storage.takes_writes()
+        await services.accounts.find("susan")
+    assert (await services.storage.health()).state == "disconnected"
 
 
 async def test_locked_row_delays_only_its_user(services: Services, susan: User, john: User) -> None:
@@ -180,7 +180,7 @@ async def test_locked_row_delays_only_its_user(services: Services, susan: User, 
             for number in range(3):
                 await services.messages.send_message(susan.id, john.id, f"{number}")
         await blocked
-        await services.storage.takes_writes()  # the database is not reported as unavailable
+        assert (await services.storage.health()).state == "connected"
     assert await stored_texts(services) == ["0", "1", "2"]
 
 
@@ -225,9 +225,8 @@ async def test_database_refusing_connections_is_unavailable(
     name = services.storage.engines[1].url.database
     postgresql.execute(postgresql.url, f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
     try:
-        await refused(
-            assemble(Settings(database_url=str(services.storage.engines[1].url), secret_key=KEY)).storage.takes_writes()
-        )
+        another = assemble(Settings(database_url=str(services.storage.engines[1].url), secret_key=KEY))
+        assert (await another.storage.health()).state == "disconnected"
     finally:
         postgresql.execute(postgresql.url, f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
 
@@ -290,5 +289,5 @@ async def test_cancelled_statement_logs_no_error(services: Services, caplog: pyt
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2), services.storage.feed_read() as connection:
             await connection.execute(select(func.pg_sleep(30)))
-    await services.storage.takes_writes()
+    assert (await services.storage.health()).state == "connected"
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []

@@ -99,6 +99,7 @@ def test_aiosqlite_private_names_exist() -> None:
 
 def test_asyncpg_private_names_exist() -> None:
     assert callable(asyncpg.Connection._cancel_current_command)
+    assert list(inspect.signature(asyncpg.Connection.__init__).parameters)[1:3] == ["protocol", "transport"]
 
 
 def test_quart_stores_flashes_under_the_expected_key() -> None:

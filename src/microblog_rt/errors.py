@@ -3,6 +3,7 @@
     Refused
     ├── BadRequest        the request is malformed
     │   ├── HostUnknown   the Host header does not name this server
+    │   ├── InvalidText   a text that cannot be stored on every database
     │   └── Invalid       a form field has an unacceptable value
     ├── SignedOut         no session, or one that has ended
     ├── Forbidden         not allowed, or no longer
@@ -46,6 +47,12 @@ class BadRequest(Refused):
 
 class HostUnknown(BadRequest):
     code = "host_unknown"
+
+
+class InvalidText(BadRequest):
+    """A text with a NUL character or a lone surrogate: PostgreSQL stores neither, SQLite not the latter."""
+
+    code = "invalid_text"
 
 
 class Invalid(BadRequest):

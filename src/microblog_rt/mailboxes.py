@@ -4,6 +4,7 @@ See also: ``storage/mailboxes.py``, the statements behind it.
 """
 
 import json
+import logging
 from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
@@ -14,6 +15,8 @@ from microblog_rt.models import NOTIFICATION_NAME_LENGTH
 from microblog_rt.protocol import MICROSECONDS, Notification, Signal
 from microblog_rt.storage import Storage, Transaction, mailboxes, notifications
 from microblog_rt.storage.counters import Counter
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -105,9 +108,9 @@ class Mailboxes:
     async def change(self, user_ids: int | Collection[int], work: Callable[[Change], T], *, ahead: float = 0) -> T:
         """Run ``work`` in one transaction and return its result after the commit.
 
-        Mailboxes are locked in id order. Signals are staged with the bus before the commit, and delivered to the
-        subscribers of this process and published to the others after it. An exception of ``work`` rolls everything
-        back. Completes even if the caller is cancelled. ``ahead``: seconds added to the clock. Raises Unavailable.
+        Mailboxes are locked in id order. After the commit, signals are delivered to the subscribers of this process and
+        published to the others. An exception of ``work`` rolls everything back. Completes even if the caller is
+        cancelled. ``ahead``: seconds added to the clock. Raises Unavailable.
         """
         users = [user_ids] if isinstance(user_ids, int) else user_ids
         changes: list[Change] = []
@@ -115,8 +118,6 @@ class Mailboxes:
         def run(tx: Transaction) -> T:
             change = Change(tx, users, round(ahead * MICROSECONDS))
             result = work(change)
-            for signal in change.signals:
-                self._bus.stage(tx, signal)
             changes.append(change)
             return result
 
@@ -125,7 +126,10 @@ class Mailboxes:
     def _committed(self, change: Change) -> None:
         for signal in change.signals:
             self._hub.deliver(signal)
-            self._bus.publish(signal)
+            try:
+                self._bus.publish(signal)
+            except Exception:  # what is committed has been done
+                log.exception("publishing failed; the sweep will find what was not signalled")
         for call in change.after_commit:
             call()
 

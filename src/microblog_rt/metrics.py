@@ -165,6 +165,8 @@ DATABASE_UNAVAILABLE = Family(
 ).counter()
 UNEXPECTED_ERRORS = Family("microblog_unexpected_errors", "Unexpected errors; each is logged.").counter()
 
+LOG_LINES_LOST = Family("microblog_log_lines_lost", "Log lines dropped since the log's reader did not read.").counter()
+
 WORKERS = Family("microblog_workers", "Worker processes that serve.").gauge()
 CONNECTED = Family("microblog_workers_connected", "Worker processes whose bus is connected.").gauge()
 REPLACED = Family("microblog_workers_replaced", "Workers that died and were replaced.").counter()

@@ -1,8 +1,9 @@
-"""What counts as a message's text, and its length.
+"""What every database can store as text; what counts as a message's text, and its length.
 
 See also: ``static/rt/counter.js``, which counts the same way (``tests/text_cases.json``).
 """
 
+import re
 import unicodedata
 
 import regex
@@ -17,6 +18,12 @@ LENGTH = 140
 CLUSTER = regex.compile(r"\X")
 NOT_BLANK = regex.compile(r"(?V1)[^\p{Default_Ignorable_Code_Point}\p{White_Space}\p{Cc}\u2800]")
 VISIBLE = regex.compile(r"(?V1)[^\p{Default_Ignorable_Code_Point}\p{White_Space}\p{Cc}\u2800\p{M}]")
+NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def is_storable(text: str) -> bool:
+    """Whether PostgreSQL and SQLite both store ``text``: it has no NUL character and no lone surrogate."""
+    return NOT_STORABLE.search(text) is None
 
 
 def checked(body: str) -> str:
@@ -38,7 +45,7 @@ def checked(body: str) -> str:
 
 def _clusters(body: str) -> list[str]:
     """The grapheme clusters of the normalized text, without blank ones at either end."""
-    body = body.replace("\r\n", "\n").replace("\0", "")
+    body = body.replace("\r\n", "\n")
     clusters = CLUSTER.findall(unicodedata.normalize("NFC", body))
     shown = [index for index, each in enumerate(clusters) if NOT_BLANK.search(each)]
     return clusters[shown[0] : shown[-1] + 1] if shown else []

@@ -16,10 +16,17 @@ class Timeouts:
     silence_pause: float = 0.3  # a check that is later than this: the process itself was stopped
     sqlite_busy: float = 1.0  # for another process to release SQLite's write lock
     readiness: float = 2.0  # for the query of /readyz
+    write_probe: float = 1.0  # a write this recent shows that SQLite takes writes
+    clock_difference: float = 5.0  # between the host's clock and the database's, from which on it is reported
     postgres_connect: float = 1.2
     postgres_lock: float = 0.8  # for another transaction to release a row
     postgres_close: float = 0.3  # for an orderly close of a connection
+    postgres_idle: float = 10.0  # a pooled connection that was idle for longer is tested before use
+    postgres_test: float = 0.5  # for the answer to that
+    keep_alive_idle: int = 30  # TCP keep-alives of connections to the database and to Redis: until the first
+    keep_alive_interval: int = 10  # between two; the third unanswered one ends the connection
     refused_pause: float = 0.3  # after a refused connection, before the next attempt
+    database_recovered: float = 2.0  # without a failure for so long, an outage has ended
     session_use: float = 0.1  # a request waits this long for its session's last use to be stored
 
     # The feed

@@ -4,7 +4,7 @@ const BLANK = /^[\p{Default_Ignorable_Code_Point}\p{White_Space}\p{Cc}\u2800]*$/
 
 /** The text as the server stores it, its length in characters (grapheme clusters), and in code points. */
 export function measure(text) {
-  const normalized = text.replaceAll("\r\n", "\n").replaceAll("\0", "").normalize("NFC");
+  const normalized = text.replaceAll("\r\n", "\n").normalize("NFC");
   const clusters = Array.from(new Intl.Segmenter("en").segment(normalized), ({ segment }) => segment);
   const isShown = (cluster) => !BLANK.test(cluster);
   const shown = clusters.slice(clusters.findIndex(isShown), clusters.findLastIndex(isShown) + 1);

@@ -7,12 +7,12 @@ import signal
 import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import asyncpg
 import pytest
 from redis.asyncio import Redis as RawClient
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -27,16 +27,6 @@ BACKENDS = sorted(
 )
 
 
-class NoSql:
-    """In place of a connection, for buses that stage nothing."""
-
-    def __getattr__(self, name: str) -> Any:
-        raise AssertionError(f"stage used {name} of the transaction")
-
-
-NO_SQL = cast(Connection, NoSql())
-
-
 class MemoryBackend:
     """``crosses_processes``: other processes receive; ``over_network``: the connection can be lost."""
 
@@ -49,13 +39,13 @@ class MemoryBackend:
         """There is no broker to start."""
 
     async def publish(self, process: Process, signal: Signal, commit: bool = True) -> None:
-        """Stage ``signal`` in a transaction; after its commit, publish it."""
-        await self._stage(process, signal, commit)
+        """Write in a transaction; after its commit, publish ``signal``."""
+        await self._write(commit)
         if commit:
             process.publish(signal)
 
-    async def _stage(self, process: Process, signal: Signal, commit: bool) -> None:
-        process.bus.stage(NO_SQL, signal)
+    async def _write(self, commit: bool) -> None:
+        """Only a bus that notices commits needs one."""
 
     def received(self, signal: Signal) -> Any:
         """The event that other processes receive for ``signal``."""
@@ -103,11 +93,6 @@ class PostgresqlBackend(MemoryBackend):
         self.database_url = server.database()
         self._engine = create_async_engine(self.database_url, poolclass=NullPool)
         self._suspended: list[int] = []
-
-    async def _stage(self, process: Process, signal: Signal, commit: bool) -> None:
-        async with self._engine.connect() as connection:
-            await connection.run_sync(process.bus.stage, signal)
-            await (connection.commit() if commit else connection.rollback())
 
     async def listening_pids(self) -> list[int]:
         """The server's processes for the listening connections."""
@@ -181,10 +166,9 @@ class SqliteBackend(MemoryBackend):
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("CREATE TABLE change (user_id INTEGER)")
 
-    async def _stage(self, process: Process, signal: Signal, commit: bool) -> None:
+    async def _write(self, commit: bool) -> None:
         with closing(sqlite3.connect(self.path)) as connection:
             connection.execute("INSERT INTO change VALUES (1)")
-            process.bus.stage(NO_SQL, signal)
             connection.commit() if commit else connection.rollback()
 
     def received(self, signal: Signal) -> Any:

@@ -10,8 +10,10 @@ import pytest
 from microblog_rt.bus import MemoryBus, connect
 from microblog_rt.bus import postgresql as postgresql_bus
 from microblog_rt.errors import Misconfigured
+from microblog_rt.protocol import Signal
 from tests.bus.backends import PostgresqlBackend
 from tests.buses import (
+    FAST_HEARTBEAT,
     GAP,
     INVALID_SIGNALS,
     CapturedLog,
@@ -22,6 +24,7 @@ from tests.buses import (
     signal,
 )
 from tests.clients import DEADLINE
+from tests.services import PostgreSQL
 
 DATABASE = "postgresql+asyncpg://ann:s3cret@db:6432/blog?ssl=require"
 
@@ -59,9 +62,11 @@ async def test_databases_of_one_server_are_separate(backend: PostgresqlBackend, 
     async with (
         receiving_process(backend.url, backend.database_url) as first,
         receiving_process(other.url, other.database_url) as second,
+        idle_process(backend.url, backend.database_url) as sender,
+        idle_process(other.url, other.database_url) as other_sender,
     ):
-        await backend.publish(second, signal(1))
-        await other.publish(first, signal(2))
+        await backend.publish(sender, signal(1))
+        await other.publish(other_sender, signal(2))
         await first.until_received(comparable(signal(1)))
         await second.until_received(comparable(signal(2)))
     assert first.received.items == [comparable(signal(1))]
@@ -74,6 +79,51 @@ async def test_closing_events_closes_the_connection(backend: PostgresqlBackend) 
     async with asyncio.timeout(DEADLINE):
         while await backend.listening_pids():
             await asyncio.sleep(0.01)
+
+
+LIMITED_QUEUE = """
+CREATE TABLE public.queue (is_full bool, asked int);
+INSERT INTO public.queue VALUES (false, 0);
+CREATE FUNCTION public.pg_notify(channel text, payload text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF (SELECT is_full FROM public.queue) THEN
+        RAISE EXCEPTION 'too many notifications in the NOTIFY queue' USING ERRCODE = 'program_limit_exceeded';
+    END IF;
+    PERFORM pg_catalog.pg_notify(channel, payload);
+END $$;
+CREATE FUNCTION public.pg_notification_queue_usage() RETURNS int LANGUAGE sql AS
+    'UPDATE public.queue SET asked = asked + 1 RETURNING asked';
+ALTER DATABASE {} SET search_path = public, pg_catalog;
+"""
+
+
+async def test_full_notify_queue_delays_signals(postgresql: PostgreSQL, log: CapturedLog) -> None:
+    """PostgreSQL's own functions are hidden by ones that behave as with a full queue of 64 pages (PostgreSQL 17)."""
+    database_url = postgresql.database()
+    await asyncio.to_thread(postgresql.execute, database_url, LIMITED_QUEUE.format(database_url.rpartition("/")[2]))
+    raw = await asyncpg.connect(database_url.replace("+asyncpg", ""))
+    async with (
+        receiving_process("postgresql://", database_url, FAST_HEARTBEAT) as receiver,
+        idle_process("postgresql://", database_url, FAST_HEARTBEAT) as sender,
+    ):
+        await receiver.until_connected()
+        await raw.execute("UPDATE public.queue SET is_full = true")
+        for clock in (10, 20):
+            sender.publish(signal(1, clock), signal(2, clock))
+            await log.until("unavailable for publishing signals: too many notifications")
+        async with asyncio.timeout(DEADLINE):
+            while receiver.bus.health().state != "no_heartbeat":
+                await asyncio.sleep(0.01)
+        assert receiver.bus.connected.is_set(), "the listener stays"
+        assert receiver.received.items == []
+        await raw.execute("UPDATE public.queue SET is_full = false")
+        await receiver.until_received(*(comparable(Signal(user_id, 20)) for user_id in (1, 2)))
+        await receiver.until_connected()
+        await log.until("available again for publishing signals")
+        assert GAP not in receiver.received.items
+        assert log.count("unavailable") == 1
+        assert await raw.fetchval("SELECT asked FROM queue") > 2, "only this frees a queue that no NOTIFY frees"
+    await raw.close()
 
 
 async def test_password_is_not_logged(backend: PostgresqlBackend, log: CapturedLog) -> None:
@@ -104,9 +154,7 @@ async def test_full_receive_queue_becomes_a_gap(monkeypatch: pytest.MonkeyPatch)
     ],
 )
 def test_bus_url_is_completed_from_the_database_url(url: str, address: dict[str, str]) -> None:
-    found = postgresql_bus._address(url, DATABASE)
-    del found["server_settings"]
-    assert found == {"database": "blog", "ssl": "require", **address}
+    assert postgresql_bus._address(url, DATABASE) == {"database": "blog", "ssl": "require", **address}
 
 
 def test_tls_is_disabled_by_default_on_loopback_only() -> None:

@@ -30,6 +30,7 @@ from tests.buses import (
     signal,
 )
 from tests.clients import DEADLINE
+from tests.proof.tcp_proxy import TcpProxy
 from tests.services import Redis
 from tests.timing import TRIES, quickest
 
@@ -73,6 +74,26 @@ async def test_databases_of_one_redis_are_separate(redis: Redis) -> None:
         third.publish(signal(2))
         await second.until_received(comparable(signal(2)))
     assert second.received.items == [comparable(signal(2))]
+
+
+async def test_processes_leave_a_demoted_master(redis: Redis, tmp_path: Path, log: CapturedLog) -> None:
+    """The address leads to the new master a moment later; the connections to the old one stay open."""
+    with Redis(tmp_path) as promoted:
+        async with (
+            TcpProxy(redis.port) as address,
+            receiving_process(address.url, timeouts=FREQUENT_HEARTBEAT) as receiver,
+            receiving_process(promoted.url) as other,
+            RawClient.from_url(redis.url) as raw,
+        ):
+            await receiver.until_next_heartbeat()
+            await receiver.until_next_heartbeat()
+            await raw.replicaof("127.0.0.1", promoted.port)
+            await log.until("unavailable for receiving signals: it is a replica now")
+            address._target = promoted.port
+            await receiver.until_received(GAP)
+            other.publish(signal(1))
+            await receiver.until_received(comparable(signal(1)))
+        assert log.count("unavailable for receiving signals") == 1
 
 
 async def test_restart_of_redis_yields_one_gap(redis: Redis, log: CapturedLog) -> None:

@@ -14,6 +14,7 @@ from schemathesis.checks import CHECKS, CheckFunction, load_all_checks
 from microblog_rt import files
 from microblog_rt.errors import TooMany, Unavailable
 from microblog_rt.services import Services
+from microblog_rt.storage.health import Health
 from microblog_rt.web import problems
 from tests.conftest import PASSWORD
 from tests.web.conftest import ORIGIN, Join
@@ -153,6 +154,10 @@ class Program:
         return {authentication.cookie_name: authentication.dump_token(f"{user.id}.{token}", self._app)}
 
 
+async def down() -> Health:
+    return Health("disconnected")
+
+
 @asynccontextmanager
 async def error(services: Services, kind: type[Exception] | None) -> AsyncIterator[None]:
     """Make every database access in the block raise ``kind``."""
@@ -162,8 +167,9 @@ async def error(services: Services, kind: type[Exception] | None) -> AsyncIterat
             def fails(*_: object) -> None:
                 raise kind
 
-            for each in ("write", "begin_write", "reading", "feed_read", "takes_writes"):
+            for each in ("write", "begin_write", "reading", "feed_read"):
                 patch.setattr(services.storage, each, fails)
+            patch.setattr(services.storage, "health", down)
         yield
 
 

@@ -9,6 +9,7 @@ from quart import Quart
 
 from microblog_rt.errors import Unavailable
 from microblog_rt.services import Services
+from microblog_rt.storage.health import Health
 from tests.web.conftest import ORIGIN, Browser, Join, field, text
 
 
@@ -78,8 +79,12 @@ async def test_health_checks_do_not_authenticate(
     def unavailable(*_: object) -> None:
         raise Unavailable
 
-    for each in ("reading", "feed_read", "takes_writes"):
+    async def disconnected() -> Health:
+        return Health("disconnected")
+
+    for each in ("reading", "feed_read"):
         monkeypatch.setattr(services.storage, each, unavailable)
+    monkeypatch.setattr(services.storage, "health", disconnected)
     assert (await bob.get("/healthz")).status_code == 200
     answer = await bob.get("/readyz")
     assert (answer.status_code, (await answer.get_json())["status"]) == (503, "no database")

@@ -4,13 +4,11 @@ A bus delivers the signals of one process to every *other* process; the hub deli
 own. Delivery is best effort: a signal may arrive late, twice, out of order, merged with a newer one of the same user,
 or not at all. A lost signal costs latency only, because the sweep finds what was missed.
 
-Construction does no I/O and needs no event loop. Afterwards all methods run in one event loop, except ``stage``, and
-the creator awaits ``close`` in that loop. No other method has to be called first.
+Construction does no I/O and needs no event loop. Afterwards all methods run in one event loop, and the creator awaits
+``close`` in that loop. No other method has to be called first.
 
-Publishing. ``stage(tx, signal)`` is called inside the transaction, after its last write, and ``publish(signal)`` with
-the same signal after the commit. A staged signal is delivered if and only if ``tx`` commits; only a bus inside the
-database stages anything. ``stage`` uses no connection but ``tx``, so it fails only if the transaction fails.
-``publish`` never blocks and never raises. While the broker is unavailable, signals wait in a bounded queue.
+Publishing. ``publish(signal)`` is called after the commit, never inside the transaction: no bus can make a write fail.
+It never blocks and never raises. While the broker is unavailable, signals wait in a bounded queue.
 ``close`` publishes what is queued for at most ``Timeouts.publish_on_close``, then closes all connections and ends all
 tasks; ``publish`` after ``close`` does nothing.
 
@@ -35,7 +33,7 @@ An outage is logged once when it begins and once when it ends, without the URL, 
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 from microblog_rt.bus.heartbeat import Heartbeat
 from microblog_rt.protocol import Signal
@@ -70,15 +68,8 @@ class Health(NamedTuple):
     heard_seconds_ago: float | None
 
 
-class Transaction(Protocol):
-    """What ``stage`` needs of an open transaction; SQLAlchemy's synchronous connection has it."""
-
-    def exec_driver_sql(self, statement: str, parameters: Any) -> Any:
-        """Execute ``statement`` in the driver's own parameter style."""
-
-
 class Bus(ABC):
-    """Base class of the backends; by default nothing is staged, and the signals of every user arrive."""
+    """Base class of the backends; by default the signals of every user arrive."""
 
     backend: str
 
@@ -86,9 +77,6 @@ class Bus(ABC):
         self.timeouts = timeouts
         self.connected = asyncio.Event()
         self.heartbeat = Heartbeat(timeouts)
-
-    def stage(self, tx: Transaction, signal: Signal) -> None:  # noqa: B027
-        """Deliver ``signal`` when ``tx`` commits, if the bus is inside the database."""
 
     @abstractmethod
     def publish(self, signal: Signal) -> None:

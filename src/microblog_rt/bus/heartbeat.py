@@ -32,6 +32,10 @@ class Heartbeat:
             await send()
             await asyncio.sleep(max(0, due - loop.time()))
 
+    def not_sent(self) -> None:
+        """Record that the last heartbeat could not be sent, although the connection works."""
+        self._unanswered -= 1
+
     def received(self) -> None:
         """Record that a heartbeat has arrived."""
         self._unanswered = 0

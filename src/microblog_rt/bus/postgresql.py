@@ -1,9 +1,12 @@
-"""``postgresql://``: NOTIFY inside the transaction, and one connection per process that LISTENs.
+"""``postgresql://``: two connections per process, one that LISTENs and one that NOTIFYs after the commits.
+
+Not inside their transactions: PostgreSQL serializes commits that NOTIFY, and fails them while its queue is full. The
+queue fills while any session listens in a transaction that stays open. PostgreSQL frees it when a NOTIFY commits or its
+usage is asked, so this module asks when a NOTIFY fails.
 
 There is one channel for all users, not one per user: a listening session reads the whole queue of its database anyway,
 compares each entry with its channels one by one, and each LISTEN is a transaction. The heartbeat has a channel of its
-own. Commits that NOTIFY are serialized across the cluster until each is on disk: with many concurrent writers Redis
-is faster.
+own.
 """
 
 import asyncio
@@ -19,9 +22,10 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 import asyncpg
 
 from microblog_rt.bus import wire
-from microblog_rt.bus.base import Bus, BusEvent, Gap, Transaction
+from microblog_rt.bus.base import Bus, BusEvent, Gap
 from microblog_rt.bus.heartbeat import background_tasks
 from microblog_rt.bus.outage import Outage
+from microblog_rt.bus.publish_queue import PublishQueue
 from microblog_rt.errors import Misconfigured
 from microblog_rt.protocol import Signal
 from microblog_rt.settings import LOOPBACK
@@ -30,6 +34,9 @@ from microblog_rt.timeouts import Timeouts
 log = logging.getLogger(__name__)
 
 CHANNEL = "microblog_rt"
+SEND = "SELECT pg_notify($1, signal) FROM unnest($2::text[]) AS signal"
+HEARTBEAT = "SELECT pg_notify($1, '')"
+FREE_QUEUE = "SELECT pg_notification_queue_usage()"
 MAX_RECEIVED = 10_000  # events that wait for ``events``; one more, and all are replaced by a Gap
 
 
@@ -43,20 +50,19 @@ class PostgresqlBus(Bus):
         self._address = _address(url, database_url)
         self._origin = secrets.token_hex(8)
         self._heartbeat_channel = f"{CHANNEL}_{self._origin}"
+        self._publisher: Any = None
+        publish_outage = Outage("PostgreSQL", "publishing signals", timeouts)
+        self._publish_queue = PublishQueue(self._send_signals, publish_outage, timeouts)
         self._outage = Outage("PostgreSQL", "receiving signals", timeouts)
         self._attempted = False
         self._warned = False
 
-    def stage(self, tx: Transaction, signal: Signal) -> None:
-        """NOTIFY when ``tx`` commits."""
-        packed = wire.pack(self._origin, signal).decode()
-        tx.exec_driver_sql("SELECT pg_notify($1, $2)", (CHANNEL, packed))
-
     def publish(self, signal: Signal) -> None:
-        """Do nothing: the commit has sent the notification."""
+        """Queue ``signal`` for a background task."""
+        self._publish_queue.put(signal)
 
     async def events(self) -> AsyncGenerator[BusEvent]:
-        """Yield what other processes stage; a Gap after each connection that the first attempt did not make."""
+        """Yield what other processes publish; a Gap after each connection that the first attempt did not make."""
         while True:
             reconnected, self._attempted = self._attempted, True
             received = _Received()
@@ -77,14 +83,14 @@ class PostgresqlBus(Bus):
                 await self._outage.wait_before_retry(error)
 
     async def close(self) -> None:
-        """Do nothing: the end of ``events`` has closed the connection."""
+        """Publish what is queued, for a bounded time, then disconnect."""
+        await self._publish_queue.close()
+        self._disconnect_publisher()
 
     @asynccontextmanager
     async def _connection(self, received: "_Received") -> AsyncIterator[Any]:
         answer = self.timeouts.broker_answer
-        with _as_os_error():
-            async with asyncio.timeout(answer):
-                connection = await asyncpg.connect(**self._address, timeout=answer)
+        connection = await self._connect("microblog-rt bus")
         try:
             with _as_os_error():
                 connection.add_termination_listener(lambda _: received.end())
@@ -97,6 +103,40 @@ class PostgresqlBus(Bus):
         finally:
             self.connected.clear()
             connection.terminate()
+
+    async def _connect(self, name: str) -> Any:
+        answer = self.timeouts.broker_answer
+        settings = {"application_name": name, "synchronous_commit": "off"}  # a signal may be lost
+        with _as_os_error():
+            async with asyncio.timeout(answer):
+                return await asyncpg.connect(**self._address, server_settings=settings, timeout=answer)
+
+    async def _send_signals(self, signals: list[Signal]) -> None:
+        packed = [wire.pack(self._origin, each).decode() for each in signals]
+        if self._publisher is None or self._publisher.is_closed():
+            self._publisher = await self._connect("microblog-rt bus publisher")
+        try:
+            await self._notify(self._publisher, SEND, CHANNEL, packed)
+        except QueueFull:
+            raise
+        except BaseException:
+            self._disconnect_publisher()
+            raise
+
+    async def _notify(self, connection: Any, statement: str, *values: Any) -> None:
+        """Execute a statement that notifies; raises QueueFull, or another OSError if the connection is unusable."""
+        answer = self.timeouts.broker_answer
+        with _as_os_error():
+            try:
+                await connection.execute(statement, *values, timeout=answer)
+            except asyncpg.ProgramLimitExceededError as error:
+                await connection.execute(FREE_QUEUE, timeout=answer)
+                raise QueueFull(str(error)) from None
+
+    def _disconnect_publisher(self) -> None:
+        if self._publisher is not None:
+            self._publisher.terminate()
+            self._publisher = None
 
     def _receive(self, received: "_Received", packed: str) -> None:
         try:
@@ -111,8 +151,14 @@ class PostgresqlBus(Bus):
 
     async def _send_heartbeat(self, connection: Any) -> None:
         # Over the listening connection: if that cannot send, it cannot receive either.
-        with _as_os_error():
-            await connection.execute(f'NOTIFY "{self._heartbeat_channel}"', timeout=self.timeouts.broker_answer)
+        try:
+            await self._notify(connection, HEARTBEAT, self._heartbeat_channel)
+        except QueueFull:
+            self.heartbeat.not_sent()
+
+
+class QueueFull(OSError):
+    """PostgreSQL's queue of notifications is full; the connection works."""
 
 
 class _Received:
@@ -159,8 +205,7 @@ def _address(url: str, database_url: str) -> dict[str, Any]:
         database.pop("port", None)
     if "user" in given:
         database.pop("password", None)
-    settings = {"application_name": "microblog-rt bus", "synchronous_commit": "off"}  # a heartbeat may be lost
-    address = {**database, **given, "server_settings": settings}
+    address = {**database, **given}
     if address.get("host") in LOOPBACK:
         address.setdefault("ssl", "disable")  # as in storage: the traffic does not leave the machine
     return address

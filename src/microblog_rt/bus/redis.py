@@ -13,6 +13,7 @@ import contextlib
 import logging
 import re
 import secrets
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -53,7 +54,7 @@ class RedisBus(Bus):
         self._publish_queue = PublishQueue(self._send_signals, publish_outage, timeouts)
         self._outage = Outage("Redis", "receiving signals", timeouts)
         self._subscriptions = Subscriptions(timeouts)
-        self._attempted = False
+        self._attempted = self._was_master = False
         self._warned = False
 
     def publish(self, signal: Signal) -> None:
@@ -77,6 +78,7 @@ class RedisBus(Bus):
         while True:
             reconnected, self._attempted = self._attempted, True
             try:
+                await self._check_role()
                 async with self._receiver() as connection:
                     for event in await self._subscribe_to_all(connection, reconnected):
                         yield event
@@ -165,29 +167,54 @@ class RedisBus(Bus):
         # An error needs no handling: the heartbeat will not be received, and ``Heartbeat.check`` raises.
         with contextlib.suppress(OSError):
             await self._execute([("PUBLISH", self._heartbeat_channel, b"")])
+        await self._check_role()
+
+    async def _check_role(self) -> None:
+        """Raise Demoted if a Redis that was the master is a replica now: the others publish to another one."""
+        replies: list[Any] = []
+        if self.connected.is_set() or self._was_master:
+            with contextlib.suppress(OSError):  # also if the role is not to be asked
+                replies = await self._execute([("ROLE",)])
+        role = replies[0][0] if replies else None
+        self._was_master = self._was_master or role == b"master"
+        if self._was_master and role == b"slave":
+            await self._publisher.disconnect(nowait=True)  # to resolve the address anew
+            raise Demoted
 
     async def _send_signals(self, signals: list[Signal]) -> None:
         await self._execute(
             [("PUBLISH", self._channel(each.user_id), wire.pack(self._origin, each)) for each in signals]
         )
 
-    async def _execute(self, commands: list[tuple[str | bytes, ...]]) -> None:
+    async def _execute(self, commands: list[tuple[str | bytes, ...]]) -> list[Any]:
         with _as_os_error():
             async with asyncio.timeout(self.timeouts.broker_answer), self._publisher_lock:
                 await _disconnect_if_unusable(self._publisher)
                 await self._publisher.send_packed_command(self._publisher.pack_commands(commands))
-                for _ in commands:
-                    await self._publisher.read_response()
+                return [await self._publisher.read_response() for _ in commands]
 
     def _connection(self) -> Connection:
         kind: type[Connection] = self._options.get("connection_class", Connection)
         options = {name: value for name, value in self._options.items() if name != "connection_class"}
+        options |= {"socket_keepalive": True, "socket_keepalive_options": _keep_alive(self.timeouts)}
         connect_timeout = self.timeouts.broker_answer
         try:
             # No socket_timeout: on Python 3.11 the one of redis-py can swallow a cancellation.
             return kind(**options, protocol=2, socket_timeout=None, socket_connect_timeout=connect_timeout)
         except (TypeError, RedisError):
             raise Misconfigured(EXPECTED) from None
+
+
+class Demoted(ConnectionError):
+    """The Redis at the URL was the master, and is a replica now."""
+
+    def __init__(self) -> None:
+        super().__init__("it is a replica now; waiting for the address to lead to the master")
+
+
+def _keep_alive(timeouts: Timeouts) -> dict[int, int]:
+    idle, interval = timeouts.keep_alive_idle, timeouts.keep_alive_interval
+    return {socket.TCP_KEEPIDLE: idle, socket.TCP_KEEPINTVL: interval, socket.TCP_KEEPCNT: 3}
 
 
 def _batches(channels: Iterable[str]) -> list[list[str]]:

@@ -1,6 +1,7 @@
 """The database: engines, transactions, and every query, in one module per noun.
 
     sqlite.py, postgres.py   how each database is opened
+    health.py          the state of the database
     silence.py         gives up on a database that does not answer
     sql_time.py        the current time, in statements and in Python
     mailboxes.py       the mailbox clock, counters and read marks
@@ -19,6 +20,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import chain
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, event
@@ -27,9 +29,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from microblog_rt import metrics
-from microblog_rt.errors import Refused, Unavailable
+from microblog_rt.errors import InvalidText, Refused, Unavailable
 from microblog_rt.storage import postgres, sqlite
+from microblog_rt.storage.health import Health
 from microblog_rt.storage.silence import SilenceTimeout
+from microblog_rt.text import is_storable
 from microblog_rt.timeouts import Timeouts
 
 log = logging.getLogger(__name__)
@@ -51,13 +55,18 @@ class Storage:
         self._reader = self._database.reader(url, timeouts)
         self._silence = SilenceTimeout(timeouts)
         for engine in self.engines:
-            if self._database is postgres:  # SQLite's writer counts as connected once it has the write lock
+            event.listen(engine, "before_cursor_execute", _check_text)
+            if self._database is postgres:
+                postgres.test_idle(engine, timeouts, lambda: self._silence.silent_at)
+                # SQLite's writer counts as connected once it has the write lock.
                 event.listen(engine, "checkout", lambda *_: self._silence.connected())
             event.listen(engine, "after_cursor_execute", lambda *_: self._silence.answered())
         # Thousands of subscribers that read at once leave a connection for pages.
         self._feed_reads = asyncio.Semaphore(self._database.READERS - 1)
         self._refused_until = float("-inf")
         self._failing = {"writes": False, "reads": False}
+        self._failed_at = {"writes": 0.0, "reads": 0.0}
+        self._clocks_differ = False
         self._writes: set[asyncio.Task[Any]] = set()
 
     @property
@@ -111,17 +120,18 @@ class Storage:
         async with self._attempt("reads"), self._feed_reads, self._reader.connect() as connection:
             yield connection
 
-    async def takes_writes(self) -> bool:
-        """Whether the database takes writes, which a standby does not. Raises Unavailable."""
+    async def health(self) -> Health:
+        """The state of the database; on SQLite by a write, at most once in ``Timeouts.write_probe``."""
+        kind = "writes" if self._database is sqlite else "reads"
         try:
-            async with (
-                asyncio.timeout(self._timeouts.readiness),
-                self._attempt("reads"),
-                self._reader.connect() as connection,
-            ):
-                return bool(await connection.scalar(self._database.TAKES_WRITES))
+            async with asyncio.timeout(self._timeouts.readiness), self._attempt(kind):
+                health: Health = await self._database.check(self._writer, self._reader)
         except TimeoutError:
-            raise Unavailable from None
+            return Health("disconnected")
+        except Unavailable as error:
+            cause = error.__cause__
+            return Health(self._database.state_of(cause) if isinstance(cause, DBAPIError) else "disconnected")
+        return health._replace(clocks_differ=self._differ(health.clock_ahead))
 
     async def close(self) -> None:
         """Wait for the writes that have begun, then close every connection."""
@@ -148,16 +158,33 @@ class Storage:
                 # Connections are refused: thousands of attempts to connect would be the next problem.
                 self._refused_until = loop.time() + self._timeouts.refused_pause
             raise self._unavailable(kind, error) from error
-        if self._failing[kind]:
+        if self._failing[kind] and loop.time() >= self._failed_at[kind] + self._timeouts.database_recovered:
             self._failing[kind] = False
             log.info("database available again for %s", kind)
 
+    def _differ(self, ahead: float) -> bool:
+        differ = abs(ahead) > self._timeouts.clock_difference
+        if differ and not self._clocks_differ:
+            log.warning("clock of the database is %.1f s ahead of this host's; synchronize both", ahead)
+        elif self._clocks_differ and not differ:
+            log.info("clocks of the database and of this host agree again")
+        self._clocks_differ = differ
+        return differ
+
     def _unavailable(self, kind: str, error: BaseException) -> Unavailable:
         metrics.DATABASE_UNAVAILABLE.count()
+        self._failed_at[kind] = asyncio.get_running_loop().time()  # good and bad connections may mix
         if not self._failing[kind]:
             self._failing[kind] = True
             log.warning("database unavailable for %s: %s", kind, str(error) or "no answer")
         return Unavailable()
+
+
+def _check_text(_connection: Any, _cursor: Any, _statement: str, parameters: Any, *_: Any) -> None:
+    """Raise InvalidText for what only one kind of database would store."""
+    for value in chain.from_iterable(parameters if isinstance(parameters, list) else [parameters]):
+        if isinstance(value, str) and not is_storable(value):
+            raise InvalidText
 
 
 def _log_failure(task: "asyncio.Task[Any]") -> None:

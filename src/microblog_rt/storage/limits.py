@@ -1,12 +1,14 @@
 """Rate limits, counted in the database: exact over all processes, in a sliding window.
 
 Every accepted attempt is a row until it leaves the window. Another one is accepted only while there are fewer than the
-limit, in one statement of a transaction that has locked the subject. Refused attempts are not counted.
+limit, in one statement of a transaction that has locked the subject. Refused attempts are not counted, nor are those
+that a clock, which has been set back since, dated in the future: no wait is longer than the window.
 """
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from math import ceil
+from time import monotonic
 
 from sqlalchemy import BigInteger, Integer, String, bindparam, delete, func, insert, select
 
@@ -15,15 +17,16 @@ from microblog_rt.errors import TooMany
 from microblog_rt.models import Attempt
 from microblog_rt.protocol import MICROSECONDS
 from microblog_rt.settings import Limit
-from microblog_rt.storage import Transaction, postgres, sql_time
+from microblog_rt.storage import Transaction, postgres
 from microblog_rt.storage.sql_time import NOW
 
 REMEMBERED = 10_000
 AT_ONCE = 5_000  # rows to delete in one transaction, during which other writers wait on SQLite
 
-CURRENT = (Attempt.subject == bindparam("subject"), Attempt.expires > NOW)
+WINDOW = bindparam("window", type_=BigInteger)
+CURRENT = (Attempt.subject == bindparam("subject"), Attempt.expires > NOW, Attempt.expires <= NOW + WINDOW)
 SO_FAR = select(func.count()).select_from(Attempt).where(*CURRENT).scalar_subquery()
-ONE_MORE = select(bindparam("subject", type_=String), NOW + bindparam("window", type_=BigInteger))
+ONE_MORE = select(bindparam("subject", type_=String), NOW + WINDOW)
 TAKE = (
     insert(Attempt)
     .from_select(["subject", "expires"], ONE_MORE.where(bindparam("times", type_=Integer) > SO_FAR))
@@ -47,22 +50,22 @@ class Refusals:
     """Until when subjects are over their limits, as far as this process knows: refused again without the database."""
 
     def __init__(self) -> None:
-        self._until: dict[str, int] = {}
+        self._until: dict[str, float] = {}  # by the monotonic clock
 
     def check(self, subjects: Iterable[str]) -> None:
         """Raise OverLimit if one of ``subjects`` is known to be over its limit."""
-        now = sql_time.now()
+        now = monotonic()
         for subject in subjects:
-            until = self._until.get(subject, 0)
+            until = self._until.get(subject, now)
             if until > now:
-                raise OverLimit(subject, until - now)
+                raise OverLimit(subject, round((until - now) * MICROSECONDS))
             self._until.pop(subject, None)
 
     def note(self, error: OverLimit) -> None:
         """Remember a refusal by the database."""
         if len(self._until) >= REMEMBERED:
             self._until.clear()  # the database knows them all
-        self._until[error.subject] = sql_time.now() + error.left
+        self._until[error.subject] = monotonic() + error.left / MICROSECONDS
 
 
 @contextmanager
@@ -85,7 +88,7 @@ def take(tx: Transaction, subject: str, limit: Limit | None) -> None:
     if tx.execute(TAKE, wanted).scalar_one_or_none() is not None:
         return
     # None if the attempt that was in the way has left its window meanwhile.
-    left = tx.execute(FREE_IN, {"subject": subject, "others": limit.times - 1}).scalar_one_or_none() or 0
+    left = tx.execute(FREE_IN, {**wanted, "others": limit.times - 1}).scalar_one_or_none() or 0
     raise OverLimit(subject, left)
 
 

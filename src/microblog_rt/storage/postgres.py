@@ -6,15 +6,23 @@ request to cancel either.
 """
 
 import contextlib
+import socket
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from sqlalchemy import BigInteger, Connection, Engine, bindparam, event, func, make_url, select
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.util import await_only
 
 from microblog_rt.errors import Misconfigured
+from microblog_rt.protocol import MICROSECONDS
 from microblog_rt.settings import LOOPBACK
+from microblog_rt.storage import sql_time
+from microblog_rt.storage.health import Health
+from microblog_rt.storage.sql_time import NOW_AT_LAST
 from microblog_rt.timeouts import Timeouts
 
 T = TypeVar("T")
@@ -28,8 +36,8 @@ UNAVAILABLE = ("08", "28", "3D", "53", "57", "58", "40", "55", "25006")
 
 NAME = "postgresql"
 
-# False on a standby, and where the server or the database was made read-only.
-TAKES_WRITES = select(func.current_setting("transaction_read_only") == "off")
+# "on" at a standby, and where the server or the database was made read-only.
+CHECK = select(func.current_setting("transaction_read_only"), NOW_AT_LAST)
 
 
 class Writer:
@@ -43,7 +51,15 @@ class Writer:
         return self._engine.sync_engine
 
     async def run(self, work: Callable[[Connection], T]) -> T:
-        """Run ``work`` in one transaction."""
+        """Run ``work`` in one transaction; again, if a change of the schema has made a prepared statement invalid."""
+        try:
+            return await self._run(work)
+        except DBAPIError as error:
+            if not _has_stale_plan(error.orig):
+                raise
+        return await self._run(work)
+
+    async def _run(self, work: Callable[[Connection], T]) -> T:
         async with self._engine.begin() as connection:
             return await connection.run_sync(work)
 
@@ -52,14 +68,66 @@ class Writer:
 
 
 def reader(url: str, timeouts: Timeouts) -> AsyncEngine:
-    """An engine for single statements, each its own snapshot."""
-    return _engine(url, timeouts, pool_size=READERS, pool_reset_on_return=None, isolation_level="AUTOCOMMIT")
+    """An engine for single statements, each its own snapshot; repeated as the writer's transactions are."""
+    engine = _engine(url, timeouts, pool_size=READERS, pool_reset_on_return=None, isolation_level="AUTOCOMMIT")
+    event.listen(engine.sync_engine, "do_execute", _execute_again)
+    return engine
 
 
 def is_unavailable(error: DBAPIError) -> bool:
     """Whether the server is unreachable or busy, rather than the statement wrong."""
     state = getattr(error.orig, "sqlstate", None) or ""
     return error.connection_invalidated or state.startswith(UNAVAILABLE)
+
+
+def test_idle(engine: Engine, timeouts: Timeouts, silent_at: Callable[[], float]) -> None:
+    """Test connections before use that were idle for long, or since before the last one that died in silence.
+
+    A firewall that has forgotten its connections drops their packets without an answer.
+    """
+
+    @event.listens_for(engine, "checkin")
+    def note_use(_: Any, record: ConnectionPoolEntry) -> None:
+        record.info["used"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def test(connection: Any, record: ConnectionPoolEntry, *_: Any) -> None:
+        trusted_since = max(time.monotonic() - timeouts.postgres_idle, silent_at())
+        if record.info.get("used", trusted_since) < trusted_since:
+            try:
+                await_only(connection.driver_connection.execute("SELECT 1", timeout=timeouts.postgres_test))
+            except Exception as error:
+                raise InvalidatePoolError from error
+
+
+def _has_stale_plan(error: BaseException | None) -> bool:
+    return type(error).__name__ == "InvalidCachedStatementError"
+
+
+def _execute_again(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
+    try:
+        cursor.execute(statement, parameters)
+    except Exception as error:
+        if not _has_stale_plan(error):
+            raise
+        context.handle_dbapi_exception(error)  # forgets the prepared statements
+        context.pre_exec()
+        cursor.execute(statement, parameters)
+    return True
+
+
+async def check(_writer: Writer, reader: AsyncEngine) -> Health:
+    """Whether the server takes writes, and its clock; raises DBAPIError if it does not answer."""
+    async with reader.connect() as connection:
+        before = sql_time.now()
+        read_only, clock = (await connection.execute(CHECK)).one()
+        here = (before + sql_time.now()) / 2
+    return Health("read-only" if read_only == "on" else "connected", (clock - here) / MICROSECONDS)
+
+
+def state_of(_error: DBAPIError) -> str:
+    """Why the server takes no writes, if it did not answer."""
+    return "disconnected"
 
 
 def lock(tx: Connection, subject: str) -> None:
@@ -80,6 +148,10 @@ def connection_options(url: str, timeouts: Timeouts) -> dict[str, Any]:
 
     class TerminatingConnection(asyncpg.Connection):  # type: ignore[misc]
         """Cuts the connection where SQLAlchemy terminates it (it passes a time-out only then)."""
+
+        def __init__(self, protocol: Any, transport: Any, *more: Any) -> None:
+            super().__init__(protocol, transport, *more)
+            _keep_alive(transport.get_extra_info("socket"), timeouts)
 
         async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109
             if timeout is None:
@@ -112,6 +184,14 @@ def connection_options(url: str, timeouts: Timeouts) -> dict[str, Any]:
             "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION),
         },
     }
+
+
+def _keep_alive(connection: socket.socket, timeouts: Timeouts) -> None:
+    if connection.family != socket.AF_UNIX:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, timeouts.keep_alive_idle)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, timeouts.keep_alive_interval)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
 
 
 def _engine(url: str, timeouts: Timeouts, **options: Any) -> AsyncEngine:

@@ -6,6 +6,7 @@ statement. Time in which this process was itself stopped does not count.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -37,6 +38,7 @@ class SilenceTimeout:
         self._timeouts = timeouts
         self._waiting: set[Waiting] = set()
         self._answered = float("-inf")
+        self.silent_at = float("-inf")  # when a connection was last given up, by the monotonic clock
         self._next_check: asyncio.TimerHandle | None = None
 
     @asynccontextmanager
@@ -83,5 +85,7 @@ class SilenceTimeout:
             last_answer = each.since if each.connected else max(each.since, self._answered)
             if last_answer + self._timeouts.database_silence <= now and each.limit.when() is None:
                 each.limit.reschedule(now)
+                if each.connected:
+                    self.silent_at = time.monotonic()
         if self._waiting:
             self._schedule_check(loop)

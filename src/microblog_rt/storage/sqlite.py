@@ -6,22 +6,26 @@ Reads are single statements in autocommit. ``synchronous=FULL``: what is acknowl
 """
 
 import asyncio
+import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any, TypeVar
 
 import aiosqlite
-from sqlalchemy import create_engine, event, make_url, select, true
+from sqlalchemy import create_engine, event, make_url
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from microblog_rt.storage.health import Health
 from microblog_rt.timeouts import Timeouts
 
 T = TypeVar("T")
@@ -30,19 +34,66 @@ READERS = 4
 
 NAME = "sqlite"
 
-TAKES_WRITES = select(true())  # cannot be known without writing
+WAL_LIMIT = 64 * 1024 * 1024  # bytes that an emptied WAL keeps; a long read may make it larger for a while
 
-PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
+PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"journal_size_limit={WAL_LIMIT}")
+
+# Why the file takes no writes, by primary result code.
+STATES = {
+    sqlite3.SQLITE_READONLY: "read-only",
+    sqlite3.SQLITE_FULL: "full",
+    sqlite3.SQLITE_BUSY: "locked",
+}
+
+
+class Replaced(sqlite3.OperationalError):
+    """The database file was replaced or deleted while it was open: what is written to it would be lost."""
+
+    def __init__(self) -> None:
+        super().__init__("the database file was replaced or deleted; restart the server")
+
+
+class DatabaseFile:
+    """The file of a database. It must exist, and stay the same file as when this object was created."""
+
+    def __init__(self, url: str) -> None:
+        self._path = Path(make_url(url).database or "")
+        self._identity = self._current()
+
+    def connect(self, **options: Any) -> sqlite3.Connection:
+        """A new connection; never creates the file. Raises Replaced."""
+        # Not sqlite3's implicit transactions: they begin late, and so lose updates.
+        uri = f"{self._path.absolute().as_uri()}?mode=rw"
+        connection: sqlite3.Connection = sqlite3.connect(uri, uri=True, isolation_level=None, **options)
+        self._identity = self._identity or self._current()
+        if self.is_replaced():
+            connection.close()
+            raise Replaced
+        return connection
+
+    def is_replaced(self) -> bool:
+        """Whether the path leads to another file by now, or to none."""
+        return self._current() != self._identity
+
+    def _current(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self._path)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
 
 class Writer:
     """Runs write transactions in order, each in one hop to the writer's thread."""
 
     def __init__(self, url: str, timeouts: Timeouts) -> None:
+        self._file = DatabaseFile(url)
+        self._timeouts = timeouts
+        self._committed = float("-inf")
         self.engine = create_engine(
             make_url(url).set(drivername="sqlite"),
+            creator=partial(self._file.connect, timeout=timeouts.sqlite_busy, check_same_thread=False),
             hide_parameters=True,  # messages and password hashes do not belong in a log
-            connect_args={"timeout": timeouts.sqlite_busy, "isolation_level": None, "check_same_thread": False},
             pool_size=1,
             max_overflow=0,
         )
@@ -61,6 +112,11 @@ class Writer:
             cancelled.set()
             raise
 
+    async def probe(self) -> None:
+        """Commit a transaction that changes nothing; raises DBAPIError if the file takes no writes."""
+        if time.monotonic() - self._committed > self._timeouts.write_probe or self._file.is_replaced():
+            await self.run(_rewrite_first_page)
+
     async def close(self) -> None:
         """Close the connection; the transaction that runs comes to its end first."""
         if not self._closed:
@@ -73,7 +129,10 @@ class Writer:
             result = work(connection)
             if cancelled.is_set():
                 raise TimeoutError("the transaction was given up")
-            return result
+            if self._file.is_replaced():
+                raise OperationalError("COMMIT", None, Replaced())
+        self._committed = time.monotonic()
+        return result
 
 
 def reader(url: str, timeouts: Timeouts) -> AsyncEngine:
@@ -96,6 +155,24 @@ def is_unavailable(error: DBAPIError) -> bool:
     return isinstance(error, OperationalError)
 
 
+async def check(writer: Writer, _reader: AsyncEngine) -> Health:
+    """Raise DBAPIError if the file takes no writes. Its clock is this machine's."""
+    await writer.probe()
+    return Health("connected")
+
+
+def state_of(error: DBAPIError) -> str:
+    """Why the file takes no writes."""
+    if isinstance(error.orig, Replaced):
+        return "replaced"
+    return STATES.get(getattr(error.orig, "sqlite_errorcode", 0) & 0xFF, "disconnected")
+
+
+def _rewrite_first_page(tx: Connection) -> None:
+    version = tx.exec_driver_sql("PRAGMA user_version").scalar_one()
+    tx.exec_driver_sql(f"PRAGMA user_version = {version}")
+
+
 def _set_pragmas(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def set_pragmas(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
@@ -110,10 +187,10 @@ def _begin_immediate(connection: Connection) -> None:
 
 
 def _creator(url: str, busy_timeout: float) -> Any:
-    path = make_url(url).database or ""
+    file = DatabaseFile(url)
 
     async def connect() -> aiosqlite.Connection:
-        connection = OneHopConnection(Path(path), busy_timeout)
+        connection = OneHopConnection(file, busy_timeout)
         connection._thread.daemon = True
         return await connection
 
@@ -126,15 +203,14 @@ class OneHopConnection(aiosqlite.Connection):
     SQLAlchemy asks for a cursor, executes, fetches and closes: four crossings of some 120 microseconds each.
     """
 
-    def __init__(self, path: Path, busy_timeout: float) -> None:
+    def __init__(self, file: DatabaseFile, busy_timeout: float) -> None:
         super().__init__(self._open, iter_chunk_size=64)
-        self._path = path
+        self._file = file
         self._busy_timeout = busy_timeout
         self._opened: sqlite3.Connection | None = None
 
     def _open(self) -> sqlite3.Connection:
-        # Not sqlite3's implicit transactions: they begin late, and so lose updates.
-        self._opened = sqlite3.connect(self._path, timeout=self._busy_timeout, isolation_level=None)
+        self._opened = self._file.connect(timeout=self._busy_timeout)
         return self._opened
 
     def stop(self) -> asyncio.Future[Any] | None:

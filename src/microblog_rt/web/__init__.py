@@ -15,9 +15,11 @@ metrics.py        metrics for the operator
 notifications.py  ``/notifications`` as poll and long poll; socket.py: as WebSocket
 """
 
-import hashlib
+from hashlib import sha256, sha512
+from typing import Any
 from urllib.parse import urlsplit
 
+from itsdangerous import URLSafeTimedSerializer
 from quart import Quart, Response, request
 
 from microblog_rt import files
@@ -38,7 +40,7 @@ from microblog_rt.web import (
 from microblog_rt.web.authentication import Authentication
 from microblog_rt.web.hosts import FOR_OPERATORS, Hosts
 from microblog_rt.web.message_text import message_text
-from microblog_rt.web.notifications import HSTS, Endpoint
+from microblog_rt.web.notifications import HSTS, Endpoint, check_text
 
 BODY_LIMIT = 64 * 1024
 
@@ -51,6 +53,19 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
+
+
+class AgelessSerializer(URLSafeTimedSerializer):
+    """Signs session cookies as quart-auth does, and accepts a signature of any age.
+
+    Whether the session lives is in the database: a host whose clock was set back must not sign anybody out.
+    """
+
+    def __init__(self, keys: Any, salt: Any) -> None:
+        super().__init__(keys, salt, signer_kwargs={"digest_method": sha512})
+
+    def loads(self, *args: Any, **options: Any) -> Any:
+        return super().loads(*args, **options | {"max_age": None})
 
 
 def create(settings: Settings, secret_key: str, services: Services) -> Quart:
@@ -72,6 +87,7 @@ def create(settings: Settings, secret_key: str, services: Services) -> Quart:
     problems.init(app)
     forms.init(app, settings, cookies.browser)  # before authentication: a cross-site request costs no query
     authentication = Authentication(app, services.accounts, services.sessions, cookies.session, secure=settings.secure)
+    authentication.serializer_class = AgelessSerializer  # type: ignore[assignment]
     app.before_request(forms.check_owner)
     # A set, since sessions.py adds to the blueprint of auth.py.
     for blueprint in {pages.blueprint for pages in (people, auth, sessions, messages, health, metrics)}:
@@ -90,7 +106,7 @@ class CookieNames:
             port = urlsplit(settings.public_url).port
             suffix = f"_{port}" if port else ""
         else:
-            suffix = "_" + hashlib.sha256(f"microblog-rt cookies|{secret_key}".encode()).hexdigest()[:8]
+            suffix = "_" + sha256(f"microblog-rt cookies|{secret_key}".encode()).hexdigest()[:8]
         self.session = f"{prefix}_session{suffix}"
         self.browser = f"{prefix}_browser{suffix}"
         self.flash = f"{prefix}_flash{suffix}"
@@ -120,6 +136,7 @@ def _check_hosts(app: Quart, hosts: Hosts) -> None:
     async def check_host() -> None:
         if request.path not in FOR_OPERATORS:
             hosts.check_host(request.scope)
+            check_text(request.scope)
 
 
 def _add_headers(app: Quart, settings: Settings) -> None:

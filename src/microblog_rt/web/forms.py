@@ -20,8 +20,19 @@ from quart.typing import RouteCallable
 from wtforms import Form
 from wtforms.fields.core import Field
 
-from microblog_rt.errors import Forbidden, Invalid, OtherAccount, Refused, SignedOut, TokenMissing, TokenWrong, TooMany
+from microblog_rt.errors import (
+    Forbidden,
+    Invalid,
+    InvalidText,
+    OtherAccount,
+    Refused,
+    SignedOut,
+    TokenMissing,
+    TokenWrong,
+    TooMany,
+)
 from microblog_rt.settings import Settings
+from microblog_rt.text import is_storable
 from microblog_rt.web.authentication import current_user
 from microblog_rt.web.hosts import check_origin
 from microblog_rt.web.languages import gettext, translated
@@ -37,7 +48,7 @@ F = TypeVar("F", bound=Form)
 
 
 def init(app: Quart, settings: Settings, cookie_name: str) -> None:
-    """Check the origin and token of every state-changing request to ``app``. See also: ``check_owner``."""
+    """Check the origin, token and text of every state-changing request to ``app``. See also: ``check_owner``."""
     app.config["BROWSER_COOKIE_NAME"] = cookie_name
 
     @app.before_request
@@ -53,6 +64,13 @@ def init(app: Quart, settings: Settings, cookie_name: str) -> None:
             if wants_json() or not _view("redisplays_form"):
                 raise
             refuse_form(error)
+
+    @app.before_request
+    async def check_text() -> None:
+        if request.method not in SAFE:
+            for field, text in (await request.form).items(multi=True):
+                if not (is_storable(field) and is_storable(text)):
+                    raise InvalidText
 
     @app.after_request
     async def keep_browser(response: Response) -> Response:

@@ -1,7 +1,8 @@
 """Liveness (``/healthz``) and readiness (``/readyz``), for supervisors and load balancers.
 
-Both accept any Host and need no session. Readiness queries the database; the state of the bus is reported but does not
-affect readiness, since the sweep replaces lost signals.
+Both accept any Host and need no session. Every method that is not 405 gets the same answer: HAProxy asks by OPTIONS.
+Readiness asks the database whether it takes writes; the state of the bus and a difference between the clocks are
+reported but do not affect readiness, since the sweep replaces lost signals, and the database's clock stamps everything.
 """
 
 import time
@@ -11,39 +12,41 @@ from typing import Any
 from quart import Blueprint
 from quart.typing import ResponseReturnValue
 
-from microblog_rt.errors import Unavailable
 from microblog_rt.web.context import services
 
 blueprint = Blueprint("health", __name__)
 
 PATHS = {"/healthz", "/readyz"}
-NOT_READY = {"disconnected": "no database", "read-only": "database is read-only"}
+METHODS = ["GET", "HEAD", "OPTIONS"]
+NOT_READY = {
+    "disconnected": "no database",
+    "read-only": "database is read-only",
+    "full": "no space for the database",
+    "locked": "database is locked",
+    "replaced": "database file was replaced or deleted",
+}
 
 
-@blueprint.get("/healthz")
+@blueprint.route("/healthz", methods=METHODS, provide_automatic_options=False)
 async def alive() -> ResponseReturnValue:
     return {"status": "alive"}
 
 
-@blueprint.get("/readyz")
+@blueprint.route("/readyz", methods=METHODS, provide_automatic_options=False)
 async def ready() -> ResponseReturnValue:
     if services().hub.closing:
         return _not_ready({"status": "draining"})
-    database = await _database()
-    found = {"database": database, "bus": _bus()}
-    if database["state"] in NOT_READY:
-        return _not_ready({"status": NOT_READY[database["state"]], **found})
-    return {"status": "ready", **found}
-
-
-async def _database() -> dict[str, Any]:
     asked = time.monotonic()
-    try:
-        takes_writes = await services().storage.takes_writes()
-    except Unavailable:
-        return {"state": "disconnected"}
-    state = "connected" if takes_writes else "read-only"
-    return {"state": state, "answered_in_seconds": round(time.monotonic() - asked, 4)}
+    health = await services().storage.health()
+    database: dict[str, Any] = {"state": health.state}
+    found: dict[str, Any] = {"database": database, "bus": _bus()}
+    if health.state in NOT_READY:
+        return _not_ready({"status": NOT_READY[health.state], **found})
+    database["answered_in_seconds"] = round(time.monotonic() - asked, 4)
+    database["clock_ahead_in_seconds"] = round(health.clock_ahead, 1)
+    if health.clocks_differ:
+        found["warning"] = "The clocks of this host and of the database differ. Synchronize both."
+    return {"status": "ready", **found}
 
 
 def _bus() -> dict[str, Any]:

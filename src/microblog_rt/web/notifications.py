@@ -16,10 +16,11 @@ from quart import Quart
 
 from microblog_rt import metrics, protocol
 from microblog_rt.accounts import Reader
-from microblog_rt.errors import BadRequest, NotFound, Refused, SignedOut
+from microblog_rt.errors import BadRequest, InvalidText, NotFound, Refused, SignedOut
 from microblog_rt.protocol import Notification
 from microblog_rt.services import Services
 from microblog_rt.settings import Settings
+from microblog_rt.text import is_storable
 from microblog_rt.web.authentication import Authentication
 from microblog_rt.web.hosts import Hosts, check_origin
 from microblog_rt.web.problems import ANSWERS, JSON, PROBLEM, headers_of, problem, status_of, unexpected
@@ -136,6 +137,7 @@ class Endpoint:
     def _admit(self, scope: Scope, *, socket: bool = False) -> tuple[Reader, Query]:
         headers = scope["headers"]
         self._hosts.check_host(scope)
+        check_text(scope)
         if scope["path"] != PATH:
             raise NotFound
         check_origin(headers, self._public_url)
@@ -201,6 +203,13 @@ def _wait(sent: list[str] | None) -> float | None:
     if len(sent) != 1 or not WAIT.fullmatch(sent[0]):
         raise BadRequest("wait_format")
     return min(max(float(sent[0]), 0.0), protocol.LONGEST_WAIT)
+
+
+def check_text(scope: Scope) -> None:
+    """Raise InvalidText for a NUL character in the path, the query or a header. ``forms.py`` checks forms."""
+    sent = [scope["query_string"], *(value for _, value in scope["headers"])]
+    if not is_storable(scope["path"]) or b"%00" in scope["query_string"] or any(b"\0" in each for each in sent):
+        raise InvalidText
 
 
 def _is_valid_path(path: str) -> bool:

@@ -45,6 +45,7 @@ ANSWERS = {
     "csrf_missing": Answer(HTTPStatus.FORBIDDEN, 4403),
     "csrf_wrong": Answer(HTTPStatus.FORBIDDEN, 4403),
     "other_account": Answer(HTTPStatus.FORBIDDEN, 4403),
+    "invalid_text": Answer(HTTPStatus.BAD_REQUEST, 4400),
     "host_unknown": Answer(HTTPStatus.BAD_REQUEST, 4400),
     "not_found": Answer(HTTPStatus.NOT_FOUND, 4404),
     "invalid": Answer(HTTPStatus.UNPROCESSABLE_ENTITY, 4422),

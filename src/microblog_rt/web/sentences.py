@@ -15,6 +15,7 @@ SENTENCES = {
     # Wire codes, the default reasons.
     "refused": N_("The request was refused."),
     "bad_request": N_("The server cannot process this request. Check it and try again."),
+    "invalid_text": N_("The request contains a NUL character. Remove it and try again."),
     "invalid": N_("This value is not valid."),
     "signed_out": N_("Sign in to continue."),
     "forbidden": N_("You are not allowed to do this."),
