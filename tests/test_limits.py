@@ -18,7 +18,7 @@ from hypothesis import settings as trials
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
-from microblog_rt.accounts.passwords import UNKNOWN_USERS_HASH, Passwords
+from microblog_rt.accounts.passwords import UNKNOWN_USERS_HASH, Match, Passwords
 from microblog_rt.errors import Invalid, NotFound, TooMany
 from microblog_rt.models import Attempt, Message, User
 from microblog_rt.protocol import MICROSECONDS
@@ -52,7 +52,7 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     compared: list[str] = []
     real = Passwords.match
 
-    async def match(self: Passwords, password_hash: str, password: str) -> bool:
+    async def match(self: Passwords, password_hash: str, password: str) -> Match:
         compared.append(password_hash)
         return await real(self, password_hash, password)
 

@@ -33,7 +33,7 @@ async def listed(browser: Browser, path: str = "/auth/sessions") -> list[tuple[s
     """The sessions on the page, as (label, name in the form)."""
     page = await text(await browser.get(path))
     words = re.findall(r'fw-semibold">([^<]*)<', page)
-    return list(zip(words, re.findall(r'name="session" value="([^"]*)"', page), strict=True))
+    return list(zip(words, re.findall(r'(?:name="session" value="|end\?session=)([^"]*)"', page), strict=True))
 
 
 async def answers(browser: Browser) -> int:
@@ -57,7 +57,14 @@ async def test_ending_another_session_keeps_the_current_one(app: Quart, services
     await services.accounts.register("susan", PASSWORD)
     browser, other = await sign_in(app, "susan"), await sign_in(app, "susan", PIXEL)
     _, (_, name) = await listed(browser)
-    answer = await browser.post("/auth/sessions/end", session=name)
+    page = await text(await browser.get(f"/auth/sessions/end?session={name}"))
+    assert "Chrome on Android" in page
+    for wrong in ("", "not the password"):
+        answer = await browser.post("/auth/sessions/end", session=name, old_password=wrong)
+        assert answer.status_code == 422
+        assert "This is not your current password." in await text(answer)
+    assert await answers(other) == 200
+    answer = await browser.post("/auth/sessions/end", session=name, old_password=PASSWORD)
     assert (answer.status_code, answer.location) == (303, "/auth/sessions")
     assert "The session has been ended." in await text(await browser.get("/auth/sessions"))
     assert (await answers(browser), await answers(other)) == (200, 401)
@@ -71,7 +78,7 @@ async def test_sessions_of_other_users_cannot_be_ended(app: Quart, services: Ser
     susan, john = await sign_in(app, "susan"), await sign_in(app, "john")
     ((_, johns),) = await listed(john)
     for name in (johns, "", "%", "x" * 10_000):
-        assert (await susan.post("/auth/sessions/end", session=name)).status_code == 303
+        assert (await susan.post("/auth/sessions/end", session=name, old_password=PASSWORD)).status_code == 303
     assert (await susan.post("/auth/sessions/end")).status_code == 303
     assert (await answers(susan), await answers(john)) == (200, 200)
 
@@ -86,6 +93,18 @@ async def test_ending_the_current_session_signs_out(app: Quart, services: Servic
     assert (await answers(browser), await answers(other)) == (401, 200)
 
 
+async def test_only_a_checked_form_signs_out(app: Quart, services: Services) -> None:
+    await services.accounts.register("susan", PASSWORD)
+    browser = await sign_in(app, "susan")
+    ((_, name),) = await listed(browser)
+    for answer in (
+        await browser.get(f"/auth/sessions/end?session={name}"),
+        await browser.post("/auth/sessions/end", session=name, csrf_token="old"),
+    ):
+        assert answer.location == "/auth/sessions"
+    assert await answers(browser) == 200
+
+
 async def test_session_name_is_no_credential(app: Quart, services: Services) -> None:
     user = await services.accounts.register("susan", PASSWORD)
     token = await services.sessions.start_session(user, remembered=True)
@@ -98,7 +117,11 @@ async def test_logout_everywhere_ends_all_own_sessions(app: Quart, services: Ser
     for name in ("susan", "john"):
         await services.accounts.register(name, PASSWORD)
     browser, other, john = [await sign_in(app, name) for name in ("susan", "susan", "john")]
-    answer = await browser.post("/auth/logout_everywhere")
+    assert "Current password" in await text(await browser.get("/auth/logout_everywhere"))
+    for wrong in ("", "not the password"):
+        assert (await browser.post("/auth/logout_everywhere", old_password=wrong)).status_code == 422
+    assert [await answers(each) for each in (browser, other, john)] == [200, 200, 200]
+    answer = await browser.post("/auth/logout_everywhere", old_password=PASSWORD)
     assert (answer.status_code, answer.location) == (303, "/")
     assert "All your sessions have been signed out." in await text(await browser.get("/"))
     assert [await answers(each) for each in (browser, other, john)] == [401, 401, 200]
@@ -136,7 +159,7 @@ async def test_a_new_password_signs_out_everywhere_else(app: Quart, services: Se
     [
         ({"old_password": "not the password"}, "old_password", "not your current password"),
         ({"password2": "something else"}, "password2", "do not match"),
-        ({"password": "iloveyou", "password2": "iloveyou"}, "password", "too common"),
+        ({"password": "iloveyou", "password2": "iloveyou"}, "password", "most common passwords"),
         ({"password": "short", "password2": "short"}, "password", "8 to 1024"),
         ({"old_password": ""}, "old_password", "not your current password"),
     ],
@@ -234,7 +257,7 @@ async def test_many_sessions_have_pages(app: Quart, join: Join, services: Servic
     assert len(await listed(susan)) == 1 + 25
     older = link(await text(await susan.get("/auth/sessions")), "next")
     page = await text(await susan.get(older))
-    assert page.count('name="session"') == 5
+    assert page.count("/end?session=") == 5
     assert "This session" not in page
     assert len(await listed(susan, link(page, "prev"))) == 1 + 25
 

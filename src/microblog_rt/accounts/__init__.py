@@ -2,16 +2,19 @@
 
 sessions.py    sessions
 rules.py       what a name, an e-mail address and a password must be
+strength.py    which passwords are easy to guess
 passwords.py   hashing
 attempts.py    how often a password may be tried and an account be made
 """
 
 import secrets
+from functools import partial
+from urllib.parse import urlsplit
 
 from microblog_rt import names
+from microblog_rt.accounts import rules
 from microblog_rt.accounts.attempts import Attempts
-from microblog_rt.accounts.passwords import UNKNOWN_USERS_HASH, Passwords
-from microblog_rt.accounts.rules import faults, password_faults
+from microblog_rt.accounts.passwords import UNKNOWN_USERS_HASH, Match, Passwords
 from microblog_rt.accounts.sessions import Reader, Sessions, session_name, token_hash
 from microblog_rt.errors import Invalid, NotFound, SignedOut
 from microblog_rt.models import User
@@ -21,7 +24,7 @@ from microblog_rt.storage import accounts as stored
 from microblog_rt.storage.accounts import Visit
 from microblog_rt.storage.pages import Page
 
-__all__ = ["Accounts", "Reader", "Sessions", "faults", "password_faults", "session_name", "token_hash"]
+__all__ = ["Accounts", "Reader", "Sessions", "session_name", "token_hash"]
 
 
 class Accounts:
@@ -32,6 +35,15 @@ class Accounts:
         self._sessions = sessions
         self._passwords = Passwords()
         self._attempts = Attempts(storage, settings)
+        self._host = urlsplit(settings.public_url or "").hostname or ""
+
+    async def faults(self, username: str, password: str, email: str | None) -> list[Invalid]:
+        """Everything that is wrong with a registration, except a name that is taken or looks like one that is."""
+        return await rules.faults(username, password, email, self._host)
+
+    async def password_faults(self, user: User, password: str) -> list[Invalid]:
+        """What is wrong with ``password`` as a new password of ``user``."""
+        return await rules.password_faults(password, user.username, user.email or "", self._host)
 
     async def register(self, username: str, password: str, email: str | None = None, address: str = "") -> User:
         """Create an account with an empty mailbox and return the user.
@@ -39,7 +51,7 @@ class Accounts:
         Counted as a registration from ``address``, if that is known. Raises Invalid with the field, TooMany.
         """
         email = (email or "").strip() or None
-        for fault in await faults(username, password, email):
+        for fault in await self.faults(username, password, email):
             raise fault
         if await self.find(username):
             raise Invalid("username", "username_taken")
@@ -74,33 +86,45 @@ class Accounts:
 
     async def _matching(self, username: str, password: str) -> User | None:
         user = await self.find(username)
-        password_hash = user.password_hash if user else UNKNOWN_USERS_HASH
-        return user if await self._passwords.match(password_hash, password) else None
+        match = await self._passwords.match(user.password_hash if user else UNKNOWN_USERS_HASH, password)
+        if user is not None and match is Match.OUTDATED:
+            await self._hash_again(user, password)
+        return user if match else None
+
+    async def _hash_again(self, user: User, password: str) -> None:
+        """Replace the hash of a password that was not changed meanwhile."""
+        password_hash = await self._passwords.hash(password)
+        if await self._storage.write(partial(stored.replace_hash, user.id, user.password_hash, password_hash)):
+            user.password_hash = password_hash
 
     async def set_password(self, username: str, password: str) -> None:
         """Set a password and end every session of that user. Raises NotFound, Invalid."""
-        for fault in await password_faults(password, username):
+        user = await self.known(username)
+        for fault in await self.password_faults(user, password):
             raise fault
-        user_id = (await self.known(username)).id
         password_hash = await self._passwords.hash(password)
 
         def work(tx: Transaction) -> None:
-            stored.set_password(tx, user_id, password_hash)
-            stored.end_sessions(tx, user_id)
+            stored.set_password(tx, user.id, password_hash)
+            stored.end_sessions(tx, user.id)
 
-        await self._sessions.end(user_id, work)
+        await self._sessions.end(user.id, work)
+
+    async def reauthenticate(self, visit: Visit, password: str, address: str = "") -> User:
+        """The user of ``visit``, whose current password must be ``password``. Raises TooMany, Invalid."""
+        try:
+            return await self.check_password(visit.user.username, password, address)
+        except Invalid:
+            raise Invalid("old_password", "wrong_current_password") from None
 
     async def change_password(self, visit: Visit, old: str, new: str, address: str = "") -> str:
         """Change the password of a signed-in user, end every session, start one like that of ``visit``; its token.
 
         ``old`` counts as an attempt. Raises TooMany, Invalid with the field old_password or password, SignedOut.
         """
-        for fault in await password_faults(new, visit.user.username):
+        for fault in await self.password_faults(visit.user, new):
             raise fault
-        try:
-            user = await self.check_password(visit.user.username, old, address)
-        except Invalid:
-            raise Invalid("old_password", "wrong_current_password") from None
+        user = await self.reauthenticate(visit, old, address)
         password_hash, token, session = await self._passwords.hash(new), secrets.token_urlsafe(32), visit.session
 
         def work(tx: Transaction) -> None:

@@ -106,6 +106,11 @@ class Sessions:
         async with self._storage.reading() as reading:
             return await accounts.sessions(reading, *reader, size, before, after)
 
+    async def named(self, user_id: int, name: str) -> Session | None:
+        """The user's live session with that ``session_name``."""
+        async with self._storage.reading() as reading:
+            return await accounts.session_named(reading, user_id, name)
+
     async def end_session(self, reader: Reader) -> None:
         """End one session."""
         await self.end(reader.user_id, lambda tx: accounts.end_session(tx, reader.token_hash))

@@ -3,7 +3,20 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import BigInteger, String, and_, bindparam, case, delete, func, literal, not_, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    String,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    literal,
+    not_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert  # rendered for SQLite too
 
 from microblog_rt import names
@@ -137,6 +150,12 @@ def set_password(tx: Transaction, user_id: int, password_hash: str) -> None:
     tx.execute(update(User).where(User.id == user_id).values(password_hash=password_hash))
 
 
+def replace_hash(user_id: int, old: str, new: str, tx: Transaction) -> bool:
+    """Replace a user's password hash if it is still ``old``; whether it was."""
+    mine = and_(User.id == user_id, User.password_hash == old)
+    return tx.execute(update(User).where(mine).values(password_hash=new)).rowcount == 1
+
+
 def set_disabled(tx: Transaction, user_id: int, disabled: bool) -> None:
     """Disable or enable a user."""
     tx.execute(update(User).where(User.id == user_id).values(disabled=disabled))
@@ -147,10 +166,18 @@ def end_session(tx: Transaction, token_hash: str) -> None:
     tx.execute(delete(Session).where(Session.token_hash == token_hash))
 
 
+async def session_named(reading: Reading, user_id: int, name: str) -> Session | None:
+    """The live session of a user whose token hash begins with ``name``."""
+    return (await reading.scalars(select(Session).where(_named(user_id, name), Session.expires > NOW))).first()
+
+
 def end_session_named(tx: Transaction, user_id: int, name: str) -> None:
     """Delete the session of a user whose token hash begins with ``name``."""
-    beginning = func.substr(Session.token_hash, 1, SESSION_NAME_LENGTH)
-    tx.execute(delete(Session).where(Session.user_id == user_id, beginning == name))
+    tx.execute(delete(Session).where(_named(user_id, name)))
+
+
+def _named(user_id: int, name: str) -> ColumnElement[bool]:
+    return and_(Session.user_id == user_id, func.substr(Session.token_hash, 1, SESSION_NAME_LENGTH) == name)
 
 
 def end_sessions(tx: Transaction, user_id: int) -> Sequence[str]:

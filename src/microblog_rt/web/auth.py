@@ -7,7 +7,6 @@ from quart import Blueprint, redirect, request, session, url_for
 from quart.typing import ResponseReturnValue
 from wtforms import BooleanField, EmailField, Form, PasswordField, StringField, SubmitField
 
-from microblog_rt import accounts
 from microblog_rt.errors import Invalid, TooMany
 from microblog_rt.models import EMAIL_LENGTH, User
 from microblog_rt.web.authentication import address, authentication, current_user, signed_in
@@ -115,11 +114,12 @@ async def change_password() -> ResponseReturnValue:
 
 async def _has_errors(form: RegisterForm) -> bool:
     password = form.password.data or ""
-    return _add_errors(form, await accounts.faults(form.username.data or "", password, form.email.data))
+    faults = await services().accounts.faults(form.username.data or "", password, form.email.data)
+    return _add_errors(form, faults)
 
 
 async def _has_password_errors(form: PasswordForm, user: User) -> bool:
-    return _add_errors(form, await accounts.password_faults(form.password.data or "", user.username))
+    return _add_errors(form, await services().accounts.password_faults(user, form.password.data or ""))
 
 
 def _add_errors(form: RegisterForm | PasswordForm, errors: list[Invalid]) -> bool:

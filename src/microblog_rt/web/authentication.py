@@ -109,11 +109,13 @@ class Authentication(QuartAuth):
         await self._end(self.current.reader)
         self._set_cookie(user, token, remembered=remembered)
 
+    async def reauthenticate(self, password: str) -> None:
+        """Check the user's current password. Raises TooMany, Invalid."""
+        await self._accounts.reauthenticate(self._visit(), password, address())
+
     async def change_password(self, old: str, new: str) -> None:
         """Change the user's password, end all sessions, and start a new one for this browser."""
-        visit = self.current.visit
-        if visit is None:
-            raise SignedOut
+        visit = self._visit()
         token = await self._accounts.change_password(visit, old, new, address())
         self._set_cookie(visit.user, token, remembered=visit.session.remembered)
 
@@ -130,6 +132,11 @@ class Authentication(QuartAuth):
     @property
     def current(self) -> CurrentUser:
         return cast(CurrentUser, self.load_user())
+
+    def _visit(self) -> Visit:
+        if self.current.visit is None:
+            raise SignedOut
+        return self.current.visit
 
     def _reader(self, cookie: str) -> Reader | None:
         try:

@@ -116,6 +116,11 @@ def refuse_form(error: Refused) -> None:
     g.refusal = error
 
 
+def refused() -> bool:
+    """Whether ``refuse_form`` was called for this request."""
+    return "refusal" in g
+
+
 async def bind_form(kind: type[F]) -> F:
     """The form with the submitted data, if any."""
     return kind(await request.form if request.method == "POST" else None)
@@ -125,7 +130,7 @@ def submitted(form: Form) -> bool:
     """Whether the form was submitted, is not refused, and passes its validators."""
     if request.method != "POST":
         return False
-    if "refusal" in g:
+    if refused():
         form.form_errors = _refusal_sentences(g.refusal)
         return False
     return form.validate()
