@@ -56,7 +56,7 @@ def serve(bind: str, workers: int, with_demo: bool) -> None:
     if workers > 1 and chosen.bus_url == settings.MEMORY:
         raise Misconfigured(f"--workers {workers} needs a bus to connect them: MICROBLOG_BUS_URL={_some_bus(chosen)}")
     _prepare_database(chosen)
-    secret_key.secret_key(chosen)
+    secret_key.secret_keys(chosen)
     with server.listen(bind) as socket:
         lines = [f"Serving {chosen.public_url or listening.url(socket)} (press Ctrl-C to stop)"]
         if with_demo:
@@ -232,7 +232,7 @@ def _run_with_services(work: Callable[[Services], Awaitable[T]]) -> T:
 
 
 def _demo_accounts(chosen: Settings) -> list[str]:
-    key = secret_key.secret_key(chosen)
+    key = secret_key.secret_keys(chosen)[0]
     names = _run_with_services(lambda services: demo.prepare(services.accounts, key))
     lines = [f"Demo accounts: {' and '.join(names)}, password {demo.password(key)}"] if names else []
     others = sorted(set(demo.NAMES) - set(names))

@@ -1,22 +1,33 @@
-"""The key that signs cookies: the setting, or one created once and kept beside the SQLite file."""
+"""The keys that sign cookies: the setting, or one created once and kept beside the SQLite file."""
 
 import contextlib
+import hashlib
+import hmac
 import os
 import secrets
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from microblog_rt.errors import Misconfigured
-from microblog_rt.settings import SECRET_KEY_LENGTH, Settings
+from microblog_rt.settings import SECRET_KEY_LENGTH, Settings, split_keys
 
 
-def secret_key(settings: Settings) -> str:
-    """The key of this installation. Raises Misconfigured if there is none and none can be created."""
+def secret_keys(settings: Settings) -> Sequence[str]:
+    """The keys of this installation: the first signs, all verify.
+
+    Raises Misconfigured if there is none and none can be created.
+    """
     if settings.secret_key is not None:
-        return settings.secret_key
+        return split_keys(settings.secret_key)
     if settings.sqlite_file is None:
         raise Misconfigured("MICROBLOG_SECRET_KEY is required with this database; set it to a long random value")
-    return _kept_key(settings.sqlite_file.with_name(settings.sqlite_file.name + ".key"))
+    return [_kept_key(settings.sqlite_file.with_name(settings.sqlite_file.name + ".key"))]
+
+
+def mac(key: str, *parts: str) -> bytes:
+    """An authentication code (HMAC-SHA-256) of ``parts``, of which the first names the purpose."""
+    return hmac.digest(key.encode(), "|".join(("microblog-rt", *parts)).encode(), hashlib.sha256)
 
 
 def _kept_key(path: Path) -> str:

@@ -52,7 +52,7 @@ def assemble(settings: Settings, timeouts: Timeouts = Timeouts()) -> Services:
         mailboxes,
         Notifications(mailboxes),
         sessions,
-        Accounts(storage, sessions, settings),
+        Accounts(storage, sessions, settings, timeouts),
         Messages(storage, mailboxes, settings),
         Feed(storage, hub, the_bus, timeouts),
     )

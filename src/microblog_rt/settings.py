@@ -21,6 +21,7 @@ MEMORY = "memory://"
 SQLITE_BUS = "sqlite://"
 POSTGRESQL_BUS = "postgresql://"
 SECRET_KEY_LENGTH = 16
+SECRET_KEY_CHARACTERS = 6  # different ones
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}  # names of the local host
 DAY = 86400
 SHORTEST_IDLE = 120
@@ -39,7 +40,7 @@ class Settings:
 
     database_url: str = field(default=DEFAULT_DATABASE_URL, repr=False)
     bus_url: str = field(default=MEMORY, repr=False)
-    secret_key: str | None = field(default=None, repr=False)
+    secret_key: str | None = field(default=None, repr=False)  # several are separated by commas or spaces
     public_url: str | None = None
     trusted_hops: int = 0
     sign_in_limit: Limit | None = Limit(10, 300)
@@ -148,9 +149,27 @@ def _check_bus(settings: Settings) -> None:
         )
 
 
+def split_keys(text: str) -> list[str]:
+    """The keys in ``text``, separated by commas or spaces."""
+    return re.split(r"[,\s]+", text.strip(" ,\r\n\t"))
+
+
+def is_weak(key: str) -> bool:
+    """Whether a key is too short, or consists of a few characters only."""
+    return len(key) < SECRET_KEY_LENGTH or len(set(key)) < SECRET_KEY_CHARACTERS
+
+
 def _secret_key(text: str) -> str:
-    if len(text) < SECRET_KEY_LENGTH:
+    if is_weak(text):
         raise ValueError(f"must be random and have at least {SECRET_KEY_LENGTH} characters")
+    return text
+
+
+def _secret_keys(text: str) -> str:
+    if any(is_weak(key) for key in split_keys(text)):
+        raise ValueError(
+            f"must be random and have at least {SECRET_KEY_LENGTH} characters; commas and spaces separate several keys"
+        )
     return text
 
 
@@ -228,7 +247,7 @@ def _number(text: str) -> float:
 PARSERS: dict[str, Callable[[str], Any]] = {
     "database_url": _database_url,
     "bus_url": _bus_url,
-    "secret_key": _secret_key,
+    "secret_key": _secret_keys,
     "public_url": _public_url,
     "trusted_hops": _hops,
     "sign_in_limit": _limit,

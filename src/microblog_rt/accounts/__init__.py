@@ -4,37 +4,48 @@ sessions.py    sessions
 rules.py       what a name, an e-mail address and a password must be
 strength.py    which passwords are easy to guess
 passwords.py   hashing
+devices.py     browsers that have signed in before
 attempts.py    how often a password may be tried and an account be made
 """
 
+import asyncio
 import secrets
-from functools import partial
+from contextlib import nullcontext
+from functools import cache, partial
 from urllib.parse import urlsplit
 
 from microblog_rt import names
 from microblog_rt.accounts import rules
-from microblog_rt.accounts.attempts import Attempts
+from microblog_rt.accounts.attempts import Attempt, Attempts
+from microblog_rt.accounts.devices import UNKNOWN, Device, Marks
 from microblog_rt.accounts.passwords import UNKNOWN_USERS_HASH, Match, Passwords
 from microblog_rt.accounts.sessions import Reader, Sessions, session_name, token_hash
 from microblog_rt.errors import Invalid, NotFound, SignedOut
 from microblog_rt.models import User
+from microblog_rt.secret_key import secret_keys
 from microblog_rt.settings import Settings
 from microblog_rt.storage import Storage, Transaction, limits
 from microblog_rt.storage import accounts as stored
 from microblog_rt.storage.accounts import Visit
 from microblog_rt.storage.pages import Page
+from microblog_rt.timeouts import Timeouts
 
-__all__ = ["Accounts", "Reader", "Sessions", "session_name", "token_hash"]
+__all__ = ["Accounts", "Device", "Reader", "Sessions", "session_name", "token_hash"]
 
 
 class Accounts:
     """Creates and changes accounts."""
 
-    def __init__(self, storage: Storage, sessions: Sessions, settings: Settings) -> None:
+    def __init__(
+        self, storage: Storage, sessions: Sessions, settings: Settings, timeouts: Timeouts = Timeouts()
+    ) -> None:
         self._storage = storage
         self._sessions = sessions
         self._passwords = Passwords()
-        self._attempts = Attempts(storage, settings)
+        self._delayed = asyncio.Semaphore(1)  # while there are too many sign-ins, they use one core at most
+        keys = cache(partial(secret_keys, settings))  # commands do without the keys
+        self._attempts = Attempts(storage, settings, keys, timeouts)
+        self._marks = Marks(keys)
         self._host = urlsplit(settings.public_url or "").hostname or ""
 
     async def faults(self, username: str, password: str, email: str | None) -> list[Invalid]:
@@ -53,9 +64,9 @@ class Accounts:
         email = (email or "").strip() or None
         for fault in await self.faults(username, password, email):
             raise fault
+        await self._attempts.register(address)  # first, so that names cannot be tried without limit
         if await self.find(username):
             raise Invalid("username", "username_taken")
-        await self._attempts.register(address)
         user = User(
             username=names.normalized(username),
             username_key=names.key(username),
@@ -66,17 +77,30 @@ class Accounts:
         await self._storage.write(lambda tx: stored.add(tx, user))
         return user
 
-    async def check_password(self, username: str, password: str, address: str = "") -> User:
-        """The user of that name and password. Counted as an attempt from ``address``, right or wrong.
+    async def check_password(self, username: str, password: str, address: str = "", device: Device = UNKNOWN) -> User:
+        """The user of that name and password. Counted as an attempt of the device, if it is known, or from ``address``.
 
         Raises TooMany, or Invalid, which does not say whether the name or the password is wrong.
         """
-        await self._attempts.sign_in(username, address)
-        user = await self._matching(username, password)
+        user = await self.find(username) if device.marks else None
+        if user is not None and self._marks.known(device, user):
+            attempt = await self._attempts.device(device.id, user.id)
+        else:
+            attempt = await self._attempts.sign_in(username, address)
+        return await self._checked(username, password, attempt)
+
+    def device_mark(self, device_id: str, user: User) -> str:
+        """The mark for a device on which ``user`` has signed in."""
+        return self._marks.mark(device_id, user)
+
+    async def _checked(self, username: str, password: str, attempt: Attempt) -> User:
+        async with self._delayed if attempt.delayed else nullcontext():
+            user = await self._matching(username, password)
         if user is None:
             raise Invalid("password", "wrong_password")
         if user.disabled:
             raise Invalid("username", "account_disabled")
+        await self._attempts.succeeded(attempt)
         return user
 
     async def opens(self, username: str, password: str) -> bool:
@@ -110,21 +134,26 @@ class Accounts:
 
         await self._sessions.end(user.id, work)
 
-    async def reauthenticate(self, visit: Visit, password: str, address: str = "") -> User:
-        """The user of ``visit``, whose current password must be ``password``. Raises TooMany, Invalid."""
+    async def reauthenticate(self, visit: Visit, password: str) -> User:
+        """The user of ``visit``, whose current password must be ``password``. Counted for the session.
+
+        Raises TooMany, Invalid.
+        """
+        attempt = await self._attempts.session(visit.session.token_hash)
         try:
-            return await self.check_password(visit.user.username, password, address)
+            return await self._checked(visit.user.username, password, attempt)
         except Invalid:
             raise Invalid("old_password", "wrong_current_password") from None
 
-    async def change_password(self, visit: Visit, old: str, new: str, address: str = "") -> str:
+    async def change_password(self, visit: Visit, old: str, new: str) -> str:
         """Change the password of a signed-in user, end every session, start one like that of ``visit``; its token.
 
-        ``old`` counts as an attempt. Raises TooMany, Invalid with the field old_password or password, SignedOut.
+        ``old`` counts as ``reauthenticate`` says. Raises TooMany, Invalid with the field old_password or password,
+        SignedOut.
         """
         for fault in await self.password_faults(visit.user, new):
             raise fault
-        user = await self.reauthenticate(visit, old, address)
+        user = await self.reauthenticate(visit, old)
         password_hash, token, session = await self._passwords.hash(new), secrets.token_urlsafe(32), visit.session
 
         def work(tx: Transaction) -> None:
@@ -136,6 +165,7 @@ class Accounts:
             self._sessions.insert(tx, user.id, token, session.remembered, session.device)
 
         await self._sessions.end(user.id, work)
+        visit.user.password_hash = password_hash
         return token
 
     async def disable(self, username: str) -> None:

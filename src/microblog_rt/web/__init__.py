@@ -3,6 +3,7 @@
 hosts.py          client address, allowed hosts and origins
 authentication.py session cookies; one ``authenticate`` for pages, polls and sockets
 tabs.py           limits on open connections
+known_devices.py  the device cookie
 forms.py          WTForms with a CSRF token
 languages.py      the only user of quart-babel
 problems.py       errors as HTTP statuses: an HTML page or problem+json
@@ -14,12 +15,25 @@ metrics.py        metrics for the operator
 notifications.py  ``/notifications`` as poll and long poll; socket.py: as WebSocket
 """
 
+from collections.abc import Sequence
+
 from quart import Quart, Response, request
 
 from microblog_rt import files
 from microblog_rt.services import Services
 from microblog_rt.settings import Settings
-from microblog_rt.web import auth, forms, health, languages, messages, metrics, people, problems, sessions
+from microblog_rt.web import (
+    auth,
+    forms,
+    health,
+    known_devices,
+    languages,
+    messages,
+    metrics,
+    people,
+    problems,
+    sessions,
+)
 from microblog_rt.web.authentication import Authentication
 from microblog_rt.web.hosts import Hosts
 from microblog_rt.web.message_text import message_text
@@ -39,7 +53,7 @@ HEADERS = {
 }
 
 
-def create(settings: Settings, secret_key: str, services: Services) -> Quart:
+def create(settings: Settings, secret_keys: Sequence[str], services: Services) -> Quart:
     """The Quart application, wrapped in the endpoint of ``/notifications``."""
     app = Quart(
         "microblog_rt",
@@ -47,13 +61,14 @@ def create(settings: Settings, secret_key: str, services: Services) -> Quart:
         template_folder=str(files.TEMPLATES),
         root_path=str(files.PACKAGE),
     )
-    app.secret_key = secret_key
+    app.secret_key, *app.config["SECRET_KEY_FALLBACKS"] = secret_keys
     _configure(app, settings)
     app.extensions["services"] = services
     hosts = Hosts(settings)
     _check_hosts(app, hosts)
     languages.init(app)
     problems.init(app)
+    known_devices.init(app, secure=settings.public_url is not None)
     forms.init(app, settings.public_url)  # before authentication: a cross-site request costs no query
     authentication = Authentication(app, services.accounts, services.sessions, secure=settings.public_url is not None)
     app.before_request(forms.check_owner)

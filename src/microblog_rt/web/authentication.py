@@ -111,12 +111,12 @@ class Authentication(QuartAuth):
 
     async def reauthenticate(self, password: str) -> None:
         """Check the user's current password. Raises TooMany, Invalid."""
-        await self._accounts.reauthenticate(self._visit(), password, address())
+        await self._accounts.reauthenticate(self._visit(), password)
 
     async def change_password(self, old: str, new: str) -> None:
         """Change the user's password, end all sessions, and start a new one for this browser."""
         visit = self._visit()
-        token = await self._accounts.change_password(visit, old, new, address())
+        token = await self._accounts.change_password(visit, old, new)
         self._set_cookie(visit.user, token, remembered=visit.session.remembered)
 
     async def sign_out(self) -> None:

@@ -5,7 +5,6 @@ authenticates that name for one browser with the secret key. It is sent in the f
 ``X-CSRFToken``, and stays valid for the life of the cookie. A form that is refused is shown again with its text.
 """
 
-import hashlib
 import hmac
 import re
 import secrets
@@ -21,6 +20,7 @@ from wtforms import Form
 from wtforms.fields.core import Field
 
 from microblog_rt.errors import Forbidden, Invalid, OtherAccount, Refused, SignedOut, TokenMissing, TokenWrong, TooMany
+from microblog_rt.secret_key import mac
 from microblog_rt.web.authentication import current_user
 from microblog_rt.web.hosts import check_origin
 from microblog_rt.web.languages import gettext, translated
@@ -84,7 +84,7 @@ def csrf_token(owner: int | None = None) -> str:
     """A token of this browser for a form of ``owner``, by default the current user; creates the cookie if missing."""
     if owner is None:
         owner = _current_owner()
-    return new_token(str(current_app.secret_key), _browser() or _new_browser(), owner)
+    return new_token(str(current_app.secret_key), browser_id(), owner)
 
 
 def new_token(key: str, browser: str, owner: int) -> str:
@@ -92,9 +92,14 @@ def new_token(key: str, browser: str, owner: int) -> str:
     return _signed(key, browser, f"{owner}.{secrets.token_urlsafe(6)}")
 
 
+def browser_id() -> str:
+    """The random id in this browser's cookie, which is created if missing."""
+    return _browser() or _new_browser()
+
+
 def renew_browser_cookie() -> None:
     """Set this browser's cookie again, for another year."""
-    g.new_browser = _browser() or _new_browser()
+    g.new_browser = browser_id()
 
 
 def redisplays_form(*, any_owner: bool = False, **resend: str | None) -> Callable[[RouteCallable], RouteCallable]:
@@ -116,11 +121,6 @@ def refuse_form(error: Refused) -> None:
     g.refusal = error
 
 
-def refused() -> bool:
-    """Whether ``refuse_form`` was called for this request."""
-    return "refusal" in g
-
-
 async def bind_form(kind: type[F]) -> F:
     """The form with the submitted data, if any."""
     return kind(await request.form if request.method == "POST" else None)
@@ -130,7 +130,7 @@ def submitted(form: Form) -> bool:
     """Whether the form was submitted, is not refused, and passes its validators."""
     if request.method != "POST":
         return False
-    if refused():
+    if "refusal" in g:
         form.form_errors = _refusal_sentences(g.refusal)
         return False
     return form.validate()
@@ -206,13 +206,18 @@ async def _checked_owner() -> int:
     if not sent or not browser:
         raise TokenMissing
     match = TOKEN_FORMAT.fullmatch(sent)
-    if match is None or not hmac.compare_digest(_signed(str(current_app.secret_key), browser, match[1]), sent):
+    if match is None or not any(hmac.compare_digest(_signed(key, browser, match[1]), sent) for key in _keys()):
         raise TokenWrong
     return int(match[2])
 
 
+def _keys() -> list[str]:
+    """The secret keys: the first signs, all verify."""
+    return [str(current_app.secret_key), *current_app.config["SECRET_KEY_FALLBACKS"]]
+
+
 def _signed(key: str, browser: str, named: str) -> str:
-    digest = hmac.digest(key.encode(), f"microblog-rt csrf|{browser}|{named}".encode(), hashlib.sha256)
+    digest = mac(key, "csrf", browser, named)
     return f"{named}.{urlsafe_b64encode(digest).decode().rstrip('=')}"
 
 

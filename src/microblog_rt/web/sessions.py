@@ -15,7 +15,7 @@ from microblog_rt.web import devices
 from microblog_rt.web.auth import OLD_PASSWORD, blueprint, logout
 from microblog_rt.web.authentication import authentication, current_reader, current_user, signed_in
 from microblog_rt.web.context import page_key, page_links, services
-from microblog_rt.web.forms import add_error, bind_form, flash_once, redisplays_form, refused, render_form, submitted
+from microblog_rt.web.forms import add_error, bind_form, flash_once, render_form, submitted
 from microblog_rt.web.languages import gettext, lazy
 from microblog_rt.web.sentences import N_
 
@@ -50,14 +50,12 @@ async def sessions() -> ResponseReturnValue:
 
 
 @blueprint.route("/sessions/end", methods=["GET", "POST"])
-@redisplays_form()
 @signed_in
 async def end_session() -> ResponseReturnValue:
     reader = current_reader()
     name = (await request.form).get("session") or request.args.get("session", "")
     if name == session_name(reader.token_hash):
-        # Only a checked form signs out.
-        return await logout() if request.method == "POST" and not refused() else redirect(url_for(".sessions"))
+        return await logout() if request.method == "POST" else redirect(url_for(".sessions"))
     ending = await services().sessions.named(reader.user_id, name)
     if ending is None:
         return redirect(url_for(".sessions"), HTTPStatus.SEE_OTHER)
@@ -70,7 +68,6 @@ async def end_session() -> ResponseReturnValue:
 
 
 @blueprint.route("/logout_everywhere", methods=["GET", "POST"])
-@redisplays_form()
 @signed_in
 async def logout_everywhere() -> ResponseReturnValue:
     form = await bind_form(EndForm)
