@@ -1,16 +1,19 @@
 """The command line, ``microblog-rt``."""
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import cache
+from logging.handlers import SysLogHandler
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import click
 
-from microblog_rt import __version__, app, demo, logs, secret_key, server, settings
+from microblog_rt import __version__, app, demo, logs, secret_key, security_log, server, settings
 from microblog_rt import restored as restoring
 from microblog_rt.errors import Misconfigured, Refused
 from microblog_rt.server import listening
@@ -19,7 +22,11 @@ from microblog_rt.settings import Settings
 from microblog_rt.storage import migrations
 from microblog_rt.web.sentences import sentence
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
+
+SYSTEM_LOG = "/dev/log"
 
 
 class Commands(click.Group):
@@ -55,6 +62,7 @@ def serve(bind: str, workers: int, with_demo: bool) -> None:
         raise Misconfigured("--demo creates accounts whose password is printed, so it requires a loopback address")
     if workers > 1 and chosen.bus_url == settings.MEMORY:
         raise Misconfigured(f"--workers {workers} needs a bus to connect them: MICROBLOG_BUS_URL={_some_bus(chosen)}")
+    _warn_of_plain_http(chosen, host)
     _prepare_database(chosen)
     secret_key.secret_keys(chosen)
     with server.listen(bind) as socket:
@@ -86,6 +94,7 @@ def db() -> None:
 def upgrade() -> None:
     """Migrate the database to this program's revision."""
     chosen = _settings()
+    _log_command()
     migrations.upgrade(chosen.database_url)
     click.echo(f"The database is at {migrations.head()}.")
 
@@ -172,6 +181,7 @@ def shell() -> None:
     from microblog_rt.shell import interact
 
     chosen = _settings()
+    _log_command()
     migrations.check(chosen.database_url)
     interact(assemble(chosen))
 
@@ -213,12 +223,43 @@ def _prepare_database(chosen: Settings) -> None:
         migrations.check(chosen.database_url)
 
 
+def _warn_of_plain_http(chosen: Settings, host: str) -> None:
+    if chosen.public_url is None and not listening.is_loopback(host):
+        log.warning(
+            "plain http on %s: passwords and messages can be read on the network. Put a proxy with TLS in front, set "
+            "MICROBLOG_PUBLIC_URL=https://HOST, and let only the proxy reach this address",
+            host,
+        )
+
+
 def _some_bus(chosen: Settings) -> str:
     return settings.POSTGRESQL_BUS if chosen.sqlite_file is None else settings.SQLITE_BUS
 
 
+def _log_command() -> None:
+    """Write the operator's command to the security log, and prepare that log for what the command does."""
+    context = click.get_current_context()
+    if context.info_name != "serve":  # which has begun to log
+        security_log.log.addHandler(_system_log())
+        security_log.log.setLevel(logging.INFO)
+    security_log.origin.set("command line")
+    security_log.note("command", command=context.command_path, user=context.params.get("name"), uid=os.getuid())
+
+
+def _system_log() -> logging.Handler:
+    """The system's log, or standard error where there is none, as in a container."""
+    if Path(SYSTEM_LOG).exists():
+        handler: logging.Handler = SysLogHandler(SYSTEM_LOG, SysLogHandler.LOG_AUTHPRIV)
+        handler.setFormatter(logging.Formatter("microblog-rt: %(message)s"))
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    return handler
+
+
 def _run_with_services(work: Callable[[Services], Awaitable[T]]) -> T:
     chosen = _settings()
+    _log_command()
     _prepare_database(chosen)
 
     async def run() -> T:

@@ -10,11 +10,13 @@ attempts.py    how often a password may be tried and an account be made
 
 import asyncio
 import secrets
+from collections.abc import Coroutine
 from contextlib import nullcontext
 from functools import cache, partial
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from microblog_rt import names
+from microblog_rt import names, security_log
 from microblog_rt.accounts import rules
 from microblog_rt.accounts.attempts import Attempt, Attempts
 from microblog_rt.accounts.devices import UNKNOWN, Device, Marks
@@ -31,6 +33,9 @@ from microblog_rt.storage.pages import Page
 from microblog_rt.timeouts import Timeouts
 
 __all__ = ["Accounts", "Device", "Reader", "Sessions", "session_name", "token_hash"]
+
+
+T = TypeVar("T")
 
 
 class Accounts:
@@ -64,7 +69,7 @@ class Accounts:
         email = (email or "").strip() or None
         for fault in await self.faults(username, password, email):
             raise fault
-        await self._attempts.register(address)  # first, so that names cannot be tried without limit
+        await self._counted(self._attempts.register(address))  # first, so that names cannot be tried without limit
         if await self.find(username):
             raise Invalid("username", "username_taken")
         user = User(
@@ -75,6 +80,7 @@ class Accounts:
             password_hash=await self._passwords.hash(password),
         )
         await self._storage.write(lambda tx: stored.add(tx, user))
+        security_log.note("account_registered", user=user.username, user_id=user.id)
         return user
 
     async def check_password(self, username: str, password: str, address: str = "", device: Device = UNKNOWN) -> User:
@@ -84,36 +90,51 @@ class Accounts:
         """
         user = await self.find(username) if device.marks else None
         if user is not None and self._marks.known(device, user):
-            attempt = await self._attempts.device(device.id, user.id)
+            attempt = await self._counted(self._attempts.device(device.id, user.id), username)
         else:
-            attempt = await self._attempts.sign_in(username, address)
-        return await self._checked(username, password, attempt)
+            attempt = await self._counted(self._attempts.sign_in(username, address), username)
+        return await self._checked(username, password, attempt, "sign_in_failed")
 
     def device_mark(self, device_id: str, user: User) -> str:
         """The mark for a device on which ``user`` has signed in."""
         return self._marks.mark(device_id, user)
 
-    async def _checked(self, username: str, password: str, attempt: Attempt) -> User:
+    async def _counted(self, counting: Coroutine[Any, Any, T], username: str = "") -> T:
+        """Await ``counting``, and log once when a limit begins to refuse."""
+        try:
+            return await counting
+        except limits.OverLimit as error:
+            if error.first:
+                user = await self.find(username)  # what was typed may be a password
+                name = user.username if user else None
+                security_log.note("limit_reached", limit=error.subject.rpartition(":")[0], user=name)
+            raise
+
+    async def _checked(self, username: str, password: str, attempt: Attempt, failure: str) -> User:
+        user = await self.find(username)
         async with self._delayed if attempt.delayed else nullcontext():
-            user = await self._matching(username, password)
-        if user is None:
+            matches = await self._matches(user, password)
+        if user is None or not matches:
+            known = {"user": user.username, "reason": "password"} if user else {"reason": "unknown name"}
+            security_log.note(failure, **known)
             raise Invalid("password", "wrong_password")
         if user.disabled:
+            security_log.note(failure, user=user.username, reason="disabled")
             raise Invalid("username", "account_disabled")
         await self._attempts.succeeded(attempt)
         return user
 
     async def opens(self, username: str, password: str) -> bool:
         """Whether that password signs that user in. Not counted: only for the operator's own commands."""
-        user = await self._matching(username, password)
-        return user is not None and not user.disabled
-
-    async def _matching(self, username: str, password: str) -> User | None:
         user = await self.find(username)
+        return await self._matches(user, password) and user is not None and not user.disabled
+
+    async def _matches(self, user: User | None, password: str) -> bool:
+        """Whether it is the user's password; takes as long without a user."""
         match = await self._passwords.match(user.password_hash if user else UNKNOWN_USERS_HASH, password)
         if user is not None and match is Match.OUTDATED:
             await self._hash_again(user, password)
-        return user if match else None
+        return bool(match)
 
     async def _hash_again(self, user: User, password: str) -> None:
         """Replace the hash of a password that was not changed meanwhile."""
@@ -133,15 +154,17 @@ class Accounts:
             stored.end_sessions(tx, user.id)
 
         await self._sessions.end(user.id, work)
+        security_log.note("password_set", user=user.username, user_id=user.id)
 
     async def reauthenticate(self, visit: Visit, password: str) -> User:
         """The user of ``visit``, whose current password must be ``password``. Counted for the session.
 
         Raises TooMany, Invalid.
         """
-        attempt = await self._attempts.session(visit.session.token_hash)
+        name = visit.user.username
+        attempt = await self._counted(self._attempts.session(visit.session.token_hash), name)
         try:
-            return await self._checked(visit.user.username, password, attempt)
+            return await self._checked(name, password, attempt, "current_password_wrong")
         except Invalid:
             raise Invalid("old_password", "wrong_current_password") from None
 
@@ -166,6 +189,7 @@ class Accounts:
 
         await self._sessions.end(user.id, work)
         visit.user.password_hash = password_hash
+        security_log.note("password_changed", user=user.username, user_id=user.id)
         return token
 
     async def disable(self, username: str) -> None:
@@ -177,11 +201,13 @@ class Accounts:
             stored.end_sessions(tx, user_id)
 
         await self._sessions.end(user_id, work)
+        security_log.note("account_disabled", user=username, user_id=user_id)
 
     async def enable(self, username: str) -> None:
         """Let a disabled user sign in again. Raises NotFound."""
         user_id = (await self.known(username)).id
         await self._storage.write(lambda tx: stored.set_disabled(tx, user_id, False))
+        security_log.note("account_enabled", user=username, user_id=user_id)
 
     async def forget_expired(self) -> None:
         """Delete every expired session and every attempt that has left its window."""

@@ -67,7 +67,9 @@ VISIT = (
     )
     .join(Session, Session.user_id == User.id)
     .join(Mailbox, Mailbox.user_id == User.id)
-    .where(Session.token_hash == bindparam("token_hash"), Session.expires > NOW)
+    .where(
+        Session.token_hash == bindparam("token_hash"), Session.user_id == bindparam("of_user"), Session.expires > NOW
+    )
 )
 
 
@@ -102,9 +104,9 @@ async def people(reading: Reading, size: int, before: str | None, after: str | N
     return await page(reading, select(User).where(not_(User.disabled)), User.username_key, size, before, after)
 
 
-async def visit(reading: Reading, token_hash: str) -> Visit | None:
-    """The live session of that token, in one statement; None if it has ended."""
-    row = (await reading.execute(VISIT, {"token_hash": token_hash})).one_or_none()
+async def visit(reading: Reading, user_id: int, token_hash: str) -> Visit | None:
+    """The live session of that user and token, in one statement; None if it has ended or is another user's."""
+    row = (await reading.execute(VISIT, {"of_user": user_id, "token_hash": token_hash})).one_or_none()
     if row is None:
         return None
     user, session, clock, unused, *counts = row

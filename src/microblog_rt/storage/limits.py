@@ -42,6 +42,7 @@ class OverLimit(TooMany):
         super().__init__(max(1, ceil(left / MICROSECONDS)))
         self.subject = subject
         self.left = left
+        self.first = False  # whether this process did not know it yet
 
 
 class Refusals:
@@ -63,6 +64,7 @@ class Refusals:
         """Remember a refusal by the database, for ``at_most`` seconds if room can be made earlier."""
         if len(self._until) >= REMEMBERED:
             self._until.clear()  # the database knows them all
+        error.first = error.subject not in self._until
         left = error.left if at_most is None else min(error.left, at_most * MICROSECONDS)
         self._until[error.subject] = sql_time.now() + left
 

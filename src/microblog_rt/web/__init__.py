@@ -89,6 +89,7 @@ def _configure(app: Quart, settings: Settings) -> None:
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
         METRICS_TOKEN=settings.metrics_token,
+        BEHIND_PROXY=settings.trusted_hops > 0 or secure,
     )
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True

@@ -19,6 +19,7 @@ from quart.typing import RouteCallable
 from wtforms import Form
 from wtforms.fields.core import Field
 
+from microblog_rt import security_log
 from microblog_rt.errors import Forbidden, Invalid, OtherAccount, Refused, SignedOut, TokenMissing, TokenWrong, TooMany
 from microblog_rt.secret_key import mac
 from microblog_rt.web.authentication import current_user
@@ -46,10 +47,15 @@ def init(app: Quart, public_url: str | None) -> None:
             return
         if request.routing_exception is not None:
             raise request.routing_exception
-        check_origin(request.scope["headers"], public_url, required=True)
+        try:
+            check_origin(request.scope["headers"], public_url, required=True)
+        except Forbidden as error:
+            _log_refusal("origin_refused", error)
+            raise
         try:
             g.owner = await _checked_owner()
         except Forbidden as error:
+            _log_refusal("csrf_refused", error)
             if wants_json() or not _view("redisplays_form"):
                 raise
             refuse_form(error)
@@ -75,9 +81,22 @@ async def check_owner() -> None:
     if owner is None or not current.signed_in or owner == current.user.id or _view("any_owner"):
         return
     error: Forbidden = OtherAccount(name=current.username) if owner else TokenWrong()
+    _log_refusal("csrf_refused", error)
     if wants_json() or not _view("resend"):
         raise error
     refuse_form(error)
+
+
+def _log_refusal(event: str, error: Forbidden) -> None:
+    headers = {"origin": request.headers.get("Origin"), "site": request.headers.get("Sec-Fetch-Site")}
+    current = current_user()
+    security_log.note(
+        event,
+        reason=error.code,
+        path=request.path,
+        user_id=current.user.id if current.signed_in else None,
+        **(headers if event == "origin_refused" else {}),
+    )
 
 
 def csrf_token(owner: int | None = None) -> str:
