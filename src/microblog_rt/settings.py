@@ -122,12 +122,20 @@ def _check_address(text: str) -> None:
         raise ValueError(wanted)
     if several:
         raise ValueError("must name one HOST; with a standby, use an address that follows the primary")
+    _check_query(text)
     if "sslmode=" in parts.query:
         raise ValueError("must use ?ssl=require instead of sslmode, which asyncpg does not accept")
 
 
+def _check_query(text: str) -> None:
+    # Error messages show the query of an address; they hide only the password before the @.
+    if any(name.lower().endswith(("password", "passwd", "pwd")) for name in parse_qs(urlsplit(text).query)):
+        raise ValueError("must have the password before the @, as in //USER:PASSWORD@HOST, and not after the ?")
+
+
 def _bus_url(text: str) -> str:
     parts = urlsplit(text)
+    _check_query(text)
     redis = parts.scheme in ("redis", "rediss") and parts.hostname
     if text not in (MEMORY, SQLITE_BUS) and not text.startswith(POSTGRESQL_BUS) and not redis:
         raise ValueError(

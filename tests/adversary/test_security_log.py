@@ -206,7 +206,9 @@ def test_commands_of_the_operator_are_logged(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     result = folder.run("user", "add", "susan", typed="secret phrase 1\n")
     assert result.stderr == ""
-    command, registered = [parsed(line.partition("microblog_rt.security: ")[2]) for line in map(str.strip, folder.security_log)]
+    command, registered = [
+        parsed(line.partition("microblog_rt.security: ")[2]) for line in map(str.strip, folder.security_log)
+    ]
     assert command[0] == "command"
     assert command[1]["command"].endswith("user add")
     assert command[1]["user"] == "susan"
