@@ -111,6 +111,7 @@ def test_secret_key_is_created_once_and_private(tmp_path: Path) -> None:
 
 def test_empty_secret_key_is_rejected(folder: Folder) -> None:
     (folder.path / "microblog.db.key").write_text("\n")
+    (folder.path / "microblog.db.key").chmod(0o600)
     assert "microblog.db.key" in folder.refused("serve", "--bind", f"127.0.0.1:{free_port()}")
 
 
