@@ -32,7 +32,7 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("patient")
 
 PASSWORD = "correct horse"
-KEY = "a key for tests alone, long enough"
+KEY = "a-key-for-tests-alone-long-enough"
 
 
 class CompiledTemplates(BytecodeCache):
@@ -117,7 +117,14 @@ def settings(database: str) -> Settings:
 
 
 # A slow machine is no outage: most tests wait for their database for as long as it takes.
-PATIENT = Timeouts(database_silence=DEADLINE, sqlite_busy=DEADLINE, postgres_connect=DEADLINE, postgres_lock=DEADLINE)
+PATIENT = Timeouts(
+    database_silence=DEADLINE,
+    sqlite_busy=DEADLINE,
+    postgres_connect=DEADLINE,
+    postgres_lock=DEADLINE,
+    sign_in_wait=0,
+    sign_in_delay=0,
+)
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ def logged_out(person: Person) -> None:
 
 
 def signed_out_everywhere(person: Person) -> None:
-    person.post("/auth/logout_everywhere")
+    person.post("/auth/logout_everywhere", old_password=person.server.password)
 
 
 def password_changed(person: Person) -> None:

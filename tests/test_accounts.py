@@ -32,32 +32,6 @@ async def test_registration_error_names_the_field(services: Services, field: str
     assert refused.value.field == field
 
 
-COMMON = ["password1", "ILoveYou", "trustno1", "12345678"]
-
-
-@pytest.mark.parametrize("password", [*COMMON, "Susan.Smith", "susan.smith"])
-async def test_common_password_is_refused_wherever_one_is_set(services: Services, password: str) -> None:
-    with pytest.raises(Invalid, match="password_too_common"):
-        await services.accounts.register("Susan.Smith", password)
-    user = await services.accounts.register("susan.smith", PASSWORD)
-    visit = await services.sessions.visit(await signed_in(services, user))
-    assert visit is not None
-    for setting in (
-        services.accounts.set_password("SUSAN.SMITH", password),
-        services.accounts.change_password(visit, PASSWORD, password),
-    ):
-        with pytest.raises(Invalid) as refused:
-            await setting
-        assert refused.value.field == "password"
-    assert await services.accounts.opens("susan.smith", PASSWORD)
-
-
-@pytest.mark.parametrize("password", ["password1!x", "susan.smith1", "x" * 1024, "  12345678"])
-async def test_password_containing_a_common_one_is_accepted(services: Services, password: str) -> None:
-    await services.accounts.register("susan.smith", password)
-    assert await services.accounts.opens("susan.smith", password)
-
-
 async def test_new_user_has_a_mailbox(services: Services, susan: User) -> None:
     async with services.storage.reading() as reading:
         mailbox = (await reading.execute(select(Mailbox))).scalar_one()

@@ -31,6 +31,7 @@ NOT_RUN = {
     "run": "a shell function that calls sudo",
     "redis-cli": "needs the Redis server of the set-up",
     "docker": "needs a Docker daemon",
+    "umask": "changes the shell only",
     "sqlite3": "a command of Debian's package sqlite3, which the page names",
     "curl": "asks a server that the page has set up; those of the README are run",
     "database_password=$(openssl": "input of the commands that follow, which use sudo",

@@ -23,6 +23,7 @@ from tests.waiting import ready, until
 SETTINGS = files.CHECKOUT / "deploy" / "nginx.conf"
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 SELF_SIGNED = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
+METRICS_TOKEN = "a-token-for-the-metrics"
 HEARTBEAT = 0.4  # seconds
 READ_TIMEOUT = 3  # seconds; longer than 2.5 heartbeats, as in the original, and than a pause of this machine
 
@@ -85,6 +86,7 @@ def hosts(folder: Path) -> Iterator[list[Server]]:
         environ = {
             "MICROBLOG_BUS_URL": redis.url,
             "MICROBLOG_TRUSTED_HOPS": "1",
+            "MICROBLOG_METRICS_TOKEN": METRICS_TOKEN,
             "MICROBLOG_HEARTBEAT": str(HEARTBEAT),
             "MICROBLOG_SWEEP": "3600",
             "MICROBLOG_TABS_PER_ADDRESS": "6",
@@ -116,7 +118,8 @@ def bob(nginx: Nginx) -> Iterator[Person]:
 
 
 def tabs_of(host: Server) -> int:
-    found = re.search(r'microblog_tabs\{transport="websocket"\} (\d+)', httpx.get(f"{host.url}/metrics").text)
+    numbers = httpx.get(f"{host.url}/metrics", headers={"Authorization": f"Bearer {METRICS_TOKEN}"}).text
+    found = re.search(r'microblog_tabs\{transport="websocket"\} (\d+)', numbers)
     assert found
     return int(found[1])
 

@@ -115,7 +115,8 @@ FOREIGN_TO_LOCALHOST = [
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with Server(tmp_path_factory.mktemp("server"), environ={"MICROBLOG_TABS_PER_USER": ""}) as server:
         yield server
-    assert server.logged() == ""
+    # The requests of one test have a header of a proxy.
+    assert [line for line in server.warnings_logged() if "forwarding headers ignored" not in line] == []
 
 
 @pytest.fixture(scope="module")

@@ -98,6 +98,8 @@ BAD = [
     ("DATABASE_URL", ""),
     ("BUS_URL", "kafka://x"),
     ("SECRET_KEY", "short"),
+    ("SECRET_KEY", "0123456789abcdef,short"),
+    ("SECRET_KEY", "a" * 32),
     ("PUBLIC_URL", "ftp://example.org"),
     ("PUBLIC_URL", "https://example.org/path"),
     ("PUBLIC_URL", "https://user@example.org"),

@@ -12,7 +12,7 @@ from quart import Quart
 from microblog_rt import metrics, web
 from microblog_rt.bus import Bus
 from microblog_rt.errors import TooMany, Unavailable
-from microblog_rt.secret_key import secret_key
+from microblog_rt.secret_key import secret_keys
 from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Limit, Settings
 from microblog_rt.storage import limits
@@ -27,7 +27,7 @@ def create_app(settings: Settings, timeouts: Timeouts = Timeouts()) -> Quart:
     Background tasks run between lifespan start-up and shutdown. ``extensions["services"]`` holds the services.
     """
     services = assemble(settings, timeouts)
-    app = web.create(settings, secret_key(settings), services)
+    app = web.create(settings, secret_keys(settings), services)
 
     @app.while_serving
     async def background() -> AsyncGenerator[None]:

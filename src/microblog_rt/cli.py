@@ -8,12 +8,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache
+from logging.handlers import SysLogHandler
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import click
 
-from microblog_rt import __version__, app, demo, logs, secret_key, server, settings
+from microblog_rt import __version__, app, demo, logs, secret_key, security_log, server, settings
 from microblog_rt import restored as restoring
 from microblog_rt.errors import Misconfigured, Refused
 from microblog_rt.server import listening
@@ -26,6 +27,8 @@ from microblog_rt.web.sentences import sentence
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+SYSTEM_LOG = "/dev/log"
 
 
 class Commands(click.Group):
@@ -71,8 +74,9 @@ def serve(binds: tuple[str, ...], workers: int, with_demo: bool) -> None:
         raise Misconfigured("--demo creates accounts whose password is printed, so it requires a loopback address")
     if workers > 1 and chosen.bus_url == settings.MEMORY:
         raise Misconfigured(f"--workers {workers} needs a bus to connect them: MICROBLOG_BUS_URL={_some_bus(chosen)}")
+    _warn_of_plain_http(chosen)
     _prepare_database(chosen)
-    secret_key.secret_key(chosen)
+    secret_key.secret_keys(chosen)
     with ExitStack() as stack:
         sockets = [stack.enter_context(each) for each in server.listen_all(binds)]
         urls = [chosen.public_url] if chosen.public_url else map(listening.url, sockets)
@@ -113,6 +117,7 @@ def db() -> None:
 def upgrade() -> None:
     """Migrate the database to this program's revision."""
     chosen = _settings()
+    _log_command()
     migrations.upgrade(chosen.database_url)
     click.echo(f"The database is at {migrations.head()}.")
 
@@ -199,6 +204,7 @@ def shell() -> None:
     from microblog_rt.shell import interact
 
     chosen = _settings()
+    _log_command()
     migrations.check(chosen.database_url)
     interact(assemble(chosen))
 
@@ -240,12 +246,44 @@ def _prepare_database(chosen: Settings) -> None:
         migrations.check(chosen.database_url)
 
 
+def _warn_of_plain_http(chosen: Settings) -> None:
+    public = sorted(host for host in chosen.bind_hosts if not listening.is_loopback(host))
+    if chosen.public_url is None and public:
+        log.warning(
+            "plain http on %s: passwords and messages can be read on the network. Put a proxy with TLS in front, set "
+            "MICROBLOG_PUBLIC_URL=https://HOST, and let only the proxy reach this address",
+            ", ".join(public),
+        )
+
+
 def _some_bus(chosen: Settings) -> str:
     return settings.POSTGRESQL_BUS if chosen.sqlite_file is None else settings.SQLITE_BUS
 
 
+def _log_command() -> None:
+    """Write the operator's command to the security log, and prepare that log for what the command does."""
+    context = click.get_current_context()
+    if context.info_name != "serve":  # which has begun to log
+        security_log.log.addHandler(_system_log())
+        security_log.log.setLevel(logging.INFO)
+    security_log.origin.set("command line")
+    security_log.note("command", command=context.command_path, user=context.params.get("name"), uid=os.getuid())
+
+
+def _system_log() -> logging.Handler:
+    """The system's log, or standard error where there is none, as in a container."""
+    if Path(SYSTEM_LOG).exists():
+        handler: logging.Handler = SysLogHandler(SYSTEM_LOG, SysLogHandler.LOG_AUTHPRIV)
+        handler.setFormatter(logging.Formatter("microblog-rt: %(message)s"))
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    return handler
+
+
 def _run_with_services(work: Callable[[Services], Awaitable[T]]) -> T:
     chosen = _settings()
+    _log_command()
     _prepare_database(chosen)
 
     async def run() -> T:
@@ -259,7 +297,7 @@ def _run_with_services(work: Callable[[Services], Awaitable[T]]) -> T:
 
 
 def _demo_accounts(chosen: Settings) -> list[str]:
-    key = secret_key.secret_key(chosen)
+    key = secret_key.secret_keys(chosen)[0]
     names = _run_with_services(lambda services: demo.prepare(services.accounts, key))
     lines = [f"Demo accounts: {' and '.join(names)}, password {demo.password(key)}"] if names else []
     others = sorted(set(demo.NAMES) - set(names))

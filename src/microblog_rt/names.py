@@ -6,8 +6,9 @@ See also: ``accounts/rules.py``, what a new name must be.
 import unicodedata
 from functools import cache
 
-from microblog_rt.models import USERNAME_SKELETON_LENGTH
+from microblog_rt.models import USERNAME_LENGTH, USERNAME_SKELETON_LENGTH
 
+LONGEST = 4 * USERNAME_LENGTH  # NFKC makes four code points one at most, and can take quadratic time
 CAPITAL_I = "?"  # stands for every letter that looks like it; no name contains it
 SAME = str.maketrans("i?", "ll")
 
@@ -18,8 +19,11 @@ def normalized(name: str) -> str:
 
 
 def key(name: str) -> str:
-    """The form that identifies an account: NFKC, case folded. Equal to ``name.lower()`` for ASCII."""
-    return normalized(normalized(name).casefold())
+    """The form that identifies an account: NFKC, case folded. Equal to ``name.lower()`` for ASCII.
+
+    Of a name that is too long for every account, only the beginning.
+    """
+    return normalized(normalized(name[:LONGEST]).casefold())
 
 
 def skeleton(name: str) -> str:

@@ -5,7 +5,7 @@ See also: ``app.py``, which puts the web application in front of them.
 
 from typing import NamedTuple
 
-from microblog_rt import bus
+from microblog_rt import bus, files
 from microblog_rt.accounts import Accounts, Sessions
 from microblog_rt.feed import Feed
 from microblog_rt.hub import Hub
@@ -40,6 +40,8 @@ class Services(NamedTuple):
 
 def assemble(settings: Settings, timeouts: Timeouts = Timeouts()) -> Services:
     """Create the services for ``settings``; nothing connects before it is used."""
+    if settings.sqlite_file is not None:
+        files.make_database_private(settings.sqlite_file)
     storage = Storage(settings.database_url, timeouts)
     the_bus = bus.connect(settings.bus_url, settings.database_url, timeouts)
     hub = Hub(the_bus)
@@ -52,7 +54,7 @@ def assemble(settings: Settings, timeouts: Timeouts = Timeouts()) -> Services:
         mailboxes,
         Notifications(mailboxes),
         sessions,
-        Accounts(storage, sessions, settings),
+        Accounts(storage, sessions, settings, timeouts),
         Messages(storage, mailboxes, settings),
         Feed(storage, hub, the_bus, timeouts),
     )

@@ -23,6 +23,7 @@ POSTGRESQL_BUS = "postgresql://"
 SECRET_KEY_LENGTH = 16
 DEFAULT_PORTS = {"https": 443, "http": 80}
 DEVIATIONS = frozenset("\u00df\u03c2\u200c\u200d")  # of UTS 46: sharp s, final sigma, joiners
+SECRET_KEY_CHARACTERS = 6  # different ones
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}  # names of the local host
 DAY = 86400
 SHORTEST_IDLE = 120
@@ -41,7 +42,7 @@ class Settings:
 
     database_url: str = field(default=DEFAULT_DATABASE_URL, repr=False)
     bus_url: str = field(default=MEMORY, repr=False)
-    secret_key: str | None = field(default=None, repr=False)
+    secret_key: str | None = field(default=None, repr=False)  # several are separated by commas or spaces
     public_url: str | None = None
     trusted_hops: int = 0
     sign_in_limit: Limit | None = Limit(10, 300)
@@ -136,12 +137,20 @@ def _check_address(text: str) -> None:
         raise ValueError(wanted)
     if several:
         raise ValueError("must name one HOST; with a standby, use an address that follows the primary")
+    _check_query(text)
     if "sslmode=" in parts.query:
         raise ValueError("must use ?ssl=require instead of sslmode, which asyncpg does not accept")
 
 
+def _check_query(text: str) -> None:
+    # Error messages show the query of an address; they hide only the password before the @.
+    if any(name.lower().endswith(("password", "passwd", "pwd")) for name in parse_qs(urlsplit(text).query)):
+        raise ValueError("must have the password before the @, as in //USER:PASSWORD@HOST, and not after the ?")
+
+
 def _bus_url(text: str) -> str:
     parts = urlsplit(text)
+    _check_query(text)
     redis = parts.scheme in ("redis", "rediss") and parts.hostname
     if text not in (MEMORY, SQLITE_BUS) and not text.startswith(POSTGRESQL_BUS) and not redis:
         raise ValueError(
@@ -163,9 +172,27 @@ def _check_bus(settings: Settings) -> None:
         )
 
 
+def split_keys(text: str) -> list[str]:
+    """The keys in ``text``, separated by commas or spaces."""
+    return re.split(r"[,\s]+", text.strip(" ,\r\n\t"))
+
+
+def is_weak(key: str) -> bool:
+    """Whether a key is too short, or consists of a few characters only."""
+    return len(key) < SECRET_KEY_LENGTH or len(set(key)) < SECRET_KEY_CHARACTERS
+
+
 def _secret_key(text: str) -> str:
-    if len(text) < SECRET_KEY_LENGTH:
+    if is_weak(text):
         raise ValueError(f"must be random and have at least {SECRET_KEY_LENGTH} characters")
+    return text
+
+
+def _secret_keys(text: str) -> str:
+    if any(is_weak(key) for key in split_keys(text)):
+        raise ValueError(
+            f"must be random and have at least {SECRET_KEY_LENGTH} characters; commas and spaces separate several keys"
+        )
     return text
 
 
@@ -255,7 +282,7 @@ def _number(text: str) -> float:
 PARSERS: dict[str, Callable[[str], Any]] = {
     "database_url": _database_url,
     "bus_url": _bus_url,
-    "secret_key": _secret_key,
+    "secret_key": _secret_keys,
     "public_url": _public_url,
     "trusted_hops": _hops,
     "sign_in_limit": _limit,

@@ -29,6 +29,10 @@ class Timeouts:
     database_recovered: float = 2.0  # without a failure for so long, an outage has ended
     session_use: float = 0.1  # a request waits this long for its session's last use to be stored
 
+    # Accounts (accounts/)
+    sign_in_wait: float = 3.0  # for room in an address's allowance, which successful sign-ins make
+    sign_in_delay: float = 1.0  # of each sign-in while the whole site is over its limit
+
     # The feed
     feed_retry_min: float = 0.5  # between two attempts to read while the database is unavailable
     feed_retry_max: float = 2.0

@@ -121,9 +121,10 @@ async def asgi_answer(app: Quart, path: str, headers: list[tuple[bytes, bytes]])
     return sent
 
 
-async def test_escaped_nul_in_a_cookie_signs_nobody_in(stranger: Browser) -> None:
+async def test_escaped_nul_in_a_cookie_signs_nobody_in(app: Quart, stranger: Browser) -> None:
     """Werkzeug decodes it. The cookies are signed or have a format, so it reaches no database."""
-    names = ("microblog_session", "microblog_browser", "microblog_flash", "another")
+    settings = [app.config[f"{each}_COOKIE_NAME"] for each in ("BROWSER", "DEVICE", "SESSION")]
+    names = (app.extensions["authentication"].cookie_name, *settings, "another")
     cookie = "; ".join(f'{name}="a\\000b"' for name in names)
     answer = await stranger.client.get("/", headers={"Cookie": cookie})
     assert answer.status_code == 200

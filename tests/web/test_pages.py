@@ -53,7 +53,7 @@ async def test_registering_signs_in(stranger: Browser) -> None:
         ({"username": HOSTILE}, "2 to 64"),
         ({"password": "short", "password2": "short"}, "8 to 1024"),
         ({"password2": "something else"}, "do not match"),
-        ({"password": "iloveyou", "password2": "iloveyou"}, "too common"),
+        ({"password": "iloveyou", "password2": "iloveyou"}, "most common passwords"),
         ({"email": "nowhere"}, "not a valid email address"),
     ],
 )
@@ -162,6 +162,7 @@ INNER = [
     "/send_message/susan",
     "/auth/sessions",
     "/auth/change_password",
+    "/auth/logout_everywhere",
 ]
 
 
@@ -539,7 +540,7 @@ async def test_every_page_forbids_inline_script_and_style_and_has_none(join: Joi
     await susan.post("/send_message/susan", message="hello")
     pages = [(stranger, path) for path in ("/", "/auth/login", "/auth/register", "/nothing")]
     pages += [(susan, path) for path in ("/", "/messages", "/user/susan", "/send_message/susan", "/nothing")]
-    pages += [(susan, path) for path in ("/auth/sessions", "/auth/change_password")]
+    pages += [(susan, path) for path in ("/auth/sessions", "/auth/change_password", "/auth/logout_everywhere")]
     for browser, path in pages:
         answer = await browser.get(path)
         page = await text(answer)

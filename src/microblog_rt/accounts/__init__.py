@@ -2,36 +2,64 @@
 
 sessions.py    sessions
 rules.py       what a name, an e-mail address and a password must be
+strength.py    which passwords are easy to guess
 passwords.py   hashing
+devices.py     browsers that have signed in before
 attempts.py    how often a password may be tried and an account be made
 """
 
+import asyncio
 import secrets
+from collections.abc import Coroutine
+from contextlib import nullcontext
+from functools import cache, partial
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
-from microblog_rt import names
-from microblog_rt.accounts.attempts import Attempts
-from microblog_rt.accounts.passwords import UNKNOWN_USERS_HASH, Passwords
-from microblog_rt.accounts.rules import faults, password_faults
+from microblog_rt import names, security_log
+from microblog_rt.accounts import rules
+from microblog_rt.accounts.attempts import Attempt, Attempts
+from microblog_rt.accounts.devices import UNKNOWN, Device, Marks
+from microblog_rt.accounts.passwords import UNKNOWN_USERS_HASH, Match, Passwords
 from microblog_rt.accounts.sessions import Reader, Sessions, session_name, token_hash
 from microblog_rt.errors import Invalid, NotFound, SignedOut
 from microblog_rt.models import User
+from microblog_rt.secret_key import secret_keys
 from microblog_rt.settings import Settings
 from microblog_rt.storage import Storage, Transaction, limits
 from microblog_rt.storage import accounts as stored
 from microblog_rt.storage.accounts import Visit
 from microblog_rt.storage.pages import Page
+from microblog_rt.timeouts import Timeouts
 
-__all__ = ["Accounts", "Reader", "Sessions", "faults", "password_faults", "session_name", "token_hash"]
+__all__ = ["Accounts", "Device", "Reader", "Sessions", "session_name", "token_hash"]
+
+
+T = TypeVar("T")
 
 
 class Accounts:
     """Creates and changes accounts."""
 
-    def __init__(self, storage: Storage, sessions: Sessions, settings: Settings) -> None:
+    def __init__(
+        self, storage: Storage, sessions: Sessions, settings: Settings, timeouts: Timeouts = Timeouts()
+    ) -> None:
         self._storage = storage
         self._sessions = sessions
         self._passwords = Passwords()
-        self._attempts = Attempts(storage, settings)
+        self._delayed = asyncio.Semaphore(1)  # while there are too many sign-ins, they use one core at most
+        keys = cache(partial(secret_keys, settings))  # commands do without the keys
+        self._attempts = Attempts(storage, settings, keys, timeouts)
+        self._marks = Marks(keys)
+        self._host = urlsplit(settings.public_url or "").hostname or ""
+
+    async def faults(self, username: str, password: str, email: str | None) -> list[Invalid]:
+        """Everything that is wrong with a registration, except a name that is taken or looks like one that is."""
+        return await rules.faults(username, password, email, self._host)
+
+    async def password_faults(self, user: User, password: str) -> list[Invalid]:
+        """What is wrong with ``password`` as a new password of ``user``."""
+        return await rules.password_faults(password, user.username, user.email or "", self._host)
 
     async def register(self, username: str, password: str, email: str | None = None, address: str = "") -> User:
         """Create an account with an empty mailbox and return the user.
@@ -39,11 +67,11 @@ class Accounts:
         Counted as a registration from ``address``, if that is known. Raises Invalid with the field, TooMany.
         """
         email = (email or "").strip() or None
-        for fault in await faults(username, password, email):
+        for fault in await self.faults(username, password, email):
             raise fault
+        await self._counted(self._attempts.register(address))  # first, so that names cannot be tried without limit
         if await self.find(username):
             raise Invalid("username", "username_taken")
-        await self._attempts.register(address)
         user = User(
             username=names.normalized(username),
             username_key=names.key(username),
@@ -52,55 +80,103 @@ class Accounts:
             password_hash=await self._passwords.hash(password),
         )
         await self._storage.write(lambda tx: stored.add(tx, user))
+        security_log.note("account_registered", user=user.username, user_id=user.id)
         return user
 
-    async def check_password(self, username: str, password: str, address: str = "") -> User:
-        """The user of that name and password. Counted as an attempt from ``address``, right or wrong.
+    async def check_password(self, username: str, password: str, address: str = "", device: Device = UNKNOWN) -> User:
+        """The user of that name and password. Counted as an attempt of the device, if it is known, or from ``address``.
 
         Raises TooMany, or Invalid, which does not say whether the name or the password is wrong.
         """
-        await self._attempts.sign_in(username, address)
-        user = await self._matching(username, password)
-        if user is None:
+        user = await self.find(username) if device.marks else None
+        if user is not None and self._marks.known(device, user):
+            attempt = await self._counted(self._attempts.device(device.id, user.id), username)
+        else:
+            attempt = await self._counted(self._attempts.sign_in(username, address), username)
+        return await self._checked(username, password, attempt, "sign_in_failed")
+
+    def device_mark(self, device_id: str, user: User) -> str:
+        """The mark for a device on which ``user`` has signed in."""
+        return self._marks.mark(device_id, user)
+
+    async def _counted(self, counting: Coroutine[Any, Any, T], username: str = "") -> T:
+        """Await ``counting``, and log once when a limit begins to refuse."""
+        try:
+            return await counting
+        except limits.OverLimit as error:
+            if error.first:
+                user = await self.find(username)  # what was typed may be a password
+                name = user.username if user else None
+                security_log.note("limit_reached", limit=error.subject.rpartition(":")[0], user=name)
+            raise
+
+    async def _checked(self, username: str, password: str, attempt: Attempt, failure: str) -> User:
+        user = await self.find(username)
+        async with self._delayed if attempt.delayed else nullcontext():
+            matches = await self._matches(user, password)
+        if user is None or not matches:
+            known = {"user": user.username, "reason": "password"} if user else {"reason": "unknown name"}
+            security_log.note(failure, **known)
             raise Invalid("password", "wrong_password")
         if user.disabled:
+            security_log.note(failure, user=user.username, reason="disabled")
             raise Invalid("username", "account_disabled")
+        await self._attempts.succeeded(attempt)
         return user
 
     async def opens(self, username: str, password: str) -> bool:
         """Whether that password signs that user in. Not counted: only for the operator's own commands."""
-        user = await self._matching(username, password)
-        return user is not None and not user.disabled
-
-    async def _matching(self, username: str, password: str) -> User | None:
         user = await self.find(username)
-        password_hash = user.password_hash if user else UNKNOWN_USERS_HASH
-        return user if await self._passwords.match(password_hash, password) else None
+        return await self._matches(user, password) and user is not None and not user.disabled
+
+    async def _matches(self, user: User | None, password: str) -> bool:
+        """Whether it is the user's password; takes as long without a user."""
+        match = await self._passwords.match(user.password_hash if user else UNKNOWN_USERS_HASH, password)
+        if user is not None and match is Match.OUTDATED:
+            await self._hash_again(user, password)
+        return bool(match)
+
+    async def _hash_again(self, user: User, password: str) -> None:
+        """Replace the hash of a password that was not changed meanwhile."""
+        password_hash = await self._passwords.hash(password)
+        if await self._storage.write(partial(stored.replace_hash, user.id, user.password_hash, password_hash)):
+            user.password_hash = password_hash
 
     async def set_password(self, username: str, password: str) -> None:
         """Set a password and end every session of that user. Raises NotFound, Invalid."""
-        for fault in await password_faults(password, username):
+        user = await self.known(username)
+        for fault in await self.password_faults(user, password):
             raise fault
-        user_id = (await self.known(username)).id
         password_hash = await self._passwords.hash(password)
 
         def work(tx: Transaction) -> None:
-            stored.set_password(tx, user_id, password_hash)
-            stored.end_sessions(tx, user_id)
+            stored.set_password(tx, user.id, password_hash)
+            stored.end_sessions(tx, user.id)
 
-        await self._sessions.end(user_id, work)
+        await self._sessions.end(user.id, work)
+        security_log.note("password_set", user=user.username, user_id=user.id)
 
-    async def change_password(self, visit: Visit, old: str, new: str, address: str = "") -> str:
-        """Change the password of a signed-in user, end every session, start one like that of ``visit``; its token.
+    async def reauthenticate(self, visit: Visit, password: str) -> User:
+        """The user of ``visit``, whose current password must be ``password``. Counted for the session.
 
-        ``old`` counts as an attempt. Raises TooMany, Invalid with the field old_password or password, SignedOut.
+        Raises TooMany, Invalid.
         """
-        for fault in await password_faults(new, visit.user.username):
-            raise fault
+        name = visit.user.username
+        attempt = await self._counted(self._attempts.session(visit.session.token_hash), name)
         try:
-            user = await self.check_password(visit.user.username, old, address)
+            return await self._checked(name, password, attempt, "current_password_wrong")
         except Invalid:
             raise Invalid("old_password", "wrong_current_password") from None
+
+    async def change_password(self, visit: Visit, old: str, new: str) -> str:
+        """Change the password of a signed-in user, end every session, start one like that of ``visit``; its token.
+
+        ``old`` counts as ``reauthenticate`` says. Raises TooMany, Invalid with the field old_password or password,
+        SignedOut.
+        """
+        for fault in await self.password_faults(visit.user, new):
+            raise fault
+        user = await self.reauthenticate(visit, old)
         password_hash, token, session = await self._passwords.hash(new), secrets.token_urlsafe(32), visit.session
 
         def work(tx: Transaction) -> None:
@@ -112,6 +188,8 @@ class Accounts:
             self._sessions.insert(tx, user.id, token, session.remembered, session.device)
 
         await self._sessions.end(user.id, work)
+        visit.user.password_hash = password_hash
+        security_log.note("password_changed", user=user.username, user_id=user.id)
         return token
 
     async def disable(self, username: str) -> None:
@@ -123,11 +201,13 @@ class Accounts:
             stored.end_sessions(tx, user_id)
 
         await self._sessions.end(user_id, work)
+        security_log.note("account_disabled", user=username, user_id=user_id)
 
     async def enable(self, username: str) -> None:
         """Let a disabled user sign in again. Raises NotFound."""
         user_id = (await self.known(username)).id
         await self._storage.write(lambda tx: stored.set_disabled(tx, user_id, False))
+        security_log.note("account_enabled", user=username, user_id=user_id)
 
     async def forget_expired(self) -> None:
         """Delete every expired session and every attempt that has left its window."""

@@ -9,6 +9,8 @@ from functools import cache
 import regex
 
 from microblog_rt import names
+from microblog_rt.accounts.passwords import LONGEST, normalized
+from microblog_rt.accounts.strength import SHORTEST, weakness
 from microblog_rt.errors import Invalid
 from microblog_rt.models import EMAIL_LENGTH, USERNAME_LENGTH
 
@@ -19,31 +21,31 @@ USERNAME = regex.compile(
 )
 USERNAME_LENGTHS = range(2, USERNAME_LENGTH + 1)
 EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
-PASSWORD_LENGTHS = range(8, 1025)
+PASSWORD_LENGTHS = range(SHORTEST, LONGEST + 1)
+LONGEST_WORD = EMAIL_LENGTH  # of what the estimator is given
 
 # Names that could be taken for the operator's, and the first segments of all routes.
 OFFICIAL = {"admin", "administrator", "help", "microblog", "moderator", "root", "security", "support", "system"}
 ROUTES = {"auth", "healthz", "messages", "metrics", "notifications", "readyz", "send_message", "static", "user"}
 
 
-async def faults(username: str, password: str, email: str | None) -> list[Invalid]:
+async def faults(username: str, password: str, email: str | None, site: str = "") -> list[Invalid]:
     """Everything that is wrong with a registration, except a name that is taken or looks like one that is."""
     await asyncio.to_thread(_reserved_skeletons)  # loads the data
-    return [*_name_faults(username), *_email_faults(email), *await password_faults(password, username)]
+    wrong_password = await password_faults(password, username, email or "", site)
+    return [*_name_faults(username), *_email_faults(email), *wrong_password]
 
 
-async def password_faults(password: str, username: str) -> list[Invalid]:
-    """What is wrong with a password for that user."""
-    least, most = PASSWORD_LENGTHS[0], PASSWORD_LENGTHS[-1]
-    if len(password) not in PASSWORD_LENGTHS:
-        return [Invalid("password", "password_length", least=least, most=most)]
-    if names.key(password) == names.key(username) or await asyncio.to_thread(_is_common, password.lower()):
-        return [Invalid("password", "password_too_common")]
-    return []
+async def password_faults(password: str, *words: str) -> list[Invalid]:
+    """What is wrong with a password; ``words``: the user's name and e-mail address, and the site's host."""
+    if not all(len(each) in PASSWORD_LENGTHS for each in (password, normalized(password))):
+        return [Invalid("password", "password_length", least=PASSWORD_LENGTHS[0], most=PASSWORD_LENGTHS[-1])]
+    reason = await weakness(normalized(password), *(word[:LONGEST_WORD] for word in words))
+    return [Invalid("password", reason)] if reason else []
 
 
 def _name_faults(username: str) -> Iterator[Invalid]:
-    name = names.normalized(username)
+    name = names.normalized(username) if len(username) <= names.LONGEST else ""
     if not (USERNAME.fullmatch(name) and _fits(name) and _is_stable(name)):
         least, most = USERNAME_LENGTHS[0], USERNAME_LENGTHS[-1]
         yield Invalid("username", "username_format", least=least, most=most)
@@ -68,15 +70,3 @@ def _reserved_skeletons() -> frozenset[str]:
 def _email_faults(email: str | None) -> Iterator[Invalid]:
     if email and (len(email) > EMAIL_LENGTH or not EMAIL.fullmatch(email)):
         yield Invalid("email", "email_format")
-
-
-def _is_common(password: str) -> bool:
-    return password in _common_passwords()
-
-
-@cache
-def _common_passwords() -> frozenset[str]:
-    # 50 ms and 14 MB: loaded only when a password is set, and in a thread.
-    from zxcvbn.frequency_lists import FREQUENCY_LISTS
-
-    return frozenset(each for each in FREQUENCY_LISTS["passwords"] if len(each) in PASSWORD_LENGTHS)

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Callable
 from typing import NamedTuple
 
+from microblog_rt import security_log
 from microblog_rt.errors import Invalid, Unavailable
 from microblog_rt.mailboxes import Change, Mailboxes
 from microblog_rt.models import DEVICE_LENGTH, Session, User
@@ -65,6 +66,8 @@ class Sessions:
             self.insert(tx, user.id, token, remembered, device)
 
         await self._storage.write(work)
+        name = session_name(token_hash(token))
+        security_log.note("signed_in", user=user.username, user_id=user.id, session=name)
         return token
 
     def insert(self, tx: Transaction, user_id: int, token: str, remembered: bool, device: str) -> None:
@@ -75,9 +78,9 @@ class Sessions:
         accounts.add_session(tx, user_id, token_hash(token), remembered, lasts, device)
 
     async def visit(self, reader: Reader) -> Visit | None:
-        """The reader's session with its user, counters and cursor; None if it has ended."""
+        """The reader's session with its user, counters and cursor; None if it has ended or is another user's."""
         async with self._storage.reading() as reading:
-            return await accounts.visit(reading, reader.token_hash)
+            return await accounts.visit(reading, *reader)
 
     async def note_use(self, reader: Reader, last_used: int) -> None:
         """Store that a person uses a session, at most once a minute, and four times within the idle time.
@@ -106,17 +109,25 @@ class Sessions:
         async with self._storage.reading() as reading:
             return await accounts.sessions(reading, *reader, size, before, after)
 
+    async def named(self, user_id: int, name: str) -> Session | None:
+        """The user's live session with that ``session_name``."""
+        async with self._storage.reading() as reading:
+            return await accounts.session_named(reading, user_id, name)
+
     async def end_session(self, reader: Reader) -> None:
         """End one session."""
         await self.end(reader.user_id, lambda tx: accounts.end_session(tx, reader.token_hash))
+        security_log.note("signed_out", user_id=reader.user_id, session=session_name(reader.token_hash))
 
     async def end_session_named(self, user_id: int, name: str) -> None:
         """End the user's session with that ``session_name``, if it has not ended already."""
         await self.end(user_id, lambda tx: accounts.end_session_named(tx, user_id, name))
+        security_log.note("session_ended", user_id=user_id, session=name)
 
     async def end_sessions(self, user_id: int) -> None:
         """End every session of a user."""
         await self.end(user_id, lambda tx: accounts.end_sessions(tx, user_id))
+        security_log.note("sessions_ended", user_id=user_id)
 
     async def end(self, user_id: int, work: Callable[[Transaction], object]) -> None:
         """Commit ``work``, which ends sessions of that user; their subscribers read again and find them ended."""

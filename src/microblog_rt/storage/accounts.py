@@ -3,7 +3,20 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import BigInteger, String, and_, bindparam, case, delete, func, literal, not_, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    String,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    literal,
+    not_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert  # rendered for SQLite too
 
 from microblog_rt import names
@@ -54,7 +67,9 @@ VISIT = (
     )
     .join(Session, Session.user_id == User.id)
     .join(Mailbox, Mailbox.user_id == User.id)
-    .where(Session.token_hash == bindparam("token_hash"), Session.expires > NOW)
+    .where(
+        Session.token_hash == bindparam("token_hash"), Session.user_id == bindparam("of_user"), Session.expires > NOW
+    )
 )
 
 
@@ -89,9 +104,9 @@ async def people(reading: Reading, size: int, before: str | None, after: str | N
     return await page(reading, select(User).where(not_(User.disabled)), User.username_key, size, before, after)
 
 
-async def visit(reading: Reading, token_hash: str) -> Visit | None:
-    """The live session of that token, in one statement; None if it has ended."""
-    row = (await reading.execute(VISIT, {"token_hash": token_hash})).one_or_none()
+async def visit(reading: Reading, user_id: int, token_hash: str) -> Visit | None:
+    """The live session of that user and token, in one statement; None if it has ended or is another user's."""
+    row = (await reading.execute(VISIT, {"of_user": user_id, "token_hash": token_hash})).one_or_none()
     if row is None:
         return None
     user, session, clock, unused, *counts = row
@@ -137,6 +152,12 @@ def set_password(tx: Transaction, user_id: int, password_hash: str) -> None:
     tx.execute(update(User).where(User.id == user_id).values(password_hash=password_hash))
 
 
+def replace_hash(user_id: int, old: str, new: str, tx: Transaction) -> bool:
+    """Replace a user's password hash if it is still ``old``; whether it was."""
+    mine = and_(User.id == user_id, User.password_hash == old)
+    return tx.execute(update(User).where(mine).values(password_hash=new)).rowcount == 1
+
+
 def set_disabled(tx: Transaction, user_id: int, disabled: bool) -> None:
     """Disable or enable a user."""
     tx.execute(update(User).where(User.id == user_id).values(disabled=disabled))
@@ -147,10 +168,18 @@ def end_session(tx: Transaction, token_hash: str) -> None:
     tx.execute(delete(Session).where(Session.token_hash == token_hash))
 
 
+async def session_named(reading: Reading, user_id: int, name: str) -> Session | None:
+    """The live session of a user whose token hash begins with ``name``."""
+    return (await reading.scalars(select(Session).where(_named(user_id, name), Session.expires > NOW))).first()
+
+
 def end_session_named(tx: Transaction, user_id: int, name: str) -> None:
     """Delete the session of a user whose token hash begins with ``name``."""
-    beginning = func.substr(Session.token_hash, 1, SESSION_NAME_LENGTH)
-    tx.execute(delete(Session).where(Session.user_id == user_id, beginning == name))
+    tx.execute(delete(Session).where(_named(user_id, name)))
+
+
+def _named(user_id: int, name: str) -> ColumnElement[bool]:
+    return and_(Session.user_id == user_id, func.substr(Session.token_hash, 1, SESSION_NAME_LENGTH) == name)
 
 
 def end_sessions(tx: Transaction, user_id: int) -> Sequence[str]:

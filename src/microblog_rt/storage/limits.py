@@ -2,10 +2,11 @@
 
 Every accepted attempt is a row until it leaves the window. Another one is accepted only while there are fewer than the
 limit, in one statement of a transaction that has locked the subject. Refused attempts are not counted, nor are those
-that a clock, which has been set back since, dated in the future: no wait is longer than the window.
+that a clock, which has been set back since, dated in the future: no wait is longer than the window. A caller can give
+an attempt back.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from math import ceil
 from time import monotonic
@@ -44,6 +45,7 @@ class OverLimit(TooMany):
         super().__init__(max(1, ceil(left / MICROSECONDS)))
         self.subject = subject
         self.left = left
+        self.first = False  # whether this process did not know it yet
 
 
 class Refusals:
@@ -61,11 +63,13 @@ class Refusals:
                 raise OverLimit(subject, round((until - now) * MICROSECONDS))
             self._until.pop(subject, None)
 
-    def note(self, error: OverLimit) -> None:
-        """Remember a refusal by the database."""
+    def note(self, error: OverLimit, at_most: int | None = None) -> None:
+        """Remember a refusal by the database, for ``at_most`` seconds if room can be made earlier."""
         if len(self._until) >= REMEMBERED:
             self._until.clear()  # the database knows them all
-        self._until[error.subject] = monotonic() + error.left / MICROSECONDS
+        error.first = error.subject not in self._until
+        left = error.left if at_most is None else min(error.left, at_most * MICROSECONDS)
+        self._until[error.subject] = monotonic() + left / MICROSECONDS
 
 
 @contextmanager
@@ -78,18 +82,24 @@ def reported() -> Iterator[None]:
         raise
 
 
-def take(tx: Transaction, subject: str, limit: Limit | None) -> None:
-    """Count one attempt of ``subject``. Raises OverLimit, upon which the transaction must be rolled back."""
+def take(tx: Transaction, subject: str, limit: Limit | None) -> int | None:
+    """Count one attempt of ``subject`` and return its row's id, None without a limit. Raises OverLimit."""
     if limit is None:
-        return
+        return None
     if tx.dialect.name == postgres.NAME:
         postgres.lock(tx, subject)  # SQLite's write lock covers the whole database
     wanted = {"subject": subject, "window": limit.seconds * MICROSECONDS, "times": limit.times}
-    if tx.execute(TAKE, wanted).scalar_one_or_none() is not None:
-        return
+    row_id: int | None = tx.execute(TAKE, wanted).scalar_one_or_none()
+    if row_id is not None:
+        return row_id
     # None if the attempt that was in the way has left its window meanwhile.
     left = tx.execute(FREE_IN, {**wanted, "others": limit.times - 1}).scalar_one_or_none() or 0
     raise OverLimit(subject, left)
+
+
+def give_back(row_ids: Sequence[int], tx: Transaction) -> None:
+    """Delete attempts that are not to count."""
+    tx.execute(delete(Attempt).where(Attempt.id.in_(row_ids)))
 
 
 def forget(tx: Transaction) -> bool:

@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from microblog_rt.errors import Misconfigured
-from microblog_rt.files import MIGRATIONS
+from microblog_rt.files import MIGRATIONS, create_private_database
 from microblog_rt.storage import postgres, sqlite
 from microblog_rt.timeouts import Timeouts
 
@@ -45,6 +45,8 @@ def current(url: str) -> str | None:
 
 def upgrade(url: str) -> None:
     """Bring the database to the newest revision; raises Misconfigured if it is of a newer program."""
+    if _is_sqlite(url):
+        create_private_database(Path(make_url(url).database or ""))
     _opened(url, _upgrade)
 
 

@@ -3,6 +3,7 @@
 hosts.py          client address, allowed hosts and origins
 authentication.py session cookies; one ``authenticate`` for pages, polls and sockets
 tabs.py           limits on open connections
+known_devices.py  the device cookie
 forms.py          WTForms with a CSRF token
 languages.py      the only user of quart-babel
 problems.py       errors as HTTP statuses: an HTML page or problem+json
@@ -15,11 +16,10 @@ metrics.py        metrics for the operator
 notifications.py  ``/notifications`` as poll and long poll; socket.py: as WebSocket
 """
 
-from hashlib import sha256, sha512
-from typing import Any
+from collections.abc import Sequence
+from hashlib import sha256
 from urllib.parse import urlsplit
 
-from itsdangerous import URLSafeTimedSerializer
 from quart import Quart, Response, request
 
 from microblog_rt import files
@@ -29,6 +29,7 @@ from microblog_rt.web import (
     auth,
     forms,
     health,
+    known_devices,
     languages,
     messages,
     metrics,
@@ -55,20 +56,7 @@ HEADERS = {
 }
 
 
-class AgelessSerializer(URLSafeTimedSerializer):
-    """Signs session cookies as quart-auth does, and accepts a signature of any age.
-
-    Whether the session lives is in the database: a host whose clock was set back must not sign anybody out.
-    """
-
-    def __init__(self, keys: Any, salt: Any) -> None:
-        super().__init__(keys, salt, signer_kwargs={"digest_method": sha512})
-
-    def loads(self, *args: Any, **options: Any) -> Any:
-        return super().loads(*args, **options | {"max_age": None})
-
-
-def create(settings: Settings, secret_key: str, services: Services) -> Quart:
+def create(settings: Settings, secret_keys: Sequence[str], services: Services) -> Quart:
     """The Quart application, wrapped in the endpoint of ``/notifications``."""
     app = Quart(
         "microblog_rt",
@@ -76,8 +64,8 @@ def create(settings: Settings, secret_key: str, services: Services) -> Quart:
         template_folder=str(files.TEMPLATES),
         root_path=str(files.PACKAGE),
     )
-    app.secret_key = secret_key
-    cookies = CookieNames(settings, secret_key)
+    app.secret_key, *app.config["SECRET_KEY_FALLBACKS"] = secret_keys
+    cookies = CookieNames(settings, secret_keys[-1])
     _configure(app, settings, cookies)
     app.extensions["services"] = services
     hosts = Hosts(settings)
@@ -85,9 +73,9 @@ def create(settings: Settings, secret_key: str, services: Services) -> Quart:
     static_files.init(app)
     languages.init(app)
     problems.init(app)
+    known_devices.init(app, cookies.device, secure=settings.secure)
     forms.init(app, settings, cookies.browser)  # before authentication: a cross-site request costs no query
     authentication = Authentication(app, services.accounts, services.sessions, cookies.session, secure=settings.secure)
-    authentication.serializer_class = AgelessSerializer  # type: ignore[assignment]
     app.before_request(forms.check_owner)
     # A set, since sessions.py adds to the blueprint of auth.py.
     for blueprint in {pages.blueprint for pages in (people, auth, sessions, messages, health, metrics)}:
@@ -100,15 +88,16 @@ def create(settings: Settings, secret_key: str, services: Services) -> Quart:
 class CookieNames:
     """Names of cookies. Browsers do not separate the ports of a host, so other instances there have other names."""
 
-    def __init__(self, settings: Settings, secret_key: str) -> None:
+    def __init__(self, settings: Settings, oldest_key: str) -> None:
         prefix = "__Host-microblog" if settings.secure else "microblog"
         if settings.public_url:
             port = urlsplit(settings.public_url).port
             suffix = f"_{port}" if port else ""
         else:
-            suffix = "_" + sha256(f"microblog-rt cookies|{secret_key}".encode()).hexdigest()[:8]
+            suffix = "_" + sha256(f"microblog-rt cookies|{oldest_key}".encode()).hexdigest()[:8]
         self.session = f"{prefix}_session{suffix}"
         self.browser = f"{prefix}_browser{suffix}"
+        self.device = f"{prefix}_device{suffix}"
         self.flash = f"{prefix}_flash{suffix}"
 
 
@@ -120,6 +109,7 @@ def _configure(app: Quart, settings: Settings, cookies: CookieNames) -> None:
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
         METRICS_TOKEN=settings.metrics_token,
+        BEHIND_PROXY=settings.trusted_hops > 0 or settings.public_url is not None,
     )
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True

@@ -7,9 +7,9 @@ from quart import Blueprint, redirect, request, session, url_for
 from quart.typing import ResponseReturnValue
 from wtforms import BooleanField, EmailField, Form, PasswordField, StringField, SubmitField
 
-from microblog_rt import accounts
 from microblog_rt.errors import Invalid, TooMany
 from microblog_rt.models import EMAIL_LENGTH, User
+from microblog_rt.web import known_devices
 from microblog_rt.web.authentication import address, authentication, current_user, signed_in
 from microblog_rt.web.context import services
 from microblog_rt.web.forms import (
@@ -18,7 +18,6 @@ from microblog_rt.web.forms import (
     flash_once,
     redisplays_form,
     render_form,
-    renew_browser_cookie,
     submitted,
 )
 from microblog_rt.web.languages import gettext, lazy
@@ -67,7 +66,7 @@ async def login() -> ResponseReturnValue:
     if submitted(form):
         try:
             name, password = form.username.data or "", form.password.data or ""
-            user = await services().accounts.check_password(name, password, address())
+            user = await services().accounts.check_password(name, password, address(), known_devices.device())
             return await _sign_in(user, remembered=bool(form.remember_me.data))
         except (Invalid, TooMany) as error:
             add_error(form, error)
@@ -106,6 +105,7 @@ async def change_password() -> ResponseReturnValue:
     if submitted(form) and not await _has_password_errors(form, user):
         try:
             await authentication().change_password(form.old_password.data or "", form.password.data or "")
+            known_devices.remember(user)
             await flash_once(gettext("Your password has been changed. All other sessions are signed out."), "success")
             return redirect(url_for("people.user", username=user.username), HTTPStatus.SEE_OTHER)
         except (Invalid, TooMany) as error:
@@ -115,11 +115,12 @@ async def change_password() -> ResponseReturnValue:
 
 async def _has_errors(form: RegisterForm) -> bool:
     password = form.password.data or ""
-    return _add_errors(form, await accounts.faults(form.username.data or "", password, form.email.data))
+    faults = await services().accounts.faults(form.username.data or "", password, form.email.data)
+    return _add_errors(form, faults)
 
 
 async def _has_password_errors(form: PasswordForm, user: User) -> bool:
-    return _add_errors(form, await accounts.password_faults(form.password.data or "", user.username))
+    return _add_errors(form, await services().accounts.password_faults(user, form.password.data or ""))
 
 
 def _add_errors(form: RegisterForm | PasswordForm, errors: list[Invalid]) -> bool:
@@ -134,7 +135,7 @@ def _add_errors(form: RegisterForm | PasswordForm, errors: list[Invalid]) -> boo
 async def _sign_in(user: User, *, remembered: bool) -> ResponseReturnValue:
     await authentication().sign_in(user, remembered=remembered)
     session.clear()
-    renew_browser_cookie()
+    known_devices.remember(user)
     return redirect(await _next(), HTTPStatus.SEE_OTHER)
 
 

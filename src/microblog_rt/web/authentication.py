@@ -5,10 +5,12 @@ The cookie names the user, so that a tab can subscribe before it reads; every re
 
 from collections.abc import Iterable
 from functools import lru_cache, wraps
+from hashlib import sha512
 from http import HTTPStatus
 from typing import Any, cast
 from urllib.parse import quote
 
+from itsdangerous import URLSafeTimedSerializer
 from quart import Quart, Response, current_app, redirect, request, url_for
 from quart.typing import RouteCallable
 from quart_auth import Action, AuthUser, QuartAuth
@@ -62,10 +64,24 @@ class CurrentUser(AuthUser):
         return protocol.seconds(self.visit.cursor) if self.visit else "0"
 
 
+class AgelessSerializer(URLSafeTimedSerializer):
+    """Signs session cookies as quart-auth does, and accepts a signature of any age.
+
+    Whether the session lives is in the database: a host whose clock was set back must not sign anybody out.
+    """
+
+    def __init__(self, keys: Any, salt: Any) -> None:
+        super().__init__(keys, salt, signer_kwargs={"digest_method": sha512})
+
+    def loads(self, *args: Any, **options: Any) -> Any:
+        return super().loads(*args, **options | {"max_age": None})
+
+
 class Authentication(QuartAuth):
     """quart-auth with revocable sessions; ``authenticate`` serves every transport."""
 
     user_class = CurrentUser
+    serializer_class = AgelessSerializer  # type: ignore[assignment]
 
     def __init__(self, app: Quart, accounts: Accounts, sessions: Sessions, cookie_name: str, *, secure: bool) -> None:
         self._app = app
@@ -107,12 +123,14 @@ class Authentication(QuartAuth):
         await self._end(self.current.reader)
         self._set_cookie(user, token, remembered=remembered)
 
+    async def reauthenticate(self, password: str) -> None:
+        """Check the user's current password. Raises TooMany, Invalid."""
+        await self._accounts.reauthenticate(self._visit(), password)
+
     async def change_password(self, old: str, new: str) -> None:
         """Change the user's password, end all sessions, and start a new one for this browser."""
-        visit = self.current.visit
-        if visit is None:
-            raise SignedOut
-        token = await self._accounts.change_password(visit, old, new, address())
+        visit = self._visit()
+        token = await self._accounts.change_password(visit, old, new)
         self._set_cookie(visit.user, token, remembered=visit.session.remembered)
 
     async def sign_out(self) -> None:
@@ -128,6 +146,11 @@ class Authentication(QuartAuth):
     @property
     def current(self) -> CurrentUser:
         return cast(CurrentUser, self.load_user())
+
+    def _visit(self) -> Visit:
+        if self.current.visit is None:
+            raise SignedOut
+        return self.current.visit
 
     def _reader(self, cookie: str) -> Reader | None:
         try:

@@ -5,7 +5,6 @@ authenticates that name for one browser with the secret key. It is sent in the f
 ``X-CSRFToken``, and stays valid for the life of the cookie. A form that is refused is shown again with its text.
 """
 
-import hashlib
 import hmac
 import re
 import secrets
@@ -20,6 +19,7 @@ from quart.typing import RouteCallable
 from wtforms import Form
 from wtforms.fields.core import Field
 
+from microblog_rt import security_log
 from microblog_rt.errors import (
     Forbidden,
     Invalid,
@@ -31,6 +31,7 @@ from microblog_rt.errors import (
     TokenWrong,
     TooMany,
 )
+from microblog_rt.secret_key import mac
 from microblog_rt.settings import Settings
 from microblog_rt.text import is_storable
 from microblog_rt.web.authentication import current_user
@@ -57,10 +58,15 @@ def init(app: Quart, settings: Settings, cookie_name: str) -> None:
             return
         if request.routing_exception is not None:
             raise request.routing_exception
-        check_origin(request.scope["headers"], settings.public_url, required=True)
+        try:
+            check_origin(request.scope["headers"], settings.public_url, required=True)
+        except Forbidden as error:
+            _log_refusal("origin_refused", error)
+            raise
         try:
             g.owner = await _checked_owner()
         except Forbidden as error:
+            _log_refusal("csrf_refused", error)
             if wants_json() or not _view("redisplays_form"):
                 raise
             refuse_form(error)
@@ -95,16 +101,29 @@ async def check_owner() -> None:
     if owner is None or not current.signed_in or owner == current.user.id or _view("any_owner"):
         return
     error: Forbidden = OtherAccount(name=current.username) if owner else TokenWrong()
+    _log_refusal("csrf_refused", error)
     if wants_json() or not _view("resend"):
         raise error
     refuse_form(error)
+
+
+def _log_refusal(event: str, error: Forbidden) -> None:
+    headers = {"origin": request.headers.get("Origin"), "site": request.headers.get("Sec-Fetch-Site")}
+    current = current_user()
+    security_log.note(
+        event,
+        reason=error.code,
+        path=request.path,
+        user_id=current.user.id if current.signed_in else None,
+        **(headers if event == "origin_refused" else {}),
+    )
 
 
 def csrf_token(owner: int | None = None) -> str:
     """A token of this browser for a form of ``owner``, by default the current user; creates the cookie if missing."""
     if owner is None:
         owner = _current_owner()
-    return new_token(str(current_app.secret_key), _browser() or _new_browser(), owner)
+    return new_token(str(current_app.secret_key), browser_id(), owner)
 
 
 def new_token(key: str, browser: str, owner: int) -> str:
@@ -112,9 +131,14 @@ def new_token(key: str, browser: str, owner: int) -> str:
     return _signed(key, browser, f"{owner}.{secrets.token_urlsafe(6)}")
 
 
+def browser_id() -> str:
+    """The random id in this browser's cookie, which is created if missing."""
+    return _browser() or _new_browser()
+
+
 def renew_browser_cookie() -> None:
     """Set this browser's cookie again, for another year."""
-    g.new_browser = _browser() or _new_browser()
+    g.new_browser = browser_id()
 
 
 def redisplays_form(*, any_owner: bool = False, **resend: str | None) -> Callable[[RouteCallable], RouteCallable]:
@@ -221,13 +245,18 @@ async def _checked_owner() -> int:
     if not sent or not browser:
         raise TokenMissing
     match = TOKEN_FORMAT.fullmatch(sent)
-    if match is None or not hmac.compare_digest(_signed(str(current_app.secret_key), browser, match[1]), sent):
+    if match is None or not any(hmac.compare_digest(_signed(key, browser, match[1]), sent) for key in _keys()):
         raise TokenWrong
     return int(match[2])
 
 
+def _keys() -> list[str]:
+    """The secret keys: the first signs, all verify."""
+    return [str(current_app.secret_key), *current_app.config["SECRET_KEY_FALLBACKS"]]
+
+
 def _signed(key: str, browser: str, named: str) -> str:
-    digest = hmac.digest(key.encode(), f"microblog-rt csrf|{browser}|{named}".encode(), hashlib.sha256)
+    digest = mac(key, "csrf", browser, named)
     return f"{named}.{urlsafe_b64encode(digest).decode().rstrip('=')}"
 
 

@@ -1,7 +1,7 @@
 """``/metrics``, for the operator.
 
 With ``MICROBLOG_METRICS_TOKEN`` it requires that bearer token; without, a direct request from this machine to a
-loopback name. All other requests get 404.
+loopback name, unless a proxy is configured. All other requests get 404.
 """
 
 from hmac import compare_digest
@@ -35,7 +35,9 @@ def _has_token(token: str) -> bool:
 
 
 def _is_local() -> bool:
-    # A proxy on this machine also connects from loopback.
+    # A proxy on this machine also connects from loopback, and need not send these headers.
+    if current_app.config["BEHIND_PROXY"]:
+        return False
     forwarded = any(name in FORWARDED for name, _ in request.scope["headers"])
     return (
         not forwarded

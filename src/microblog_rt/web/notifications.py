@@ -14,9 +14,9 @@ from urllib.parse import parse_qs, urlsplit
 
 from quart import Quart
 
-from microblog_rt import metrics, protocol
+from microblog_rt import metrics, protocol, security_log
 from microblog_rt.accounts import Reader
-from microblog_rt.errors import BadRequest, InvalidText, NotFound, Refused, SignedOut
+from microblog_rt.errors import BadRequest, Forbidden, InvalidText, NotFound, Refused, SignedOut
 from microblog_rt.protocol import Notification
 from microblog_rt.services import Services
 from microblog_rt.settings import Settings
@@ -100,8 +100,9 @@ class Endpoint:
 
     def _public_scope(self, scope: Scope) -> Scope:
         """The scope for Quart: the public scheme, and the client's address behind the proxies."""
-        scheme = "https" if self._secure else scope["scheme"]
-        return {**scope, "scheme": scheme, "client": (self._hosts.client_address(scope), 0)}
+        scheme, client = "https" if self._secure else scope["scheme"], self._hosts.client_address(scope)
+        security_log.origin.set(client)
+        return {**scope, "scheme": scheme, "client": (client, 0)}
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
@@ -140,14 +141,22 @@ class Endpoint:
         check_text(scope)
         if scope["path"] != PATH:
             raise NotFound
-        check_origin(headers, self._public_url)
+        self._check_origin(scope)
         reader = self._authentication.authenticate(headers)
-        check_origin(headers, self._public_url, required=socket)
+        self._check_origin(scope, required=socket)
         query = parse(scope["query_string"])
         # A page left open while another user signed in on this browser must not get that user's notifications.
         if query.user is not None and query.user != str(reader.user_id):
             raise SignedOut
         return reader, query
+
+    def _check_origin(self, scope: Scope, *, required: bool = False) -> None:
+        try:
+            check_origin(scope["headers"], self._public_url, required=required)
+        except Forbidden as error:
+            address = self._hosts.client_address(scope)
+            security_log.note("origin_refused", address=address, reason=error.code, path=PATH)
+            raise
 
     async def _poll(self, scope: Scope, reader: Reader, query: Query, receive: Receive) -> list[Notification]:
         if not query.wait:

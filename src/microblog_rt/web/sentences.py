@@ -50,7 +50,18 @@ SENTENCES = {
     "username_taken": N_("This username is taken. Choose another."),
     "email_format": N_("This is not a valid email address."),
     "password_length": N_("A password has %(least)s to %(most)s characters."),
-    "password_too_common": N_("This password is too common. Choose another."),
+    "password_too_common": N_(
+        "This is one of the most common passwords, which are guessed first. Choose another, such as four unrelated"
+        " words."
+    ),
+    "password_personal": N_(
+        "This password is easy to guess: it contains your name, your email address or the name of this site. Add"
+        " unrelated words."
+    ),
+    "password_too_simple": N_(
+        "This password is easy to guess. Make it longer, for example with unrelated words, and avoid repeated"
+        " characters, dates and rows of keys."
+    ),
     "passwords_differ": N_("The passwords do not match."),
     "wrong_password": N_("Wrong username or password."),
     "wrong_current_password": N_("This is not your current password."),
