@@ -1,6 +1,7 @@
 """Hypercorn, embedded: the listening socket, its settings, and graceful shutdown.
 
 listening.py    the listening socket
+http1.py        strict HTTP/1.1, and Connection: close where the server closes
 connection.py   deadlines for everything that a client may leave undone
 websocket.py    corrections of Hypercorn's WebSocket stream
 drain.py        graceful shutdown
