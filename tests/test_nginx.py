@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,7 @@ import pytest
 
 from microblog_rt import files, protocol
 from microblog_rt.settings import Settings
+from tests.http_connection import Connection
 from tests.ports import free_port
 from tests.server_process import DEADLINE, Person, Server
 from tests.services import BOUND, Redis
@@ -24,6 +26,12 @@ SETTINGS = files.CHECKOUT / "deploy" / "nginx.conf"
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 SELF_SIGNED = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
 HEARTBEAT = 0.4  # seconds
+HANDSHAKE_HEADERS = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
 READ_TIMEOUT = 3  # seconds; longer than 2.5 heartbeats, as in the original, and than a pause of this machine
 
 
@@ -180,6 +188,37 @@ def test_event_streams_are_not_compressed() -> None:
     (types,) = re.findall(r"gzip_types ([^;]*);", SETTINGS.read_text())
     assert "image/svg+xml" in types.split()
     assert not {"text/event-stream", "application/x-ndjson", "*"} & set(types.split())
+
+
+ANONYMOUS, POSTERS, POSTS = 20, 4, 2000
+
+
+async def test_refused_handshakes_do_not_break_posts(nginx: Nginx) -> None:
+    """nginx would keep a connection whose end is not announced, and send the next POST into it: 502."""
+    asyncio.get_running_loop().set_debug(False)
+    statuses: Counter[int] = Counter()
+    posted = asyncio.Semaphore(0)
+
+    async def shake_hands() -> None:
+        connection = Connection(nginx.port)
+        for _ in range(POSTS // ANONYMOUS):
+            await posted.acquire()
+            answer = await connection.request("GET", "/notifications", HANDSHAKE_HEADERS, seconds=DEADLINE)
+            assert answer.status == 401
+        connection.drop()
+
+    async def post() -> None:
+        connection = Connection(nginx.port)
+        for _ in range(POSTS // POSTERS):
+            answer = await connection.request("POST", "/notifications", {}, b"a=b", seconds=DEADLINE)
+            statuses[answer.status] += 1
+            posted.release()
+        connection.drop()
+
+    async with asyncio.TaskGroup() as group:
+        for task in [shake_hands] * ANONYMOUS + [post] * POSTERS:
+            group.create_task(task())
+    assert statuses == {405: POSTS}
 
 
 def test_metrics_are_not_served_through_nginx(nginx: Nginx) -> None:

@@ -73,7 +73,8 @@ class Connection(TCPServer):
     async def _read_data(self) -> None:
         if isinstance(self.protocol.protocol, http1.Protocol):
             self.protocol.protocol.can_read = ReadTurn(self.reader, self._discard_rest, self.timeouts.half_closed)
-        while not self.reader.at_eof():
+        data = b"begun"
+        while data:
             try:
                 async with asyncio.timeout_at(self._deadline()):
                     data = await self.reader.read(MAX_RECV)

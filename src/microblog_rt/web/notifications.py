@@ -6,7 +6,7 @@ and query parsing that all transports share. See also: ``socket.py`` for the Web
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -16,12 +16,12 @@ from quart import Quart
 
 from microblog_rt import metrics, protocol
 from microblog_rt.accounts import Reader
-from microblog_rt.errors import BadRequest, NotFound, Refused, SignedOut
+from microblog_rt.errors import BadRequest, HostUnknown, NotFound, Refused, SignedOut
 from microblog_rt.protocol import Notification
 from microblog_rt.services import Services
 from microblog_rt.settings import Settings
 from microblog_rt.web.authentication import Authentication
-from microblog_rt.web.hosts import Hosts, check_origin
+from microblog_rt.web.hosts import Hosts, check_origin, is_well_formed
 from microblog_rt.web.problems import ANSWERS, JSON, PROBLEM, headers_of, problem, status_of, unexpected
 from microblog_rt.web.sentences import SENTENCES, sentence
 from microblog_rt.web.socket import Socket
@@ -37,6 +37,7 @@ POLL_AFTER = b"5"  # seconds
 NAMES = 100
 WAIT = re.compile(f"-?({protocol.CURSOR.pattern})")
 
+RESPONSE = "http.response"
 REJECTION = "websocket.http.response"  # ASGI's HTTP response to a rejected handshake
 
 HEADERS = [
@@ -85,13 +86,15 @@ class Endpoint:
         self._socket = Socket(self._feed, settings.heartbeat)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await self._websocket(scope, receive, send)
-        elif scope["type"] == "lifespan":
+        if scope["type"] == "lifespan":
             await self._inner(scope, receive, send)
+        elif not is_well_formed(scope["headers"]):
+            await _answer(send, self._headers, HostUnknown(), REJECTION if scope["type"] == "websocket" else RESPONSE)
+        elif scope["type"] == "websocket":
+            await self._websocket(scope, receive, send)
         elif scope["path"] == PATH:
             await self._http(scope, receive, send)
-        elif _is_valid_path(scope["path"]) and _is_valid_host(scope["headers"]):
+        elif _is_valid_path(scope["path"]):
             await self._inner(self._public_scope(scope), receive, send)
         else:
             await _answer(send, self._headers, BadRequest())
@@ -210,17 +213,6 @@ def _is_valid_path(path: str) -> bool:
     return path != ""
 
 
-def _is_valid_host(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether the Host can be IDNA-encoded; Quart raises for others (``a..b``) before any handler."""
-    try:
-        for name, value in headers:
-            if name == b"host":
-                value.decode("latin-1").partition(":")[0].encode("idna")
-    except UnicodeError:
-        return False
-    return True
-
-
 async def _until_disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
@@ -232,20 +224,20 @@ async def _method_not_allowed(send: Send, headers: Headers) -> None:
     await _respond(send, status, headers, problem(status, "method_not_allowed", SENTENCES["method_not_allowed"]))
 
 
-async def _answer(send: Send, headers: Headers, error: Refused, kind: str = "http.response") -> None:
+async def _answer(send: Send, headers: Headers, error: Refused, kind: str = RESPONSE) -> None:
     status = status_of(error).status
     fields = [(name.lower().encode(), value.encode()) for name, value in headers_of(error).items()]
     headers = [*headers, PROBLEM_TYPE, *fields]
     await _respond(send, status, headers, problem(status, error.code, sentence(error)), kind)
 
 
-async def _fail(send: Send, headers: Headers, error: Exception, kind: str = "http.response") -> None:
+async def _fail(send: Send, headers: Headers, error: Exception, kind: str = RESPONSE) -> None:
     status, text = ANSWERS["unexpected"].status, SENTENCES["unexpected"]
     headers = [*headers, PROBLEM_TYPE]
     await _respond(send, status, headers, problem(status, "unexpected", text, unexpected(error)), kind)
 
 
-async def _respond(send: Send, status: int, headers: Headers, body: bytes, kind: str = "http.response") -> None:
+async def _respond(send: Send, status: int, headers: Headers, body: bytes, kind: str = RESPONSE) -> None:
     headers = [*headers, (b"content-length", b"%d" % len(body))]
     await send({"type": f"{kind}.start", "status": status, "headers": headers})
     await send({"type": f"{kind}.body", "body": body, "more_body": False})
