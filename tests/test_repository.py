@@ -95,8 +95,8 @@ def test_h11_private_names_exist() -> None:
     buffer = connection._receive_buffer
     assert type(buffer) is ReceiveBuffer
     buffer += b"a\r\n\r\nb"
-    assert (buffer._data, buffer._multiple_lines_search) == (b"a\r\n\r\nb", 0)
-    assert buffer.maybe_extract_lines() == [b"a"]
+    assert (bytes(buffer._data), buffer._multiple_lines_search) == (b"a\r\n\r\nb", 0)
+    assert buffer.maybe_extract_lines() == [bytearray(b"a")]
     assert buffer._extract(1) == b"b"
 
 
