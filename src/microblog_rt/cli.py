@@ -65,7 +65,15 @@ def serve(bind: str, workers: int, with_demo: bool) -> None:
         def work(ready: server.Announce) -> None:
             application = app.create_app(chosen)
             hub = application.extensions["services"].hub
-            serving = server.serve(application, hub, socket, chosen.drain, ready, supervised=workers > 1)
+            serving = server.serve(
+                application,
+                hub,
+                socket,
+                chosen.drain,
+                ready,
+                supervised=workers > 1,
+                connections_per_address=chosen.connections_per_peer,
+            )
             asyncio.run(serving)
 
         def announce(*_: object) -> None:

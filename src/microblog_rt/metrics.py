@@ -143,7 +143,7 @@ CLOSES = {
 OTHER_CLOSES = _closes.counter("other")
 
 _limits = Family("microblog_limits_hit", "Requests refused by a limit.", "limit")
-LIMITS = {each: _limits.counter(each) for each in ("sign_in", "register", "send", "tabs", "frames")}
+LIMITS = {each: _limits.counter(each) for each in ("sign_in", "register", "send", "tabs", "connections", "frames")}
 OTHER_LIMITS = _limits.counter("other")
 
 SENDS = Family("microblog_sends", "Messages committed.").counter()
@@ -151,6 +151,10 @@ DATABASE_UNAVAILABLE = Family(
     "microblog_database_unavailable", "Operations that failed because the database was unavailable."
 ).counter()
 UNEXPECTED_ERRORS = Family("microblog_unexpected_errors", "Unexpected errors; each is logged.").counter()
+
+ACCEPT_PAUSES = Family(
+    "microblog_accept_pauses", "Times that accepting connections paused for a second: few descriptors were left."
+).counter()
 
 WORKERS = Family("microblog_workers", "Worker processes that serve.").gauge()
 CONNECTED = Family("microblog_workers_connected", "Worker processes whose bus is connected.").gauge()

@@ -1,6 +1,7 @@
 """Hypercorn, embedded: the listening socket, its settings, and graceful shutdown.
 
 listening.py    the listening socket
+accepting.py    pauses when descriptors are scarce; connections per address
 http1.py        strict HTTP/1.1, and Connection: close where the server closes
 connection.py   deadlines for everything that a client may leave undone
 websocket.py    corrections of Hypercorn's WebSocket stream
@@ -20,11 +21,12 @@ from socket import socket
 from typing import Any, NoReturn
 
 from hypercorn.asyncio import serve as hypercorn_serve
-from hypercorn.config import Config
+from hypercorn.config import Config, Sockets
 
 from microblog_rt import files
 from microblog_rt.hub import Hub
 from microblog_rt.server import connection, websocket
+from microblog_rt.server.accepting import ListeningSocket, ignore_pauses
 from microblog_rt.server.drain import drain
 from microblog_rt.server.listening import listen
 from microblog_rt.server.shutdown import Shutdown
@@ -48,6 +50,7 @@ async def serve(
     *,
     supervised: bool = False,
     timeouts: Timeouts = Timeouts(),
+    connections_per_address: int | None = None,
 ) -> None:
     """Serve ``app`` on a listening socket until SIGTERM or SIGINT, then drain.
 
@@ -55,7 +58,8 @@ async def serve(
     ``supervised``: other processes serve on the same socket, and a supervisor forwards signals.
     """
     websocket.install(timeouts)
-    connection.install(timeouts)
+    connection.install(timeouts, connections_per_address)
+    ignore_pauses(asyncio.get_running_loop())
     _raise_descriptor_limit()
     _collect_garbage_rarely()
     shutdown, drained = Shutdown(), asyncio.Event()
@@ -71,7 +75,8 @@ async def serve(
         await drain(hub, drain_seconds, shutdown.forced, together=supervised, timeouts=timeouts)
         drained.set()
 
-    config.bind = [f"fd://{listening.detach()}"]
+    accepting = ListeningSocket(fileno=listening.detach())
+    config.create_sockets = lambda: Sockets([], [accepting], [])  # type: ignore[method-assign]
     _use_our_log(config)
     # Hypercorn would cut connections with a traceback, and then wait forever; the time-out here is ours.
     timeout, config.graceful_timeout = config.graceful_timeout, float("inf")

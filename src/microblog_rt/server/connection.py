@@ -18,6 +18,7 @@ from hypercorn.protocol.h11 import H11WSConnection
 from hypercorn.protocol.http_stream import HTTPStream
 
 from microblog_rt.server import http1
+from microblog_rt.server.accepting import Addresses, Memory, network
 from microblog_rt.timeouts import Timeouts
 
 DISCONNECTED = (OSError, RuntimeError, TimeoutError)
@@ -26,10 +27,13 @@ DISCONNECTED = (OSError, RuntimeError, TimeoutError)
 class Connection(TCPServer):
     """A connection that ends in time, whatever the client does."""
 
-    timeouts = Timeouts()  # replaced by ``install``
+    timeouts = Timeouts()  # these three are replaced by ``install``
+    addresses = Addresses()
+    memory = Memory()
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
+        self._address = network(self.writer.get_extra_info("peername"))
         self._phase: object = None
         self._due: float | None = None
         self._reader_task: asyncio.Task[Any] | None = None
@@ -41,16 +45,47 @@ class Connection(TCPServer):
 
     async def run(self) -> None:
         self._reader_task = asyncio.current_task()
+        self.addresses.enter(self._address, self)
         try:
             await super().run()
         finally:
-            self.writer.transport.abort()
+            self.abort()
+            self.leave_address()
+            self._break_cycles()
+            self.memory.connection_closed()
+
+    def _break_cycles(self) -> None:
+        """Let memory be freed at once: a full garbage collection beside thousands of tabs takes long."""
+        self.protocol = cast(Any, EndedProtocol())
+        for name in ReadTurn.WATCHED:
+            vars(self.reader).pop(name, None)
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether the client has not sent a whole request, or only a part of the next."""
+        return self._sending()[0] is not None
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is kept for a next request."""
+        protocol = self.protocol.protocol
+        return isinstance(protocol, http1.Protocol) and protocol.connection.our_state is h11.IDLE
+
+    def abort(self) -> None:
+        """Close it at once."""
+        self.writer.transport.abort()
+
+    def leave_address(self) -> None:
+        """Count it no longer for its address: it has ended, or is a tab, which ``web/tabs.py`` counts."""
+        self.addresses.leave(self._address, self)
 
     async def protocol_send(self, event: Event) -> None:
         if isinstance(event, RawData):
             async with self.send_lock:
                 await self._send(event.data)
             return
+        if isinstance(event, Updated) and not event.idle:
+            self.addresses.begin_request(self._address, self)
         if isinstance(event, Closed) and isinstance(self.protocol.protocol, http1.Protocol):
             # The client may have sent its next request already; Hypercorn would wait for that one to be served.
             self.protocol.protocol.connection = ClosedConnection()
@@ -158,6 +193,8 @@ class ReadTurn(EventWrapper):
     client closed its side. (It cannot notice that behind more pipelined data than asyncio buffers, 128 KiB.)
     """
 
+    WATCHED = ("feed_eof", "set_exception")
+
     def __init__(self, reader: asyncio.StreamReader, discard_rest: Callable[[], None], half_closed: float) -> None:
         super().__init__()
         self._reader = reader
@@ -176,7 +213,7 @@ class ReadTurn(EventWrapper):
         if self._watching:
             return
         self._watching = True
-        for name, seconds in (("feed_eof", self._half_closed), ("set_exception", 0)):
+        for name, seconds in zip(self.WATCHED, (self._half_closed, 0), strict=True):
             setattr(self._reader, name, self._ending_after(getattr(self._reader, name), seconds))
         if self._reader.exception():
             self._end()
@@ -208,8 +245,17 @@ class ClosedConnection(H11WSConnection):
         return b""
 
 
-def install(timeouts: Timeouts = Timeouts()) -> None:
-    """Use this class for every connection of this process."""
-    Connection.timeouts = timeouts
+class EndedProtocol:
+    """Replaces the protocol of a connection that has ended."""
+
+    protocol = None
+
+    async def handle(self, _: Event) -> None:
+        pass
+
+
+def install(timeouts: Timeouts = Timeouts(), per_address: int | None = None) -> None:
+    """Use this class for every connection of this process; ``per_address``: how many an address may have."""
+    Connection.timeouts, Connection.addresses, Connection.memory = timeouts, Addresses(per_address), Memory()
     http1.install()
     vars(run)["TCPServer"] = Connection

@@ -109,6 +109,7 @@ class PlainStream(ws_stream.WSStream):
     async def _accept(self, message: Any) -> None:
         await super()._accept(message)
         self._received_at = monotonic()
+        self._connection.leave_address()
         self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
 
     async def _handle_events(self) -> None:

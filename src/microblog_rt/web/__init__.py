@@ -14,7 +14,9 @@ metrics.py        metrics for the operator
 notifications.py  ``/notifications`` as poll and long poll; socket.py: as WebSocket
 """
 
-from quart import Quart, Response, request
+from typing import Any
+
+from quart import Quart, Request, Response, request
 
 from microblog_rt import files
 from microblog_rt.services import Services
@@ -23,9 +25,8 @@ from microblog_rt.web import auth, forms, health, languages, messages, metrics, 
 from microblog_rt.web.authentication import Authentication
 from microblog_rt.web.hosts import Hosts
 from microblog_rt.web.message_text import message_text
-from microblog_rt.web.notifications import HSTS, Endpoint
+from microblog_rt.web.notifications import BODY_LIMIT, HSTS, Endpoint
 
-BODY_LIMIT = 64 * 1024
 ANY_HOST = {*health.PATHS, metrics.PATH}  # for the operator
 
 HEADERS = {
@@ -39,6 +40,13 @@ HEADERS = {
 }
 
 
+class LimitedRequest(Request):
+    """A request whose body may be as long as its scope says."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more | {"max_content_length": more["scope"][BODY_LIMIT]})
+
+
 def create(settings: Settings, secret_key: str, services: Services) -> Quart:
     """The Quart application, wrapped in the endpoint of ``/notifications``."""
     app = Quart(
@@ -47,6 +55,7 @@ def create(settings: Settings, secret_key: str, services: Services) -> Quart:
         template_folder=str(files.TEMPLATES),
         root_path=str(files.PACKAGE),
     )
+    app.request_class = LimitedRequest
     app.secret_key = secret_key
     _configure(app, settings)
     app.extensions["services"] = services
@@ -68,7 +77,6 @@ def create(settings: Settings, secret_key: str, services: Services) -> Quart:
 def _configure(app: Quart, settings: Settings) -> None:
     secure = settings.public_url is not None
     app.config.update(
-        MAX_CONTENT_LENGTH=BODY_LIMIT,
         SESSION_COOKIE_NAME="__Host-microblog_flash" if secure else "microblog_flash",
         SESSION_COOKIE_SECURE=secure,
         SESSION_COOKIE_HTTPONLY=True,

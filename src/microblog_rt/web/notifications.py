@@ -38,6 +38,10 @@ NAMES = 100
 WAIT = re.compile(f"-?({protocol.CURSOR.pattern})")
 
 RESPONSE = "http.response"
+BODY_LIMIT = "microblog_rt.body_limit"  # in the scope
+LONGEST_BODY = 64 * 1024  # bytes
+ANONYMOUS_BODY = 4 * 1024
+
 REJECTION = "websocket.http.response"  # ASGI's HTTP response to a rejected handshake
 
 HEADERS = [
@@ -100,9 +104,20 @@ class Endpoint:
             await _answer(send, self._headers, BadRequest())
 
     def _public_scope(self, scope: Scope) -> Scope:
-        """The scope for Quart: the public scheme, and the client's address behind the proxies."""
-        scheme = "https" if self._public_url else scope["scheme"]
-        return {**scope, "scheme": scheme, "client": (self._hosts.client_address(scope), 0)}
+        """The scope for Quart: the public scheme, the client's address behind the proxies, and the body's limit."""
+        return {
+            **scope,
+            "scheme": "https" if self._public_url else scope["scheme"],
+            "client": (self._hosts.client_address(scope), 0),
+            BODY_LIMIT: ANONYMOUS_BODY if self._is_anonymous(scope) else LONGEST_BODY,
+        }
+
+    def _is_anonymous(self, scope: Scope) -> bool:
+        try:
+            self._authentication.authenticate(scope["headers"])
+        except SignedOut:
+            return True
+        return False
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
