@@ -59,11 +59,17 @@ class Connection(TCPServer):
         self.protocol = cast(Any, EndedProtocol())
         for name in ReadTurn.WATCHED:
             vars(self.reader).pop(name, None)
+        if error := self.reader.exception():
+            error.__traceback__ = None  # its frames keep this object
 
     @property
     def incomplete(self) -> bool:
         """Whether the client has not sent a whole request, or only a part of the next."""
-        return self._sending()[0] is not None
+        if self._sending()[0] is None:
+            return False
+        connection = cast(http1.StrictConnection, cast(http1.Protocol, self.protocol.protocol).connection)
+        # What has arrived of the body may not have been parsed yet.
+        return connection.their_state is h11.IDLE or (connection.has_body and not connection.trailing_data[0])
 
     @property
     def idle(self) -> bool:
@@ -168,9 +174,13 @@ class Connection(TCPServer):
                 self.writer.transport.abort()
         try:
             async with asyncio.timeout(self.timeouts.send):
-                await super()._close()
-        except DISCONNECTED:
-            self.writer.transport.abort()
+                self.writer.close()
+                await self.writer.wait_closed()
+        except DISCONNECTED as error:
+            error.__traceback__ = None  # the writer keeps the error, and a traceback keeps this object
+            self.abort()
+        finally:
+            await self.idle_task.stop()
 
     async def _close_gracefully(self) -> None:
         """Close our side and read for a moment longer: unread data would make the kernel reset what was sent."""

@@ -71,6 +71,7 @@ class StrictConnection(h11.Connection):
         super().__init__(h11.SERVER, max_incomplete_event_size=longest_head)
         self._receive_buffer: StrictBuffer = StrictBuffer(longest_head)
         self.absolute = False  # whether the last target was in absolute form
+        self.has_body = False  # whether the last request has a body
 
     def receive_data(self, data: bytes) -> None:
         if self.their_state is not h11.MUST_CLOSE:
@@ -92,6 +93,7 @@ class StrictConnection(h11.Connection):
             raise h11.RemoteProtocolError("HTTP version", HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
         if b"transfer-encoding" in names and (b"content-length" in names or request.http_version == b"1.0"):
             raise h11.RemoteProtocolError("ambiguous length")
+        self.has_body = bool(names & {b"transfer-encoding", b"content-length"})
         found = ABSOLUTE.fullmatch(request.target)
         self.absolute = found is not None
         target = _origin_form(request, found) if found else request.target

@@ -25,7 +25,7 @@ from microblog_rt.web import auth, forms, health, languages, messages, metrics, 
 from microblog_rt.web.authentication import Authentication
 from microblog_rt.web.hosts import Hosts
 from microblog_rt.web.message_text import message_text
-from microblog_rt.web.notifications import BODY_LIMIT, HSTS, Endpoint
+from microblog_rt.web.notifications import BODY_LIMIT, HSTS, LONGEST_BODY, Endpoint
 
 ANY_HOST = {*health.PATHS, metrics.PATH}  # for the operator
 
@@ -44,7 +44,8 @@ class LimitedRequest(Request):
     """A request whose body may be as long as its scope says."""
 
     def __init__(self, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more | {"max_content_length": more["scope"][BODY_LIMIT]})
+        limit = more["scope"].get(BODY_LIMIT, LONGEST_BODY)
+        super().__init__(*args, **more | {"max_content_length": limit})
 
 
 def create(settings: Settings, secret_key: str, services: Services) -> Quart:
@@ -77,6 +78,7 @@ def create(settings: Settings, secret_key: str, services: Services) -> Quart:
 def _configure(app: Quart, settings: Settings) -> None:
     secure = settings.public_url is not None
     app.config.update(
+        MAX_CONTENT_LENGTH=LONGEST_BODY,
         SESSION_COOKIE_NAME="__Host-microblog_flash" if secure else "microblog_flash",
         SESSION_COOKIE_SECURE=secure,
         SESSION_COOKIE_HTTPONLY=True,
