@@ -82,8 +82,8 @@ def check_origin(sent: Iterable[tuple[bytes, bytes]], public_url: str | None, *,
 
 
 def is_well_formed(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether every Host header can be decoded: Quart and IDNA fail on others, or take long."""
-    hosts = [value for name, value in headers if name == b"host"]
+    """Whether every Host header is empty or can be decoded: Quart and IDNA fail on others, or take long."""
+    hosts = [value for name, value in headers if name == b"host" and value]
     return all(len(host) <= LONGEST_HOST and HEADER.fullmatch(host) for host in hosts)
 
 
