@@ -25,6 +25,7 @@ PREFIX = "microblog-benchmark-"
 UNLIMITED = {
     "MICROBLOG_TABS_PER_USER": "",
     "MICROBLOG_TABS_PER_ADDRESS": "",
+    "MICROBLOG_CONNECTIONS_PER_ADDRESS": "",
     "MICROBLOG_SEND_LIMIT": "",
 }
 

@@ -31,10 +31,10 @@ async def live(receive: Receive, send: Send) -> None:
 
 
 @asynccontextmanager
-async def served(app: Any, timeouts: Timeouts = Timeouts()) -> AsyncIterator[int]:
+async def served(app: Any, timeouts: Timeouts = Timeouts(), per_address: int | None = None) -> AsyncIterator[int]:
     """Serve ``app``; yields its port."""
     websocket.install(timeouts)
-    connection.install(timeouts)
+    connection.install(timeouts, per_address)
     listening = server.listen("127.0.0.1:0")
     port = int(listening.getsockname()[1])
     config = server.configuration()

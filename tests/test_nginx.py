@@ -4,7 +4,10 @@ import asyncio
 import re
 import shutil
 import signal
+import socket
+import ssl
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +17,7 @@ import pytest
 
 from microblog_rt import files, protocol
 from microblog_rt.settings import Settings
+from tests.http_connection import Connection
 from tests.ports import free_port
 from tests.server_process import DEADLINE, Person, Server
 from tests.services import BOUND, Redis
@@ -24,7 +28,19 @@ SETTINGS = files.CHECKOUT / "deploy" / "nginx.conf"
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 SELF_SIGNED = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
 METRICS_TOKEN = "a-token-for-the-metrics"
+PLAIN = """
+    # server {
+    #     listen 80 default_server;
+    #     return 301 https://$host$request_uri;
+    # }
+"""
 HEARTBEAT = 0.4  # seconds
+HANDSHAKE_HEADERS = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
 READ_TIMEOUT = 3  # seconds; longer than 2.5 heartbeats, as in the original, and than a pause of this machine
 
 
@@ -35,7 +51,7 @@ class Nginx(Server):
         super().__init__(folder)
         assert NGINX, "these tests want an nginx: apt-get install nginx"
         self.password = first.password
-        self.tls_port = free_port()
+        self.tls_port, self.plain_port = free_port(), free_port()
         certificate, key = folder / "certificate.pem", folder / "key.pem"
         subprocess.run([*SELF_SIGNED, "-out", str(certificate), "-keyout", str(key)], check=True, capture_output=True)
         self._command = [NGINX, "-e", str(folder / "error.log"), "-p", str(folder), "-c", str(folder / "nginx.conf")]
@@ -47,9 +63,12 @@ class Nginx(Server):
             ("# listen 443 ssl http2;", f"listen 127.0.0.1:{self.tls_port} ssl http2;"),
             ("# ssl_certificate     /etc/letsencrypt/live/HOST/fullchain.pem;", f"ssl_certificate {certificate};"),
             ("# ssl_certificate_key /etc/letsencrypt/live/HOST/privkey.pem;", f"ssl_certificate_key {key};"),
+            (PLAIN, PLAIN.replace("# ", "").replace("80 default_server", f"127.0.0.1:{self.plain_port}")),
             ("/run/nginx.pid", f"{folder}/nginx.pid"),
             ("/var/log/nginx/error.log", f"{folder}/error.log"),
             ("/var/log/nginx/access.log", f"{folder}/access.log"),
+            ("root /srv/microblog-rt;", f"root {files.CHECKOUT};"),
+            ("rate=50r/s", "rate=10000r/s"),
             ("proxy_read_timeout 75s;", f"proxy_read_timeout {READ_TIMEOUT}s;"),
         ]:
             assert text.count(wanted) == 1, wanted
@@ -185,8 +204,78 @@ def test_event_streams_are_not_compressed() -> None:
     assert not {"text/event-stream", "application/x-ndjson", "*"} & set(types.split())
 
 
-def test_metrics_are_not_served_through_nginx(nginx: Nginx) -> None:
-    assert httpx.get(f"{nginx.url}/metrics").status_code == 404
+ANONYMOUS, POSTERS, POSTS = 20, 4, 2000
+
+
+async def test_refused_handshakes_do_not_break_posts(nginx: Nginx) -> None:
+    """nginx would keep a connection whose end is not announced, and send the next POST into it: 502."""
+    asyncio.get_running_loop().set_debug(False)
+    statuses: Counter[int] = Counter()
+    posted = asyncio.Semaphore(0)
+
+    async def shake_hands() -> None:
+        connection = Connection(nginx.port)
+        for _ in range(POSTS // ANONYMOUS):
+            await posted.acquire()
+            answer = await connection.request("GET", "/notifications", HANDSHAKE_HEADERS, seconds=DEADLINE)
+            assert answer.status == 401
+        connection.drop()
+
+    async def post() -> None:
+        connection = Connection(nginx.port)
+        for _ in range(POSTS // POSTERS):
+            answer = await connection.request("POST", "/notifications", {}, b"a=b", seconds=DEADLINE)
+            statuses[answer.status] += 1
+            posted.release()
+        connection.drop()
+
+    async with asyncio.TaskGroup() as group:
+        for task in [shake_hands] * ANONYMOUS + [post] * POSTERS:
+            group.create_task(task())
+    assert statuses == {405: POSTS}
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/readyz"])
+def test_operators_paths_are_not_served_through_nginx(path: str, nginx: Nginx) -> None:
+    assert httpx.get(nginx.url + path).status_code == 404
+
+
+def test_static_files_are_served_by_nginx(nginx: Nginx) -> None:
+    """The app would add a content security policy."""
+    answer = httpx.get(f"{nginx.url}/static/rt/main.js")
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/javascript")
+    assert (answer.headers["Cache-Control"], "Content-Security-Policy" in answer.headers) == ("no-cache", False)
+    missing = httpx.get(f"{nginx.url}/static/nothing.js")
+    assert (missing.status_code, "Content-Security-Policy" in missing.headers) == (404, True)
+
+
+TARGETS = [("http://evil.example/auth/login", 400), ("http://127.0.0.1/auth/login", 200), ("/auth/login", 200)]
+
+
+@pytest.mark.parametrize(("target", "status"), TARGETS)
+def test_absolute_target_must_name_the_host(target: str, status: int, nginx: Nginx) -> None:
+    with socket.create_connection(("127.0.0.1", nginx.port), timeout=DEADLINE) as client:
+        host = f"Host: 127.0.0.1:{nginx.port}" if target.startswith("/") else "Host: 127.0.0.1"
+        client.sendall(f"GET {target} HTTP/1.1\r\n{host}\r\nConnection: close\r\n\r\n".encode())
+        assert client.recv(12) == f"HTTP/1.1 {status}".encode()
+
+
+def test_plain_http_leads_to_https(nginx: Nginx) -> None:
+    answer = httpx.get(f"http://127.0.0.1:{nginx.plain_port}/auth/login?next=/")
+    assert (answer.status_code, answer.headers["Location"]) == (301, "https://127.0.0.1/auth/login?next=/")
+
+
+def test_old_tls_is_refused(nginx: Nginx) -> None:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+    with (
+        socket.create_connection(("127.0.0.1", nginx.tls_port), timeout=DEADLINE) as client,
+        pytest.raises(ssl.SSLError, match="version"),
+    ):
+        context.wrap_socket(client)
 
 
 async def test_draining_host_keeps_clients_on_the_other(alice: Person, bob: Person, hosts: list[Server]) -> None:

@@ -18,6 +18,8 @@ from babel.messages.mofile import read_mo
 from babel.messages.pofile import read_po
 from h11 import SERVER
 from h11 import Connection as H11Connection
+from h11._receivebuffer import ReceiveBuffer
+from hypercorn import protocol
 from hypercorn.asyncio import run
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import EventWrapper
@@ -66,6 +68,8 @@ def test_hypercorn_creates_handshakes_where_we_replace_them() -> None:
 
 def test_hypercorn_private_names_exist() -> None:
     assert inspect.iscoroutinefunction(h11.H11Protocol._check_protocol)
+    assert inspect.iscoroutinefunction(h11.H11Protocol._create_stream)
+    assert "H11Protocol(" in Path(str(protocol.__file__)).read_text()
     assert inspect.iscoroutinefunction(TCPServer._close)
     assert inspect.iscoroutinefunction(TCPServer._read_data)
     assert "TCPServer(" in Path(str(run.__file__)).read_text()
@@ -86,7 +90,14 @@ def test_wsproto_private_names_exist() -> None:
 
 
 def test_h11_private_names_exist() -> None:
-    assert hasattr(H11Connection(SERVER), "_request_method")
+    connection = H11Connection(SERVER)
+    assert hasattr(connection, "_request_method")
+    buffer = connection._receive_buffer
+    assert type(buffer) is ReceiveBuffer
+    buffer += b"a\r\n\r\nb"
+    assert (bytes(buffer._data), buffer._multiple_lines_search) == (b"a\r\n\r\nb", 0)
+    assert buffer.maybe_extract_lines() == [bytearray(b"a")]
+    assert buffer._extract(1) == b"b"
 
 
 def test_aiosqlite_private_names_exist() -> None:

@@ -180,7 +180,6 @@ BAD_HANDSHAKES = [
     but(VERSION, b"Sec-WebSocket-Version: \xff\r\n"),
     but(b"HTTP/1.1", b"HTTP/1.0"),
     but(b"HTTP/1.1", b"HTTP/1.2"),
-    but(b"HTTP/1.1", b"HTTP/2.0"),
 ]
 
 

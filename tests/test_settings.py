@@ -48,6 +48,7 @@ def test_every_setting_can_be_set() -> None:
             "MICROBLOG_SEND_LIMIT": "5/second",
             "MICROBLOG_TABS_PER_USER": "7",
             "MICROBLOG_TABS_PER_ADDRESS": "8",
+            "MICROBLOG_CONNECTIONS_PER_ADDRESS": "9",
             "MICROBLOG_REGISTER_LIMIT": "1/day",
             "MICROBLOG_HEARTBEAT": "2.5",
             "MICROBLOG_SWEEP": "1",
@@ -70,6 +71,7 @@ def test_every_setting_can_be_set() -> None:
         send_limit=Limit(5, 1),
         tabs_per_user=7,
         tabs_per_address=8,
+        connections_per_address=9,
         register_limit=Limit(1, 86400),
         heartbeat=2.5,
         sweep=1.0,
@@ -84,7 +86,15 @@ def test_every_setting_can_be_set() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["SIGN_IN_LIMIT", "SIGN_IN_GLOBAL_LIMIT", "SEND_LIMIT", "REGISTER_LIMIT", "TABS_PER_USER", "TABS_PER_ADDRESS"],
+    [
+        "SIGN_IN_LIMIT",
+        "SIGN_IN_GLOBAL_LIMIT",
+        "SEND_LIMIT",
+        "REGISTER_LIMIT",
+        "TABS_PER_USER",
+        "TABS_PER_ADDRESS",
+        "CONNECTIONS_PER_ADDRESS",
+    ],
 )
 def test_empty_limit_disables_it(name: str) -> None:
     chosen = Settings.from_environ({f"MICROBLOG_{name}": ""})

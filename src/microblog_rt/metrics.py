@@ -156,7 +156,7 @@ CLOSES = {
 OTHER_CLOSES = _closes.counter("other")
 
 _limits = Family("microblog_limits_hit", "Requests refused by a limit.", "limit")
-LIMITS = {each: _limits.counter(each) for each in ("sign_in", "register", "send", "tabs", "frames")}
+LIMITS = {each: _limits.counter(each) for each in ("sign_in", "register", "send", "tabs", "connections", "frames")}
 OTHER_LIMITS = _limits.counter("other")
 
 SENDS = Family("microblog_sends", "Messages committed.").counter()
@@ -166,6 +166,9 @@ DATABASE_UNAVAILABLE = Family(
 UNEXPECTED_ERRORS = Family("microblog_unexpected_errors", "Unexpected errors; each is logged.").counter()
 
 LOG_LINES_LOST = Family("microblog_log_lines_lost", "Log lines dropped since the log's reader did not read.").counter()
+ACCEPT_PAUSES = Family(
+    "microblog_accept_pauses", "Times that accepting connections paused for a second: few descriptors were left."
+).counter()
 
 WORKERS = Family("microblog_workers", "Worker processes that serve.").gauge()
 CONNECTED = Family("microblog_workers_connected", "Worker processes whose bus is connected.").gauge()

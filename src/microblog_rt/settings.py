@@ -50,6 +50,7 @@ class Settings:
     send_limit: Limit | None = Limit(60, 60)
     tabs_per_user: int | None = 20
     tabs_per_address: int | None = 200
+    connections_per_address: int | None = 500
     register_limit: Limit | None = Limit(20, 3600)
     heartbeat: float = 20.0
     sweep: float = 5.0
@@ -90,6 +91,11 @@ class Settings:
     def secure(self) -> bool:
         """Whether browsers use https."""
         return self.public_url is not None and self.public_url.startswith("https:")
+
+    @property
+    def connections_per_peer(self) -> int | None:
+        """The limit where connections come from clients; a proxy limits them itself."""
+        return None if self.trusted_hops else self.connections_per_address
 
     @property
     def sqlite_file(self) -> Path | None:
@@ -290,6 +296,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "send_limit": _limit,
     "tabs_per_user": _cap,
     "tabs_per_address": _cap,
+    "connections_per_address": _cap,
     "register_limit": _limit,
     "heartbeat": _seconds,
     "sweep": _seconds,

@@ -58,6 +58,7 @@ class Timeouts:
     request_head: float = 6.0  # from a request's first byte to the end of its head
     request_body: float = 12.0
     send: float = 10.0  # for a client to take what it was sent
+    half_closed: float = 2.0  # for the response to a client that closed its side after its request
     linger: float = 0.5  # for a client to close after we did
     websocket_silence: float = 25.0  # before a ping is sent; longer than a heartbeat
     websocket_pong: float = 15.0  # for the answer to that ping

@@ -21,7 +21,14 @@ STARTUP = Path(__file__).with_name("startup")  # its sitecustomize.py moves the 
 BEGINNING = re.compile(r"^(?=\d{4}-\d\d-\d\d )", re.MULTILINE)  # of a log record
 BAD = re.compile(r"Traceback|never retrieved|database is locked| ERROR | CRITICAL ")
 
-NO_LIMITS = ["SIGN_IN_LIMIT", "SIGN_IN_GLOBAL_LIMIT", "SEND_LIMIT", "TABS_PER_USER", "TABS_PER_ADDRESS"]
+NO_LIMITS = [
+    "SIGN_IN_LIMIT",
+    "SIGN_IN_GLOBAL_LIMIT",
+    "SEND_LIMIT",
+    "TABS_PER_USER",
+    "TABS_PER_ADDRESS",
+    "CONNECTIONS_PER_ADDRESS",
+]
 UNLIMITED = {f"MICROBLOG_{name}": "" for name in [*NO_LIMITS, "REGISTER_LIMIT"]}
 
 

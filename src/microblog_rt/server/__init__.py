@@ -1,6 +1,8 @@
 """Hypercorn, embedded: the listening sockets, its settings, and graceful shutdown.
 
 listening.py    the listening sockets
+accepting.py    pauses when descriptors are scarce; shares of the workers; connections per address
+http1.py        strict HTTP/1.1, and Connection: close where the server closes
 connection.py   deadlines for everything that a client may leave undone
 websocket.py    corrections of Hypercorn's WebSocket stream
 drain.py        graceful shutdown
@@ -25,8 +27,9 @@ from hypercorn.config import Config, Sockets
 from microblog_rt import files, metrics
 from microblog_rt.hub import Hub
 from microblog_rt.server import connection, systemd, websocket
+from microblog_rt.server.accepting import SharedListener, ignore_pauses
 from microblog_rt.server.drain import drain
-from microblog_rt.server.listening import SharedListener, listen, listen_all
+from microblog_rt.server.listening import listen, listen_all
 from microblog_rt.server.shutdown import Shutdown
 from microblog_rt.server.supervisor import Announce, Supervisor, Work
 from microblog_rt.settings import Settings
@@ -56,7 +59,8 @@ async def serve(
     ``supervised``: other processes serve on the same sockets, and a supervisor forwards signals.
     """
     websocket.install(timeouts)
-    connection.install(timeouts)
+    connection.install(timeouts, settings.connections_per_peer)
+    ignore_pauses(asyncio.get_running_loop())
     _raise_descriptor_limit()
     _collect_garbage_rarely()
     shutdown, drained = Shutdown(), asyncio.Event()

@@ -14,8 +14,11 @@ from hypercorn.asyncio import run
 from hypercorn.asyncio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.asyncio.worker_context import EventWrapper
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
+from hypercorn.protocol.h11 import H11WSConnection
+from hypercorn.protocol.http_stream import HTTPStream
 
+from microblog_rt.server import http1
+from microblog_rt.server.accepting import Addresses, Memory, network
 from microblog_rt.timeouts import Timeouts
 
 DISCONNECTED = (OSError, RuntimeError, TimeoutError)
@@ -24,31 +27,72 @@ DISCONNECTED = (OSError, RuntimeError, TimeoutError)
 class Connection(TCPServer):
     """A connection that ends in time, whatever the client does."""
 
-    timeouts = Timeouts()  # replaced by ``install``
+    timeouts = Timeouts()  # these three are replaced by ``install``
+    addresses = Addresses()
+    memory = Memory()
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
+        self._address = network(self.writer.get_extra_info("peername"))
         self._phase: object = None
         self._due: float | None = None
         self._reader_task: asyncio.Task[Any] | None = None
         self._read_to_end: asyncio.Future[None] | None = None
+        self._answered: asyncio.Future[None] | None = None
         self._closing = False
         # A send ends when the kernel has taken everything: nothing is buffered here for a slow client.
         self.writer.transport.set_write_buffer_limits(high=0)
 
     async def run(self) -> None:
         self._reader_task = asyncio.current_task()
+        self.addresses.enter(self._address, self)
         try:
             await super().run()
         finally:
-            self.writer.transport.abort()
+            self.abort()
+            self.leave_address()
+            self._break_cycles()
+            self.memory.connection_closed()
+
+    def _break_cycles(self) -> None:
+        """Let memory be freed at once: a full garbage collection beside thousands of tabs takes long."""
+        self.protocol = cast(Any, EndedProtocol())
+        for name in ReadTurn.WATCHED:
+            vars(self.reader).pop(name, None)
+        if error := self.reader.exception():
+            error.__traceback__ = None  # its frames keep this object
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether the client has not sent a whole request, or only a part of the next."""
+        if self._sending()[0] is None:
+            return False
+        connection = cast(http1.StrictConnection, cast(http1.Protocol, self.protocol.protocol).connection)
+        # What has arrived of the body may not have been parsed yet.
+        return connection.their_state is h11.IDLE or (connection.has_body and not connection.trailing_data[0])
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is kept for a next request."""
+        protocol = self.protocol.protocol
+        return isinstance(protocol, http1.Protocol) and protocol.connection.our_state is h11.IDLE
+
+    def abort(self) -> None:
+        """Close it at once."""
+        self.writer.transport.abort()
+
+    def leave_address(self) -> None:
+        """Count it no longer for its address: it has ended, or is a tab, which ``web/tabs.py`` counts."""
+        self.addresses.leave(self._address, self)
 
     async def protocol_send(self, event: Event) -> None:
         if isinstance(event, RawData):
             async with self.send_lock:
                 await self._send(event.data)
             return
-        if isinstance(event, Closed) and isinstance(self.protocol.protocol, H11Protocol):
+        if isinstance(event, Updated) and not event.idle:
+            self.addresses.begin_request(self._address, self)
+        if isinstance(event, Closed) and isinstance(self.protocol.protocol, http1.Protocol):
             # The client may have sent its next request already; Hypercorn would wait for that one to be served.
             self.protocol.protocol.connection = ClosedConnection()
         if not (isinstance(event, Updated) and self._closing):
@@ -68,9 +112,10 @@ class Connection(TCPServer):
             await self.protocol.handle(Closed())
 
     async def _read_data(self) -> None:
-        if isinstance(self.protocol.protocol, H11Protocol):
-            self.protocol.protocol.can_read = ReadTurn(self.reader, self._discard_rest)
-        while not self.reader.at_eof():
+        if isinstance(self.protocol.protocol, http1.Protocol):
+            self.protocol.protocol.can_read = ReadTurn(self.reader, self._discard_rest, self.timeouts.half_closed)
+        data = b"begun"
+        while data:
             try:
                 async with asyncio.timeout_at(self._deadline()):
                     data = await self.reader.read(MAX_RECV)
@@ -78,16 +123,26 @@ class Connection(TCPServer):
                 break
             if not self._closing:
                 await self.protocol.handle(RawData(data))
+        else:
+            await self._finish_response()
         self._closing = True
         if self._read_to_end is not None and not self._read_to_end.done():
             self._read_to_end.set_result(None)
         await self.protocol.handle(Closed())
         await self.idle_task.stop()
 
+    async def _finish_response(self) -> None:
+        """Wait a moment for the response to a client that closed its side, in case it still reads."""
+        protocol = self.protocol.protocol
+        if self._closing or not isinstance(protocol, http1.Protocol) or not isinstance(protocol.stream, HTTPStream):
+            return
+        self._answered = self.loop.create_future()
+        await asyncio.wait({self._answered}, timeout=self.timeouts.half_closed)
+
     def _discard_rest(self) -> None:
         """Read to the end and discard what arrives."""
         self._closing = True
-        cast(H11Protocol, self.protocol.protocol).connection = ClosedConnection()
+        cast(http1.Protocol, self.protocol.protocol).connection = ClosedConnection()
 
     def _deadline(self) -> float | None:
         """When the client must have sent all of what it began to send; None if it began nothing."""
@@ -99,9 +154,9 @@ class Connection(TCPServer):
 
     def _sending(self) -> tuple[object, float]:
         protocol = self.protocol.protocol
-        if not isinstance(protocol, H11Protocol):
+        if not isinstance(protocol, http1.Protocol):
             return None, 0
-        state, number = protocol.connection.their_state, protocol.keep_alive_requests
+        state, number = protocol.connection.their_state, protocol.requests
         if state is h11.SEND_BODY:
             return (state, number), self.timeouts.request_body
         if state is h11.IDLE and (number == 0 or protocol.connection.trailing_data[0]):
@@ -109,6 +164,8 @@ class Connection(TCPServer):
         return None, 0
 
     async def _close(self) -> None:
+        if self._answered is not None and not self._answered.done():
+            self._answered.set_result(None)
         if not self._closing:
             self._closing = True
             try:
@@ -117,9 +174,13 @@ class Connection(TCPServer):
                 self.writer.transport.abort()
         try:
             async with asyncio.timeout(self.timeouts.send):
-                await super()._close()
-        except DISCONNECTED:
-            self.writer.transport.abort()
+                self.writer.close()
+                await self.writer.wait_closed()
+        except DISCONNECTED as error:
+            error.__traceback__ = None  # the writer keeps the error, and a traceback keeps this object
+            self.abort()
+        finally:
+            await self.idle_task.stop()
 
     async def _close_gracefully(self) -> None:
         """Close our side and read for a moment longer: unread data would make the kernel reset what was sent."""
@@ -138,14 +199,17 @@ class Connection(TCPServer):
 class ReadTurn(EventWrapper):
     """Replaces the event that a pipelined request waits for while another one is held.
 
-    Nothing is read meanwhile, so this also wakes when the client closes the connection. (It cannot notice that behind
-    more pipelined data than asyncio buffers, 128 KiB.)
+    Nothing is read meanwhile, so this also wakes when the connection fails, and ``half_closed`` seconds after the
+    client closed its side. (It cannot notice that behind more pipelined data than asyncio buffers, 128 KiB.)
     """
 
-    def __init__(self, reader: asyncio.StreamReader, discard_rest: Callable[[], None]) -> None:
+    WATCHED = ("feed_eof", "set_exception")
+
+    def __init__(self, reader: asyncio.StreamReader, discard_rest: Callable[[], None], half_closed: float) -> None:
         super().__init__()
         self._reader = reader
         self._discard_rest = discard_rest
+        self._half_closed = half_closed
         self._watching = self._closed = False
 
     async def wait(self) -> None:
@@ -159,17 +223,26 @@ class ReadTurn(EventWrapper):
         if self._watching:
             return
         self._watching = True
-        self._closed = bool(self._reader._eof or self._reader.exception())  # type: ignore[attr-defined]
-        for name in ("feed_eof", "set_exception"):
-            setattr(self._reader, name, self._setting_closed(getattr(self._reader, name)))
+        for name, seconds in zip(self.WATCHED, (self._half_closed, 0), strict=True):
+            setattr(self._reader, name, self._ending_after(getattr(self._reader, name), seconds))
+        if self._reader.exception():
+            self._end()
+        elif self._reader._eof:  # type: ignore[attr-defined]
+            self._end_after(self._half_closed)
 
-    def _setting_closed(self, method: Callable[..., None]) -> Callable[..., None]:
+    def _ending_after(self, method: Callable[..., None], seconds: float) -> Callable[..., None]:
         def wrapper(*args: Any) -> None:
             method(*args)
-            self._closed = True
-            self._event.set()
+            self._end_after(seconds)
 
         return wrapper
+
+    def _end_after(self, seconds: float) -> None:
+        asyncio.get_running_loop().call_later(seconds, self._end)
+
+    def _end(self) -> None:
+        self._closed = True
+        self._event.set()
 
 
 class ClosedConnection(H11WSConnection):
@@ -182,7 +255,17 @@ class ClosedConnection(H11WSConnection):
         return b""
 
 
-def install(timeouts: Timeouts = Timeouts()) -> None:
-    """Use this class for every connection of this process."""
-    Connection.timeouts = timeouts
+class EndedProtocol:
+    """Replaces the protocol of a connection that has ended."""
+
+    protocol = None
+
+    async def handle(self, _: Event) -> None:
+        pass
+
+
+def install(timeouts: Timeouts = Timeouts(), per_address: int | None = None) -> None:
+    """Use this class for every connection of this process; ``per_address``: how many an address may have."""
+    Connection.timeouts, Connection.addresses, Connection.memory = timeouts, Addresses(per_address), Memory()
+    http1.install()
     vars(run)["TCPServer"] = Connection

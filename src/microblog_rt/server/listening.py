@@ -8,13 +8,10 @@ import contextlib
 import os
 import socket
 import stat
-import time
 from collections.abc import Sequence
 from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL
 from ipaddress import ip_address
-from typing import Any
 
-from microblog_rt import metrics
 from microblog_rt.errors import Misconfigured
 
 SYSTEMD = "systemd"
@@ -24,7 +21,6 @@ FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 BACKLOG = 2048
 UNACKNOWLEDGED_SECONDS = 20  # for sent data to be acknowledged by the client's kernel
 UNIX_MODE = 0o660  # the proxy's user must be in the group
-UNEVEN = 1.1  # connections of a worker, relative to the mean over all workers
 
 REASONS = {
     EADDRINUSE: "the port is in use; stop what uses it, or choose another one with --bind HOST:PORT",
@@ -154,41 +150,3 @@ def url(listening: socket.socket) -> str:
         return f"{UNIX}{name}"
     host, port = name[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-class SharedListener(socket.socket):
-    """A listening socket that workers share: one connection at a time, to the worker with the fewest.
-
-    asyncio would accept all waiting connections in the worker that wakes up first.
-    """
-
-    __slots__ = ("_accepted", "_turn")
-
-    def __init__(self, listening: socket.socket, turn: float) -> None:
-        """``turn``: seconds that a worker with too many connections leaves to the others."""
-        super().__init__(listening.family, listening.type, listening.proto, listening.detach())
-        self._turn = turn
-        self._accepted = False
-
-    def accept(self) -> tuple[socket.socket, Any]:
-        if self._accepted:
-            self._accepted = False
-            raise BlockingIOError  # ends asyncio's loop until the next turn of the event loop
-        own, mean = metrics.connections()
-        if own > UNEVEN * mean + 1:
-            time.sleep(self._turn)
-        accepted, address = super().accept()
-        self._accepted = True
-        metrics.CONNECTIONS.count()
-        return CountedSocket(accepted.family, accepted.type, accepted.proto, accepted.detach()), address
-
-
-class CountedSocket(socket.socket):
-    """An accepted connection, counted until it is closed."""
-
-    __slots__ = ()
-
-    def close(self) -> None:
-        if self.fileno() >= 0:
-            metrics.CONNECTIONS.count(-1)
-        super().close()

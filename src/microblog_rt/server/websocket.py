@@ -89,7 +89,7 @@ class PlainStream(ws_stream.WSStream):
         await self.send(StreamClosed(stream_id=self.stream_id))
 
     async def _send_error_response(self, status_code: int) -> None:
-        headers = [(b"content-length", b"0"), (b"connection", b"close"), (b"sec-websocket-version", VERSION)]
+        headers = [(b"content-length", b"0"), (b"sec-websocket-version", VERSION)]
         await self.send(Response(stream_id=self.stream_id, status_code=status_code, headers=headers))
         await self.send(EndBody(stream_id=self.stream_id))
 
@@ -109,6 +109,7 @@ class PlainStream(ws_stream.WSStream):
     async def _accept(self, message: Any) -> None:
         await super()._accept(message)
         self._received_at = monotonic()
+        self._connection.leave_address()
         self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
 
     async def _handle_events(self) -> None:
@@ -213,17 +214,9 @@ FINAL_TEXT = 0x81
 PING = b"\x89\x00"
 
 
-async def _stay_with_http_1(protocol: Any, request: Any) -> None:
-    """Neither ``Upgrade: h2c`` nor HTTP/2 by prior knowledge: browsers use neither without TLS."""
-    if request.method.upper() == b"HEAD":
-        # Hypercorn accepts ``head`` for HEAD and omits the body, which h11 would then expect.
-        protocol.connection._request_method = b"HEAD"
-
-
 def install(timeouts: Timeouts = Timeouts()) -> None:
-    """Use these classes for every WebSocket of this process, and only HTTP/1.1 without TLS."""
+    """Use these classes for every WebSocket of this process."""
     PlainStream.timeouts = timeouts
-    h11.H11Protocol._check_protocol = _stay_with_http_1  # type: ignore[assignment, method-assign]
     vars(ws_stream)["Handshake"] = PlainHandshake
     # Not in HTTP/2, which TLS in hypercorn.toml would enable: its frames must not bypass the stream.
     vars(h11)["WSStream"] = PlainStream

@@ -18,9 +18,10 @@ notifications.py  ``/notifications`` as poll and long poll; socket.py: as WebSoc
 
 from collections.abc import Sequence
 from hashlib import sha256
+from typing import Any
 from urllib.parse import urlsplit
 
-from quart import Quart, Response, request
+from quart import Quart, Request, Response, request
 
 from microblog_rt import files
 from microblog_rt.services import Services
@@ -41,9 +42,7 @@ from microblog_rt.web import (
 from microblog_rt.web.authentication import Authentication
 from microblog_rt.web.hosts import FOR_OPERATORS, Hosts
 from microblog_rt.web.message_text import message_text
-from microblog_rt.web.notifications import HSTS, Endpoint, check_text
-
-BODY_LIMIT = 64 * 1024
+from microblog_rt.web.notifications import BODY_LIMIT, HSTS, LONGEST_BODY, Endpoint, check_text
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -56,6 +55,14 @@ HEADERS = {
 }
 
 
+class LimitedRequest(Request):
+    """A request whose body may be as long as its scope says."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        limit = more["scope"].get(BODY_LIMIT, LONGEST_BODY)
+        super().__init__(*args, **more | {"max_content_length": limit})
+
+
 def create(settings: Settings, secret_keys: Sequence[str], services: Services) -> Quart:
     """The Quart application, wrapped in the endpoint of ``/notifications``."""
     app = Quart(
@@ -64,6 +71,7 @@ def create(settings: Settings, secret_keys: Sequence[str], services: Services) -
         template_folder=str(files.TEMPLATES),
         root_path=str(files.PACKAGE),
     )
+    app.request_class = LimitedRequest
     app.secret_key, *app.config["SECRET_KEY_FALLBACKS"] = secret_keys
     cookies = CookieNames(settings, secret_keys[-1])
     _configure(app, settings, cookies)
@@ -103,7 +111,7 @@ class CookieNames:
 
 def _configure(app: Quart, settings: Settings, cookies: CookieNames) -> None:
     app.config.update(
-        MAX_CONTENT_LENGTH=BODY_LIMIT,
+        MAX_CONTENT_LENGTH=LONGEST_BODY,
         SESSION_COOKIE_NAME=cookies.flash,
         SESSION_COOKIE_SECURE=settings.secure,
         SESSION_COOKIE_HTTPONLY=True,

@@ -18,6 +18,9 @@ FORWARDED = {FORWARDED_FOR, b"forwarded", b"x-real-ip"}
 FOR_OPERATORS = {"/healthz", "/readyz", "/metrics"}  # any Host, and not through the proxies
 HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([\w.-]+))(?::[0-9]{1,5})?", re.ASCII)
 UNVERIFIED = "unverified "  # before an address that not every trusted proxy has confirmed: counted apart
+# As it arrives: an address, or labels of at most 63 characters.
+HEADER = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[\w-]{1,63}\.)*[\w-]{1,63}\.?)(?::[0-9]{1,5})?", re.ASCII)
+LONGEST_HOST = 253 + len(".:65535")
 HOME_PREFIX = 64  # a provider assigns one /64 to a home: counted as one address
 
 
@@ -95,6 +98,12 @@ def check_origin(sent: Iterable[tuple[bytes, bytes]], public_url: str | None, *,
         raise OriginForeign
     if required and not origins:
         raise OriginMissing
+
+
+def is_well_formed(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether every Host header is empty or can be decoded: Quart and IDNA fail on others, or take long."""
+    hosts = [value for name, value in headers if name == b"host" and value]
+    return all(len(host) <= LONGEST_HOST and HEADER.fullmatch(host) for host in hosts)
 
 
 def _values(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> Sequence[str]:

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from babel.support import LazyProxy
 from quart import Quart, request
-from quart_babel import Babel, get_locale, gettext
+from quart_babel import Babel, get_locale, gettext, refresh
 
 from microblog_rt.errors import Refused
 from microblog_rt.files import TRANSLATIONS
@@ -14,7 +14,7 @@ from microblog_rt.web import sentences
 
 LANGUAGES = ("en", "es")
 
-__all__ = ["LANGUAGES", "gettext", "init", "lazy", "translated"]
+__all__ = ["LANGUAGES", "gettext", "init", "lazy", "refresh", "translated"]
 
 
 def init(app: Quart) -> None:

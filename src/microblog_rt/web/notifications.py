@@ -6,7 +6,7 @@ and query parsing that all transports share. See also: ``socket.py`` for the Web
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -16,13 +16,13 @@ from quart import Quart
 
 from microblog_rt import metrics, protocol, security_log
 from microblog_rt.accounts import Reader
-from microblog_rt.errors import BadRequest, Forbidden, InvalidText, NotFound, Refused, SignedOut
+from microblog_rt.errors import BadRequest, Forbidden, HostUnknown, InvalidText, NotFound, Refused, SignedOut
 from microblog_rt.protocol import Notification
 from microblog_rt.services import Services
 from microblog_rt.settings import Settings
 from microblog_rt.text import is_storable
 from microblog_rt.web.authentication import Authentication
-from microblog_rt.web.hosts import Hosts, check_origin
+from microblog_rt.web.hosts import Hosts, check_origin, is_well_formed
 from microblog_rt.web.problems import ANSWERS, JSON, PROBLEM, headers_of, problem, status_of, unexpected
 from microblog_rt.web.sentences import SENTENCES, sentence
 from microblog_rt.web.socket import Socket
@@ -37,6 +37,11 @@ PATH = "/notifications"
 POLL_AFTER = b"5"  # seconds
 NAMES = 100
 WAIT = re.compile(f"-?({protocol.CURSOR.pattern})")
+
+RESPONSE = "http.response"
+BODY_LIMIT = "microblog_rt.body_limit"  # in the scope
+LONGEST_BODY = 64 * 1024  # bytes
+ANONYMOUS_BODY = 4 * 1024
 
 REJECTION = "websocket.http.response"  # ASGI's HTTP response to a rejected handshake
 
@@ -87,22 +92,36 @@ class Endpoint:
         self._socket = Socket(self._feed, settings.heartbeat)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await self._websocket(scope, receive, send)
-        elif scope["type"] == "lifespan":
+        if scope["type"] == "lifespan":
             await self._inner(scope, receive, send)
+        elif not is_well_formed(scope["headers"]):
+            await _answer(send, self._headers, HostUnknown(), REJECTION if scope["type"] == "websocket" else RESPONSE)
+        elif scope["type"] == "websocket":
+            await self._websocket(scope, receive, send)
         elif scope["path"] == PATH:
             await self._http(scope, receive, send)
-        elif _is_valid_path(scope["path"]) and _is_valid_host(scope["headers"]):
+        elif _is_valid_path(scope["path"]):
             await self._inner(self._public_scope(scope), receive, send)
         else:
             await _answer(send, self._headers, BadRequest())
 
     def _public_scope(self, scope: Scope) -> Scope:
-        """The scope for Quart: the public scheme, and the client's address behind the proxies."""
-        scheme, client = "https" if self._secure else scope["scheme"], self._hosts.client_address(scope)
+        """The scope for Quart: the public scheme, the client's address behind the proxies, and the body's limit."""
+        client = self._hosts.client_address(scope)
         security_log.origin.set(client)
-        return {**scope, "scheme": scheme, "client": (client, 0)}
+        return {
+            **scope,
+            "scheme": "https" if self._secure else scope["scheme"],
+            "client": (client, 0),
+            BODY_LIMIT: ANONYMOUS_BODY if self._is_anonymous(scope) else LONGEST_BODY,
+        }
+
+    def _is_anonymous(self, scope: Scope) -> bool:
+        try:
+            self._authentication.authenticate(scope["headers"])
+        except SignedOut:
+            return True
+        return False
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
@@ -229,17 +248,6 @@ def _is_valid_path(path: str) -> bool:
     return path != ""
 
 
-def _is_valid_host(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether the Host can be IDNA-encoded; Quart raises for others (``a..b``) before any handler."""
-    try:
-        for name, value in headers:
-            if name == b"host":
-                value.decode("latin-1").partition(":")[0].encode("idna")
-    except UnicodeError:
-        return False
-    return True
-
-
 async def _until_disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
@@ -251,20 +259,20 @@ async def _method_not_allowed(send: Send, headers: Headers) -> None:
     await _respond(send, status, headers, problem(status, "method_not_allowed", SENTENCES["method_not_allowed"]))
 
 
-async def _answer(send: Send, headers: Headers, error: Refused, kind: str = "http.response") -> None:
+async def _answer(send: Send, headers: Headers, error: Refused, kind: str = RESPONSE) -> None:
     status = status_of(error).status
     fields = [(name.lower().encode(), value.encode()) for name, value in headers_of(error).items()]
     headers = [*headers, PROBLEM_TYPE, *fields]
     await _respond(send, status, headers, problem(status, error.code, sentence(error)), kind)
 
 
-async def _fail(send: Send, headers: Headers, error: Exception, kind: str = "http.response") -> None:
+async def _fail(send: Send, headers: Headers, error: Exception, kind: str = RESPONSE) -> None:
     status, text = ANSWERS["unexpected"].status, SENTENCES["unexpected"]
     headers = [*headers, PROBLEM_TYPE]
     await _respond(send, status, headers, problem(status, "unexpected", text, unexpected(error)), kind)
 
 
-async def _respond(send: Send, status: int, headers: Headers, body: bytes, kind: str = "http.response") -> None:
+async def _respond(send: Send, status: int, headers: Headers, body: bytes, kind: str = RESPONSE) -> None:
     headers = [*headers, (b"content-length", b"%d" % len(body))]
     await send({"type": f"{kind}.start", "status": status, "headers": headers})
     await send({"type": f"{kind}.body", "body": body, "more_body": False})

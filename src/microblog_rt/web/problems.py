@@ -5,6 +5,7 @@ import logging
 import secrets
 from collections.abc import Iterable
 from errno import ENAMETOOLONG
+from functools import partial
 from http import HTTPStatus
 from typing import NamedTuple, cast
 
@@ -13,7 +14,7 @@ from werkzeug.exceptions import HTTPException
 
 from microblog_rt import metrics
 from microblog_rt.errors import BadRequest, NotFound, Refused, SignedOut, Unavailable
-from microblog_rt.web.languages import gettext, translated
+from microblog_rt.web.languages import LANGUAGES, gettext, refresh, translated
 from microblog_rt.web.sentences import N_, SENTENCES
 
 log = logging.getLogger(__name__)
@@ -86,10 +87,11 @@ SAFE = {"GET", "HEAD", "OPTIONS"}
 
 
 def init(app: Quart) -> None:
-    """Register the error handlers of ``app``."""
+    """Register the error handlers of ``app``; the error page is loaded before it serves."""
     app.register_error_handler(Refused, _refused)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unexpected)
+    app.before_serving(partial(_load_page, app))
 
 
 def status_of(error: Refused) -> Answer:
@@ -128,6 +130,14 @@ def headers_of(error: Refused) -> dict[str, str]:
     """The header fields of an error's response."""
     headers = {"WWW-Authenticate": CHALLENGE} if isinstance(error, SignedOut) else {}
     return headers if error.retry_after is None else headers | {"Retry-After": str(error.retry_after)}
+
+
+async def _load_page(app: Quart) -> None:
+    """Render the page in each language, so that later ones need no file: there may be no descriptor left."""
+    for language in LANGUAGES:
+        async with app.test_request_context("/", headers={"Accept": HTML, "Accept-Language": language}):
+            refresh()  # start-up has one context for all languages
+            await _answer(HTTPStatus.NOT_FOUND, NotFound.code, translated(NotFound()))
 
 
 async def _refused(error: Refused) -> Response:

@@ -1,0 +1,197 @@
+"""Which connections are accepted: some descriptors stay free, and an address gets a limited number."""
+
+import asyncio
+import errno
+import gc
+import logging
+import os
+import resource
+import socket
+from ctypes import CDLL
+from ipaddress import IPv6Address, ip_address, ip_network
+from time import monotonic, sleep
+from typing import Any, Protocol
+
+from microblog_rt import metrics
+
+log = logging.getLogger(__name__)
+
+UNEVEN = 1.1  # connections of a worker, relative to the mean over all workers
+RESERVED = 64  # descriptors, for the database, the bus and files
+LOG_SECONDS = 10.0
+EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+HOME_PREFIX = 64  # a provider assigns one /64 to a home: counted as one address
+CLOSED_PER_TRIM = 500
+TRIM_DELAY = 2.0  # seconds
+YOUNG = 1  # the generation that holds closed connections, not that of thousands of tabs
+
+
+class Paused(OSError):
+    """No connection is accepted at present; asyncio tries again after a second."""
+
+
+class ListeningSocket(socket.socket):
+    """A listening socket that accepts no connections while few descriptors are left."""
+
+    _paused = False
+    _logged = -LOG_SECONDS  # all sockets of the process share one line in the log
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """The next connection. Raises Paused, and then once BlockingIOError, since asyncio's loop goes on."""
+        if self._paused:
+            self._paused = False
+            raise BlockingIOError
+        try:
+            if not self._scarce():
+                return super().accept()
+            reason = errno.EMFILE
+        except OSError as error:
+            if error.errno not in EXHAUSTED:
+                raise
+            reason = error.errno
+        self._paused = True
+        self._report(reason)
+        raise Paused(reason, os.strerror(reason))
+
+    def _scarce(self) -> bool:
+        # The kernel gives the lowest free number.
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        lowest = os.dup(self.fileno())
+        os.close(lowest)
+        return limit != resource.RLIM_INFINITY and lowest >= limit - min(RESERVED, limit // 4)
+
+    def _report(self, reason: int) -> None:
+        metrics.ACCEPT_PAUSES.count()
+        if monotonic() - ListeningSocket._logged >= LOG_SECONDS:
+            ListeningSocket._logged = monotonic()
+            limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            log.warning("accepting no connections for a second: %s (limit %s)", os.strerror(reason), limit)
+
+
+def ignore_pauses(loop: asyncio.AbstractEventLoop) -> None:
+    """Keep asyncio from logging each pause with a traceback."""
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if not isinstance(context.get("exception"), Paused):
+            loop.default_exception_handler(context)
+
+    loop.set_exception_handler(handle)
+
+
+class SharedListener(ListeningSocket):
+    """A listening socket that workers share: one connection at a time, to the worker with the fewest.
+
+    asyncio would accept all waiting connections in the worker that wakes up first.
+    """
+
+    def __init__(self, listening: socket.socket, turn: float) -> None:
+        """``turn``: seconds that a worker with too many connections leaves to the others."""
+        super().__init__(listening.family, listening.type, listening.proto, listening.detach())
+        self._turn = turn
+        self._accepted = False
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if self._accepted:
+            self._accepted = False
+            raise BlockingIOError  # ends asyncio's loop until the next turn of the event loop
+        own, mean = metrics.connections()
+        if own > UNEVEN * mean + 1:
+            sleep(self._turn)
+        accepted, address = super().accept()
+        self._accepted = True
+        metrics.CONNECTIONS.count()
+        return CountedSocket(accepted.family, accepted.type, accepted.proto, accepted.detach()), address
+
+
+class CountedSocket(socket.socket):
+    """An accepted connection, counted until it is closed."""
+
+    __slots__ = ()
+
+    def close(self) -> None:
+        if self.fileno() >= 0:
+            metrics.CONNECTIONS.count(-1)
+        super().close()
+
+
+class Peer(Protocol):
+    """A connection as this module sees it."""
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether the client has not sent a whole request, or only a part of the next."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is kept for a next request."""
+
+    def abort(self) -> None:
+        """Close it at once."""
+
+
+class Addresses:
+    """The connections of each address. Over the limit one is closed: the oldest incomplete, or else an idle one."""
+
+    def __init__(self, limit: int | None = None) -> None:
+        self._limit = limit
+        self._peers: dict[str, dict[Peer, None]] = {}
+
+    def enter(self, address: str, peer: Peer) -> None:
+        """Count ``peer``, and close one connection of its address if there are too many."""
+        if self._limit is None or not address:
+            return
+        peers = self._peers.setdefault(address, {})
+        if len(peers) >= self._limit:
+            metrics.limit_hit("connections")
+            victim = next((each for each in peers if each.incomplete), None) or next(
+                (each for each in peers if each.idle), peer
+            )
+            victim.abort()
+            peers.pop(victim, None)
+            if victim is peer:
+                return
+        peers[peer] = None
+
+    def begin_request(self, address: str, peer: Peer) -> None:
+        """Count ``peer`` as the newest of its address."""
+        peers = self._peers.get(address, {})
+        if peer in peers:
+            del peers[peer]
+            peers[peer] = None
+
+    def leave(self, address: str, peer: Peer) -> None:
+        """Count ``peer`` no longer."""
+        peers = self._peers.get(address, {})
+        peers.pop(peer, None)
+        if not peers:
+            self._peers.pop(address, None)
+
+
+class Memory:
+    """Returns memory to the system after many connections were closed; glibc would keep it."""
+
+    def __init__(self) -> None:
+        self._closed = 0
+        self._malloc_trim: Any = getattr(CDLL(None), "malloc_trim", None)
+
+    def connection_closed(self) -> None:
+        """Trim in a moment if enough were closed since the last time."""
+        self._closed += 1
+        if self._closed == CLOSED_PER_TRIM and self._malloc_trim is not None:
+            asyncio.get_running_loop().call_later(TRIM_DELAY, self._trim)
+
+    def _trim(self) -> None:
+        self._closed = 0
+        gc.collect(YOUNG)
+        self._malloc_trim(0)
+
+
+def network(peer: Any) -> str:
+    """What counts as one address, from a socket's peer name: for IPv6 its /64; "" for a unix socket."""
+    try:
+        address = ip_address(str(peer[0]).partition("%")[0])
+    except (ValueError, IndexError, TypeError):
+        return ""
+    if not isinstance(address, IPv6Address):
+        return str(address)
+    return str(address.ipv4_mapped or ip_network((address, HOME_PREFIX), strict=False))
