@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import pytest
 from sqlalchemy import func, select
 
 from microblog_rt.app import create_app
@@ -10,7 +11,7 @@ from microblog_rt.errors import TooMany
 from microblog_rt.models import Attempt
 from microblog_rt.services import Services
 from microblog_rt.settings import Limit, Settings
-from microblog_rt.storage import limits
+from microblog_rt.storage import limits, sql_time
 from microblog_rt.timeouts import Timeouts
 from tests.clients import DEADLINE
 
@@ -41,9 +42,14 @@ async def test_expired_rows_are_deleted_while_the_app_runs(settings: Settings) -
         assert await attempts.count("just now") == 1
 
 
-async def test_one_process_at_a_time_deletes_expired_rows(settings: Settings, services: Services) -> None:
+@pytest.mark.sqlite
+async def test_one_process_at_a_time_deletes_expired_rows(
+    settings: Settings, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment = sql_time.now()
+    monkeypatch.setattr(sql_time, "now", lambda: moment)  # the turn of another process does not end
     attempts = Attempts(services)
-    await services.storage.write(lambda tx: limits.take(tx, "cleanup", Limit(1, 60)))  # by another process
+    await services.storage.write(lambda tx: limits.take(tx, "cleanup", Limit(1, 1)))
     await attempts.add("long ago", -1)
     application = create_app(settings, Timeouts(cleanup=0.01))
     others: Services = application.extensions["services"]

@@ -50,7 +50,7 @@ documented = schemathesis.openapi.from_path(str(files.CHECKOUT / "docs" / "opena
 def with_anything(document: dict[str, Any]) -> dict[str, Any]:
     """The document for this server; undocumented headers are added to every operation, and must change nothing."""
     document = copy.deepcopy(document)
-    names = CookieNames(Settings(), KEY)
+    names = CookieNames(Settings())
     schemes = document["components"]["securitySchemes"]
     schemes["session"]["name"], schemes["form"]["name"] = names.session, names.browser
     for path in document["paths"].values():

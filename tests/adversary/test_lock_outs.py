@@ -186,7 +186,7 @@ async def test_browser_of_the_owner_signs_in_during_an_attack(app: Quart, servic
     await services.accounts.register("susan", PASSWORD)
     owner, stranger = Browser(app.test_client()), Browser(app.test_client())
     answer = await sign_in(owner, "susan", PASSWORD)
-    (cookie,) = cookies(answer, "microblog_device")
+    (cookie,) = cookies(answer, app.config["DEVICE_COOKIE_NAME"])
     assert "HttpOnly" in cookie
     assert "Max-Age=31536000" in cookie
     await owner.post("/auth/logout")
@@ -214,7 +214,7 @@ async def test_shared_browser_is_known_to_five_accounts(app: Quart, services: Se
         await services.accounts.register(f"name{number}", PASSWORD)
         answer = await sign_in(browser, f"name{number}", PASSWORD)
         await browser.post("/auth/logout")
-    (cookie,) = cookies(answer, "microblog_device")
+    (cookie,) = cookies(answer, app.config["DEVICE_COOKIE_NAME"])
     assert cookie.partition(";")[0].count(".") == 4
 
 
@@ -225,7 +225,7 @@ async def test_false_device_cookie_is_ignored(app: Quart, services: Services, se
     await services.accounts.register("susan", PASSWORD)
     browser = Browser(app.test_client())
     await browser.token()
-    browser.client.set_cookie("localhost", "microblog_device", sent)
+    browser.client.set_cookie("localhost", app.config["DEVICE_COOKIE_NAME"], sent)
     assert (await sign_in(browser, "susan", PASSWORD)).status_code == 303
     assert await subjects(services, "sign_in:device") == []
 

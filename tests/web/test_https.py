@@ -1,6 +1,8 @@
 """With an https ``MICROBLOG_PUBLIC_URL``: Secure cookies, HSTS, and only that Origin."""
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -107,13 +109,15 @@ async def test_http_public_url_has_neither_secure_cookies_nor_hsts(services: Ser
 
 
 @pytest.mark.sqlite
-async def test_instances_on_one_host_keep_their_own_cookies(settings: Settings, services: Services) -> None:
+async def test_instances_on_one_host_keep_their_own_cookies(settings: Settings, tmp_path: Path) -> None:
     """Browsers send cookies to every port of a host."""
-    await services.accounts.register("susan", PASSWORD)
+    assert settings.sqlite_file
+    other = shutil.copyfile(settings.sqlite_file, tmp_path / "other.db")
     plain = replace(settings, public_url=None)
-    apps = [create_app(replace(plain, secret_key=key)) for key in ("a key long enough", "another long enough")]
+    apps = [create_app(plain), create_app(replace(plain, database_url=f"sqlite+aiosqlite:///{other}"))]
     jar: dict[str, str] = {}
     for app in apps:
+        await app.extensions["services"].accounts.register("susan", PASSWORD)
         browser = Browser(app.test_client())
         for name, value in jar.items():
             browser.client.set_cookie("localhost", name, value)

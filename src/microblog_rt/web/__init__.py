@@ -73,7 +73,7 @@ def create(settings: Settings, secret_keys: Sequence[str], services: Services) -
     )
     app.request_class = LimitedRequest
     app.secret_key, *app.config["SECRET_KEY_FALLBACKS"] = secret_keys
-    cookies = CookieNames(settings, secret_keys[-1])
+    cookies = CookieNames(settings)
     _configure(app, settings, cookies)
     app.extensions["services"] = services
     hosts = Hosts(settings)
@@ -96,17 +96,25 @@ def create(settings: Settings, secret_keys: Sequence[str], services: Services) -
 class CookieNames:
     """Names of cookies. Browsers do not separate the ports of a host, so other instances there have other names."""
 
-    def __init__(self, settings: Settings, oldest_key: str) -> None:
+    def __init__(self, settings: Settings) -> None:
         prefix = "__Host-microblog" if settings.secure else "microblog"
         if settings.public_url:
             port = urlsplit(settings.public_url).port
             suffix = f"_{port}" if port else ""
         else:
-            suffix = "_" + sha256(f"microblog-rt cookies|{oldest_key}".encode()).hexdigest()[:8]
+            suffix = "_" + sha256(_database(settings).encode()).hexdigest()[:8]
         self.session = f"{prefix}_session{suffix}"
         self.browser = f"{prefix}_browser{suffix}"
         self.device = f"{prefix}_device{suffix}"
         self.flash = f"{prefix}_flash{suffix}"
+
+
+def _database(settings: Settings) -> str:
+    """What identifies the database, without a password."""
+    if settings.sqlite_file is not None:
+        return str(settings.sqlite_file.resolve())
+    parts = urlsplit(settings.database_url)
+    return f"{parts.hostname}:{parts.port}{parts.path}"
 
 
 def _configure(app: Quart, settings: Settings, cookies: CookieNames) -> None:
