@@ -176,7 +176,7 @@ class Connection(TCPServer):
             async with asyncio.timeout(self.timeouts.send):
                 self.writer.close()
                 await self.writer.wait_closed()
-        except DISCONNECTED as error:
+        except (*DISCONNECTED, asyncio.CancelledError) as error:  # the server ends
             error.__traceback__ = None  # the writer keeps the error, and a traceback keeps this object
             self.abort()
         finally:
