@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache
-from logging.handlers import SysLogHandler
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -27,8 +26,6 @@ from microblog_rt.web.sentences import sentence
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-SYSTEM_LOG = "/dev/log"
 
 
 class Commands(click.Group):
@@ -264,21 +261,10 @@ def _log_command() -> None:
     """Write the operator's command to the security log, and prepare that log for what the command does."""
     context = click.get_current_context()
     if context.info_name != "serve":  # which has begun to log
-        security_log.log.addHandler(_system_log())
+        security_log.log.addHandler(security_log.system_log())
         security_log.log.setLevel(logging.INFO)
     security_log.origin.set("command line")
     security_log.note("command", command=context.command_path, user=context.params.get("name"), uid=os.getuid())
-
-
-def _system_log() -> logging.Handler:
-    """The system's log, or standard error where there is none, as in a container."""
-    if Path(SYSTEM_LOG).exists():
-        handler: logging.Handler = SysLogHandler(SYSTEM_LOG, SysLogHandler.LOG_AUTHPRIV)
-        handler.setFormatter(logging.Formatter("microblog-rt: %(message)s"))
-    else:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    return handler
 
 
 def _run_with_services(work: Callable[[Services], Awaitable[T]]) -> T:

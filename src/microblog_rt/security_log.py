@@ -9,11 +9,14 @@ import logging
 import time
 from collections import Counter
 from contextvars import ContextVar
+from logging.handlers import SysLogHandler
+from pathlib import Path
 
 Value = str | int | None
 
 log = logging.getLogger("microblog_rt.security")
 
+SYSTEM_LOG = "/dev/log"
 PERIOD = 60  # seconds
 MOST = 100
 LONGEST = 200  # characters of a value
@@ -29,6 +32,17 @@ def note(event: str, **details: Value) -> None:
     if _admits(event):
         address: dict[str, Value] = {"address": origin.get() or None}
         _write(event, address | details)
+
+
+def system_log() -> logging.Handler:
+    """The system's log, or standard error where there is none, as in a container."""
+    if Path(SYSTEM_LOG).exists():
+        handler: logging.Handler = SysLogHandler(SYSTEM_LOG, SysLogHandler.LOG_AUTHPRIV)
+        handler.setFormatter(logging.Formatter("microblog-rt: %(message)s"))
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    return handler
 
 
 def _admits(event: str) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
+from microblog_rt import public_url
 from microblog_rt.errors import Misconfigured
 
 PREFIX = "MICROBLOG_"
@@ -21,8 +22,6 @@ MEMORY = "memory://"
 SQLITE_BUS = "sqlite://"
 POSTGRESQL_BUS = "postgresql://"
 SECRET_KEY_LENGTH = 16
-DEFAULT_PORTS = {"https": 443, "http": 80}
-DEVIATIONS = frozenset("\u00df\u03c2\u200c\u200d")  # of UTS 46: sharp s, final sigma, joiners
 SECRET_KEY_CHARACTERS = 6  # different ones
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}  # names of the local host
 DAY = 86400
@@ -202,29 +201,6 @@ def _secret_keys(text: str) -> str:
     return text
 
 
-def _public_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in DEFAULT_PORTS or not parts.hostname or "@" in parts.netloc:
-        raise ValueError("must be https://HOST or https://HOST:PORT; http:// only on a network that you trust")
-    if parts.path.strip("/") or parts.query or parts.fragment:
-        raise ValueError("must have no path: https://HOST or https://HOST:PORT")
-    port = f":{parts.port}" if parts.port not in (None, DEFAULT_PORTS[parts.scheme]) else ""
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else _ascii_host(parts.hostname)
-    return f"{parts.scheme}://{host}{port}"
-
-
-def _ascii_host(host: str) -> str:
-    """The host name as browsers send it."""
-    if host.isascii():
-        return host
-    if DEVIATIONS.intersection(host):  # Python's codec is of 2003, and encodes them differently
-        raise ValueError("must have its host name in the ASCII form, xn--...")
-    try:
-        return host.encode("idna").decode()
-    except UnicodeError:
-        raise ValueError("must have a valid host name") from None
-
-
 UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": DAY}
 LIMIT = re.compile(r"(\d{1,9})/(\d{1,9})?(second|minute|hour|day)s?", re.ASCII)
 DURATION = re.compile(r"([1-9]\d{0,8}) ?(second|minute|hour|day)s?", re.ASCII)
@@ -289,7 +265,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "database_url": _database_url,
     "bus_url": _bus_url,
     "secret_key": _secret_keys,
-    "public_url": _public_url,
+    "public_url": public_url.parse,
     "trusted_hops": _hops,
     "sign_in_limit": _limit,
     "sign_in_global_limit": _limit,

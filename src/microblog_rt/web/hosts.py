@@ -8,7 +8,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from microblog_rt.errors import HostUnknown, OriginForeign, OriginMissing
-from microblog_rt.settings import DEFAULT_PORTS, LOOPBACK, Settings
+from microblog_rt.public_url import DEFAULT_PORTS
+from microblog_rt.settings import LOOPBACK, Settings
 
 log = logging.getLogger(__name__)
 
