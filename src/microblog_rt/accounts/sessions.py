@@ -8,6 +8,7 @@ import hashlib
 import logging
 import secrets
 from collections.abc import Callable
+from time import monotonic
 from typing import NamedTuple
 
 from microblog_rt import security_log
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 
 IDLE_UNLESS_REMEMBERED = 43_200 * MICROSECONDS
 USE_STORED_EVERY = 60 * MICROSECONDS
-RETRY_AFTER = 5 * MICROSECONDS  # when the database could not store a use
+RETRY_AFTER = 5.0  # seconds, when the database could not store a use
 
 
 class Reader(NamedTuple):
@@ -48,7 +49,7 @@ class Sessions:
         self._lifetime = settings.session_lifetime * MICROSECONDS
         idle = settings.session_idle * MICROSECONDS
         self._idle = {True: idle, False: min(idle, IDLE_UNLESS_REMEMBERED)}  # by "remembered"
-        self._retry_use = 0
+        self._retry_use = 0.0  # of the monotonic clock: the other one may be set back
 
     async def start_session(self, user: User, *, remembered: bool, device: str = "") -> str:
         """Start a session of a user whose password was checked, and return its token; only the hash is stored.
@@ -89,7 +90,7 @@ class Sessions:
         ``Timeouts.session_use``.
         """
         now = sql_time.now()
-        if now - last_used < min(USE_STORED_EVERY, self._idle[False] // 4) or now < self._retry_use:
+        if now - last_used < min(USE_STORED_EVERY, self._idle[False] // 4) or monotonic() < self._retry_use:
             return
         storing = self._storage.begin_write(
             lambda tx: accounts.note_use(tx, reader.token_hash, self._idle, self._lifetime)
@@ -97,7 +98,7 @@ class Sessions:
         storing.add_done_callback(_log_failure)
         await asyncio.wait({storing}, timeout=self._wait)
         if not storing.done() or storing.exception():
-            self._retry_use = now + RETRY_AFTER
+            self._retry_use = monotonic() + RETRY_AFTER
 
     async def sessions(
         self, reader: Reader, size: int, before: int | None = None, after: int | None = None
