@@ -1,6 +1,7 @@
 """What the buses over a network share: encoding of signals, the publish queue, and outages."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -125,8 +126,8 @@ async def test_outage_pauses_grow_to_two_seconds_and_log_once(monkeypatch: pytes
         broker.end()
         await broker.wait_before_retry(OSError("gone"))
     assert pauses[-1] == 0.1
-    assert log.lines.items == [
+    assert [re.sub(r"[\d.]+ s$", "N s", line) for line in log.lines.items] == [
         "Broker unavailable for publishing signals: no answer",
-        "Broker available again for publishing signals after 0.0 s",
+        "Broker available again for publishing signals after N s",
         "Broker unavailable for publishing signals: gone",
     ]
