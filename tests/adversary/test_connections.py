@@ -113,7 +113,7 @@ def test_refused_request_is_closed_and_says_so(server: Server, what: str) -> Non
     assert_closed_with(status, conversation(server, *pieces))
 
 
-@pytest.mark.parametrize("target", [b"/auth/login", b"/static/css/microblog.css", b"/notifications", b""])
+@pytest.mark.parametrize("target", [b"/auth/login", b"/static/any/css/microblog.css", b"/notifications", b""])
 def test_absolute_form_with_own_authority(server: Server, bob: Person, target: bytes) -> None:
     authority = b"127.0.0.1:%d" % server.port
     head = b"GET HTTP://" + authority + target + b" HTTP/1.1\r\n" + own(server)

@@ -31,7 +31,7 @@ from tests.proof.workload import Workload
 from tests.services import OPTIONS, PostgreSQL, Redis
 from tests.timing import awake
 
-KEY = "a key for the proof alone, long enough"
+KEY = "a-key-for-the-proof-alone-long-enough"
 DRAIN = 2.0  # seconds
 FINISH_WITHIN = 60.0  # seconds until every message is acknowledged
 OPEN_WITHIN = 60.0

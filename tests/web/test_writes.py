@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 from quart import Quart, Response
 
+from microblog_rt.accounts import session_name, token_hash
 from microblog_rt.services import Services
 from microblog_rt.settings import Settings
 from tests.conftest import PASSWORD
@@ -148,7 +149,9 @@ async def test_cross_site_posts_change_nothing(app: Quart, services: Services, s
         user = await services.accounts.find(name)
         assert user
         await services.messages.send_message(1, user.id, "something to be read")
-        path, form = route.path.replace("susan", name), fields(route, name)
+        token = await services.sessions.start_session(user, remembered=True)  # another one, to be ended
+        path = route.path.replace("susan", name)
+        form = fields(route, name) | {"session": session_name(token_hash(token))}
         before = dump(settings)
         for why, sender, headers, token in refusals(browser, other):
             sent = form if token is None else {**form, "csrf_token": token}
