@@ -149,9 +149,9 @@ async def test_cross_site_posts_change_nothing(app: Quart, services: Services, s
         user = await services.accounts.find(name)
         assert user
         await services.messages.send_message(1, user.id, "something to be read")
-        token = await services.sessions.start_session(user, remembered=True)  # another one, to be ended
+        another = await services.sessions.start_session(user, remembered=True)  # to be ended
         path = route.path.replace("susan", name)
-        form = fields(route, name) | {"session": session_name(token_hash(token))}
+        form = fields(route, name) | {"session": session_name(token_hash(another))}
         before = dump(settings)
         for why, sender, headers, token in refusals(browser, other):
             sent = form if token is None else {**form, "csrf_token": token}
