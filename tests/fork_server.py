@@ -69,7 +69,7 @@ class Forked:
 def _channel() -> socket.socket:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
-        process = subprocess.Popen([sys.executable, "-u", "-m", "tests.zygote"], stdin=theirs.fileno(), cwd=ROOT)
+        process = subprocess.Popen([sys.executable, "-u", "-m", "tests.fork_server"], stdin=theirs.fileno(), cwd=ROOT)
 
     def stop() -> None:
         ours.close()
