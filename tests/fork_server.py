@@ -1,8 +1,10 @@
 """Servers forked from a process that has imported the program, since the imports take longer than most tests.
 
-The process reads requests from the socket on its standard input: ``{"arguments", "folder", "environ"}`` with the
-descriptors of standard output and error forks, and is answered with the process id; ``{"reap"}`` with the exit status.
-It kills what is left when the socket is closed.
+That process reads JSON requests from the socket on its standard input. A request with ``arguments``, ``folder`` and
+``environ``, sent with two file descriptors for standard output and error, starts a server; the answer is its process
+id. The answer to ``reap``, a process id, is the exit status of that process. When the socket is closed, servers that
+still run are killed. multiprocessing has one fork server for each process, and ``tests/proof/forked_tests.py`` needs
+one that has not imported the program.
 """
 
 import atexit

@@ -38,8 +38,8 @@ class Proxy:
     """Forwards everything by default. Changed attributes apply from the next request on.
 
     ``refuses``: kinds of requests that get a page with the HTTP status ``refusal``. ``socket_life``: seconds after
-    which a WebSocket is cut. ``mute``: WebSockets open, but frames of the server are dropped. ``delay``: seconds that
-    everything takes in each direction. ``passed``, ``refused`` and ``cut`` are counters, with which a test checks its
+    which a WebSocket is cut. ``mute``: WebSockets open, but frames of the server are dropped. ``delay``: seconds by
+    which bytes are delayed in each direction. ``passed``, ``refused`` and ``cut`` are counters, with which a test checks its
     own preconditions.
     """
 
