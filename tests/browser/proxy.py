@@ -39,8 +39,8 @@ class Proxy:
 
     ``refuses``: kinds of requests that get a page with the HTTP status ``refusal``. ``socket_life``: seconds after
     which a WebSocket is cut. ``mute``: WebSockets open, but frames of the server are dropped. ``delay``: seconds by
-    which bytes are delayed in each direction. ``passed``, ``refused`` and ``cut`` are counters, with which a test checks its
-    own preconditions.
+    which bytes are delayed in each direction. ``passed``, ``refused`` and ``cut`` are counters, with which a test
+    checks its own preconditions.
     """
 
     def __init__(self, upstream: int) -> None:
