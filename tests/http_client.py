@@ -82,8 +82,9 @@ def websocket(
     origin: str | None = OWN,
     **options: Any,
 ) -> connect:
-    """A WebSocket to ``target`` with that Cookie header and the server's Origin, another or none; await it or enter it.
+    """A WebSocket to ``target``; await it or enter it.
 
+    ``cookie`` and ``origin`` are header values: by default the Origin is the server's own; None sends no Origin.
     ``headers`` are added to the handshake, ``options`` are those of `websockets.asyncio.client.connect`. Raises
     `websockets.exceptions.InvalidStatus` on entry when refused.
     """

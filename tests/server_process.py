@@ -10,9 +10,9 @@ from typing import Self
 
 import httpx
 
+from tests.fork_server import Forked
 from tests.http_client import Person as Person
 from tests.ports import free_port
-from tests.zygote import Forked
 
 DEADLINE = 60.0  # seconds; what takes longer has failed
 

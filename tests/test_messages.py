@@ -21,6 +21,7 @@ from microblog_rt.settings import Limit, Settings
 from microblog_rt.storage import sql_time
 from microblog_rt.storage.counters import UNREAD_MESSAGES
 from microblog_rt.storage.mailboxes import SHOWN, SHOWN_UP_TO
+from microblog_rt.storage.messages import inbox
 from tests.clients import signed_in
 from tests.conftest import PASSWORD
 
@@ -240,6 +241,31 @@ async def test_marks_read_few_rows(services: Services, susan: User, john: User, 
             sql = str(bound.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}))
             database.set_progress_handler(lambda: True, 1000)  # cancels the query at that many steps
             assert database.execute(sql).fetchone(), what
+
+
+@pytest.mark.sqlite
+async def test_oldest_page_reads_as_few_rows_as_the_newest(services: Services, susan: User, john: User) -> None:
+    """Pages begin at a key, not after a number of rows."""
+    (first,) = await send_many(services, john, susan, 1)
+    rows = [
+        {"sender_id": john.id, "recipient_id": susan.id, "body": "x", "timestamp": first + number, "read": False}
+        for number in range(1, 2001)
+    ]
+    await services.storage.write(lambda tx: tx.execute(insert(Message), rows))
+
+    async def steps(**key: int) -> int:
+        """The steps of SQLite's virtual machine for a page, in tens."""
+        counted: list[None] = []
+        async with services.storage.reading() as reading:
+            raw = await (await reading.connection()).get_raw_connection()
+            assert raw.driver_connection is not None
+            await raw.driver_connection.set_progress_handler(lambda: counted.append(None), 10)
+            page = await inbox(reading, susan.id, 25, **key)
+            await raw.driver_connection.set_progress_handler(None, 10)
+        assert len(page.rows) == 25
+        return len(counted)
+
+    assert await steps(before=first + 25) <= 1.2 * await steps()
 
 
 async def test_empty_and_reversed_intervals_mark_nothing(services: Services, susan: User, john: User) -> None:

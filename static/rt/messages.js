@@ -86,7 +86,7 @@ export class MessagesPage {
     return !Number.isNaN(this.#newest) && this.#notifiedUpTo > Math.max(this.#checkedUpTo, this.#newest);
   }
 
-  /** Apart from each other: neither waits for the other's failed requests. */
+  /** Marks and inserts independently: a failed request of one does not delay the other. */
   #work() {
     this.#mark();
     this.#insertNews();
@@ -114,7 +114,7 @@ export class MessagesPage {
     this.#list.prepend(...items);
     this.#document.querySelector("#no_messages")?.remove();
     for (const item of items) this.#page.inserted(item);
-    // Keep the scroll position if the page is scrolled; at once, although Bootstrap scrolls smoothly.
+    // Keep the scroll position if the page is scrolled. Bootstrap's smooth scrolling would show the text moving.
     if (shown && this.#document.documentElement.scrollTop > 0) {
       this.#env.scrollBy({ top: shown.getBoundingClientRect().top - top, behavior: "instant" });
     }

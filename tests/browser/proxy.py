@@ -38,8 +38,9 @@ class Proxy:
     """Forwards everything by default. Changed attributes apply from the next request on.
 
     ``refuses``: kinds of requests that get a page with the HTTP status ``refusal``. ``socket_life``: seconds after
-    which a WebSocket is cut. ``mute``: WebSockets open, but frames of the server are dropped. ``passed``, ``refused``
-    and ``cut`` are counters, with which a test checks its own preconditions; ``targets`` are those of all requests.
+    which a WebSocket is cut. ``mute``: WebSockets open, but frames of the server are dropped. ``delay``: seconds by
+    which bytes are delayed in each direction. ``passed``, ``refused`` and ``cut`` are counters, with which a test
+    checks its own preconditions; ``targets`` are those of all requests.
     """
 
     def __init__(self, upstream: int) -> None:
@@ -47,6 +48,7 @@ class Proxy:
         self.refusal = HTTPStatus.BAD_GATEWAY
         self.socket_life: float | None = None
         self.mute = False
+        self.delay = 0.0
         self.passed: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.cut = 0
@@ -119,21 +121,21 @@ class Proxy:
             kinds = {kind for kind, pattern in KINDS.items() if pattern.search(head)}
             if refused := kinds & self.refuses:
                 self.refused.update(refused)
-                await _write(connection.browser, _page(self.refusal))
+                await self._write(connection.browser, _page(self.refusal))
                 raise Ended
             self.passed.update(kinds)
             connection.is_socket = "websocket" in kinds
             length = LENGTH.search(head)
             body = await connection.reader.readexactly(int(length[1])) if length else b""
-            await _write(connection.server, head + body)
+            await self._write(connection.server, head + body)
         while True:
-            await _write(connection.server, await _read(connection.reader))
+            await self._write(connection.server, await _read(connection.reader))
 
     async def _forward_responses(self, connection: "Connection") -> None:
         while not connection.is_socket:
             chunk = await _read(connection.responses)
             muted = connection.is_socket and self.mute
-            await _write(connection.browser, _head(chunk) if muted else chunk)
+            await self._write(connection.browser, _head(chunk) if muted else chunk)
         try:
             async with asyncio.timeout(self.socket_life):
                 await self._forward_frames(connection)
@@ -142,11 +144,16 @@ class Proxy:
             connection.browser.transport.abort()
             raise Ended from None
 
+    async def _write(self, writer: StreamWriter, chunk: bytes) -> None:
+        await asyncio.sleep(self.delay)
+        writer.write(chunk)
+        await writer.drain()
+
     async def _forward_frames(self, connection: "Connection") -> None:
         while True:
             chunk = await _read(connection.responses)
             if not self.mute:
-                await _write(connection.browser, chunk)
+                await self._write(connection.browser, chunk)
 
 
 @dataclass
@@ -169,11 +176,6 @@ async def _read(reader: StreamReader) -> bytes:
     if chunk := await reader.read(CHUNK_SIZE):
         return chunk
     raise Ended
-
-
-async def _write(writer: StreamWriter, chunk: bytes) -> None:
-    writer.write(chunk)
-    await writer.drain()
 
 
 def _head(chunk: bytes) -> bytes:

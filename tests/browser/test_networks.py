@@ -1,8 +1,12 @@
 """The badge on networks that refuse, cut or mute WebSockets, or also refuse long polls."""
 
+import asyncio
+import os
+import signal
 import time
 from http import HTTPStatus
 
+import httpx
 import pytest
 from playwright.async_api import Response, expect
 
@@ -11,10 +15,13 @@ from tests.browser.conftest import OpenBrowser
 from tests.browser.durations import Durations
 from tests.browser.proxy import Proxy
 from tests.server_process import Server
+from tests.waiting import until
 
 SECOND = 1.0
 SEARCH = 4.0  # two refused sockets and the backoff between them
 FIRST_FRAME = 4.0  # time-out of a socket's first frame
+DELAY = 0.4  # in each direction
+SLOW = 10.0  # a page's files, its search for a transport, and a poll
 POLL_INTERVAL = 7.0  # Poll-After, its jitter and one second
 
 SHIFT_CLOCK = """
@@ -179,6 +186,48 @@ async def test_offline_is_shown_at_once(sender: Sender, bob: BrowserUser, durati
     await bob.context.set_offline(False)
     durations.check("online: the badge shows 1", begun, await tab.wait_for_badge(1), SECOND)
     await expect(tab.connection).to_be_hidden()
+
+
+@pytest.mark.parametrize("refused", [set(), {"websocket", "long poll"}], ids=["WebSocket", "poll"])
+async def test_slow_network_delays_the_badge_by_little(
+    open_browser: OpenBrowser, sender: Sender, proxy: Proxy, durations: Durations, refused: set[str]
+) -> None:
+    """As a phone with a weak signal."""
+    proxy.refuses = refused
+    bob = await open_browser("bob")
+    (tab,) = bob.tabs
+    proxy.delay = DELAY
+    for count in (1, 2):
+        await tab.open("/")
+        sent = await sender.send("bob", f"message {count}")
+        shown = await tab.wait_for_badge(count)
+        assert shown > sent + DELAY
+        durations.check("slow network: a message sent while the page connects", sent, shown, SLOW)
+
+
+@pytest.mark.parametrize("environ", [{"MICROBLOG_HEARTBEAT": "0.4"}])
+async def test_frozen_tab_is_right_within_a_second_of_resuming(
+    server: Server, sender: Sender, bob: BrowserUser, durations: Durations
+) -> None:
+    """Frozen until the server closes its connection."""
+    (tab,) = bob.tabs
+    await tab.wait_for_frame()
+    assert bob.context.browser
+    session = await bob.context.browser.new_browser_cdp_session()
+    processes = (await session.send("SystemInfo.getProcessInfo"))["processInfo"]
+    pages = [each["id"] for each in processes if each["type"] == "renderer"]
+    try:
+        for pid in pages:
+            os.kill(pid, signal.SIGSTOP)
+        await sender.send("bob", "while frozen")
+        await asyncio.to_thread(until, lambda: 'code="4408"' in httpx.get(f"{server.url}/metrics").text)
+    finally:
+        begun = time.time()
+        for pid in pages:
+            os.kill(pid, signal.SIGCONT)
+    shown = await tab.wait_for_badge(1)
+    assert shown > begun
+    durations.check("frozen tab: the badge shows 1", begun, shown, SECOND)
 
 
 async def _wait_for_poll(user: BrowserUser) -> None:

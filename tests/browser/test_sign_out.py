@@ -33,7 +33,8 @@ async def test_sign_out_in_one_tab_stops_the_other(
     await other_browser.tabs[0].wait_for_badge(2)
     await second.page.clock.run_for("10:00")
     assert not requests
-    assert await second.history() == ["", "1"], "then it was removed"
+    assert await second.history() == ["", "1"]
+    await expect(second.badge).to_have_count(0)
     await expect(second.signed_out).to_be_visible()
     await expect(second.connection).to_be_hidden()
 

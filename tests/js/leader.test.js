@@ -327,6 +327,17 @@ test("a browser that forbids locks gives the page its own connection", async () 
   assert.equal(server.handshakes.length, 1);
 });
 
+test("a hidden page in a browser without locks and channels polls, and opens a socket when it is shown", async () => {
+  const { server, open, clock, show, badges } = makeBrowser();
+  const tab = await open({ visible: false, locks: undefined, openChannel: undefined });
+  server.publish(2);
+  await clock.advance(10_000);
+  assert.deepEqual([badges([tab]), server.sockets.length], [[2], 0]);
+  assert.ok(server.count("poll") > 1);
+  await show(tab, true);
+  assert.equal(server.sockets.length, 1);
+});
+
 test("under random changes every page shows the count", async () => {
   for (let seed = 1; seed <= 40; seed++) {
     let state = seed * 15485863;

@@ -382,6 +382,18 @@ async def test_unknown_paths_get_404(join: Join, path: str) -> None:
     assert HOSTILE not in page
 
 
+@pytest.mark.parametrize("path", ["/send_message/john", "/user/john"])
+async def test_page_says_that_a_disabled_person_gets_no_messages(join: Join, services: Services, path: str) -> None:
+    """Before anything is typed."""
+    await join("john")
+    susan = await join("susan")
+    await services.accounts.disable("john")
+    page = await text(await susan.get(path))
+    assert "This account is disabled and receives no messages." in page
+    assert "<textarea" not in page
+    assert 'href="/send_message/john"' not in page
+
+
 async def test_message_to_unknown_user_gets_404(join: Join) -> None:
     susan = await join("susan")
     assert (await susan.post("/send_message/nobody", message="hello")).status_code == 404

@@ -194,7 +194,14 @@ async def _answer(
     else:
         title = gettext(TITLES.get(status, TITLES[HTTPStatus.BAD_REQUEST]))
         back = request.path if _resend() else None  # to the draft
-        shown = {"title": title, "sentence": sentence, "reference": reference, "again": again, "back": back}
-        page = await render_template("error.html", status=status.value, **shown)
+        page = await render_template(
+            "error.html",
+            status=status.value,
+            title=title,
+            sentence=sentence,
+            reference=reference,
+            again=again,
+            back=back,
+        )
         answer = await make_response(page, status)
     return cast(Response, answer)

@@ -1,8 +1,10 @@
 """Servers forked from a process that has imported the program, since the imports take longer than most tests.
 
-The process reads requests from the socket on its standard input: ``{"arguments", "folder", "environ"}`` with the
-descriptors of standard output and error forks, and is answered with the process id; ``{"reap"}`` with the exit status.
-It kills what is left when the socket is closed.
+That process reads JSON requests from the socket on its standard input. A request with ``arguments``, ``folder`` and
+``environ``, sent with two file descriptors for standard output and error, starts a server; the answer is its process
+id. The answer to ``reap``, a process id, is the exit status of that process. When the socket is closed, servers that
+still run are killed. multiprocessing has one fork server for each process, and ``tests/proof/forked_tests.py`` needs
+one that has not imported the program.
 """
 
 import atexit
@@ -69,7 +71,7 @@ class Forked:
 def _channel() -> socket.socket:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
-        process = subprocess.Popen([sys.executable, "-u", "-m", "tests.zygote"], stdin=theirs.fileno(), cwd=ROOT)
+        process = subprocess.Popen([sys.executable, "-u", "-m", "tests.fork_server"], stdin=theirs.fileno(), cwd=ROOT)
 
     def stop() -> None:
         ours.close()
