@@ -1,4 +1,7 @@
-"""A database with signed-in users, created once by the product's services; each run starts a server on a copy."""
+"""A database with signed-in users, created once by the product's services; each run starts a server on a copy.
+
+The copy is always in the same folder, since the names of cookies depend on it.
+"""
 
 import asyncio
 import shutil
@@ -38,9 +41,10 @@ class Person(NamedTuple):
 
 
 class World(NamedTuple):
-    """The folder with the database, and its users; those in ``absent`` never have a tab open."""
+    """The folder with the database, the one that servers use, and the users; ``absent`` ones never have a tab open."""
 
     folder: Path
+    served: Path
     subscribers: list[Person]
     absent: list[Person]
     senders: list[Person]
@@ -48,29 +52,34 @@ class World(NamedTuple):
     @contextmanager
     def serving(self, **environ: str) -> Iterator[tuple[Server, int]]:
         """Start a server on a copy of this world; yields it and its process id, and stops it on exit."""
-        with TemporaryDirectory(prefix=PREFIX) as copy:
-            shutil.copytree(self.folder, copy, dirs_exist_ok=True)
-            with Server(Path(copy), environ=UNLIMITED | environ) as server:
+        shutil.copytree(self.folder, self.served)
+        try:
+            with Server(self.served, environ=UNLIMITED | environ) as server:
                 assert server.process is not None
                 yield server, server.process.pid
             assert "Traceback" not in server.logged(), server.logged()
+        finally:
+            shutil.rmtree(self.served)
 
 
 @contextmanager
 def world() -> Iterator[World]:
     """Create a world in a temporary folder."""
     with TemporaryDirectory(prefix=PREFIX) as folder:
-        yield asyncio.run(_create(Path(folder)))
+        served = Path(folder) / "served"
+        served.mkdir()
+        groups = asyncio.run(_create(served))
+        yield World(served.rename(Path(folder) / "saved"), served, *groups)
 
 
-async def _create(folder: Path) -> World:
+async def _create(folder: Path) -> list[list[Person]]:
     url = f"sqlite+aiosqlite:///{folder}/microblog.db"
     migrations.upgrade(url)
     app = create_app(Settings(database_url=url))
     services: Services = app.extensions["services"]
     try:
         groups = [("subscriber", SUBSCRIBERS), ("absent", ABSENT), ("sender", SENDERS)]
-        return World(folder, *[await _group(app, services, role, count) for role, count in groups])
+        return [await _group(app, services, role, count) for role, count in groups]
     finally:
         await services.storage.close()
 

@@ -11,6 +11,7 @@ from hypercorn.asyncio import serve
 
 from microblog_rt import server
 from microblog_rt.server import connection, websocket
+from microblog_rt.settings import Settings
 from microblog_rt.timeouts import Timeouts
 from tests.server_process import DEADLINE
 
@@ -38,6 +39,7 @@ async def served(app: Any, timeouts: Timeouts = Timeouts(), per_address: int | N
     listening = server.listen("127.0.0.1:0")
     port = int(listening.getsockname()[1])
     config = server.configuration()
+    config.keep_alive_timeout = Settings().keep_alive_timeout
     config.bind = [f"fd://{listening.detach()}"]
     stop = asyncio.Event()
     serving = asyncio.create_task(serve(app, config, shutdown_trigger=stop.wait))

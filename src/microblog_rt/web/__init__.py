@@ -18,10 +18,9 @@ notifications.py  ``/notifications`` as poll and long poll; socket.py: as WebSoc
 
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Any
 from urllib.parse import urlsplit
 
-from quart import Quart, Request, Response, request
+from quart import Quart, Response, request
 
 from microblog_rt import files
 from microblog_rt.services import Services
@@ -40,9 +39,10 @@ from microblog_rt.web import (
     static_files,
 )
 from microblog_rt.web.authentication import Authentication
+from microblog_rt.web.body_limits import LONGEST_BODY, LimitedRequest
 from microblog_rt.web.hosts import FOR_OPERATORS, Hosts
 from microblog_rt.web.message_text import message_text
-from microblog_rt.web.notifications import BODY_LIMIT, HSTS, LONGEST_BODY, Endpoint, check_text
+from microblog_rt.web.notifications import HSTS, Endpoint, check_text
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -53,14 +53,6 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
-
-
-class LimitedRequest(Request):
-    """A request whose body may be as long as its scope says."""
-
-    def __init__(self, *args: Any, **more: Any) -> None:
-        limit = more["scope"].get(BODY_LIMIT, LONGEST_BODY)
-        super().__init__(*args, **more | {"max_content_length": limit})
 
 
 def create(settings: Settings, secret_keys: Sequence[str], services: Services) -> Quart:

@@ -22,6 +22,7 @@ from microblog_rt.services import Services
 from microblog_rt.settings import Settings
 from microblog_rt.text import is_storable
 from microblog_rt.web.authentication import Authentication
+from microblog_rt.web.body_limits import ANONYMOUS_BODY, BODY_LIMIT, LONGEST_BODY
 from microblog_rt.web.hosts import Hosts, check_origin, is_well_formed
 from microblog_rt.web.problems import ANSWERS, JSON, PROBLEM, headers_of, problem, status_of, unexpected
 from microblog_rt.web.sentences import SENTENCES, sentence
@@ -39,9 +40,6 @@ NAMES = 100
 WAIT = re.compile(f"-?({protocol.CURSOR.pattern})")
 
 RESPONSE = "http.response"
-BODY_LIMIT = "microblog_rt.body_limit"  # in the scope
-LONGEST_BODY = 64 * 1024  # bytes
-ANONYMOUS_BODY = 4 * 1024
 
 REJECTION = "websocket.http.response"  # ASGI's HTTP response to a rejected handshake
 

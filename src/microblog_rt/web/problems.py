@@ -14,6 +14,7 @@ from werkzeug.exceptions import HTTPException
 
 from microblog_rt import metrics
 from microblog_rt.errors import BadRequest, NotFound, Refused, SignedOut, Unavailable
+from microblog_rt.web.body_limits import ANONYMOUS_BODY, LimitedRequest
 from microblog_rt.web.languages import LANGUAGES, gettext, refresh, translated
 from microblog_rt.web.sentences import N_, SENTENCES
 
@@ -152,7 +153,9 @@ async def _http_error(error: HTTPException) -> Response:
         return cast(Response, error.get_response())
     status = HTTPStatus(error.code)
     code = CODES.get(status, BadRequest.code)
-    answer = await _answer(status, code, gettext(_sentence_of(status)))
+    signed_out = status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE and cast(LimitedRequest, request).limit == ANONYMOUS_BODY
+    sentence = SENTENCES["too_large_signed_out"] if signed_out else _sentence_of(status)
+    answer = await _answer(status, code, gettext(sentence))
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
         answer.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))  # type: ignore[attr-defined]
     return answer

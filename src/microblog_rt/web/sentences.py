@@ -35,6 +35,7 @@ SENTENCES = {
     "not_found": N_("This page does not exist."),
     "method_not_allowed": N_("This address does not support that HTTP method."),
     "too_large": N_("The request is too large. Nothing was saved. Shorten it and try again."),
+    "too_large_signed_out": N_("You are signed out. Nothing was sent. Sign in to send more than 4 KiB."),
     "idempotency_key_reused": N_("This Idempotency-Key was already used for another message. Use a new key."),
     "too_many": N_("Too many requests. Wait a moment and try again."),
     "unexpected": N_("An unexpected error occurred. It has been logged."),
