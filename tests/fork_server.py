@@ -1,8 +1,8 @@
 """Servers forked from a process that has imported the program, since the imports take longer than most tests.
 
 That process reads JSON requests from the socket on its standard input. A request with ``arguments``, ``folder`` and
-``environ``, sent with two file descriptors for standard output and error, starts a server; the answer is its process
-id. The answer to ``reap``, a process id, is the exit status of that process. When the socket is closed, servers that
+``environ``, sent with the file descriptors for standard input, output and error, starts a process; the answer is its
+process id. The answer to ``reap``, a process id, is the exit status of that process. When the socket is closed, servers that
 still run are killed. multiprocessing has one fork server for each process, and ``tests/proof/forked_tests.py`` needs
 one that has not imported the program.
 """
@@ -19,8 +19,7 @@ import sys
 import threading
 from functools import cache
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 
 ROOT = Path(__file__).parents[1]
 LOADED = ("microblog_rt.app", "microblog_rt.server", "aiosqlite", "alembic.command", "argon2", "microblog_rt.cli")
@@ -29,14 +28,16 @@ _lock = threading.Lock()
 
 
 class Forked:
-    """A forked ``microblog-rt``, with the part of the interface of `subprocess.Popen` that tests use."""
+    """A forked ``microblog-rt``, with the part of the interface of `subprocess.Popen` that tests use.
 
-    def __init__(self, arguments: list[str], folder: Path, environ: dict[str, str], stderr: int) -> None:
-        read, write = os.pipe()
+    ``stdio`` are the descriptors of its standard input, output and error.
+    """
+
+    def __init__(
+        self, arguments: list[str], folder: Path, environ: dict[str, str], stdio: tuple[int, int, int]
+    ) -> None:
         request = {"arguments": arguments, "folder": str(folder), "environ": environ}
-        self.pid: int = _ask(request, write, stderr)
-        os.close(write)
-        self.stdout = os.fdopen(read)
+        self.pid: int = _ask(request, *stdio)
         self._end = os.pidfd_open(self.pid)
         self._status: int | None = None
 
@@ -59,12 +60,6 @@ class Forked:
             self._status = _ask({"reap": self.pid})
             os.close(self._end)
         return self._status
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
-        self.stdout.close()
 
 
 @cache
@@ -94,7 +89,7 @@ def main() -> None:
         __import__(name)
     running: set[int] = set()
     while True:
-        message, descriptors, *_ = socket.recv_fds(channel, 2**17, 2)
+        message, descriptors, *_ = socket.recv_fds(channel, 2**17, 3)
         if not message:
             break
         request = json.loads(message)
@@ -115,12 +110,12 @@ def main() -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def _run(request: dict[str, Any], stdout: int, stderr: int) -> NoReturn:
+def _run(request: dict[str, Any], *stdio: int) -> NoReturn:
     from microblog_rt.cli import main as command
 
     os.setpgid(0, 0)
-    null = os.open(os.devnull, os.O_RDONLY)
-    for number, descriptor in enumerate((null, stdout, stderr)):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
+    for number, descriptor in enumerate(stdio):
         os.dup2(descriptor, number)
         os.close(descriptor)
     os.chdir(request["folder"])

@@ -39,9 +39,13 @@ class Server:
         """Start it and return once it listens. It is forked, to save the time of its imports."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("MICROBLOG_")}
         arguments = ["serve", "--demo", "--bind", f"127.0.0.1:{self.port}", *self.options]
-        with self.log.open("a") as log:
-            self.process = Forked(arguments, self.folder, {**clean, **self.environ}, log.fileno())
-        serving, demo = self.process.stdout.readline(), self.process.stdout.readline()
+        read, write = os.pipe()
+        self._output = os.fdopen(read)
+        with self.log.open("a") as log, Path(os.devnull).open() as null:
+            stdio = null.fileno(), write, log.fileno()
+            self.process = Forked(arguments, self.folder, {**clean, **self.environ}, stdio)
+        os.close(write)
+        serving, demo = self._output.readline(), self._output.readline()
         assert self.url in serving, self.log.read_text()
         self.password = demo.split()[-1]
 
@@ -57,7 +61,7 @@ class Server:
     def ended(self) -> int:
         """Wait until it ends and return the exit status."""
         assert self.process is not None
-        with self.process:
+        with self._output:
             return self.process.wait(DEADLINE)
 
     def workers(self) -> set[int]:

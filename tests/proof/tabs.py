@@ -46,6 +46,7 @@ class Tab:
         self._ledger = ledger
         self._counted = 0
         self._failures = 0
+        self._host = 0
 
     def shows(self, count: int) -> bool:
         """Whether the tab is connected and shows that unread count."""
@@ -58,12 +59,12 @@ class Tab:
     async def run(self) -> None:
         """Connect, and reconnect forever."""
         while True:
-            host = self._hosts[self._failures % len(self._hosts)]
-            pause = await self._connect(host)
+            pause = await self._connect(self._hosts[self._host])
             if self.connected_at is not None:
                 self._ledger.change()
             self.connected_at = None
             self._failures += 1
+            self._host = (self._host + 1) % len(self._hosts)
             backoff = random.uniform(0, min(0.25 * 2**self._failures, LONGEST_BACKOFF))
             await asyncio.sleep(backoff if pause is None else pause)
 
