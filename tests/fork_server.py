@@ -3,8 +3,8 @@
 That process reads JSON requests from the socket on its standard input. A request with ``arguments``, ``folder`` and
 ``environ``, sent with the file descriptors for standard input, output and error, starts a process; the answer is its
 process id. The answer to ``reap``, a process id, is the exit status of that process. When the socket is closed, those
-that still run are killed. multiprocessing has one fork server for each process, and ``tests/proof/forked_tests.py`` needs
-one that has not imported the program.
+that still run are killed. multiprocessing has one fork server for each process, and
+``tests/proof/forked_tests.py`` needs one that has not imported the program.
 """
 
 import atexit

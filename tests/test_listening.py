@@ -1,5 +1,6 @@
 """The listening socket inherited from systemd stays open between two servers."""
 
+import asyncio
 import fcntl
 import os
 import socket
@@ -15,6 +16,7 @@ import pytest
 
 from microblog_rt.errors import Misconfigured
 from microblog_rt.server import listening
+from microblog_rt.server.accepting import SharedListener
 from tests.ports import free_port
 from tests.server_process import COMMAND, DEADLINE
 from tests.services import Redis
@@ -163,3 +165,14 @@ def test_unusable_inherited_socket_is_refused(tmp_path: Path, hand: Hand) -> Non
         hand(file)
         with pytest.raises(Misconfigured, match="cannot be used"):
             listening.listen_all(["systemd"])
+
+
+async def test_accepted_connections_send_at_once() -> None:
+    """Without TCP_NODELAY the end of each response would wait 40 ms for the client's acknowledgement."""
+    accepted: asyncio.Future[asyncio.StreamWriter] = asyncio.get_running_loop().create_future()
+    listener = SharedListener(listening.listen("127.0.0.1:0"), 0)
+    async with await asyncio.start_server(lambda _, writer: accepted.set_result(writer), sock=listener):
+        with socket.create_connection(listener.getsockname()):
+            writer = await accepted
+            assert writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            writer.close()

@@ -86,7 +86,7 @@ class SharedListener(ListeningSocket):
 
     def __init__(self, listening: socket.socket, turn: float) -> None:
         """``turn``: seconds that a worker with too many connections leaves to the others."""
-        super().__init__(listening.family, listening.type, listening.proto, listening.detach())
+        super().__init__(fileno=listening.detach())  # with its protocol: without, asyncio would not set TCP_NODELAY
         self._turn = turn
         self._accepted = False
 
