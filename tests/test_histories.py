@@ -197,8 +197,8 @@ class Histories(RuleBasedStateMachine):
 
 
 def test_every_tab_equals_a_fresh_read(database: str, request: pytest.FixtureRequest) -> None:
-    """20 histories of 30 steps; with ``--proof`` 100 of 50."""
-    examples, steps = (100, 50) if request.config.getoption("--proof") else (20, 30)
+    """12 histories of 30 steps; with ``--proof`` 100 of 50."""
+    examples, steps = (100, 50) if request.config.getoption("--proof") else (12, 30)
     machine = type("HistoriesOnDatabase", (Histories,), {"url": database})
     run_state_machine_as_test(
         machine,
