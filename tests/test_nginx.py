@@ -17,6 +17,7 @@ import pytest
 
 from microblog_rt import files, protocol
 from microblog_rt.settings import Settings
+from microblog_rt.web import static_files
 from tests.http_connection import Connection
 from tests.ports import free_port
 from tests.server_process import DEADLINE, Person, Server
@@ -55,6 +56,7 @@ class Nginx(Server):
         certificate, key = folder / "certificate.pem", folder / "key.pem"
         subprocess.run([*SELF_SIGNED, "-out", str(certificate), "-keyout", str(key)], check=True, capture_output=True)
         self._command = [NGINX, "-e", str(folder / "error.log"), "-p", str(folder), "-c", str(folder / "nginx.conf")]
+        static_files.copy(folder / "static")
         text = SETTINGS.read_text()
         for wanted, here in [
             ("server app1:8000", f"server 127.0.0.1:{first.port}"),
@@ -67,7 +69,7 @@ class Nginx(Server):
             ("/run/nginx.pid", f"{folder}/nginx.pid"),
             ("/var/log/nginx/error.log", f"{folder}/error.log"),
             ("/var/log/nginx/access.log", f"{folder}/access.log"),
-            ("root /srv/microblog-rt;", f"root {files.CHECKOUT};"),
+            ("root /srv/microblog-rt;", f"root {folder};"),
             ("rate=50r/s", "rate=10000r/s"),
             ("proxy_read_timeout 75s;", f"proxy_read_timeout {READ_TIMEOUT}s;"),
         ]:
@@ -242,9 +244,12 @@ def test_operators_paths_are_not_served_through_nginx(path: str, nginx: Nginx) -
 
 def test_static_files_are_served_by_nginx(nginx: Nginx) -> None:
     """The app would add a content security policy."""
-    answer = httpx.get(f"{nginx.url}/static/rt/main.js")
+    page = httpx.get(f"{nginx.url}/auth/login").text
+    (script,) = re.findall(r'<script type="module" src="(/static/[^"]+)"', page)
+    answer = httpx.get(nginx.url + script)
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/javascript")
-    assert (answer.headers["Cache-Control"], "Content-Security-Policy" in answer.headers) == ("no-cache", False)
+    assert answer.headers["Cache-Control"] == "max-age=31536000, immutable"
+    assert "Content-Security-Policy" not in answer.headers
     missing = httpx.get(f"{nginx.url}/static/nothing.js")
     assert (missing.status_code, "Content-Security-Policy" in missing.headers) == (404, True)
 
