@@ -4,10 +4,12 @@ import contextlib
 import json
 import logging
 import os
+import select
 import socket
 import stat
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 
 from microblog_rt import metrics
 
@@ -69,7 +71,17 @@ def _non_blocking_write(descriptor: int, opened: contextlib.ExitStack) -> Callab
             own = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
             opened.callback(os.close, own)
             return lambda data: os.write(own, data)
+        return partial(_write_if_ready, descriptor)
     return lambda data: os.write(descriptor, data)
+
+
+def _write_if_ready(descriptor: int, data: bytes) -> int:
+    """For a pipe of another user, which cannot be opened again. poll(2) says that ``PIPE_BUF`` bytes fit."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    if not poll.poll(0):
+        raise BlockingIOError
+    return os.write(descriptor, data[: select.PIPE_BUF])
 
 
 class JsonLines(logging.Formatter):

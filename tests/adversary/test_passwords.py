@@ -1,5 +1,6 @@
 """Passwords that are easy to guess, in any spelling, and long input. See also: ``tests/test_accounts.py``."""
 
+import asyncio
 import time
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from zxcvbn.frequency_lists import FREQUENCY_LISTS
 from microblog_rt.accounts import strength
 from microblog_rt.accounts.passwords import Passwords
 from microblog_rt.accounts.rules import password_faults
-from microblog_rt.errors import Invalid
+from microblog_rt.errors import Invalid, TooMany
 from microblog_rt.models import User
 from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
@@ -82,6 +83,30 @@ def test_estimator_gets_a_bounded_beginning() -> None:
     many_spellings = "4@8({[<3691!|10$5+7%2" * 20
     assert 8 <= len(strength._judged(many_spellings)) <= 16
     assert len(strength._judged("a long sentence of ordinary words " * 20)) == 40
+
+
+async def test_one_address_cannot_fill_the_line_of_the_estimator(services: Services) -> None:
+
+    async def judge(address: str) -> str:
+        try:
+            return str(await services.accounts.faults("susan", "1234567890" * 4, None, address))
+        except TooMany:
+            return "too many"
+
+    async with asyncio.TaskGroup() as group:
+        flood = [group.create_task(judge("192.0.2.1")) for _ in range(300)]
+        await asyncio.sleep(0)
+        others = [group.create_task(judge(f"192.0.2.{number}")) for number in range(2, 4)]
+    assert [each.result() for each in flood].count("too many") == 298
+    assert "too many" not in [each.result() for each in others]
+    assert await judge("192.0.2.1") != "too many"
+
+
+async def test_two_sign_ins_at_once_replace_an_old_hash(services: Services, susan: User) -> None:
+    await services.storage.write(lambda tx: stored.set_password(tx, susan.id, PasswordHasher().hash(TYPED)))
+    users = await asyncio.gather(*(services.accounts.check_password("susan", TYPED) for _ in range(4)))
+    for user in users:
+        await services.sessions.start_session(user, remembered=False)
 
 
 TYPED = "ﬁne o\N{COMBINING DIAERESIS}sterreich"

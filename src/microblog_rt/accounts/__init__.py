@@ -22,6 +22,7 @@ from microblog_rt.accounts.attempts import Attempt, Attempts
 from microblog_rt.accounts.devices import UNKNOWN, Device, Marks
 from microblog_rt.accounts.passwords import UNKNOWN_USERS_HASH, Match, Passwords
 from microblog_rt.accounts.sessions import Reader, Sessions, session_name, token_hash
+from microblog_rt.accounts.strength import Turns
 from microblog_rt.errors import Invalid, NotFound, SignedOut
 from microblog_rt.models import User
 from microblog_rt.secret_key import secret_keys
@@ -47,19 +48,25 @@ class Accounts:
         self._storage = storage
         self._sessions = sessions
         self._passwords = Passwords()
+        self._turns = Turns()
         self._delayed = asyncio.Semaphore(1)  # while there are too many sign-ins, they use one core at most
         keys = cache(partial(secret_keys, settings))  # commands do without the keys
         self._attempts = Attempts(storage, settings, keys, timeouts)
         self._marks = Marks(keys)
         self._host = urlsplit(settings.public_url or "").hostname or ""
 
-    async def faults(self, username: str, password: str, email: str | None) -> list[Invalid]:
-        """Everything that is wrong with a registration, except a name that is taken or looks like one that is."""
-        return await rules.faults(username, password, email, self._host)
+    async def faults(self, username: str, password: str, email: str | None, address: str = "") -> list[Invalid]:
+        """Everything that is wrong with a registration, except a name that is taken or looks like one that is.
 
-    async def password_faults(self, user: User, password: str) -> list[Invalid]:
-        """What is wrong with ``password`` as a new password of ``user``."""
-        return await rules.password_faults(password, user.username, user.email or "", self._host)
+        Raises TooMany if many wait, or several of that address.
+        """
+        with self._turns.turn(address):
+            return await rules.faults(username, password, email, self._host)
+
+    async def password_faults(self, user: User, password: str, address: str = "") -> list[Invalid]:
+        """What is wrong with ``password`` as a new password of ``user``. Raises TooMany as ``faults`` does."""
+        with self._turns.turn(address):
+            return await rules.password_faults(password, user.username, user.email or "", self._host)
 
     async def register(self, username: str, password: str, email: str | None = None, address: str = "") -> User:
         """Create an account with an empty mailbox and return the user.
@@ -67,7 +74,7 @@ class Accounts:
         Counted as a registration from ``address``, if that is known. Raises Invalid with the field, TooMany.
         """
         email = (email or "").strip() or None
-        for fault in await self.faults(username, password, email):
+        for fault in await self.faults(username, password, email, address):
             raise fault
         await self._counted(self._attempts.register(address))  # first, so that names cannot be tried without limit
         if await self.find(username):
@@ -141,6 +148,10 @@ class Accounts:
         password_hash = await self._passwords.hash(password)
         if await self._storage.write(partial(stored.replace_hash, user.id, user.password_hash, password_hash)):
             user.password_hash = password_hash
+            return
+        now = await self.find(user.username)
+        if now is not None and await self._passwords.match(now.password_hash, password):
+            user.password_hash = now.password_hash  # another sign-in has replaced it
 
     async def set_password(self, username: str, password: str) -> None:
         """Set a password and end every session of that user. Raises NotFound, Invalid."""

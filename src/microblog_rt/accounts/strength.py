@@ -2,10 +2,14 @@
 
 import asyncio
 import re
-import threading
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from math import prod
+
+from microblog_rt.errors import TooMany
 
 LEAST_SCORE = 2  # of 4: more than a million guesses
 MOST_COMMON = 3000
@@ -17,13 +21,36 @@ WORD = re.compile(r"[^\W_]{3,}")
 
 SITE = "microblog"
 
-# zxcvbn keeps the words of a call in a global variable, and its threads would only wait for each other.
-_one_at_a_time = threading.Lock()
+WAITING = 16
+WAITING_OF_ADDRESS = 2
+
+# One thread: zxcvbn keeps the words of a call in a global variable. Its own, since what waits for it would fill the
+# threads that check passwords.
+_thread = ThreadPoolExecutor(1, "zxcvbn")
+
+
+class Turns:
+    """Bounds how many passwords wait to be judged: the estimator takes up to 0.1 s of a core for each."""
+
+    def __init__(self) -> None:
+        self._waiting: Counter[str] = Counter()
+
+    @contextmanager
+    def turn(self, address: str) -> Iterator[None]:
+        """One of ``WAITING``, and of ``WAITING_OF_ADDRESS`` for a known address. Raises TooMany."""
+        if self._waiting.total() >= WAITING or (address and self._waiting[address] >= WAITING_OF_ADDRESS):
+            raise TooMany(1)
+        self._waiting[address] += 1
+        try:
+            yield
+        finally:
+            self._waiting[address] -= 1
+            self._waiting += Counter()  # without what is zero
 
 
 async def weakness(password: str, *words: str) -> str | None:
     """The reason for which ``password`` is easy to guess; None if it is not. ``words``: of the user and the site."""
-    return await asyncio.to_thread(_weakness, password, words)
+    return await asyncio.get_running_loop().run_in_executor(_thread, _weakness, password, words)
 
 
 def _weakness(password: str, words: tuple[str, ...]) -> str | None:
@@ -33,8 +60,7 @@ def _weakness(password: str, words: tuple[str, ...]) -> str | None:
     if password.lower() in _most_common():
         return "password_too_common"
     own = _parts([SITE, *words])
-    with _one_at_a_time:
-        result = zxcvbn(_judged(password), user_inputs=list(own))
+    result = zxcvbn(_judged(password), user_inputs=list(own))
     if result["score"] >= LEAST_SCORE:
         return None
     if any(match.get("matched_word") in own for match in result["sequence"]):

@@ -90,6 +90,7 @@ class Writer:
         self._file = DatabaseFile(url)
         self._timeouts = timeouts
         self._committed = float("-inf")
+        self._probing = asyncio.Lock()
         self.engine = create_engine(
             make_url(url).set(drivername="sqlite"),
             creator=partial(self._file.connect, timeout=timeouts.sqlite_busy, check_same_thread=False),
@@ -114,8 +115,9 @@ class Writer:
 
     async def probe(self) -> None:
         """Commit a transaction that changes nothing; raises DBAPIError if the file takes no writes."""
-        if time.monotonic() - self._committed > self._timeouts.write_probe or self._file.is_replaced():
-            await self.run(_rewrite_first_page)
+        async with self._probing:  # so that many requests at once write once
+            if time.monotonic() - self._committed > self._timeouts.write_probe or self._file.is_replaced():
+                await self.run(_rewrite_first_page)
 
     async def close(self) -> None:
         """Close the connection; the transaction that runs comes to its end first."""

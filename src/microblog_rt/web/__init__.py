@@ -102,11 +102,10 @@ class CookieNames:
 
 
 def _database(settings: Settings) -> str:
-    """What identifies the database, without a password."""
+    """What identifies the database; for PostgreSQL its name, since hosts reach it by different addresses."""
     if settings.sqlite_file is not None:
         return str(settings.sqlite_file.resolve())
-    parts = urlsplit(settings.database_url)
-    return f"{parts.hostname}:{parts.port}{parts.path}"
+    return urlsplit(settings.database_url).path
 
 
 def _configure(app: Quart, settings: Settings, cookies: CookieNames) -> None:

@@ -79,11 +79,12 @@ async def register() -> ResponseReturnValue:
     if request.method == "GET" and current_user().signed_in:
         return redirect(await _next())
     form = await bind_form(RegisterForm)
-    if submitted(form) and not await _has_errors(form):
+    if submitted(form):
         try:
-            name, password = form.username.data or "", form.password.data or ""
-            user = await services().accounts.register(name, password, form.email.data, address())
-            return await _sign_in(user, remembered=False)
+            if not await _has_errors(form):
+                name, password = form.username.data or "", form.password.data or ""
+                user = await services().accounts.register(name, password, form.email.data, address())
+                return await _sign_in(user, remembered=False)
         except (Invalid, TooMany) as error:
             add_error(form, error)
     return await render_form("register.html", form, next=await _next(""))
@@ -102,12 +103,14 @@ async def logout() -> ResponseReturnValue:
 @signed_in
 async def change_password() -> ResponseReturnValue:
     user, form = current_user().user, await bind_form(PasswordForm)
-    if submitted(form) and not await _has_password_errors(form, user):
+    if submitted(form):
         try:
-            await authentication().change_password(form.old_password.data or "", form.password.data or "")
-            known_devices.remember(user)
-            await flash_once(gettext("Your password has been changed. All other sessions are signed out."), "success")
-            return redirect(url_for("people.user", username=user.username), HTTPStatus.SEE_OTHER)
+            if not await _has_password_errors(form, user):
+                await authentication().change_password(form.old_password.data or "", form.password.data or "")
+                known_devices.remember(user)
+                changed = gettext("Your password has been changed. All other sessions are signed out.")
+                await flash_once(changed, "success")
+                return redirect(url_for("people.user", username=user.username), HTTPStatus.SEE_OTHER)
         except (Invalid, TooMany) as error:
             add_error(form, error)
     return await render_form("change_password.html", form)
@@ -115,12 +118,12 @@ async def change_password() -> ResponseReturnValue:
 
 async def _has_errors(form: RegisterForm) -> bool:
     password = form.password.data or ""
-    faults = await services().accounts.faults(form.username.data or "", password, form.email.data)
+    faults = await services().accounts.faults(form.username.data or "", password, form.email.data, address())
     return _add_errors(form, faults)
 
 
 async def _has_password_errors(form: PasswordForm, user: User) -> bool:
-    return _add_errors(form, await services().accounts.password_faults(user, form.password.data or ""))
+    return _add_errors(form, await services().accounts.password_faults(user, form.password.data or "", address()))
 
 
 def _add_errors(form: RegisterForm | PasswordForm, errors: list[Invalid]) -> bool:
