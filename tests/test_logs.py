@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from microblog_rt import logs, metrics
 from microblog_rt.logs import JsonLines
@@ -87,7 +88,13 @@ def test_hypercorn_logs_in_the_same_format() -> None:
     assert (line["message"], line["logger"]) == ("loud", "hypercorn.error")
 
 
-def test_full_pipe_loses_lines_and_blocks_nothing() -> None:
+@pytest.mark.parametrize("other_users", [False, True])
+def test_full_pipe_loses_lines_and_blocks_nothing(other_users: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError
+
+    if other_users:  # a pipe of another user cannot be opened again
+        monkeypatch.setattr(os, "open", refuse)
     reading, writing = os.pipe()
     handler = logs.NonBlockingHandler(writing)
     handler.setFormatter(logging.Formatter("%(message)s"))

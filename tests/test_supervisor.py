@@ -19,6 +19,7 @@ import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection
 
+from microblog_rt.server import systemd
 from tests.server_process import COMMAND, DEADLINE, Server
 from tests.services import Redis
 from tests.sockets import change, closed, code, frame, socket_to
@@ -426,3 +427,12 @@ def test_connections_are_spread_evenly_over_workers(server: Server) -> None:
         counts = [holds_tabs(pid, server.port) for pid in workers]
     mean = 200 / WORKERS
     assert all(mean / 2 <= count <= 2 * mean for count in counts), counts
+
+
+def test_notification_without_a_descriptor_left_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> socket.socket:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setenv("NOTIFY_SOCKET", "/nothing")
+    monkeypatch.setattr(socket, "socket", refuse)
+    systemd.notify(systemd.READY)
