@@ -130,10 +130,8 @@ def test_one_foreign_origin_of_two_is_refused(bob: Person) -> None:
     assert bob.client.get("/notifications", headers=origins).status_code == 403
 
 
-def test_foreign_cookies_use_no_memory(shared: Server, database_environ: dict[str, str]) -> None:
-    if database_environ:
-        pytest.skip("no database is asked")
-
+@pytest.mark.sqlite
+def test_foreign_cookies_use_no_memory(shared: Server) -> None:
     def resident() -> int:
         assert shared.process is not None
         found = Path(f"/proc/{shared.process.pid}/status").read_text().split("VmRSS:")[1]

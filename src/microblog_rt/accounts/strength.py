@@ -21,8 +21,8 @@ WORD = re.compile(r"[^\W_]{3,}")
 
 SITE = "microblog"
 
-WAITING = 16
-WAITING_OF_ADDRESS = 2
+WAITING = 32
+WAITING_OF_ADDRESS = 8  # a class that registers at once
 
 # One thread: zxcvbn keeps the words of a call in a global variable. Its own, since what waits for it would fill the
 # threads that check passwords.
