@@ -3,10 +3,11 @@
 import asyncio
 import os
 import signal
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis as RawClient
@@ -17,10 +18,10 @@ from microblog_rt.models import User
 from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
 from microblog_rt.timeouts import Timeouts
-from tests import server_process
 from tests.bus.backends import resume, suspend_listening
 from tests.buses import NO_DELAY, Process, running
 from tests.clients import DEADLINE, Client, send, signed_in
+from tests.command_line import Folder
 from tests.services import Redis
 from tests.timing import slowest, within
 
@@ -89,17 +90,10 @@ async def test_changes_reach_a_tab_in_another_process(sender: Services, susan: U
 
 
 @pytest.mark.parametrize("shared", ["the database"], indirect=True)
-async def test_password_command_signs_out_a_tab_in_a_server(shared: Settings, tab: Client) -> None:
+async def test_password_command_signs_out_a_tab_in_a_server(shared: Settings, tab: Client, tmp_path: Path) -> None:
     environ = {"MICROBLOG_DATABASE_URL": shared.database_url, "MICROBLOG_BUS_URL": shared.bus_url}
-    ended = await asyncio.to_thread(
-        subprocess.run,
-        [*server_process.COMMAND, "user", "password", "susan"],
-        input="another password\n",
-        env={**os.environ, **environ},
-        capture_output=True,
-        text=True,
-        timeout=server_process.DEADLINE,
-    )
+    command = partial(Folder(tmp_path).run, "user", "password", "susan", typed="another password\n", **environ)
+    ended = await asyncio.to_thread(command)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert isinstance(await tab.refused(), SignedOut)
 
