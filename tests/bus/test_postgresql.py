@@ -184,3 +184,24 @@ def test_missing_asyncpg_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> Non
     assert isinstance(connect("memory://"), MemoryBus)
     with pytest.raises(Misconfigured, match=r"pip install 'microblog-rt\[postgres\]'"):
         connect("postgresql://", DATABASE)
+
+
+async def test_broken_publishing_connection_is_dropped() -> None:
+    class Broken:
+        terminated = False
+
+        def is_closed(self) -> bool:
+            return False
+
+        async def execute(self, *_: object, **__: object) -> None:
+            raise ConnectionResetError
+
+        def terminate(self) -> None:
+            self.terminated = True
+
+    bus = PostgresqlBus("postgresql://", DATABASE)
+    bus._publisher = broken = Broken()
+    with pytest.raises(ConnectionResetError):
+        await bus._send_signals([])
+    assert broken.terminated
+    assert bus._publisher is None
