@@ -9,6 +9,7 @@ import pytest
 
 from microblog_rt.bus import MemoryBus, connect
 from microblog_rt.bus import postgresql as postgresql_bus
+from microblog_rt.bus.postgresql import PostgresqlBus
 from microblog_rt.errors import Misconfigured
 from microblog_rt.protocol import Signal
 from tests.bus.backends import PostgresqlBackend
