@@ -1,4 +1,4 @@
-"""The configurations of HAProxy and Caddy in ``docs/operations.md``, and nginx behind HAProxy, with real programs."""
+"""The proxies of ``docs/operations.md`` as real programs: HAProxy, Caddy, and nginx behind HAProxy or nginx."""
 
 import asyncio
 import shutil
@@ -20,6 +20,7 @@ CHAINS = [
         ["caddy"], id="caddy", marks=pytest.mark.skipif(not shutil.which("caddy"), reason="Caddy is not installed")
     ),
     pytest.param(["nginx", "haproxy"], id="haproxy-nginx"),
+    pytest.param(["nginx", "nginx"], id="nginx-nginx"),
 ]
 
 
@@ -29,8 +30,10 @@ def front(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
     environ = {"MICROBLOG_TRUSTED_HOPS": str(len(request.param)), "MICROBLOG_TABS_PER_ADDRESS": str(TABS)}
     with ExitStack() as stack:
         server: Server = stack.enter_context(Server(tmp_path, environ=environ))
-        for name in request.param:
-            server = stack.enter_context(Proxy(tmp_path, name, server))
+        for number, name in enumerate(request.param):
+            folder = tmp_path / f"proxy{number}"
+            folder.mkdir()
+            server = stack.enter_context(Proxy(folder, name, server))
         yield server
 
 

@@ -11,8 +11,8 @@ SHORT = 0.3  # seconds; shorter than the server's linger
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("server")) as server:
+def server(tmp_path_factory: pytest.TempPathFactory, database_environ: dict[str, str]) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("server"), environ=database_environ) as server:
         yield server
         assert server.stop() == 0
     assert server.logged() == ""

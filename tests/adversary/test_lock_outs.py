@@ -1,4 +1,4 @@
-"""Password guesses are bounded, and refuse nobody but those who guess."""
+"""Password guesses are bounded, and the guesses of others do not keep the owner of an account out."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import asyncpg
 import pytest
@@ -12,6 +13,10 @@ from microblog_rt.bus import postgresql as postgresql_bus
 from microblog_rt.bus.postgresql import PostgresqlBus
 from microblog_rt.errors import Misconfigured
 from microblog_rt.protocol import Signal
+from microblog_rt.services import assemble
+from microblog_rt.settings import Settings
+from microblog_rt.storage import migrations
+from microblog_rt.storage.counters import UNREAD_MESSAGES
 from tests.bus.backends import PostgresqlBackend
 from tests.buses import (
     FAST_HEARTBEAT,
@@ -24,7 +29,7 @@ from tests.buses import (
     running,
     signal,
 )
-from tests.clients import DEADLINE
+from tests.clients import DEADLINE, send, signed_in
 from tests.services import PostgreSQL
 
 DATABASE = "postgresql+asyncpg://ann:s3cret@db:6432/blog?ssl=require"
@@ -125,6 +130,25 @@ async def test_full_notify_queue_delays_signals(postgresql: PostgreSQL, log: Cap
         assert log.count("unavailable") == 1
         assert await raw.fetchval("SELECT asked FROM queue") > 2, "only this frees a queue that no NOTIFY frees"
     await raw.close()
+
+
+async def test_full_notify_queue_refuses_no_send_and_no_sign_out(postgresql: PostgreSQL, log: CapturedLog) -> None:
+    url = postgresql.database()
+    await asyncio.to_thread(migrations.upgrade, url)
+    await asyncio.to_thread(postgresql.execute, url, LIMITED_QUEUE.format(url.rpartition("/")[2]))
+    await asyncio.to_thread(postgresql.execute, url, "UPDATE public.queue SET is_full = true")
+    services = assemble(Settings(database_url=url, bus_url="postgresql://", secret_key="k" * 32))
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(services.close)
+        susan = await services.accounts.register("susan", "a long password")
+        reader = await signed_in(services, susan)
+        await send(services, susan)
+        await log.until("unavailable for publishing signals: too many notifications")
+        visit = await services.sessions.visit(reader)
+        assert visit is not None
+        assert visit.counters[UNREAD_MESSAGES.name] == 1
+        await services.sessions.end_session(reader)
+        assert await services.sessions.visit(reader) is None
 
 
 async def test_password_is_not_logged(backend: PostgresqlBackend, log: CapturedLog) -> None:

@@ -21,8 +21,8 @@ WORD = re.compile(r"[^\W_]{3,}")
 
 SITE = "microblog"
 
-WAITING = 32
-WAITING_OF_ADDRESS = 8  # a class that registers at once
+WAITING = 32  # requests
+WAITING_OF_ADDRESS = 8  # several people behind one address may register at once
 
 # One thread: zxcvbn keeps the words of a call in a global variable. Its own, since what waits for it would fill the
 # threads that check passwords.
@@ -37,7 +37,10 @@ class Turns:
 
     @contextmanager
     def turn(self, address: str) -> Iterator[None]:
-        """One of ``WAITING``, and of ``WAITING_OF_ADDRESS`` for a known address. Raises TooMany."""
+        """Take one of the ``WAITING`` places, of which an address gets ``WAITING_OF_ADDRESS``; "" is no address.
+
+        Raises TooMany.
+        """
         if self._waiting.total() >= WAITING or (address and self._waiting[address] >= WAITING_OF_ADDRESS):
             raise TooMany(1)
         self._waiting[address] += 1
