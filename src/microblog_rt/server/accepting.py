@@ -8,7 +8,6 @@ import os
 import resource
 import socket
 from ctypes import CDLL
-from ipaddress import IPv6Address, ip_address, ip_network
 from time import monotonic, sleep
 from typing import Any, Protocol
 
@@ -20,7 +19,6 @@ UNEVEN = 1.1  # connections of a worker, relative to the mean over all workers
 RESERVED = 64  # descriptors, for the database, the bus and files
 LOG_SECONDS = 10.0
 EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-HOME_PREFIX = 64  # a provider assigns one /64 to a home: counted as one address
 CLOSED_PER_TRIM = 500
 TRIM_DELAY = 2.0  # seconds
 YOUNG = 1  # the generation that holds closed connections, not that of thousands of tabs
@@ -184,14 +182,3 @@ class Memory:
         self._closed = 0
         gc.collect(YOUNG)
         self._malloc_trim(0)
-
-
-def network(peer: Any) -> str:
-    """What counts as one address, from a socket's peer name: for IPv6 its /64; "" for a unix socket."""
-    try:
-        address = ip_address(str(peer[0]).partition("%")[0])
-    except (ValueError, IndexError, TypeError):
-        return ""
-    if not isinstance(address, IPv6Address):
-        return str(address)
-    return str(address.ipv4_mapped or ip_network((address, HOME_PREFIX), strict=False))

@@ -17,8 +17,9 @@ from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h11 import H11WSConnection
 from hypercorn.protocol.http_stream import HTTPStream
 
+from microblog_rt.addresses import counted
 from microblog_rt.server import http1
-from microblog_rt.server.accepting import Addresses, Memory, network
+from microblog_rt.server.accepting import Addresses, Memory
 from microblog_rt.timeouts import Timeouts
 
 DISCONNECTED = (OSError, RuntimeError, TimeoutError)
@@ -33,7 +34,8 @@ class Connection(TCPServer):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._address = network(self.writer.get_extra_info("peername"))
+        peer = self.writer.get_extra_info("peername")
+        self._address = counted(peer[0]) if isinstance(peer, tuple) else ""  # no address on a unix socket
         self._phase: object = None
         self._due: float | None = None
         self._reader_task: asyncio.Task[Any] | None = None

@@ -3,10 +3,11 @@
 import logging
 import re
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
+from microblog_rt.addresses import counted, unmapped
 from microblog_rt.errors import HostUnknown, OriginForeign, OriginMissing
 from microblog_rt.public_url import DEFAULT_PORTS
 from microblog_rt.settings import LOOPBACK, Settings
@@ -22,7 +23,6 @@ UNVERIFIED = "unverified "  # before an address that not every trusted proxy has
 # As it arrives: an address, or labels of at most 63 characters.
 HEADER = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[\w-]{1,63}\.)*[\w-]{1,63}\.?)(?::[0-9]{1,5})?", re.ASCII)
 LONGEST_HOST = 253 + len(".:65535")
-HOME_PREFIX = 64  # a provider assigns one /64 to a home: counted as one address
 
 
 class Hosts:
@@ -41,7 +41,7 @@ class Hosts:
         Each trusted proxy has appended one address to ``X-Forwarded-For``; earlier entries can be forged. A request
         with fewer addresses has not come through all of them: its address begins with ``UNVERIFIED``.
         """
-        peer = _normalized((scope.get("client") or ("",))[0])
+        peer = counted((scope.get("client") or ("",))[0])
         headers = scope["headers"]
         if not self._hops:
             if any(name in FORWARDED for name, _ in headers):
@@ -76,7 +76,7 @@ class Hosts:
         if self._public:
             return host in self._public
         name = host_name(host)
-        return bool(name) and (name in self._names or name == _unmapped((scope.get("server") or ("",))[0]))
+        return bool(name) and (name in self._names or name == unmapped((scope.get("server") or ("",))[0]))
 
     def _warn_once(self, text: str) -> None:
         if text not in self._warned:
@@ -119,21 +119,4 @@ def host_name(host: str) -> str:
 
 def _forwarded(part: str) -> str:
     text = part.strip().lower()
-    return _normalized(host_name(text) or text)  # some proxies add a port
-
-
-def _normalized(text: str) -> str:
-    try:
-        address = ip_address(_unmapped(text.partition("%")[0]))
-    except ValueError:
-        return ""
-    return str(ip_network((address, HOME_PREFIX), strict=False) if isinstance(address, IPv6Address) else address)
-
-
-def _unmapped(text: str) -> str:
-    """The IPv4 address in an IPv4-mapped one, which a socket for both kinds of addresses reports."""
-    try:
-        mapped = IPv6Address(text).ipv4_mapped
-    except ValueError:
-        return text
-    return str(mapped) if mapped else text
+    return counted(host_name(text) or text)  # some proxies add a port
