@@ -6,7 +6,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Page, Response, expect
 
-from tests.browser.browser_users import BrowserUser, Tab, submit
+from tests.browser.browser_users import BrowserUser, Tab, intercept_once, submit
 from tests.browser.conftest import OpenBrowser
 from tests.browser.proxy import Proxy
 from tests.server_process import Server
@@ -83,7 +83,7 @@ async def test_restored_tab_sends_after_a_browser_restart(
 
     restarted = await open_browser(storage_state={"cookies": cookies})
     page = await restarted.context.new_page()
-    await page.route("**" + SEND, lambda route: route.fulfill(body=restored, content_type="text/html"), times=1)
+    await intercept_once(page, "**" + SEND, lambda route: route.fulfill(body=restored, content_type="text/html"))
     await page.goto(SEND)
     await type_message(page)
     await submit(page)
@@ -212,7 +212,7 @@ async def test_lost_response_does_not_send_twice(form: Page, server: Server, ali
         await route.fetch(max_redirects=0)
         await route.abort()
 
-    await form.route("**" + SEND, lose_response, times=1)
+    await intercept_once(form, "**" + SEND, lose_response)
     async with form.expect_event("requestfailed"):
         await form.click("#submit")
     assert await sent_to_alice(alice) == [TEXT]

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from playwright.async_api import Page, Route, expect
 
-from tests.browser.browser_users import BrowserUser, Sender, submit
+from tests.browser.browser_users import BrowserUser, Sender, intercept_once, submit
 
 
 async def send_many(sender: Sender, count: int) -> None:
@@ -143,7 +143,7 @@ async def test_mark_without_a_valid_response_is_repeated(
 ) -> None:
     await sender.send("bob", "hello")
     (tab,) = bob.tabs
-    await tab.page.route("**/messages/read", answer, times=1)
+    await intercept_once(tab.page, "**/messages/read", answer)
     await tab.open("/messages")
     await tab.wait_for_badge(0)
 
