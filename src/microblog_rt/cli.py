@@ -83,8 +83,10 @@ def serve(binds: tuple[str, ...], workers: int, with_demo: bool) -> None:
 
         def work(ready: server.Announce) -> None:
             application = app.create_app(chosen)
-            hub = application.extensions["services"].hub
-            asyncio.run(server.serve(application, hub, sockets, chosen, ready, supervised=workers > 1))
+            services, admission = application.extensions["services"], application.extensions["admission"]
+            asyncio.run(
+                server.serve(application, services, admission, sockets, chosen, ready, supervised=workers > 1)
+            )
 
         def announce(*_: object) -> None:
             click.echo("\n".join(lines))

@@ -68,7 +68,12 @@ def seconds(cursor: int) -> str:
 
 def age(notification: Notification) -> float:
     """Seconds since ``notification`` was stamped, as far as the hosts' clocks agree."""
-    return time.time() - notification.timestamp / MICROSECONDS
+    return age_of(notification.timestamp)
+
+
+def age_of(timestamp: int) -> float:
+    """Seconds since ``timestamp``, as far as the hosts' clocks agree."""
+    return time.time() - timestamp / MICROSECONDS
 
 
 CURSOR = re.compile(r"[0-9]{1,30}(\.[0-9]{0,30})?([eE][+-]?[0-9]{1,3})?")

@@ -31,7 +31,8 @@ class Services(NamedTuple):
     feed: Feed
 
     async def close(self) -> None:
-        """Wait for pending writes, publish their signals, then close every connection."""
+        """End the reads, wait for pending writes, publish their signals, then close every connection."""
+        await self.feed.close()
         try:
             await self.storage.close()
         finally:

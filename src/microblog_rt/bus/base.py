@@ -72,6 +72,7 @@ class Bus(ABC):
     """Base class of the backends; by default the signals of every user arrive."""
 
     backend: str
+    confirms = False  # whether ``wait_subscribed`` may have to wait
 
     def __init__(self, timeouts: Timeouts = Timeouts()) -> None:
         self.timeouts = timeouts

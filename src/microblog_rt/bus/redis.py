@@ -41,6 +41,7 @@ class RedisBus(Bus):
     """The bus through the Redis at ``url``; raises Misconfigured for an invalid URL."""
 
     backend = "redis"
+    confirms = True
 
     def __init__(self, url: str, timeouts: Timeouts = Timeouts()) -> None:
         super().__init__(timeouts)

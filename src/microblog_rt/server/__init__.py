@@ -1,10 +1,10 @@
-"""Hypercorn, embedded: the listening sockets, its settings, and graceful shutdown.
+"""The server: listening sockets, the push edge on their connections, Hypercorn for pages, and graceful shutdown.
 
 listening.py    the listening sockets
-accepting.py    pauses when descriptors are scarce; shares of the workers; connections per address
+accepting.py    pauses when descriptors are scarce; shares of the workers
+pages.py        Hypercorn, on the connections that the push edge passes on
+connection.py   deadlines for everything that a client may leave undone there
 http1.py        strict HTTP/1.1, and Connection: close where the server closes
-connection.py   deadlines for everything that a client may leave undone
-websocket.py    corrections of Hypercorn's WebSocket stream
 drain.py        graceful shutdown
 shutdown.py     how a shutdown is requested
 supervisor.py   several such servers on the same sockets
@@ -21,19 +21,21 @@ from pathlib import Path
 from socket import socket
 from typing import Any, NoReturn
 
-from hypercorn.asyncio import serve as hypercorn_serve
-from hypercorn.config import Config, Sockets
+from hypercorn.config import Config
 
 from microblog_rt import files, metrics
-from microblog_rt.hub import Hub
-from microblog_rt.server import connection, systemd, websocket
+from microblog_rt.push import Edge
+from microblog_rt.server import systemd
 from microblog_rt.server.accepting import SharedListener, ignore_pauses
 from microblog_rt.server.drain import drain
 from microblog_rt.server.listening import listen, listen_all
+from microblog_rt.server.pages import Pages
 from microblog_rt.server.shutdown import Shutdown
 from microblog_rt.server.supervisor import Announce, Supervisor, Work
+from microblog_rt.services import Services
 from microblog_rt.settings import Settings
 from microblog_rt.timeouts import Timeouts
+from microblog_rt.web.admission import Admission
 
 __all__ = ["Announce", "Shutdown", "configuration", "listen", "listen_all", "serve", "supervise"]
 
@@ -45,7 +47,8 @@ DESCRIPTORS = 2**18
 
 async def serve(
     app: Any,
-    hub: Hub,
+    services: Services,
+    admission: Admission,
     listening: Sequence[socket],
     settings: Settings,
     announce: Announce,
@@ -58,42 +61,58 @@ async def serve(
     ``announce`` is called once it serves, with an object that can request the shutdown as a signal does.
     ``supervised``: other processes serve on the same sockets, and a supervisor forwards signals.
     """
-    websocket.install(timeouts)
-    connection.install(timeouts, settings.connections_per_peer)
     ignore_pauses(asyncio.get_running_loop())
     _raise_descriptor_limit()
-    _collect_garbage_rarely()
-    shutdown, drained = Shutdown(), asyncio.Event()
+    shutdown = Shutdown()
     shutdown.handle_signals(supervised=supervised)
-
     config = configuration()
     config.keep_alive_timeout = settings.keep_alive_timeout
-    sockets: list[socket] = [SharedListener(each, timeouts.accept_turn) for each in listening]
-    config.create_sockets = lambda: Sockets([], sockets, [])  # type: ignore[method-assign]
-
-    async def trigger() -> None:
-        announce(shutdown)
-        if not supervised:
-            systemd.notify(systemd.READY)
-        await shutdown.requested.wait()
-        if not supervised:
-            systemd.notify(systemd.STOPPING)
-        # A proxy that keeps its connection could send the next request while we close it.
-        config.keep_alive_max_requests = 0
-        await drain(hub, settings.drain, shutdown.forced, together=supervised, timeouts=timeouts)
-        drained.set()
-
     _use_our_log(config)
-    # Hypercorn would cut connections with a traceback, and then wait forever; the time-out here is ours.
-    timeout, config.graceful_timeout = config.graceful_timeout, float("inf")
+    pages = Pages(app, config, timeouts)
+    edge = Edge(services.feed, services.hub, admission, settings, pages.serve, timeouts)
+    await pages.start()
+    _collect_garbage_rarely()
+    servers = [await _listen(edge, each, config, timeouts) for each in listening]
     progress = asyncio.create_task(_show_progress(timeouts.worker_check, supervised=supervised))
-    serving = asyncio.create_task(hypercorn_serve(app, config, shutdown_trigger=trigger))
-    await _first_of(serving, drained, shutdown.forced)
-    await asyncio.wait({serving}, timeout=timeout)
-    if not serving.done():
+    announce(shutdown)
+    if not supervised:
+        systemd.notify(systemd.READY)
+    await shutdown.requested.wait()
+    if not supervised:
+        systemd.notify(systemd.STOPPING)
+    # A proxy that keeps its connection could send the next request while we close it.
+    config.keep_alive_max_requests, edge.closing = 0, True
+
+    async def finish() -> None:
+        await draining
+        for each in servers:
+            each.close()
+        await asyncio.gather(pages.stop(), edge.close())
+
+    draining = asyncio.create_task(
+        drain(services.hub, settings.drain, shutdown.forced, together=supervised, timeouts=timeouts)
+    )
+    finishing = asyncio.create_task(finish())
+    await _first_of(draining, shutdown.forced)
+    await asyncio.wait({finishing}, timeout=config.graceful_timeout)
+    if not finishing.done():
         _exit_now()
     progress.cancel()
-    await serving
+    await finishing
+
+
+async def _listen(edge: Edge, listening: socket, config: Config, timeouts: Timeouts) -> asyncio.Server:
+    """Accept connections; with TLS, if hypercorn.toml has a certificate."""
+    options: dict[str, Any] = {}
+    if config.ssl_enabled:
+        config.alpn_protocols = ["http/1.1"]
+        options = {
+            "ssl": config.create_ssl_context(),
+            "ssl_handshake_timeout": config.ssl_handshake_timeout,
+            "ssl_shutdown_timeout": timeouts.linger,
+        }
+    shared = SharedListener(listening, timeouts.accept_turn)
+    return await asyncio.get_running_loop().create_server(edge.connect, sock=shared, backlog=config.backlog, **options)
 
 
 def supervise(
@@ -129,11 +148,10 @@ async def _show_progress(every: float, *, supervised: bool) -> None:
         await asyncio.sleep(every)
 
 
-async def _first_of(serving: asyncio.Task[None], *events: asyncio.Event) -> None:
-    waits = [asyncio.create_task(event.wait()) for event in events]
-    await asyncio.wait({serving, *waits}, return_when=asyncio.FIRST_COMPLETED)
-    for each in waits:
-        each.cancel()
+async def _first_of(task: asyncio.Task[None], event: asyncio.Event) -> None:
+    waiting = asyncio.create_task(event.wait())
+    await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
 
 
 def _use_our_log(config: Config) -> None:

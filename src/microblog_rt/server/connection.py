@@ -1,8 +1,9 @@
-"""One TCP connection, with a deadline for everything that a client may leave undone.
+"""One connection while Hypercorn serves it, with a deadline for everything that a client may leave undone.
 
 Hypercorn waits forever for the rest of a request and for a client that does not read, notices a vanished client only
-after the keep-alive time, and closes so abruptly that a client that is still sending never reads the response. A test
-fails if Hypercorn no longer uses the class that this replaces.
+after the keep-alive time, and closes so abruptly that a client that is still sending never reads the response.
+
+See also: ``pages.py``, which begins one.
 """
 
 import asyncio
@@ -10,32 +11,27 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import h11
-from hypercorn.asyncio import run
 from hypercorn.asyncio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.asyncio.worker_context import EventWrapper
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h11 import H11WSConnection
 from hypercorn.protocol.http_stream import HTTPStream
 
-from microblog_rt.addresses import counted
 from microblog_rt.server import http1
-from microblog_rt.server.accepting import Addresses, Memory
 from microblog_rt.timeouts import Timeouts
 
 DISCONNECTED = (OSError, RuntimeError, TimeoutError)
 
 
 class Connection(TCPServer):
-    """A connection that ends in time, whatever the client does."""
+    """A connection that ends in time, whatever the client does, unless it is taken back between two requests."""
 
-    timeouts = Timeouts()  # these three are replaced by ``install``
-    addresses = Addresses()
-    memory = Memory()
-
-    def __init__(self, *args: Any) -> None:
+    def __init__(self, *args: Any, timeouts: Timeouts, begin_request: Callable[[], None]) -> None:
         super().__init__(*args)
-        peer = self.writer.get_extra_info("peername")
-        self._address = counted(peer[0]) if isinstance(peer, tuple) else ""  # no address on a unix socket
+        self.timeouts = timeouts
+        self._begin_request = begin_request
+        self._taken_back = False
+        self.read = 0  # bytes
         self._phase: object = None
         self._due: float | None = None
         self._reader_task: asyncio.Task[Any] | None = None
@@ -47,14 +43,27 @@ class Connection(TCPServer):
 
     async def run(self) -> None:
         self._reader_task = asyncio.current_task()
-        self.addresses.enter(self._address, self)
         try:
             await super().run()
         finally:
-            self.abort()
-            self.leave_address()
+            if not self._taken_back:
+                self.abort()
             self._break_cycles()
-            self.memory.connection_closed()
+
+    def is_between_requests(self, received: int) -> bool:
+        """Whether a response has been sent, and nothing of the next request was among the bytes ``received``."""
+        if self.read != received or self._closing or self.writer.transport.get_write_buffer_size():
+            return False
+        protocol = self.protocol.protocol
+        if not isinstance(protocol, http1.Protocol) or not protocol.requests:
+            return False
+        state = protocol.connection
+        return state.our_state is state.their_state is h11.IDLE and not state.trailing_data[0]
+
+    def take_back(self) -> None:
+        """End without a trace on the connection, which must be idle: its next request is served elsewhere."""
+        self._taken_back = self._closing = True
+        self.reader.feed_eof()
 
     def _break_cycles(self) -> None:
         """Let memory be freed at once: a full garbage collection beside thousands of tabs takes long."""
@@ -83,17 +92,13 @@ class Connection(TCPServer):
         """Close it at once."""
         self.writer.transport.abort()
 
-    def leave_address(self) -> None:
-        """Count it no longer for its address: it has ended, or is a tab, which ``web/tabs.py`` counts."""
-        self.addresses.leave(self._address, self)
-
     async def protocol_send(self, event: Event) -> None:
         if isinstance(event, RawData):
             async with self.send_lock:
                 await self._send(event.data)
             return
         if isinstance(event, Updated) and not event.idle:
-            self.addresses.begin_request(self._address, self)
+            self._begin_request()
         if isinstance(event, Closed) and isinstance(self.protocol.protocol, http1.Protocol):
             # The client may have sent its next request already; Hypercorn would wait for that one to be served.
             self.protocol.protocol.connection = ClosedConnection()
@@ -123,6 +128,7 @@ class Connection(TCPServer):
                     data = await self.reader.read(MAX_RECV)
             except DISCONNECTED:
                 break
+            self.read += len(data)
             if not self._closing:
                 await self.protocol.handle(RawData(data))
         else:
@@ -165,7 +171,14 @@ class Connection(TCPServer):
             return (state, number), self.timeouts.request_head
         return None, 0
 
+    async def _initiate_server_close(self) -> None:
+        if not self._taken_back:
+            await super()._initiate_server_close()
+
     async def _close(self) -> None:
+        if self._taken_back:
+            await self.idle_task.stop()
+            return
         if self._answered is not None and not self._answered.done():
             self._answered.set_result(None)
         if not self._closing:
@@ -264,10 +277,3 @@ class EndedProtocol:
 
     async def handle(self, _: Event) -> None:
         pass
-
-
-def install(timeouts: Timeouts = Timeouts(), per_address: int | None = None) -> None:
-    """Use this class for every connection of this process; ``per_address``: how many an address may have."""
-    Connection.timeouts, Connection.addresses, Connection.memory = timeouts, Addresses(per_address), Memory()
-    http1.install()
-    vars(run)["TCPServer"] = Connection

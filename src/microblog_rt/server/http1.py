@@ -145,6 +145,9 @@ class Protocol(H11Protocol):
 
     async def _create_stream(self, request: h11.Request) -> None:
         self.requests += 1
+        # WebSockets are served by ``push``; Hypercorn's would negotiate compression.
+        if any(name == b"upgrade" for name, _ in request.headers):
+            request = _without_upgrade(request)
         if _has_short_body(request):
             self.stream = WaitingStream(lambda: self._start(request))  # type: ignore[assignment]
         else:
@@ -153,6 +156,13 @@ class Protocol(H11Protocol):
     async def _start(self, request: h11.Request) -> Any:
         await super()._create_stream(request)
         return self.stream
+
+
+def _without_upgrade(request: h11.Request) -> h11.Request:
+    headers = [each for each in request.headers if each[0] != b"upgrade"]
+    return h11.Request(
+        method=request.method, headers=headers, target=request.target, http_version=request.http_version
+    )
 
 
 def _has_short_body(request: h11.Request) -> bool:

@@ -120,6 +120,10 @@ class Storage:
         async with self._attempt("reads"), self._feed_reads, self._reader.connect() as connection:
             yield connection
 
+    def is_alone(self) -> bool:
+        """Whether no other process has changed the database without a signal."""
+        return self._database is sqlite
+
     async def health(self) -> Health:
         """The state of the database; on SQLite by a write, at most once in ``Timeouts.write_probe``."""
         kind = "writes" if self._database is sqlite else "reads"

@@ -8,7 +8,7 @@ itself, so it may be the first statement; it computes only from that row. Whatev
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import BigInteger, any_, bindparam, func, not_, null, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -21,6 +21,8 @@ from microblog_rt.storage.counters import COUNTERS, Counter
 from microblog_rt.storage.sql_time import NOW_AT_LAST, Later
 
 BIND_VARIABLES = 2**14
+
+T = TypeVar("T")
 
 
 class Tick(NamedTuple):
@@ -141,11 +143,11 @@ async def clocks(reading: Reading, user_ids: Iterable[int]) -> dict[int, int]:
     found: dict[int, int] = {}
     for start in range(0, len(wanted), BIND_VARIABLES):
         some = wanted[start : start + BIND_VARIABLES]
-        statement = select(Mailbox.user_id, Mailbox.clock).where(Mailbox.user_id.in_(_padded(some)))
+        statement = select(Mailbox.user_id, Mailbox.clock).where(Mailbox.user_id.in_(padded(some)))
         found.update((row.user_id, row.clock) for row in await reading.execute(statement))
     return found
 
 
-def _padded(some: list[int]) -> list[int]:
+def padded(some: list[T]) -> list[T]:
     """``some`` padded with its last to a power of two: a connection prepares and keeps a statement per length."""
     return some + some[-1:] * ((1 << (len(some) - 1).bit_length()) - len(some))

@@ -5,7 +5,7 @@ could skip a row (rows first, clock second) or leak one after a sign-out (sessio
 """
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import and_, bindparam, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert  # rendered for SQLite too
@@ -17,6 +17,7 @@ from microblog_rt.models import Mailbox, Session
 from microblog_rt.protocol import Notification
 from microblog_rt.storage import Storage, Transaction, sql_time
 from microblog_rt.storage.counters import Counter
+from microblog_rt.storage.mailboxes import padded
 from microblog_rt.storage.sql_time import NOW
 
 
@@ -88,6 +89,30 @@ async def since(storage: Storage, token_hash: str, user_id: int, cursor: int, na
     return Page(notifications, rows[0].clock, sql_time.now() + rows[0].left)
 
 
+async def since_each(storage: Storage, wanted: Sequence[tuple[str, int, int, Collection[str]]]) -> list[Page | None]:
+    """What ``since`` returns, for each of these token hashes, user ids, cursors and names, in one query."""
+    floor = min(cursor for _, _, cursor, _ in wanted)
+    hashes = padded([token_hash for token_hash, _, _, _ in wanted])
+    rows_of: dict[str, list[Any]] = {}
+    async with storage.feed_read() as connection:
+        for row in await connection.execute(OF_SESSIONS, {"token_hashes": hashes, "cursor": floor}):
+            rows_of.setdefault(row.token_hash, []).append(row)
+    return [await _page_of(storage, rows_of.get(each[0], []), *each) for each in wanted]
+
+
+async def _page_of(
+    storage: Storage, rows: Sequence[Any], token_hash: str, user_id: int, cursor: int, names: Collection[str]
+) -> Page | None:
+    if not rows or rows[0].user_id != user_id:
+        return None
+    if cursor > rows[0].clock:  # then everything is new, also what is older than the cursors of the others
+        return await since(storage, token_hash, user_id, cursor, names)
+    wanted = [row for row in rows if row.name is not None and (not names or row.name in names)]
+    newer = [row for row in wanted if row.timestamp > cursor]
+    notifications = [Notification(row.name, row.payload_json, row.timestamp) for row in newer]
+    return Page(notifications, rows[0].clock, sql_time.now() + rows[0].left)
+
+
 def _newer_than_cursor(named: bool) -> Select[int, int, str, str, int]:
     timestamp = models.Notification.timestamp
     cursor = bindparam("cursor", type_=BigInteger)
@@ -123,6 +148,28 @@ STAMP = (
     update(models.Notification)
     .where(models.Notification.user_id == bindparam("of_user"), models.Notification.name == bindparam("of_name"))
     .values(timestamp=bindparam("stamp", type_=BigInteger))
+)
+OF_SESSIONS = (
+    select(
+        Session.token_hash,
+        Session.user_id,
+        Mailbox.clock,
+        (Session.expires - NOW).label("left"),
+        models.Notification.name,
+        models.Notification.payload_json,
+        models.Notification.timestamp,
+    )
+    .select_from(Session)
+    .join(Mailbox, Mailbox.user_id == Session.user_id)
+    .outerjoin(
+        models.Notification,
+        and_(
+            models.Notification.user_id == Mailbox.user_id,
+            models.Notification.timestamp > bindparam("cursor", type_=BigInteger),
+        ),
+    )
+    .where(Session.token_hash.in_(bindparam("token_hashes", expanding=True)), Session.expires > NOW)
+    .order_by(models.Notification.timestamp)
 )
 ALL = _newer_than_cursor(named=False)
 NAMED = _newer_than_cursor(named=True)

@@ -13,7 +13,8 @@ message_text.py   the HTML of a message's text
 static_files.py   files that browsers keep
 health.py         liveness and readiness
 metrics.py        metrics for the operator
-notifications.py  ``/notifications`` as poll and long poll; socket.py: as WebSocket
+admission.py      which requests for ``/notifications`` are answered, on every transport
+notifications.py  ``/notifications`` as an ASGI application: poll and long poll; socket.py: as WebSocket
 """
 
 from collections.abc import Sequence
@@ -38,11 +39,12 @@ from microblog_rt.web import (
     sessions,
     static_files,
 )
+from microblog_rt.web.admission import HSTS, Admission, check_text
 from microblog_rt.web.authentication import Authentication
 from microblog_rt.web.body_limits import LONGEST_BODY, LimitedRequest
 from microblog_rt.web.hosts import FOR_OPERATORS, Hosts
 from microblog_rt.web.message_text import message_text
-from microblog_rt.web.notifications import HSTS, Endpoint, check_text
+from microblog_rt.web.notifications import Endpoint
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -81,7 +83,9 @@ def create(settings: Settings, secret_keys: Sequence[str], services: Services) -
     for blueprint in {pages.blueprint for pages in (people, auth, sessions, messages, health, metrics)}:
         app.register_blueprint(blueprint)
     _add_headers(app, settings)
-    app.asgi_app = Endpoint(app.asgi_app, app, authentication, hosts, services, settings)  # type: ignore[method-assign]
+    admission = app.extensions["admission"] = Admission(authentication, hosts, settings)
+    endpoint = Endpoint(app.asgi_app, admission, authentication, hosts, services, settings)
+    app.asgi_app = endpoint  # type: ignore[method-assign]
     return app
 
 

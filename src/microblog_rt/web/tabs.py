@@ -27,6 +27,14 @@ class Tabs:
     @contextmanager
     def opened(self, user_id: int, address: str, kind: metrics.Gauge) -> Iterator[None]:
         """Count one tab in the block, also in the gauge ``kind``; raises TooMany."""
+        self.open(user_id, address, kind)
+        try:
+            yield
+        finally:
+            self.close(user_id, address, kind)
+
+    def open(self, user_id: int, address: str, kind: metrics.Gauge) -> None:
+        """Count one tab; ``close`` must follow. Raises TooMany."""
         if _full(self._users[user_id], self._per_user) or (
             address and _full(self._addresses[address], self._per_address)
         ):
@@ -35,12 +43,12 @@ class Tabs:
         kind.count()
         self._users[user_id] += 1
         self._addresses[address] += 1
-        try:
-            yield
-        finally:
-            kind.count(-1)
-            _decrement(self._users, user_id)
-            _decrement(self._addresses, address)
+
+    def close(self, user_id: int, address: str, kind: metrics.Gauge) -> None:
+        """Count one tab less."""
+        kind.count(-1)
+        _decrement(self._users, user_id)
+        _decrement(self._addresses, address)
 
 
 def _full(count: int, limit: int | None) -> bool:

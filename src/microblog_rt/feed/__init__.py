@@ -1,24 +1,32 @@
 """What is newer than a cursor, in order and without a gap: the one source of every transport.
 
+    reads.py     reads, a few at a time, each for all that wait
+    streams.py   one tab, stream or held poll
+    watches.py   answers polls from memory
+
 Subscribe first, read second: whatever is committed after the subscription is either seen by the read or signalled.
-``page`` is the poll, ``hold`` the long poll, ``follow`` the stream.
+``page`` is the poll, ``hold`` the long poll, ``follow`` the stream; ``open`` a stream without a task.
 """
 
 import asyncio
 import logging
-import random
 from collections.abc import AsyncGenerator, Collection, Iterable
 from contextlib import aclosing
 
-from microblog_rt import metrics, protocol
+from microblog_rt import metrics
 from microblog_rt.accounts import Reader
 from microblog_rt.bus import Bus, Changed
 from microblog_rt.errors import Draining, SignedOut, Unavailable
-from microblog_rt.hub import Hub, Subscriber, UserSubscribers
-from microblog_rt.protocol import MICROSECONDS, Notification, Signal
-from microblog_rt.storage import Storage, mailboxes, notifications, sql_time
+from microblog_rt.feed.reads import Reads
+from microblog_rt.feed.streams import Follower, Stream
+from microblog_rt.feed.watches import Watch, Watches
+from microblog_rt.hub import Hub, UserSubscribers
+from microblog_rt.protocol import Notification, Signal
+from microblog_rt.storage import Storage, mailboxes
 from microblog_rt.storage.notifications import Page
 from microblog_rt.timeouts import Timeouts
+
+__all__ = ["Feed", "Stream"]
 
 log = logging.getLogger(__name__)
 
@@ -31,13 +39,28 @@ class Feed:
         self._hub = hub
         self._bus = bus
         self._timeouts = timeouts
+        self.reads = Reads(storage, bus, timeouts)
+        self._watches = Watches(storage, hub, bus)
         self._to_reconcile: set[int | None] = set()  # None: every user
         self._reconciling: asyncio.Task[None] | None = None
         self._unsignalled: list[tuple[UserSubscribers, int]] = []
 
+    def known(self, reader: Reader, since: int, names: frozenset[str] = frozenset()) -> list[Notification] | None:
+        """The answer to a poll, if it is known without a read."""
+        return self._watches.since(reader, since, names)
+
     async def page(self, reader: Reader, since: int, names: Collection[str] = ()) -> list[Notification]:
         """The notifications newer than the cursor ``since``, oldest first. Raises SignedOut, Unavailable."""
-        return (await self._read(reader, since, names)).notifications
+        wanted = frozenset(names)
+        found = self.known(reader, since, wanted)
+        if found is not None:
+            return found
+        poll = Poll(self._watches.watch(reader), reader, since, wanted)
+        self.reads.ask(poll)
+        try:
+            return await poll.answered
+        finally:
+            self.reads.drop(poll)
 
     async def hold(self, reader: Reader, since: int, names: Collection[str], seconds: float) -> list[Notification]:
         """The notifications newer than ``since`` as soon as there are any; empty after ``seconds``. Raises the same."""
@@ -56,40 +79,40 @@ class Feed:
         before the first page; after that it waits for the database to be back.
         """
         loop = asyncio.get_running_loop()
-        with self._hub.subscribe(reader.user_id) as subscriber:
-            await self._bus.wait_subscribed(reader.user_id)
-            page = await self._catch_up(reader, since, names, subscriber)
-            yield page.notifications
-            since = _cursor_after(page, since)
-            expires = loop.time() + _seconds_left(page)
-            next_beat = loop.time() + heartbeat
-            not_before = loop.time()
+        follower = Follower(self.reads, reader, since, names)
+        self.open(follower)
+        try:
+            next_beat = float("inf")
             while True:
-                await subscriber.wait(min(next_beat, max(expires, not_before)), not_before)
-                if subscriber.closing:
-                    raise Draining(subscriber.back_in)
-                if loop.time() >= next_beat:
-                    # From now, not from when it was due: after a pause a burst of them would look like silence.
-                    next_beat = loop.time() + heartbeat
-                    yield []
-                if loop.time() < not_before:
-                    continue
-                if subscriber.must_read or loop.time() >= expires:
-                    try:
-                        page = await self._catch_up(reader, since, names, subscriber)
-                    except Unavailable:
-                        subscriber.read_failed()
-                        not_before = loop.time() + self._retry_in()
-                        continue
-                    since = _cursor_after(page, since)
-                    expires = loop.time() + _seconds_left(page)
-                    found = page.notifications
-                else:
-                    found = _named(subscriber.take_pending(), names)
-                if found:
-                    since = found[-1].timestamp
-                    metrics.SENT_AFTER.observe(protocol.age(found[0]))
+                found = await follower.next(min(next_beat, follower.expires))
+                if found is not None:
                     yield found
+                now = loop.time()
+                if next_beat == float("inf"):
+                    next_beat = now + heartbeat
+                if now >= next_beat:
+                    # From now, not from when it was due: after a pause a burst of them would look like silence.
+                    next_beat = now + heartbeat
+                    yield []
+                if now >= follower.expires:
+                    follower.expire()
+        finally:
+            self.leave(follower)
+
+    def open(self, stream: Stream) -> None:
+        """Subscribe ``stream`` and read for it; ``leave`` must follow."""
+        self._hub.add(stream)
+        stream.advance()
+
+    def leave(self, stream: Stream) -> None:
+        """Unsubscribe ``stream``."""
+        stream.ended = True
+        self.reads.drop(stream)
+        self._hub.remove(stream)
+
+    async def close(self) -> None:
+        """End the reads."""
+        await self.reads.close()
 
     async def reconcile(self, user_ids: Iterable[int] | None = None, *, by_sweep: bool = False) -> dict[int, int]:
         """Signal the subscribers whose position is behind the clock in the database.
@@ -124,6 +147,7 @@ class Feed:
         A signal may still be on its way when a sweep finds its user behind. It is lost if it has not arrived by the
         next sweep.
         """
+        self._watches.end_unused()
         metrics.SIGNALS_LOST.count(sum(user.misses(clock) for user, clock in self._unsignalled))
         self._unsignalled = []
         for user_id, clock in (await self.reconcile(by_sweep=True)).items():
@@ -139,6 +163,7 @@ class Feed:
                     return await self._receive_from(bus, tasks)
                 except Exception:
                     log.exception("bus failed, restarting it")
+                self._watches.forget()
                 self._request_reconcile(None, tasks)
                 await asyncio.sleep(self._timeouts.bus_restart)
 
@@ -151,6 +176,7 @@ class Feed:
                     self._request_reconcile(None, tasks)
                 else:
                     metrics.GAPS.count(event.user_id is None)
+                    self._watches.forget(event.user_id)
                     self._request_reconcile(event.user_id, tasks)
 
     def _request_reconcile(self, user_id: int | None, tasks: asyncio.TaskGroup) -> None:
@@ -169,31 +195,35 @@ class Feed:
             except Exception:
                 log.exception("reconcile failed; the next sweep retries")
 
-    async def _catch_up(self, reader: Reader, since: int, names: Collection[str], subscriber: Subscriber) -> Page:
-        subscriber.begin_read()
-        page = await self._read(reader, since, names)
-        subscriber.end_read(page.clock)
-        return page
 
-    async def _read(self, reader: Reader, since: int, names: Collection[str]) -> Page:
-        page = await notifications.since(self._storage, reader.token_hash, reader.user_id, since, names)
+class Poll:
+    """A poll that waits for a read."""
+
+    started = False
+
+    def __init__(self, watch: Watch, reader: Reader, since: int, names: frozenset[str]) -> None:
+        self._watch = watch
+        self.reader = reader
+        self.cursor = since
+        self.names = names
+        self.answered: asyncio.Future[list[Notification]] = asyncio.get_running_loop().create_future()
+
+    def begin(self) -> None:
+        """Nothing to note: the watch compares clocks."""
+
+    def answer(self, page: Page | None) -> None:
         if page is None:
-            raise SignedOut
-        return page
+            self.fail(SignedOut())
+            return
+        if not self.names:
+            self._watch.learn(self.reader, self.cursor, page, asyncio.get_running_loop().time())
+        if not self.answered.done():
+            self.answered.set_result(page.notifications)
 
-    def _retry_in(self) -> float:
-        # Random, so that thousands of subscribers do not retry together.
-        return random.uniform(self._timeouts.feed_retry_min, self._timeouts.feed_retry_max)  # noqa: S311
+    def fail(self, error: Exception) -> bool:
+        if not self.answered.done():
+            self.answered.set_exception(error)
+        return False
 
-
-def _named(found: list[Notification], names: Collection[str]) -> list[Notification]:
-    return [each for each in found if each.name in names] if names else found
-
-
-def _cursor_after(page: Page, since: int) -> int:
-    """The client's cursor after ``page``; one that was ahead of the clock is set back to it."""
-    return page.notifications[-1].timestamp if page.notifications else min(since, page.clock)
-
-
-def _seconds_left(page: Page) -> float:
-    return (page.expires - sql_time.now()) / MICROSECONDS
+    def ask_again(self) -> None:
+        raise NotImplementedError  # a poll fails instead

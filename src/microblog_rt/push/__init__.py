@@ -1,0 +1,17 @@
+"""The push edge: serves ``/notifications`` directly on the socket, and passes every other request on.
+
+edge.py         what the connections of a process share
+connection.py   a connection until it is a tab; polls
+request.py      the head of a request
+tab.py          a tab: a WebSocket and its stream
+websocket.py    a WebSocket; frames.py: its frames
+held_poll.py    a long poll
+wheel.py        the timer of all deadlines
+peers.py        the connections of each address
+
+See also: ``web/admission.py``, the checks that are shared with the ASGI application.
+"""
+
+from microblog_rt.push.edge import Edge
+
+__all__ = ["Edge"]

@@ -1,0 +1,389 @@
+"""An accepted connection until it is a tab: serves polls, and passes every other request to the server of pages.
+
+The first bytes of each request decide. One parser reads a request, and none served here has a body, so two parsers
+never disagree about where a request ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+
+from microblog_rt import metrics, protocol
+from microblog_rt.accounts import Reader
+from microblog_rt.addresses import counted as counted_address
+from microblog_rt.errors import Refused
+from microblog_rt.protocol import Notification
+from microblog_rt.push import request
+from microblog_rt.push.held_poll import HeldPoll
+from microblog_rt.push.request import Head
+from microblog_rt.push.tab import Tab
+from microblog_rt.web.admission import PATH, Answer, Query
+from microblog_rt.web.notifications import counted
+
+if TYPE_CHECKING:
+    from microblog_rt.push.edge import Edge
+
+FOREVER = float("inf")
+PIPELINED = 64 * 1024  # bytes kept behind a request that is being served
+
+
+class Served(Protocol):
+    """What a connection waits for before it reads the next request."""
+
+    def abandon(self) -> None:
+        """The client disconnected."""
+
+
+class Pages(Protocol):
+    """The server of pages, while it has the connection."""
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether the client has not sent a whole request, or only a part of the next."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is kept for a next request."""
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+
+
+class Admitted(NamedTuple):
+    """A request that was admitted, and whose head it was."""
+
+    text: bytes
+    head: Head
+    reader: Reader
+    query: Query
+
+
+class Connection(asyncio.Protocol):
+    """One connection, and what it is doing."""
+
+    __slots__ = (
+        "_address",
+        "_buffer",
+        "_closing",
+        "_due",
+        "_edge",
+        "_head",
+        "_last",
+        "_looping",
+        "_pages",
+        "_paused",
+        "_requests",
+        "_scheduled",
+        "_serving",
+        "ended",
+        "transport",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+        self._address = ""
+        self._buffer = bytearray()
+        self._head: Head | None = None  # of the request that is being served
+        self._last: Admitted | None = None
+        self._serving: Served | None = None
+        self._pages: Pages | None = None
+        self._requests = 0
+        self._due = self._scheduled = FOREVER
+        self._looping = self._paused = self._closing = False
+        self.ended = False  # whether the client has closed its side
+
+    # For the transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        # So that ``pause_writing`` is called for a client that does not read.
+        self.transport.set_write_buffer_limits(high=0)
+        peer = transport.get_extra_info("peername")
+        self._address = counted_address(peer[0]) if isinstance(peer, tuple) else ""  # no address on a unix socket
+        self._edge.connections.add(self)
+        self._edge.addresses.enter(self._address, self)
+        self._set_due(self._edge.timeouts.request_head)
+
+    def data_received(self, data: bytes) -> None:
+        if self._closing:
+            return
+        if not self._buffer and self._requests and self._serving is None:
+            self._set_due(self._edge.timeouts.request_head)
+        self._buffer += data
+        if self._serving is not None and len(self._buffer) > PIPELINED:
+            self.transport.pause_reading()
+        self._advance()
+
+    def eof_received(self) -> bool:
+        self.ended = True
+        if self._closing or self._serving is None:
+            return False  # close the transport
+        self._set_due(self._edge.timeouts.half_closed)
+        return True
+
+    def pause_writing(self) -> None:
+        self._paused = True
+        if not self._closing:
+            self._set_due(self._edge.timeouts.send)
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        if not self._closing and self._serving is None:
+            self._next()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._due = FOREVER
+        self._buffer.clear()
+        serving, self._serving = self._serving, None
+        if serving is not None:
+            serving.abandon()
+        self.leave()
+        self._edge.memory.connection_closed()
+
+    # For the limits of an address
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether the client has not sent a whole request, or only a part of the next."""
+        if self._pages is not None:
+            return self._pages.incomplete
+        return self._serving is None and not self._closing and (not self._requests or bool(self._buffer))
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is kept for a next request."""
+        if self._pages is not None:
+            return self._pages.idle
+        return self._serving is None and not self._buffer and self._requests > 0
+
+    def abort(self) -> None:
+        """Close it at once."""
+        self.transport.abort()
+
+    def close_unless_serving(self) -> None:
+        """Close it if no request is being served here."""
+        if self._pages is None and self._serving is None and not self._closing:
+            self.transport.close()
+
+    def leave(self) -> None:
+        """Count it no longer: it has ended, or is a tab, which has limits of its own."""
+        self._edge.forget(self)
+        self._edge.addresses.leave(self._address, self)
+
+    def begin_request(self) -> None:
+        """Note that a request has begun."""
+        self._requests += 1
+        self._edge.addresses.begin_request(self._address, self)
+
+    # For the server of pages
+
+    def come_back(self, data: bytes) -> None:
+        """Continue with ``data``, which follows on a page."""
+        self._pages = None
+        self.transport.set_protocol(self)
+        self.data_received(data)
+
+    # For what is being served
+
+    def due(self, now: float) -> None:
+        """A deadline may have passed: the rest of a head, the next request, or a client that does not read."""
+        if now < self._due:
+            self._scheduled = FOREVER
+            if self._due < FOREVER:
+                self._schedule()
+        elif self._buffer or self._paused or self._closing or self._serving is not None:
+            self.transport.abort()
+        else:
+            self.transport.close()
+
+    def respond_with(self, found: list[Notification], *, polled: bool) -> None:
+        """Answer with notifications."""
+        assert self._head is not None  # noqa: S101
+        if found or not polled or self._closes or self._head.method == b"HEAD":
+            self.respond(self._edge.admission.page(protocol.frame(found).encode(), polled=polled))
+        else:
+            self._wrote(self._edge.empty_poll())
+
+    def refuse(self, error: Exception) -> None:
+        """Answer with an error."""
+        admission = self._edge.admission
+        self.respond(admission.refusal(error) if isinstance(error, Refused) else admission.failure(error))
+
+    def respond(self, answer: Answer) -> None:
+        """Answer the request that is being served."""
+        assert self._head is not None  # noqa: S101
+        fields = [(b"connection", b"close")] if self._closes else []
+        self._wrote(self._edge.response(answer, fields, body=self._head.method != b"HEAD"))
+
+    def accept(self, first: bytes) -> bytes:
+        """Answer a WebSocket handshake and send the ``first`` frame; what has arrived after the handshake.
+
+        The caller is the protocol of the transport from now on.
+        """
+        assert self._head is not None  # noqa: S101
+        assert self._head.key is not None  # noqa: S101
+        self._due = FOREVER
+        self._serving = None
+        self.leave()
+        self.transport.write(self._edge.handshake(request.accept_token(self._head.key)) + first)
+        self.transport.resume_reading()
+        return bytes(self._buffer)
+
+    @property
+    def _closes(self) -> bool:
+        """Whether the connection ends with this response."""
+        assert self._head is not None  # noqa: S101
+        return self._edge.closing or self.ended or self._head.websocket or not self._head.keep_alive
+
+    def _wrote(self, data: bytes) -> None:
+        self._serving = None
+        self.transport.write(data)
+        if self._closes:
+            self._close_gracefully()
+        elif not self._paused:
+            self._next()
+
+    def _next(self) -> None:
+        """Continue with what has arrived of the next request, or wait for it."""
+        self._set_due(self._edge.timeouts.request_head if self._buffer else self._edge.keep_alive)
+        self.transport.resume_reading()
+        self._advance()
+
+    def _advance(self) -> None:
+        if self._looping:
+            return
+        self._looping = True
+        try:
+            while self._buffer and self._serving is None and not (self._closing or self._paused):
+                if not self._take_request():
+                    return
+        finally:
+            self._looping = False
+
+    def _take_request(self) -> bool:
+        """Begin the next request; False if it has not arrived, or was passed on."""
+        for_us = request.is_for_us(bytes(self._buffer[: request.LONGEST_HEAD]))
+        end = self._buffer.find(b"\r\n\r\n") + 4 if for_us else 3
+        if for_us is False or end > request.LONGEST_HEAD or (end < 4 and self._is_hopeless()):
+            self._pass_on()
+            return False
+        if end < 4:
+            return False
+        text = bytes(self._buffer[:end])
+        head = self._last.head if self._last is not None and self._last.text == text else request.parse(text)
+        if head is None:
+            self._pass_on()
+            return False
+        del self._buffer[:end]
+        self.begin_request()
+        self._head = head
+        self._due = FOREVER
+        try:
+            self._serve(text, head)
+        except Refused as error:
+            self.refuse(error)
+        except Exception as error:
+            self.refuse(error)
+        return True
+
+    def _is_hopeless(self) -> bool:
+        """Whether an incomplete head is too long or malformed already."""
+        return len(self._buffer) > request.LONGEST_HEAD or request.BARE_LF.search(self._buffer) is not None
+
+    def _pass_on(self) -> None:
+        received = bytes(self._buffer)
+        self._buffer.clear()
+        self._due = FOREVER
+        self._last = None
+        self._pages = self._edge.pass_on(self, received)
+
+    def _serve(self, text: bytes, head: Head) -> None:
+        if head.websocket and head.key is None:
+            fields = [(b"sec-websocket-version", request.VERSION)]
+            self.respond(Answer(HTTPStatus.BAD_REQUEST, fields, b""))
+            return
+        reader, query = self._admitted(text, head)
+        if not head.websocket and not query.wait:
+            self._poll(reader, query)
+            return
+        self._edge.hub.check_open()
+        kind, gauge = (Tab, metrics.WEBSOCKETS) if head.websocket else (HeldPoll, metrics.LONG_POLLS)
+        address = self._edge.admission.address(self._scope(head))
+        self._edge.admission.tabs.open(reader.user_id, address, gauge)
+        stream: Tab | HeldPoll = kind(self._edge, self, reader, query, address)
+        self._serving = stream
+        self._edge.feed.open(stream)
+
+    def _admitted(self, text: bytes, head: Head) -> tuple[Reader, Query]:
+        """The reader and the query. Those of the last request, if it was the same: a poll repeated costs a third."""
+        if self._last is None or self._last.text != text:
+            reader, query = self._edge.admission.admit(self._scope(head), socket=head.websocket)
+            self._last = None if head.websocket else Admitted(text, head, reader, query)
+            return reader, query
+        return self._last.reader, self._last.query
+
+    def _poll(self, reader: Reader, query: Query) -> None:
+        found = self._edge.feed.known(reader, query.since, query.names)
+        if found is not None:
+            self.respond_with(counted("poll", found), polled=query.wait is None)
+        else:
+            self._serving = PollRead(self, self._edge, reader, query)
+
+    def _scope(self, head: Head) -> dict[str, Any]:
+        """The request as ASGI describes it."""
+        return {
+            "path": PATH,
+            "query_string": head.query_string,
+            "headers": head.headers,
+            "client": _pair(self.transport.get_extra_info("peername")),
+            "server": _pair(self.transport.get_extra_info("sockname")),
+        }
+
+    def _close_gracefully(self) -> None:
+        """Close our side and read for a moment longer: unread data would make the kernel reset what was sent."""
+        self._closing = True
+        self._buffer.clear()
+        if self.ended or not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        self.transport.resume_reading()
+        self.transport.write_eof()
+        self._set_due(self._edge.timeouts.linger)
+
+    def _set_due(self, seconds: float) -> None:
+        self._due = asyncio.get_running_loop().time() + seconds
+        if self._due < self._scheduled:
+            self._schedule()
+
+    def _schedule(self) -> None:
+        self._scheduled = self._due
+        self._edge.wheel.at(self._due, self)
+
+
+class PollRead:
+    """A poll that must read."""
+
+    def __init__(self, connection: Connection, edge: Edge, reader: Reader, query: Query) -> None:
+        self._connection = connection
+        self._task = asyncio.get_running_loop().create_task(self._read(edge, reader, query))
+
+    def abandon(self) -> None:
+        """The client disconnected."""
+        self._task.cancel()
+
+    async def _read(self, edge: Edge, reader: Reader, query: Query) -> None:
+        try:
+            found = await edge.feed.page(reader, query.since, query.names)
+        except Exception as error:
+            self._connection.refuse(error)
+        else:
+            self._connection.respond_with(counted("poll", found), polled=query.wait is None)
+
+
+def _pair(name: Any) -> tuple[str, int] | None:
+    """Host and port of a socket's name; None on a unix socket."""
+    return (name[0], name[1]) if isinstance(name, tuple) else None

@@ -1,0 +1,101 @@
+"""The push edge of a process: what its connections share."""
+
+import asyncio
+import time
+from email.utils import formatdate
+from typing import Protocol
+
+from microblog_rt.feed import Feed
+from microblog_rt.hub import Hub
+from microblog_rt.push.connection import Connection, Pages
+from microblog_rt.push.peers import Addresses, Memory
+from microblog_rt.push.wheel import Wheel
+from microblog_rt.settings import Settings
+from microblog_rt.timeouts import Timeouts
+from microblog_rt.web.admission import Admission, Answer, Headers
+
+
+class PassOn(Protocol):
+    """Serves a connection's next requests, the first of which begins with ``received``."""
+
+    def __call__(self, connection: Connection, received: bytes) -> Pages: ...
+
+
+class Edge:
+    """Serves ``/notifications`` on accepted connections; ``pass_on`` serves everything else."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        hub: Hub,
+        admission: Admission,
+        settings: Settings,
+        pass_on: PassOn,
+        timeouts: Timeouts = Timeouts(),
+    ) -> None:
+        self.feed = feed
+        self.hub = hub
+        self.admission = admission
+        self.pass_on = pass_on
+        self.timeouts = timeouts
+        self.heartbeat = settings.heartbeat
+        self.keep_alive = settings.keep_alive_timeout
+        self.wheel = Wheel()
+        self.addresses = Addresses(settings.connections_per_peer)
+        self.memory = Memory()
+        self.connections: set[Connection] = set()  # all but tabs
+        self.closing = False  # whether every response is the last one of its connection
+        self._empty: asyncio.Event | None = None
+        self._date = -1, b""
+        self._empty_poll = -1, b""
+        fields = [(b"connection", b"upgrade"), (b"upgrade", b"websocket"), (b"heartbeat", b"%g" % self.heartbeat)]
+        self._handshake = b"HTTP/1.1 101 Switching Protocols\r\n" + _lines(fields)
+
+    def connect(self) -> Connection:
+        """The protocol of a new connection."""
+        return Connection(self)
+
+    def forget(self, connection: Connection) -> None:
+        """Note that ``connection`` has ended, or is a tab."""
+        self.connections.discard(connection)
+        if not self.connections and self._empty is not None:
+            self._empty.set()
+
+    async def close(self) -> None:
+        """Close the connections that are kept for a next request, and wait until the others have ended."""
+        self.closing = True
+        self._empty = asyncio.Event()
+        for connection in list(self.connections):
+            connection.close_unless_serving()
+        if self.connections:
+            await self._empty.wait()
+        self.wheel.close()
+
+    def response(self, answer: Answer, fields: Headers, *, body: bool) -> bytes:
+        """A response as HTTP/1.1, with these header fields as well."""
+        length = [(b"content-length", b"%d" % len(answer.body))]
+        head = b"HTTP/1.1 %d %s\r\n" % (answer.status, answer.status.phrase.encode())
+        return head + _lines([*answer.headers, *length, *fields]) + self._date_line() + (answer.body if body else b"")
+
+    def empty_poll(self) -> bytes:
+        """The response to a poll with nothing new, encoded once a second."""
+        if self._empty_poll[0] != self._now():
+            self._empty_poll = self._now(), self.response(self.admission.page(b"[]", polled=True), [], body=True)
+        return self._empty_poll[1]
+
+    def handshake(self, token: bytes) -> bytes:
+        """The response that accepts a WebSocket handshake."""
+        return self._handshake + b"sec-websocket-accept: " + token + b"\r\n" + self._date_line()
+
+    def _now(self) -> int:
+        return int(time.time())
+
+    def _date_line(self) -> bytes:
+        now = self._now()
+        if self._date[0] != now:
+            self._date = now, b"date: " + formatdate(now, usegmt=True).encode() + b"\r\n\r\n"
+        return self._date[1]
+
+
+def _lines(fields: Headers) -> bytes:
+    return b"".join([b"%s: %s\r\n" % field for field in fields])

@@ -1,0 +1,115 @@
+"""The head of a request for ``/notifications``, parsed by httptools."""
+
+import re
+from base64 import b64decode, b64encode
+from hashlib import sha1
+from typing import NamedTuple
+
+import httptools
+
+from microblog_rt.web.admission import PATH
+
+LONGEST_HEAD = 16384  # bytes; the same as in hypercorn.toml
+
+METHODS = b"GET", b"HEAD"
+BEGINNINGS = [method + b" " + PATH.encode() for method in METHODS]
+
+# Lines of printable characters that end in CRLF. Hypercorn answers what is not like that.
+CLEAN = re.compile(rb"(?:[\t\x20-\x7e\x80-\xff]+\r\n)+\r\n")
+BARE_LF = re.compile(rb"(?<!\r)\n")
+
+# Requests with these have a body, or expect a response before one.
+WITH_BODY = {b"content-length", b"transfer-encoding", b"expect"}
+
+HANDSHAKE_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+VERSION = b"13"
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Head(NamedTuple):
+    """A request's head. ``websocket``: it is a WebSocket handshake; ``key`` then is its key, None if it is invalid."""
+
+    method: bytes
+    query_string: bytes
+    headers: Headers
+    keep_alive: bool
+    websocket: bool
+    key: bytes | None
+
+
+class Collector:
+    """What httptools calls while it parses."""
+
+    def __init__(self) -> None:
+        self.target = b""
+        self.headers: Headers = []
+
+    def on_url(self, target: bytes) -> None:
+        self.target += target
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+
+def is_for_us(received: bytes) -> bool | None:
+    """Whether ``received`` begins a request for ``/notifications``; None if it may still."""
+    for beginning in BEGINNINGS:
+        length = len(beginning)
+        if received.startswith(beginning):
+            return None if len(received) == length else received[length : length + 1] in (b" ", b"?")
+        if beginning.startswith(received[:length]):
+            return None
+    return False
+
+
+def parse(head: bytes) -> Head | None:
+    """The head of a request without a body; None if Hypercorn must answer it, which explains what is wrong with it."""
+    if not CLEAN.fullmatch(head):
+        return None
+    collector = Collector()
+    parser = httptools.HttpRequestParser(collector)
+    try:
+        parser.feed_data(head)
+    except httptools.HttpParserUpgrade:
+        pass
+    except httptools.HttpParserError:
+        return None
+    headers = collector.headers
+    if parser.get_http_version() != "1.1" or any(name in WITH_BODY for name, _ in headers):
+        return None
+    method = parser.get_method()
+    websocket = method == b"GET" and _is_upgrade(headers)
+    return Head(
+        method,
+        collector.target.partition(b"?")[2],
+        headers,
+        parser.should_keep_alive() or websocket,
+        websocket,
+        _key(headers) if websocket else None,
+    )
+
+
+def accept_token(key: bytes) -> bytes:
+    """The ``Sec-WebSocket-Accept`` for a key (RFC 6455, 4.2.2)."""
+    return b64encode(sha1(key + HANDSHAKE_GUID, usedforsecurity=False).digest())
+
+
+def _is_upgrade(headers: Headers) -> bool:
+    upgrades = [value.strip().lower() for name, value in headers if name == b"upgrade"]
+    if not upgrades:
+        return False
+    tokens = [token.strip().lower() for name, value in headers if name == b"connection" for token in value.split(b",")]
+    return upgrades[-1] == b"websocket" and b"upgrade" in tokens
+
+
+def _key(headers: Headers) -> bytes | None:
+    """The key of a handshake that satisfies RFC 6455, 4.2.1; None for any other."""
+    keys = [value for name, value in headers if name == b"sec-websocket-key"]
+    versions = [value for name, value in headers if name == b"sec-websocket-version"]
+    if len(keys) != 1 or versions != [VERSION]:
+        return None
+    try:
+        return keys[0] if len(b64decode(keys[0], validate=True)) == 16 else None
+    except ValueError:
+        return None

@@ -1,0 +1,153 @@
+"""Which requests for ``/notifications`` are answered, and how the others are refused, on every transport.
+
+See also: ``notifications.py``, the ASGI application; ``push/``, which serves the same URL without ASGI.
+"""
+
+import re
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs
+
+from microblog_rt import protocol, security_log
+from microblog_rt.accounts import Reader
+from microblog_rt.errors import BadRequest, Forbidden, HostUnknown, InvalidText, NotFound, Refused, SignedOut
+from microblog_rt.settings import Settings
+from microblog_rt.text import is_storable
+from microblog_rt.web.authentication import Authentication
+from microblog_rt.web.hosts import Hosts, check_origin, is_well_formed
+from microblog_rt.web.problems import ANSWERS, JSON, PROBLEM, headers_of, problem, status_of, unexpected
+from microblog_rt.web.sentences import SENTENCES, sentence
+from microblog_rt.web.tabs import Tabs
+
+Scope = Any
+Headers = list[tuple[bytes, bytes]]
+
+PATH = "/notifications"
+POLL_AFTER = b"5"  # seconds
+NAMES = 100
+WAIT = re.compile(f"-?({protocol.CURSOR.pattern})")
+
+HEADERS = [
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+]
+HSTS = f"max-age={timedelta(days=365) // timedelta(seconds=1)}"
+
+
+class Query(NamedTuple):
+    """A parsed query. ``wait`` is in seconds, None for a plain poll; ``user`` is the user id of the page, if sent."""
+
+    since: int
+    names: frozenset[str]
+    wait: float | None
+    user: str | None
+
+
+class Answer(NamedTuple):
+    """An HTTP response."""
+
+    status: HTTPStatus
+    headers: Headers
+    body: bytes
+
+
+class Admission:
+    """The checks of a request for ``/notifications``, whose ``scope`` is ASGI's, and the answers."""
+
+    def __init__(self, authentication: Authentication, hosts: Hosts, settings: Settings) -> None:
+        self._authentication = authentication
+        self._hosts = hosts
+        self._public_url = settings.public_url
+        self._headers = [*HEADERS, (b"strict-transport-security", HSTS.encode())] if settings.secure else HEADERS
+        self.tabs = Tabs(settings)
+
+    def admit(self, scope: Scope, *, socket: bool = False) -> tuple[Reader, Query]:
+        """The reader and the query of a request; ``socket``: a WebSocket handshake. Raises Refused."""
+        headers = scope["headers"]
+        if not is_well_formed(headers):
+            raise HostUnknown
+        self._hosts.check_host(scope)
+        check_text(scope)
+        if scope["path"] != PATH:
+            raise NotFound
+        self._check_origin(scope)
+        reader = self._authentication.authenticate(headers)
+        self._check_origin(scope, required=socket)
+        query = parse(scope["query_string"])
+        # A page left open while another user signed in on this browser must not get that user's notifications.
+        if query.user is not None and query.user != str(reader.user_id):
+            raise SignedOut
+        return reader, query
+
+    def address(self, scope: Scope) -> str:
+        """The client's address behind the proxies, for limits; "" if unknown."""
+        return self._hosts.client_address(scope)
+
+    def page(self, body: bytes, *, polled: bool) -> Answer:
+        """The answer with notifications; ``polled``: to a plain poll."""
+        headers = [*self._headers, (b"content-type", JSON.encode())]
+        return Answer(HTTPStatus.OK, [*headers, (b"poll-after", POLL_AFTER)] if polled else headers, body)
+
+    def refusal(self, error: Refused) -> Answer:
+        """The answer to a request that is refused."""
+        status = status_of(error).status
+        fields = [(name.lower().encode(), value.encode()) for name, value in headers_of(error).items()]
+        return self._problem(status, fields, problem(status, error.code, sentence(error)))
+
+    def failure(self, error: Exception) -> Answer:
+        """The answer after an unexpected error, which is logged."""
+        status, text = ANSWERS["unexpected"].status, SENTENCES["unexpected"]
+        return self._problem(status, [], problem(status, "unexpected", text, unexpected(error)))
+
+    def method_not_allowed(self) -> Answer:
+        """The answer to another method than GET and HEAD."""
+        status, code = HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed"
+        return self._problem(status, [(b"allow", b"GET, HEAD")], problem(status, code, SENTENCES[code]))
+
+    def _problem(self, status: HTTPStatus, fields: Headers, body: bytes) -> Answer:
+        return Answer(status, [*self._headers, (b"content-type", PROBLEM.encode()), *fields], body)
+
+    def _check_origin(self, scope: Scope, *, required: bool = False) -> None:
+        try:
+            check_origin(scope["headers"], self._public_url, required=required)
+        except Forbidden as error:
+            security_log.note("origin_refused", address=self.address(scope), reason=error.code, path=PATH)
+            raise
+
+
+def parse(query_string: bytes) -> Query:
+    """Parse a query string; raises BadRequest for the parameter that is malformed."""
+    params = parse_qs(query_string.decode("latin-1"), keep_blank_values=True)
+    since, names, wait = _since(params.get("since")), _names(params.get("name", [])), _wait(params.get("wait"))
+    return Query(since, names, wait, params.get("user", [None])[-1])
+
+
+def _since(sent: list[str] | None) -> int:
+    try:
+        (text,) = sent or ["0"]
+        return protocol.parse_cursor(text)
+    except ValueError:
+        raise BadRequest("since_format") from None
+
+
+def _names(sent: list[str]) -> frozenset[str]:
+    if len(sent) > NAMES:
+        raise BadRequest("too_many_names")
+    return frozenset(sent)
+
+
+def _wait(sent: list[str] | None) -> float | None:
+    if sent is None:
+        return None
+    if len(sent) != 1 or not WAIT.fullmatch(sent[0]):
+        raise BadRequest("wait_format")
+    return min(max(float(sent[0]), 0.0), protocol.LONGEST_WAIT)
+
+
+def check_text(scope: Scope) -> None:
+    """Raise InvalidText for a NUL character in the path, the query or a header. ``forms.py`` checks forms."""
+    sent = [scope["query_string"], *(value for _, value in scope["headers"])]
+    if not is_storable(scope["path"]) or b"%00" in scope["query_string"] or any(b"\0" in each for each in sent):
+        raise InvalidText
