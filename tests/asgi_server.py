@@ -1,18 +1,28 @@
-"""Serves an ASGI application in this process, on a real socket, with the server's own connections and streams."""
+"""Serves an ASGI application and a push edge in this process, on a real socket, without a database."""
 
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
-from hypercorn.asyncio import serve
-
 from microblog_rt import server
-from microblog_rt.server import connection, websocket
+from microblog_rt.accounts import Reader
+from microblog_rt.feed import Stream
+from microblog_rt.hub import Hub
+from microblog_rt.protocol import MICROSECONDS, Notification, Signal
+from microblog_rt.push import Edge
+from microblog_rt.push.peers import Addresses
+from microblog_rt.server.accepting import SharedListener
+from microblog_rt.server.pages import Pages
 from microblog_rt.settings import Settings
+from microblog_rt.storage.notifications import Page
 from microblog_rt.timeouts import Timeouts
+from microblog_rt.web.admission import HEADERS, Admission, Query, Scope, parse
+from microblog_rt.web.tabs import Tabs
 from tests.server_process import DEADLINE
 
 Receive = Callable[[], Awaitable[Any]]
@@ -22,6 +32,8 @@ HANDSHAKE = (
     b"GET /notifications HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 )
+SETTINGS = Settings(tabs_per_user=None, tabs_per_address=None)
+YEAR = 365 * 86400 * MICROSECONDS
 
 
 async def live(receive: Receive, send: Send) -> None:
@@ -31,23 +43,128 @@ async def live(receive: Receive, send: Send) -> None:
         await send({"type": f"lifespan.{word}.complete"})
 
 
+class OpenAdmission(Admission):
+    """Admits every request, as user 1."""
+
+    def __init__(self) -> None:
+        self._headers = HEADERS
+        self.tabs = Tabs(SETTINGS)
+
+    def admit(self, scope: Scope, *, socket: bool = False) -> tuple[Reader, Query]:
+        return Reader(1, "x"), parse(scope["query_string"])
+
+    def address(self, scope: Scope) -> str:
+        return ""
+
+
+class StubFeed:
+    """A feed without a database: every read is answered at once, with nothing, unless it is ``held``."""
+
+    def __init__(self) -> None:
+        self.hub = Hub()
+        self.streams: set[Stream] = set()
+        self.changed = asyncio.Event()
+        self.held: list[Stream] | None = None
+        self.clock = 1
+
+    @property
+    def reads(self) -> Any:
+        return self
+
+    def ask(self, stream: Stream) -> None:
+        if self.held is None:
+            asyncio.get_running_loop().call_soon(self.answer, stream)
+        else:
+            self.held.append(stream)
+
+    def answer(self, stream: Stream) -> None:
+        """Answer the read of ``stream``, with nothing."""
+        stream.begin()
+        stream.answer(Page([], self.clock, round(time.time() * MICROSECONDS) + YEAR))
+
+    def drop(self, stream: Stream) -> None:
+        """A stream ends; an answer would be ignored."""
+
+    def known(self, *_: object) -> list[Notification]:
+        return []
+
+    def open(self, stream: Stream) -> None:
+        self.streams.add(stream)
+        self.hub.add(stream)
+        self.changed.set()
+        stream.advance()
+
+    def leave(self, stream: Stream) -> None:
+        stream.ended = True
+        self.streams.discard(stream)
+        self.hub.remove(stream)
+        self.changed.set()
+
+    def send(self, payload_json: str) -> None:
+        """Signal a notification to every stream."""
+        before, self.clock = self.clock, self.clock + 1
+        self.hub.deliver(Signal(1, self.clock, before, Notification("n", payload_json, self.clock)))
+
+    async def streaming(self, count: int) -> None:
+        """Wait until there are ``count`` streams."""
+        async with asyncio.timeout(DEADLINE):
+            while len(self.streams) != count:
+                self.changed.clear()
+                await self.changed.wait()
+
+
+class Serving:
+    """What serves: its port, its feed and its edge."""
+
+    def __init__(self, port: int, feed: StubFeed, edge: Edge) -> None:
+        self.port = port
+        self.feed = feed
+        self.edge = edge
+
+    async def sends(self, payload_json: str, pause: float) -> None:
+        """Signal a notification every ``pause`` seconds, forever."""
+        while True:
+            self.feed.send(payload_json)
+            await asyncio.sleep(pause)
+
+    async def idle(self, seconds: float = DEADLINE) -> None:
+        """Wait until no connection is left."""
+        async with asyncio.timeout(seconds):
+            while self.edge.connections or self.feed.streams:
+                await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def serving(
+    app: Any, timeouts: Timeouts = Timeouts(), per_address: int | None = None, heartbeat: float = 20.0
+) -> AsyncIterator[Serving]:
+    """Serve ``app``, and streams at /notifications."""
+    listening = server.listen("127.0.0.1:0")
+    config, feed = server.configuration(), StubFeed()
+    settings = replace(SETTINGS, heartbeat=heartbeat)
+    config.keep_alive_timeout = settings.keep_alive_timeout
+    pages = Pages(app, config, timeouts)
+    edge = Edge(feed, feed.hub, OpenAdmission(), settings, pages.serve, timeouts)  # type: ignore[arg-type]
+    edge.addresses = Addresses(per_address)
+    await pages.start()
+    port = int(listening.getsockname()[1])
+    shared = SharedListener(listening, timeouts.accept_turn)
+    accepting = await asyncio.get_running_loop().create_server(edge.connect, sock=shared, backlog=config.backlog)
+    try:
+        yield Serving(port, feed, edge)
+    finally:
+        for stream in list(feed.streams):
+            stream.close(0)
+        accepting.close()
+        async with asyncio.timeout(DEADLINE):
+            await asyncio.gather(pages.stop(), edge.close())
+
+
 @asynccontextmanager
 async def served(app: Any, timeouts: Timeouts = Timeouts(), per_address: int | None = None) -> AsyncIterator[int]:
     """Serve ``app``; yields its port."""
-    websocket.install(timeouts)
-    connection.install(timeouts, per_address)
-    listening = server.listen("127.0.0.1:0")
-    port = int(listening.getsockname()[1])
-    config = server.configuration()
-    config.keep_alive_timeout = Settings().keep_alive_timeout
-    config.bind = [f"fd://{listening.detach()}"]
-    stop = asyncio.Event()
-    serving = asyncio.create_task(serve(app, config, shutdown_trigger=stop.wait))
-    try:
-        yield port
-    finally:
-        stop.set()
-        await serving
+    async with serving(app, timeouts, per_address) as it:
+        yield it.port
 
 
 def warnings_logged(records: Iterable[logging.LogRecord]) -> list[str]:
@@ -110,23 +227,20 @@ def client_frame(first: int, payload: bytes = b"", mask: bytes = b"\x01\x02\x03\
 
 
 class Application:
-    """Answers complete requests; on a WebSocket sends a text every ``pause`` seconds. Counts what it is serving."""
+    """Answers complete requests; counts those it is serving."""
 
-    def __init__(self, text: str = "[]", pause: float = 0.05) -> None:
-        self.text = text
-        self.pause = pause
+    def __init__(self) -> None:
         self.inside = 0
-        self.changed = asyncio.Event()
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await live(receive, send)
             return
-        self._count(1)
+        self.inside += 1
         try:
-            await (self._page if scope["type"] == "http" else self._socket)(receive, send)
+            await self._page(receive, send)
         finally:
-            self._count(-1)
+            self.inside -= 1
 
     async def _page(self, receive: Receive, send: Send) -> None:
         while True:
@@ -138,36 +252,8 @@ class Application:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"ok"})
 
-    async def _socket(self, receive: Receive, send: Send) -> None:
-        await receive()
-        await send({"type": "websocket.accept"})
-        sending = asyncio.create_task(self._send_texts(send))
-        while (await receive())["type"] != "websocket.disconnect":
-            pass
-        sending.cancel()
-        await asyncio.gather(sending, return_exceptions=True)
-
-    async def _send_texts(self, send: Send) -> None:
-        while True:
-            await send({"type": "websocket.send", "text": self.text})
-            await asyncio.sleep(self.pause)
-
-    def _count(self, change: int) -> None:
-        self.inside += change
-        self.changed.set()
-
     async def idle(self) -> None:
         """Wait until nothing is being served."""
-        await self.serving_count(0)
-
-    async def serving_count(self, count: int) -> None:
-        """Wait until ``count`` requests are being served."""
         async with asyncio.timeout(DEADLINE):
-            while self.inside != count:
-                self.changed.clear()
-                await self.changed.wait()
-
-
-def connections() -> list[asyncio.Task[Any]]:
-    """What the server still runs for its connections."""
-    return [task for task in asyncio.all_tasks() if "_server_callback" in repr(task.get_coro())]
+            while self.inside:
+                await asyncio.sleep(0)

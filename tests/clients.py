@@ -9,7 +9,7 @@ import pytest
 
 from microblog_rt.accounts import Reader, token_hash
 from microblog_rt.errors import Refused
-from microblog_rt.hub import Hub
+from microblog_rt.hub import Hub, Subscriber
 from microblog_rt.models import User
 from microblog_rt.protocol import Notification
 from microblog_rt.services import Services
@@ -35,6 +35,17 @@ def signals_lost() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Hub, "deliver", lambda *_, **__: None)
         yield
+
+
+@contextmanager
+def subscribed(hub: Hub, user_id: int) -> Iterator[Subscriber]:
+    """A subscriber of the hub, which does nothing by itself."""
+    subscriber = Subscriber(user_id)
+    hub.add(subscriber)
+    try:
+        yield subscriber
+    finally:
+        hub.remove(subscriber)
 
 
 class Client:

@@ -10,12 +10,11 @@ import struct
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
-from microblog_rt.server import connection
-from tests.asgi_server import HANDSHAKE, connections, live, raw_client, served, warnings_logged
+from tests.asgi_server import HANDSHAKE, live, raw_client, serving, warnings_logged
 from tests.asgi_server import Application as Telling
 from tests.server_process import DEADLINE, Server
 from tests.timing import LoadMonitor
@@ -28,22 +27,6 @@ GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 PATIENCE = 5.0  # seconds (I9)
 
 
-async def all_connections_closed() -> None:
-    async with asyncio.timeout(PATIENCE):
-        while connections():
-            await asyncio.sleep(0)
-
-
-class Seen(connection.Connection):
-    """Our connection, with a kernel error injected."""
-
-    made: ClassVar[list["Seen"]] = []
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.made.append(self)
-
-
 ERRNOS = [errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNRESET, errno.EPIPE]
 BEGINNINGS = [HANDSHAKE + b"\r\n", GET, GET[:20], b""]
 
@@ -51,23 +34,21 @@ BEGINNINGS = [HANDSHAKE + b"\r\n", GET, GET[:20], b""]
 @pytest.mark.parametrize("number", ERRNOS, ids=lambda number: errno.errorcode[number])
 @pytest.mark.parametrize("begun", BEGINNINGS, ids=["a tab", "an idle one", "half a request", "nothing"])
 async def test_connection_timed_out_by_the_kernel_is_released(
-    begun: bytes, number: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    begun: bytes, number: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A phone in a tunnel: nothing sent to it is acknowledged, and reading fails eventually."""
-    monkeypatch.setattr(connection, "Connection", Seen)
     app = Telling()
-    async with served(app) as port, raw_client(port) as client:
+    async with serving(app) as it, raw_client(it.port) as client:
         await client.send(begun)
         if begun.endswith(b"\r\n\r\n"):
             await client.head()
         async with asyncio.timeout(PATIENCE):
-            while not Seen.made:
+            while not (peers := {*it.edge.connections, *it.feed.streams}):
                 await asyncio.sleep(0)
-        Seen.made.pop().writer.transport._fatal_error(OSError(number, "given up"))  # type: ignore[attr-defined]
-        await all_connections_closed()
+        (peer,) = peers
+        peer.transport._fatal_error(OSError(number, "given up"))  # type: ignore[union-attr]
+        await it.idle(PATIENCE)
         await app.idle()
-    monkeypatch.undo()
-    connection.install()
     assert warnings_logged(caplog.records) == []
 
 
@@ -97,13 +78,13 @@ class Application:
 async def test_disconnected_client_is_not_served_or_written_to(caplog: pytest.LogCaptureFixture) -> None:
     """asyncio would warn about each write after the fifth."""
     app = Application(waits=True)
-    async with served(app) as port:
-        async with raw_client(port) as client:
+    async with serving(app) as it:
+        async with raw_client(it.port) as client:
             await client.send(GET * 40)
             await client.head()
             raw = client.writer.get_extra_info("socket")
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        await all_connections_closed()
+        await it.idle(PATIENCE)
     assert app.requests == 2
     assert warnings_logged(caplog.records) == []
 
@@ -131,8 +112,8 @@ async def test_disconnect_is_noticed_behind_pipelined_requests(
 ) -> None:
     """Nothing is read behind a held request, so the client's end would not be read either."""
     app = Holding()
-    async with served(app) as port:
-        async with raw_client(port) as client:
+    async with serving(app) as it:
+        async with raw_client(it.port) as client:
             await client.send(GET + behind)
             async with asyncio.timeout(PATIENCE):
                 while not app.inside:
@@ -140,25 +121,25 @@ async def test_disconnect_is_noticed_behind_pipelined_requests(
             if resets:
                 raw = client.writer.get_extra_info("socket")
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        await all_connections_closed()
+        await it.idle(PATIENCE)
         assert (app.begun, app.inside) == (1, 0)
     assert warnings_logged(caplog.records) == []
 
 
 async def test_immediate_disconnect_is_noticed() -> None:
     app = Holding()
-    async with served(app) as port:
-        async with raw_client(port) as client:
+    async with serving(app) as it:
+        async with raw_client(it.port) as client:
             await client.send(GET * 3)
             client.writer.write_eof()
             assert await asyncio.wait_for(client.reader.read(), PATIENCE) == b""
-        await all_connections_closed()
+        await it.idle(PATIENCE)
         assert (app.begun, app.inside) == (1, 0)
 
 
 async def test_many_requests_at_once_are_answered_one_after_the_other() -> None:
     app = Application(waits=False)
-    async with served(app) as port, raw_client(port) as client:
+    async with serving(app) as it, raw_client(it.port) as client:
         await client.send(GET * 1200)
         for _ in range(1200):
             assert (await client.head()).startswith(b"HTTP/1.1 200 ")

@@ -18,7 +18,7 @@ from microblog_rt.services import Services
 from microblog_rt.storage import mailboxes
 from microblog_rt.storage import notifications as notification_rows
 from microblog_rt.timeouts import Timeouts
-from tests.clients import DEADLINE, Client, send, signals_lost, signed_in
+from tests.clients import DEADLINE, Client, send, signals_lost, signed_in, subscribed
 from tests.conftest import PATIENT
 
 pytestmark = pytest.mark.sqlite
@@ -83,7 +83,7 @@ async def test_sweep_continues_silently_while_the_database_is_unavailable(
 async def test_sweep_counts_a_signal_that_has_not_arrived_by_the_next_one(
     services: Services, susan: User, lost_signals: list[int]
 ) -> None:
-    with services.hub.subscribe(susan.id):
+    with subscribed(services.hub, susan.id):
         with signals_lost():
             await send(services, susan)
         await services.feed.sweep_once()
@@ -94,7 +94,7 @@ async def test_sweep_counts_a_signal_that_has_not_arrived_by_the_next_one(
 async def test_sweep_does_not_count_a_delivered_signal_as_lost(
     services: Services, susan: User, lost_signals: list[int]
 ) -> None:
-    with services.hub.subscribe(susan.id) as subscriber:
+    with subscribed(services.hub, susan.id) as subscriber:
         await send(services, susan)
         await services.feed.sweep_once()
         assert subscriber.must_read
@@ -106,7 +106,7 @@ async def test_sweep_before_the_signal_does_not_count_it_as_lost(
     services: Services, susan: User, lost_signals: list[int]
 ) -> None:
     """On sqlite:// the signal is "something changed", and the sweep may come first."""
-    with services.hub.subscribe(susan.id) as subscriber:
+    with subscribed(services.hub, susan.id) as subscriber:
         await services.storage.write(lambda tx: mailboxes.tick(tx, susan.id))  # as another process does
         await services.feed.sweep_once()
         subscriber.begin_read()
@@ -169,7 +169,7 @@ async def test_receiving_continues_after_a_failed_reconcile(
             await failed.wait()
             yield Signal(susan.id, FURTHEST)
 
-    with services.hub.subscribe(susan.id) as subscriber:
+    with subscribed(services.hub, susan.id) as subscriber:
         subscriber.begin_read()
         await Failing(services.storage, services.hub, services.bus).receive(Bus())
         assert subscriber.must_read

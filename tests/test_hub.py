@@ -1,6 +1,5 @@
 """The hub: which signals a subscriber delivers without a read, which need one, and that none is lost."""
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -9,7 +8,7 @@ from hypothesis import strategies as st
 
 from microblog_rt.hub import NAMES_KEPT, Hub, Subscriber
 from microblog_rt.protocol import Notification, Signal
-from tests.clients import DEADLINE
+from tests.clients import subscribed
 
 SUSAN = 1
 
@@ -168,46 +167,9 @@ def read(
     subscriber.end_read(clock)
 
 
-async def test_wait_returns_on_a_signal() -> None:
-    with (hub := Hub()).subscribe(SUSAN) as subscriber:
-        subscriber.begin_read()
-        subscriber.end_read(10)
-        waiting = asyncio.create_task(subscriber.wait(asyncio.get_running_loop().time() + 60))
-        await asyncio.sleep(0)
-        assert not waiting.done()
-        hub.deliver(signal(11, follows=10))
-        await waiting
-        assert taken(subscriber) == [11]
-
-
-async def test_wait_returns_at_the_deadline() -> None:
-    subscriber = subscriber_at(10)
-    await subscriber.wait(asyncio.get_running_loop().time())
-    assert not subscriber.must_read
-    assert taken(subscriber) == []
-
-
-async def test_one_timer_serves_all_waits_until_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    subscriber = subscriber_at(10)
-    loop = asyncio.get_running_loop()
-    real, frozen = loop.time, loop.time()
-    monkeypatch.setattr(loop, "time", lambda: frozen)  # a slow machine must not reach the deadline here
-    deadline = frozen + 0.05
-    for clock in (11, 12):
-        loop.call_soon(subscriber.deliver, signal(clock, follows=clock - 1))
-        await subscriber.wait(deadline)
-        assert taken(subscriber) == [clock]
-    monkeypatch.setattr(loop, "time", real)
-    async with asyncio.timeout(DEADLINE):
-        await subscriber.wait(deadline)
-        assert loop.time() >= deadline
-        await subscriber.wait(deadline + 0.01)
-    subscriber.cancel_timer()
-
-
 def test_signal_reaches_only_its_user() -> None:
     hub = Hub()
-    with hub.subscribe(1) as one, hub.subscribe(2) as two:
+    with subscribed(hub, 1) as one, subscribed(hub, 2) as two:
         for subscriber in (one, two):
             subscriber.begin_read()
             subscriber.end_read(10)
@@ -220,7 +182,7 @@ def test_signal_reaches_only_its_user() -> None:
 
 def test_hub_forgets_users_without_subscribers() -> None:
     hub = Hub()
-    with hub.subscribe(1), hub.subscribe(1) as second:
+    with subscribed(hub, 1), subscribed(hub, 1) as second:
         second.begin_read()
         second.end_read(5)
         assert hub.positions() == {1: -1}
@@ -238,8 +200,8 @@ def test_observer_sees_first_and_last_subscriber_of_a_user() -> None:
             calls.append(("unsubscribe", user_id))
 
     hub = Hub(Observer())
-    with hub.subscribe(1):
-        with hub.subscribe(1), hub.subscribe(2):
+    with subscribed(hub, 1):
+        with subscribed(hub, 1), subscribed(hub, 2):
             assert calls == [("subscribe", 1), ("subscribe", 2)]
         assert calls[2:] == [("unsubscribe", 2)]
     assert calls[3:] == [("unsubscribe", 1)]
@@ -257,12 +219,37 @@ def test_failed_read_is_repeated() -> None:
 
 
 def test_closing_hub_marks_current_and_new_subscribers() -> None:
-    hub = Hub()
-    with hub.subscribe(1) as before:
-        hub.stop_accepting(lambda: 3.0)
-        before.close(2)
-        assert before.closing
-        assert not hub.empty.is_set()
-        with hub.subscribe(2) as after:
-            assert after.closing
+    closed: list[tuple[int, float]] = []
+
+    class Tab(Subscriber):
+        def close(self, back_in: float) -> None:
+            closed.append((self.user_id, back_in))
+
+    class Watch(Tab):
+        drains = False
+
+    hub, before, after, watch = Hub(), Tab(1), Tab(2), Watch(3)
+    hub.add(before)
+    hub.stop_accepting(lambda: 3.0)
+    assert hub.subscribers() == [before]
+    hub.add(watch)
+    hub.add(after)
+    assert closed == [(2, 3.0)]
+    hub.remove(before)
+    assert not hub.empty.is_set()
+    hub.remove(after)
     assert hub.empty.is_set()
+
+
+def test_failing_subscriber_does_not_affect_others(caplog: pytest.LogCaptureFixture) -> None:
+    class Failing(Subscriber):
+        def advance(self) -> None:
+            raise RuntimeError("a bug")
+
+    hub, failing = Hub(), Failing(SUSAN)
+    hub.add(failing)
+    with subscribed(hub, SUSAN) as subscriber:
+        subscriber.begin_read()
+        hub.deliver(signal(11))
+        assert subscriber.must_read
+    assert caplog.messages == ["subscriber failed"]

@@ -24,7 +24,7 @@ from schemathesis.core.transport import Response
 from microblog_rt import files
 from microblog_rt.app import create_app
 from microblog_rt.settings import Settings
-from microblog_rt.web.notifications import PATH
+from microblog_rt.web.admission import PATH
 from tests.conftest import KEY
 from tests.http_client import cookie_named
 from tests.server_process import Person, Server

@@ -8,22 +8,15 @@ from typing import Any
 
 import pytest
 
-from microblog_rt.server import websocket
+from microblog_rt.push import websocket
+from microblog_rt.push.tab import Tab
 from microblog_rt.timeouts import Timeouts
-from tests.asgi_server import HANDSHAKE, Application, RawClient, client_frame, connections, live, raw_client, served
+from tests.asgi_server import HANDSHAKE, Application, RawClient, client_frame, live, raw_client, served, serving
 from tests.server_process import DEADLINE
 from tests.timing import awake, within
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
-
-
-class Clock:
-    """The WebSocket clock, advanced by the test: a client on a slow machine does not count as silent."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 0.0
-        monkeypatch.setattr(websocket, "monotonic", lambda: self.now)
 
 
 async def connected(client: RawClient) -> None:
@@ -51,6 +44,7 @@ POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n"
 SLOW = [
     (b"", b"", 6.0),
     (b"GET / HTTP/1.1\r\nHost: ", b"x", 6.0),
+    (b"GET /notifications HTTP/1.1\r\nHost: ", b"x", 6.0),
     (GET + b"\r\n" + GET, b"x", 6.0),
     (POST, b"x", 12.0),
 ]
@@ -76,43 +70,42 @@ async def test_unfinished_request_is_cut() -> None:
 
 
 async def test_keep_alive_connection_closed_by_client_is_released() -> None:
-    app = Application()
-    async with served(app) as port:
-        async with raw_client(port) as client:
+    async with serving(Application()) as it:
+        async with raw_client(it.port) as client:
             await client.send(GET + b"\r\n")
             await client.head()
             assert await client.reader.readexactly(2) == b"ok"
             client.writer.write_eof()
             async with within(SOON):
                 await seconds_until_closed(client)
-        async with asyncio.timeout(DEADLINE):
-            while connections():
-                await asyncio.sleep(0)
+        await it.idle()
 
 
 async def test_stalled_reader_is_closed_and_others_are_not() -> None:
-    app = Application("x" * 3000, 0.02)  # a client that reads has read by then
+    news = f'"{"x" * 3000}"'
     async with (
-        served(app, Timeouts(send=0.3)) as port,
-        raw_client(port, receive_buffer=4096) as stalled,
-        raw_client(port) as well,
+        serving(Application(), Timeouts(send=0.3)) as it,
+        raw_client(it.port, receive_buffer=4096) as stalled,
+        raw_client(it.port) as well,
     ):
-        await connected(well)
-        await connected(stalled)
+        for client in (well, stalled):
+            await connected(client)
+        await it.feed.streaming(2)
         stalled.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        sending = asyncio.create_task(it.sends(news, 0.02))  # a client that reads has read by then
         async with asyncio.timeout(DEADLINE):
-            while app.inside > 1:
+            while len(it.feed.streams) > 1:
                 await well.frame()
-        assert (await well.frame())[1] == b"x" * 3000
+        assert news.encode() in (await well.frame())[1]
+        sending.cancel()
 
 
-async def test_client_that_answers_no_ping_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock(monkeypatch)
-    app = Application(pause=0.005)
+async def test_client_that_answers_no_ping_is_closed() -> None:
+    patience = Timeouts(websocket_silence=0.3, websocket_pong=0.3)
     async with (
-        served(app, Timeouts(websocket_silence=1, websocket_pong=1)) as port,
-        raw_client(port) as silent,
-        raw_client(port) as answers,
+        serving(Application(), patience, heartbeat=0.05) as it,
+        raw_client(it.port) as silent,
+        raw_client(it.port) as answers,
     ):
         for client in (silent, answers):
             await connected(client)
@@ -121,42 +114,46 @@ async def test_client_that_answers_no_ping_is_closed(monkeypatch: pytest.MonkeyP
         async with asyncio.timeout(DEADLINE):
             while not gone.done() or pings < 3:
                 first, payload = await answers.frame()
-                clock.now += 0.05
                 if first == 0x89:
                     pings += 1
                     await answers.send(client_frame(0x8A, payload))
         assert b"\x89\x00" in gone.result() if not gone.exception() else True
-        await app.serving_count(1)
+        await it.feed.streaming(1)
         await answers.frame()
 
 
 async def test_active_client_is_not_pinged(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock(monkeypatch)
     monkeypatch.setattr(websocket, "FRAMES", 1000)
-    app = Application(pause=0.01)
-    async with served(app, Timeouts(websocket_silence=1)) as port, raw_client(port) as client:
+    # Any frame received sets the clock of the silence back; so does none of those sent.
+    async with (
+        serving(Application(), Timeouts(websocket_silence=DEADLINE), heartbeat=0.05) as it,
+        raw_client(it.port) as client,
+    ):
         await connected(client)
-        while clock.now < 4:
+        (tab,) = it.feed.streams
+        assert isinstance(tab, Tab)
+        for _ in range(20):
             assert await client.frame() == (0x81, b"[]")
-            clock.now += 0.05
+            tab._heard -= DEADLINE * 0.9
             await client.send(client_frame(0x81, b"1"))
+            async with asyncio.timeout(DEADLINE):
+                while asyncio.get_running_loop().time() - tab._heard > DEADLINE / 2:
+                    await asyncio.sleep(0)
 
 
-HASTE = [
-    HANDSHAKE + b"\r\n" + client_frame(0x81, b"1"),
-    HANDSHAKE + b"Content-Length: 5\r\n\r\nhello",
-]
+async def test_frame_in_the_packet_of_the_handshake_is_received() -> None:
+    async with serving(Application()) as it, raw_client(it.port) as client:
+        await client.send(HANDSHAKE + b"\r\n" + client_frame(0x81, b"1") + client_frame(0x89, b"x"))
+        assert (await client.head()).startswith(b"HTTP/1.1 101 ")
+        assert [await client.frame(), await client.frame()] == [(0x81, b"[]"), (0x8A, b"x")]
 
 
-@pytest.mark.parametrize("request_", HASTE)
-async def test_data_before_handshake_response_is_refused(request_: bytes) -> None:
-    app = Application()
-    async with served(app) as port, raw_client(port) as client:
-        await client.send(request_)
-        assert (await client.head()).split()[1] in (b"400", b"101")
-        async with within(SOON):
-            await seconds_until_closed(client)
-        await app.idle()
+async def test_handshake_with_a_body_is_no_handshake() -> None:
+    async with serving(Application()) as it, raw_client(it.port) as client:
+        await client.send(HANDSHAKE + b"Content-Length: 5\r\n\r\nhello")
+        assert (await client.head()).startswith(b"HTTP/1.1 200 ")
+        assert await client.reader.readexactly(2) == b"ok"
+        assert it.feed.streams == set()
 
 
 async def test_body_in_ten_thousand_chunks_blocks_nothing() -> None:
@@ -210,19 +207,10 @@ def test_kernel_closes_connections_without_tcp_acks() -> None:
 
 
 async def test_websocket_has_a_small_send_buffer() -> None:
-    sizes = []
-
-    class Looks(websocket.PlainStream):
-        async def _accept(self, message: Any) -> None:
-            await super()._accept(message)
-            raw = self._transport.get_extra_info("socket")
-            sizes.append(raw.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF))
-
-    async with served(Application()) as port:
-        from hypercorn.protocol import h11
-
-        vars(h11)["WSStream"] = Looks
-        async with raw_client(port) as client:
-            await connected(client)
-        websocket.install()
-    assert sizes == [2 * websocket.SEND_BUFFER]  # the kernel adds its own overhead
+    async with serving(Application()) as it, raw_client(it.port) as client:
+        await connected(client)
+        (tab,) = it.feed.streams
+        assert isinstance(tab, Tab)
+        raw = tab.transport.get_extra_info("socket")
+        # The kernel adds its own overhead.
+        assert raw.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 2 * websocket.SEND_BUFFER

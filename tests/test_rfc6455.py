@@ -1,6 +1,6 @@
 """Every case of ``rfc6455.py``, in one piece and byte by byte.
 
-Against our own streams in this process, so that leftovers and logs can be inspected (I7, I9).
+Against a push edge in this process, so that leftovers and logs can be inspected (I7, I9).
 """
 
 import asyncio
@@ -10,10 +10,11 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, ClassVar
 
 import pytest
-from hypercorn.protocol.events import Data, Event
 
-from microblog_rt.server import websocket
-from tests.asgi_server import HANDSHAKE, RawClient, raw_client, served, warnings_logged
+from microblog_rt.protocol import Notification
+from microblog_rt.push import connection, frames, websocket
+from microblog_rt.push.tab import Tab
+from tests.asgi_server import HANDSHAKE, RawClient, live, raw_client, served, serving, warnings_logged
 from tests.rfc6455 import AT_ONCE, CASES, MANY, TOO_MANY, Case, play
 from tests.server_process import DEADLINE
 from tests.timing import within
@@ -24,39 +25,35 @@ Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
 
-async def echo(scope: Any, receive: Receive, send: Send) -> None:
-    """An application that echoes every message."""
-    while True:
-        event = await receive()
-        match event["type"]:
-            case "lifespan.startup":
-                await send({"type": "lifespan.startup.complete"})
-            case "websocket.connect":
-                await send({"type": "websocket.accept"})
-            case "websocket.receive":
-                await send({**event, "type": "websocket.send"})
-            case "lifespan.shutdown":
-                await send({"type": "lifespan.shutdown.complete"})
-                return
-            case _:
-                return
+async def live_only(_scope: Any, receive: Receive, send: Send) -> None:
+    """An application without pages."""
+    await live(receive, send)
 
 
-class Stream(websocket.PlainStream):
-    """Our stream, which also records how much data it has processed."""
+class Echo(Tab):
+    """A tab that echoes every message and sends nothing else; records how much data it has processed."""
 
-    newest: ClassVar["Stream"]
+    newest: ClassVar["Echo"]
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        Stream.newest = self
+        Echo.newest = self
         self.portions: list[int] = []
         self.changed = asyncio.Event()
 
-    async def handle(self, event: Event) -> None:
-        await super().handle(event)
-        if isinstance(event, Data):
-            self.portions.append(len(event.data))
+    def take(self, found: list[Notification]) -> None:
+        self._accept(b"")
+
+    def received(self, message: str | bytes) -> None:
+        if isinstance(message, str):
+            self.transport.write(frames.frame(frames.TEXT, message.encode()))
+        else:
+            self.transport.write(frames.frame(frames.BINARY, message))
+
+    def data_received(self, data: bytes) -> None:
+        if not self._closing:
+            self.portions.append(len(data))
+        super().data_received(data)
         self.changed.set()
 
 
@@ -67,27 +64,11 @@ async def whole(client: RawClient, data: bytes) -> None:
 async def byte_by_byte(client: RawClient, data: bytes) -> None:
     """Send each byte after the stream has processed the one before, until it is closed."""
     for byte in data:
-        Stream.newest.changed.clear()
+        Echo.newest.changed.clear()
         await client.send(bytes([byte]))
-        if not Stream.newest.closed:
+        if not Echo.newest._closing:
             async with asyncio.timeout(DEADLINE):
-                await Stream.newest.changed.wait()
-
-
-async def idle_tasks(port: int) -> set[asyncio.Task[Any]]:
-    """The tasks of a server that has served clients and now has none."""
-    async with raw_client(port) as client:
-        await client.send(b"nonsense\r\n\r\n")
-        assert (await client.head()).startswith(b"HTTP/1.1 400 ")
-        (serving,) = {each for each in asyncio.all_tasks() if "_server_callback" in repr(each.get_coro())}
-    await serving
-    return asyncio.all_tasks()
-
-
-async def nothing_left_but(baseline: set[asyncio.Task[Any]]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while left := asyncio.all_tasks() - baseline:
-            await asyncio.wait(left)
+                await Echo.newest.changed.wait()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -101,11 +82,10 @@ def only_new_garbage() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def seen(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Expose the stream, and fail if a task's exception was never retrieved."""
-    monkeypatch.setattr(websocket, "PlainStream", Stream)
+    """Echo, and fail if a task's exception was never retrieved."""
+    monkeypatch.setattr(connection, "Tab", Echo)
     yield
     monkeypatch.undo()
-    websocket.install()
     gc.collect()
     records = [*caplog.get_records("call"), *caplog.records]
     assert warnings_logged(records) == []
@@ -114,14 +94,15 @@ def seen(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> I
 async def echoed(case: Case, say: Callable[[RawClient, bytes], Awaitable[None]]) -> None:
     # asyncio's debug tracebacks for some ten thousand writes are not needed.
     asyncio.get_running_loop().set_debug(False)
-    async with served(echo) as port:
-        baseline = await idle_tasks(port)
-        async with raw_client(port) as client:
+    async with serving(live_only) as it:
+        baseline = asyncio.all_tasks()
+        async with raw_client(it.port) as client:
             client.writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await client.send(HANDSHAKE + b"\r\n")
             assert (await client.head()).startswith(b"HTTP/1.1 101 ")
             await play(case, client, say)
-        await nothing_left_but(baseline)
+        await it.idle(PATIENCE)
+        assert asyncio.all_tasks() <= baseline
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.what)
@@ -132,7 +113,7 @@ async def test_case_in_one_piece(case: Case) -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.what)
 async def test_case_byte_by_byte(case: Case) -> None:
     await echoed(case, byte_by_byte)
-    assert set(Stream.newest.portions) == {1}
+    assert set(Echo.newest.portions) == {1}
 
 
 @pytest.mark.parametrize("case", MANY, ids=lambda case: case.what)
@@ -194,7 +175,7 @@ async def in_small_pieces(client: RawClient, data: bytes) -> None:
 @pytest.mark.parametrize("say", [whole, in_small_pieces])
 async def test_handshake_is_answered(request_: bytes, say: Any) -> None:
     """With the accept key of RFC 6455, 1.3, and without extensions or subprotocols."""
-    async with served(echo) as port, raw_client(port) as client:
+    async with served(live_only) as port, raw_client(port) as client:
         await say(client, request_)
         head = (await client.head()).lower()
         assert head.startswith(b"http/1.1 101 ")
@@ -205,13 +186,14 @@ async def test_handshake_is_answered(request_: bytes, say: Any) -> None:
 @pytest.mark.parametrize("request_", BAD_HANDSHAKES)
 @pytest.mark.parametrize("say", [whole, in_small_pieces])
 async def test_bad_handshake_is_refused_and_closed(request_: bytes, say: Any) -> None:
-    async with served(echo) as port:
-        baseline = await idle_tasks(port)
-        async with raw_client(port) as client:
+    async with serving(live_only) as it:
+        baseline = asyncio.all_tasks()
+        async with raw_client(it.port) as client:
             await say(client, request_)
             head = (await client.head()).lower()
             assert head.startswith(b"http/1.1 400 ")
             assert b"\r\nsec-websocket-version: 13\r\n" in head
             async with within(AT_ONCE):
                 assert await client.reader.read() == b""
-        await nothing_left_but(baseline)
+        await it.idle(PATIENCE)
+        assert asyncio.all_tasks() <= baseline

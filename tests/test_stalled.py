@@ -7,9 +7,10 @@ from typing import Any, cast
 import pytest
 from benchmarks import stalled, tabs, world
 
-from microblog_rt.server import websocket
+from microblog_rt.push.tab import Tab
 from microblog_rt.timeouts import Timeouts
-from tests.asgi_server import Application, served
+from tests.asgi_server import Application, serving
+from tests.server_process import DEADLINE
 from tests.timing import LoadMonitor
 
 PLAN = stalled.Plan(stalled=20, users=3, tabs_each=10, before=200, updates=1_000)
@@ -34,14 +35,17 @@ def test_stalled_readers_are_closed_and_others_served(
         assert server.logged() == ""
 
 
-async def test_benchmark_tabs_answer_pings(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_benchmark_tabs_answer_pings() -> None:
     """Otherwise a server would close them after half a minute without heartbeats."""
-    frames = tabs.FrameCounter()
-    # Each frame is one second: a stopped machine does not make a tab silent.
-    monkeypatch.setattr(websocket, "monotonic", lambda: frames.received)
-    app = Application("[1]", 0.02)
-    async with served(app, Timeouts(websocket_silence=5, websocket_pong=5)) as port:
-        server = cast(Any, type("Server", (), {"port": port}))
-        async with tabs.tabs(server, ["x=y"], frames):
-            await frames.until_received(30)
-            assert app.inside == 1
+    patience = Timeouts(websocket_silence=0.1, websocket_pong=DEADLINE)
+    async with serving(Application(), patience, heartbeat=0.02) as it:
+        server = cast(Any, type("Server", (), {"port": it.port}))
+        async with tabs.tabs(server, ["x=y"]) as frames:
+            (tab,) = it.feed.streams
+            assert isinstance(tab, Tab)
+            async with asyncio.timeout(DEADLINE):
+                while not tab._pinged:
+                    await asyncio.sleep(0.001)
+                while tab._pinged:
+                    await asyncio.sleep(0.001)
+            await frames.until_received(1)

@@ -10,15 +10,19 @@ import time
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack
+from typing import Any
 
 import httpx
 import pytest
 from quart import Quart
 
 from microblog_rt.app import create_app
-from microblog_rt.server import connection
+from microblog_rt.push import connection as push_connection
+from microblog_rt.push import edge
+from microblog_rt.server import connection, pages
 from microblog_rt.settings import Settings
-from tests.asgi_server import Application, connections, raw_client, served
+from microblog_rt.timeouts import Timeouts
+from tests.asgi_server import Application, raw_client, served, serving
 from tests.process_stats import Memory, descriptors
 from tests.server_process import DEADLINE, Person, Server
 from tests.waiting import until
@@ -63,33 +67,35 @@ async def test_idle_connections_are_closed_next() -> None:
         assert b" 200 " in await clients[1].head()
 
 
+@pytest.mark.parametrize("module", [push_connection, connection], ids=["push edge", "pages"])
 @pytest.mark.parametrize("begun", [b"", GET, HALF_BODY.replace(b"Expect", b"X"), GET + b"\r\n"])
 async def test_ended_connection_is_freed_without_garbage_collection(
-    begun: bytes, monkeypatch: pytest.MonkeyPatch
+    begun: bytes, module: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = []
+    made: list[weakref.ref[Any]] = []
 
-    class Seen(connection.Connection):
-        def __init__(self, *args: object) -> None:
-            super().__init__(*args)
+    class Seen(module.Connection):  # type: ignore[misc]
+        def __init__(self, *args: object, **options: object) -> None:
+            super().__init__(*args, **options)
             made.append(weakref.ref(self))
 
-    monkeypatch.setattr(connection, "Connection", Seen)
+    for users in (edge, pages):
+        if getattr(users, "Connection", None) is module.Connection:
+            monkeypatch.setattr(users, "Connection", Seen)
     gc.disable()
     try:
-        async with served(Application()) as port:
-            async with raw_client(port) as client:
+        async with serving(Application(), Timeouts(request_head=0.1)) as it:
+            async with raw_client(it.port) as client:
                 await client.send(begun)
                 async with asyncio.timeout(DEADLINE):
-                    while not made:
+                    while not (made or (module is connection and not begun)):
                         await asyncio.sleep(0)
+            await it.idle()
             async with asyncio.timeout(DEADLINE):
-                while connections() or made[0]() is not None:
-                    await asyncio.sleep(0)
+                while any(each() is not None for each in made):
+                    await asyncio.sleep(0.01)
     finally:
         gc.enable()
-    monkeypatch.undo()
-    connection.install()
 
 
 @pytest.fixture(scope="module")

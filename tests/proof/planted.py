@@ -19,16 +19,15 @@ from sqlalchemy import select
 from microblog_rt import hub, mailboxes
 from microblog_rt.bus import BusEvent, Gap
 from microblog_rt.bus.redis import RedisBus
-from microblog_rt.feed import Feed
+from microblog_rt.feed import Feed, Stream
 from microblog_rt.models import Mailbox
 from microblog_rt.protocol import FURTHEST, Signal
 from microblog_rt.storage import Storage
 from microblog_rt.storage import mailboxes as rows
 from microblog_rt.storage.counters import COUNTERS
 from microblog_rt.storage.sql_time import now
-from microblog_rt.web import forms, hosts
-from microblog_rt.web import notifications as endpoint
-from microblog_rt.web.notifications import Endpoint, parse
+from microblog_rt.web import admission, forms, hosts
+from microblog_rt.web.admission import Admission, parse
 
 VARIABLE = "PROOF_PLANT"
 STARTUP = Path(__file__).with_name("startup")  # its sitecustomize.py runs first in every Python process
@@ -125,20 +124,18 @@ def no_sweep() -> None:
 
 def no_origin_check() -> None:
     """Requests from pages of every origin are accepted."""
-    for module in (hosts, forms, endpoint):
+    for module in (hosts, forms, admission):
         replace(module, "check_origin", lambda *_, **__: None)
 
 
 def subscribe_after_read() -> None:
     """Signals that arrive during a read are treated as answered by it."""
 
-    async def catch_up(self: Feed, reader: Any, since: int, names: Any, subscriber: Any) -> Any:
-        page = await self._read(reader, since, names)
-        subscriber.begin_read()
-        subscriber.end_read(page.clock)
-        return page
+    def answer(self: Stream, page: Any) -> None:
+        self.begin_read()
+        original(self, page)
 
-    replace(Feed, "_catch_up", catch_up)
+    original = replace(Stream, "answer", answer)
 
 
 def unbounded_pending() -> None:
@@ -165,13 +162,13 @@ def acknowledge_before_commit() -> None:
 def channel_from_client() -> None:
     """A client is subscribed to the user in its query, not to the user of its session."""
 
-    def admitted(self: Endpoint, scope: Any, **options: Any) -> Any:
+    def admitted(self: Admission, scope: Any, **options: Any) -> Any:
         asked = parse(scope["query_string"]).user
         rest = re.sub(rb"&?user=[^&]*", b"", scope["query_string"])
         reader, query = original(self, {**scope, "query_string": rest}, **options)
         return (reader if asked is None else reader._replace(user_id=int(asked))), query
 
-    original = replace(Endpoint, "_admit", admitted)
+    original = replace(Admission, "admit", admitted)
 
 
 def mark_everything() -> None:

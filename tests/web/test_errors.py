@@ -9,6 +9,7 @@ from quart import Quart
 
 from microblog_rt.errors import Unavailable
 from microblog_rt.services import Services
+from microblog_rt.storage import notifications
 from microblog_rt.storage.health import Health
 from tests.web.conftest import ORIGIN, Browser, Join, field, text
 
@@ -24,7 +25,7 @@ def broken(services: Services, bob: Browser, monkeypatch: pytest.MonkeyPatch) ->
         raise RuntimeError("broken on purpose")
 
     monkeypatch.setattr(services.messages, "inbox", breaks)
-    monkeypatch.setattr(services.feed, "_read", breaks)
+    monkeypatch.setattr(notifications, "since", breaks)
 
 
 def logged_once(caplog: pytest.LogCaptureFixture, reference: str) -> None:

@@ -4,7 +4,7 @@ import pytest
 from quart import Quart
 
 from microblog_rt.accounts.rules import ROUTES
-from microblog_rt.web.notifications import PATH
+from microblog_rt.web.admission import PATH
 from tests.conftest import PASSWORD
 from tests.web.conftest import Browser, Join, badge, text
 

@@ -1,7 +1,5 @@
 """A client is subscribed to its session's user, whatever its query says."""
 
-from contextlib import AbstractContextManager
-
 import pytest
 
 from microblog_rt.hub import Hub, Subscriber
@@ -16,13 +14,13 @@ QUERIES = ["user", "user=1&user", "user_id", "recipient", "channel", "name", "si
 def subscribed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The user ids subscribed to so far."""
     users: list[int] = []
-    real = Hub.subscribe
+    real = Hub.add
 
-    def subscribe(hub: Hub, user_id: int) -> AbstractContextManager[Subscriber]:
-        users.append(user_id)
-        return real(hub, user_id)
+    def add(hub: Hub, subscriber: Subscriber) -> None:
+        users.append(subscriber.user_id)
+        real(hub, subscriber)
 
-    monkeypatch.setattr(Hub, "subscribe", subscribe)
+    monkeypatch.setattr(Hub, "add", add)
     return users
 
 

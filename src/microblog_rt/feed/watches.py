@@ -83,9 +83,7 @@ class Watch(Subscriber):
         self.used = now
         if not self._latest:
             return []
-        return [
-            each for each in self._latest.values() if each.timestamp > cursor and (not names or each.name in names)
-        ]
+        return [each for each in self._latest.values() if each.timestamp > cursor and (not names or each.name in names)]
 
 
 class Watches:

@@ -160,9 +160,7 @@ class Protocol(H11Protocol):
 
 def _without_upgrade(request: h11.Request) -> h11.Request:
     headers = [each for each in request.headers if each[0] != b"upgrade"]
-    return h11.Request(
-        method=request.method, headers=headers, target=request.target, http_version=request.http_version
-    )
+    return h11.Request(method=request.method, headers=headers, target=request.target, http_version=request.http_version)
 
 
 def _has_short_body(request: h11.Request) -> bool:
