@@ -116,10 +116,11 @@ class StubFeed:
 class Serving:
     """What serves: its port, its feed and its edge."""
 
-    def __init__(self, port: int, feed: StubFeed, edge: Edge) -> None:
+    def __init__(self, port: int, feed: StubFeed, edge: Edge, pages: Pages) -> None:
         self.port = port
         self.feed = feed
         self.edge = edge
+        self.pages = pages
 
     async def sends(self, payload_json: str, pause: float) -> None:
         """Signal a notification every ``pause`` seconds, forever."""
@@ -130,7 +131,7 @@ class Serving:
     async def idle(self, seconds: float = DEADLINE) -> None:
         """Wait until no connection is left."""
         async with asyncio.timeout(seconds):
-            while self.edge.connections or self.feed.streams:
+            while self.edge.connections or self.feed.streams or self.pages._tasks:
                 await asyncio.sleep(0)
 
 
@@ -151,7 +152,7 @@ async def serving(
     shared = SharedListener(listening, timeouts.accept_turn)
     accepting = await asyncio.get_running_loop().create_server(edge.connect, sock=shared, backlog=config.backlog)
     try:
-        yield Serving(port, feed, edge)
+        yield Serving(port, feed, edge, pages)
     finally:
         for stream in list(feed.streams):
             stream.close(0)

@@ -10,7 +10,7 @@ import struct
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -46,7 +46,7 @@ async def test_connection_timed_out_by_the_kernel_is_released(
             while not (peers := {*it.edge.connections, *it.feed.streams}):
                 await asyncio.sleep(0)
         (peer,) = peers
-        peer.transport._fatal_error(OSError(number, "given up"))  # type: ignore[union-attr]
+        cast(Any, peer).transport._fatal_error(OSError(number, "given up"))
         await it.idle(PATIENCE)
         await app.idle()
     assert warnings_logged(caplog.records) == []

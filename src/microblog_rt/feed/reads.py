@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Collection, Iterable
+from itertools import islice
 from typing import Protocol
 
 from microblog_rt.accounts import Reader
@@ -70,9 +71,7 @@ class Reads:
 
     async def _read_all(self) -> None:
         while self._waiting:
-            # In the order of the questions. Other tasks take the rest.
-            share = max(1, len(self._waiting) // AT_ONCE)
-            batch = [each for each, _ in zip(list(self._waiting), range(min(share, BATCH)), strict=False)]
+            batch = list(islice(self._waiting, BATCH))
             for question in batch:
                 del self._waiting[question]
             await self._read(batch)

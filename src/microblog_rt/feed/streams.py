@@ -123,7 +123,7 @@ class Follower(Stream):
         self._waiter: asyncio.Future[None] | None = None
 
     def can_take(self) -> bool:
-        return self._found is None
+        return self._waiter is not None and self._found is None
 
     def take(self, found: list[Notification]) -> None:
         self._found = found
@@ -135,9 +135,10 @@ class Follower(Stream):
 
     async def next(self, deadline: float) -> list[Notification] | None:
         """What is new; None at ``deadline``, in loop time. Raises what ended the stream."""
-        if self._found is None and self._error is None:
+        if self._error is None:
             self._waiter = asyncio.get_running_loop().create_future()
             try:
+                self.advance()
                 async with asyncio.timeout_at(deadline):
                     await self._waiter
             except TimeoutError:
@@ -147,7 +148,6 @@ class Follower(Stream):
         if self._error is not None:
             raise self._error
         found, self._found = self._found, None
-        self.advance()
         return found
 
     def _wake(self) -> None:

@@ -138,6 +138,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._due = FOREVER
         self._buffer.clear()
+        self._pages = None
         serving, self._serving = self._serving, None
         if serving is not None:
             serving.abandon()

@@ -15,6 +15,8 @@ from hypercorn import protocol
 from hypercorn.protocol.events import Body, EndBody, Event, Response
 from hypercorn.protocol.h11 import H11Protocol
 
+from microblog_rt.web.admission import PATH
+
 WAITING_BODY = 4096  # bytes; the application starts once a body is complete or longer than this
 CHUNK_HEADER = 256  # bytes
 
@@ -24,6 +26,8 @@ CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 ABSOLUTE = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE)
 
 CLOSE = (b"connection", b"close")
+
+NOTIFICATIONS = PATH.encode()
 
 
 class StrictBuffer(ReceiveBuffer):
@@ -97,6 +101,9 @@ class StrictConnection(h11.Connection):
         found = ABSOLUTE.fullmatch(request.target)
         self.absolute = found is not None
         target = _origin_form(request, found) if found else request.target
+        if target.partition(b"?")[0] == NOTIFICATIONS and b"sec-websocket-key" in names:
+            # ``push`` serves valid handshakes; Hypercorn would negotiate compression.
+            raise h11.RemoteProtocolError("invalid handshake")
         if not target.startswith(b"/") and (request.method, target) != (b"OPTIONS", b"*"):
             raise h11.RemoteProtocolError("invalid target")
         return h11.Request(
@@ -145,7 +152,6 @@ class Protocol(H11Protocol):
 
     async def _create_stream(self, request: h11.Request) -> None:
         self.requests += 1
-        # WebSockets are served by ``push``; Hypercorn's would negotiate compression.
         if any(name == b"upgrade" for name, _ in request.headers):
             request = _without_upgrade(request)
         if _has_short_body(request):
@@ -159,6 +165,7 @@ class Protocol(H11Protocol):
 
 
 def _without_upgrade(request: h11.Request) -> h11.Request:
+    """The request as one that asks for no other protocol, which a server may always assume."""
     headers = [each for each in request.headers if each[0] != b"upgrade"]
     return h11.Request(method=request.method, headers=headers, target=request.target, http_version=request.http_version)
 

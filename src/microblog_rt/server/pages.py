@@ -74,6 +74,7 @@ class Pages:
         task = loop.create_task(server.run())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(page_protocol.ended)
         return page_protocol
 
 
@@ -113,6 +114,10 @@ class PageProtocol(asyncio.StreamReaderProtocol):
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)
         self._connection.connection_lost(error)
+
+    def ended(self, _: object) -> None:
+        """Hypercorn has ended; without this cycle its memory is freed at once."""
+        del self.server
 
 
 class Writer(asyncio.StreamWriter):
