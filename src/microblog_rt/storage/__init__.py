@@ -1,6 +1,7 @@
 """The database: engines, transactions, and every query, in one module per noun.
 
     sqlite.py, postgres.py   how each database is opened
+    group_commit.py    commits changes together on SQLite
     health.py          the state of the database
     silence.py         gives up on a database that does not answer
     sql_time.py        the current time, in statements and in Python

@@ -1,8 +1,9 @@
 """SQLite: one writer thread per process, snapshots for readers, one thread hop per statement read.
 
-Write transactions run one after the other in one thread, each BEGIN IMMEDIATE on the same connection: they queue
-instead of failing with "database is locked". Those of other processes wait in SQLite for ``Timeouts.sqlite_busy``.
-Reads are single statements in autocommit. ``synchronous=FULL``: what is acknowledged is on the disk.
+Write transactions run one after the other in one thread (``group_commit.py``), each BEGIN IMMEDIATE on the same
+connection: they queue instead of failing with "database is locked". Those of other processes wait in SQLite for
+``Timeouts.sqlite_busy``. Reads are single statements in autocommit. ``synchronous=FULL``: what is acknowledged is on
+the disk.
 """
 
 import asyncio
@@ -10,11 +11,8 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from functools import partial
 from pathlib import Path
-from threading import Event
 from typing import Any, TypeVar
 
 import aiosqlite
@@ -25,6 +23,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from microblog_rt.storage.group_commit import GroupCommit
 from microblog_rt.storage.health import Health
 from microblog_rt.timeouts import Timeouts
 
@@ -84,12 +83,11 @@ class DatabaseFile:
 
 
 class Writer:
-    """Runs write transactions in order, each in one hop to the writer's thread."""
+    """Runs write transactions in order, in the writer's thread."""
 
     def __init__(self, url: str, timeouts: Timeouts) -> None:
         self._file = DatabaseFile(url)
         self._timeouts = timeouts
-        self._committed = float("-inf")
         self._probing = asyncio.Lock()
         self.engine = create_engine(
             make_url(url).set(drivername="sqlite"),
@@ -100,41 +98,32 @@ class Writer:
         )
         event.listen(self.engine, "begin", _begin_immediate)
         _set_pragmas(self.engine)
-        self._thread = ThreadPoolExecutor(1, "sqlite-writer")
+        self._changes = GroupCommit(self.engine, self._check_file)
         self._closed = False
 
     async def run(self, work: Callable[[Connection], T]) -> T:
-        """Run ``work`` in one transaction; given up (cancelled) before its commit, it is rolled back."""
-        cancelled = Event()
-        future = self._thread.submit(copy_context().run, self._transact, work, cancelled)
-        try:
-            return await asyncio.wrap_future(future)
-        except asyncio.CancelledError:
-            cancelled.set()
-            raise
+        """Run ``work`` in a transaction, undone as a whole if it raises; return its result after the commit.
+
+        Given up (cancelled) before it is done, it is undone as well.
+        """
+        return await self._changes.run(work)
 
     async def probe(self) -> None:
         """Commit a transaction that changes nothing; raises DBAPIError if the file takes no writes."""
         async with self._probing:  # so that many requests at once write once
-            if time.monotonic() - self._committed > self._timeouts.write_probe or self._file.is_replaced():
+            age = time.monotonic() - self._changes.committed
+            if age > self._timeouts.write_probe or self._file.is_replaced():
                 await self.run(_rewrite_first_page)
 
     async def close(self) -> None:
         """Close the connection; the transaction that runs comes to its end first."""
         if not self._closed:
             self._closed = True
-            self._thread.submit(self.engine.dispose)
-            await asyncio.to_thread(self._thread.shutdown)
+            await self._changes.close()
 
-    def _transact(self, work: Callable[[Connection], T], cancelled: Event) -> T:
-        with self.engine.begin() as connection:
-            result = work(connection)
-            if cancelled.is_set():
-                raise TimeoutError("the transaction was given up")
-            if self._file.is_replaced():
-                raise OperationalError("COMMIT", None, Replaced())
-        self._committed = time.monotonic()
-        return result
+    def _check_file(self) -> None:
+        if self._file.is_replaced():
+            raise OperationalError("COMMIT", None, Replaced())
 
 
 def reader(url: str, timeouts: Timeouts) -> AsyncEngine:
