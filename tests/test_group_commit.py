@@ -167,6 +167,7 @@ async def test_error_that_ends_the_transaction_fails_the_whole_group(
 
     outcomes = await together(services, rename(susan, "a"), fills_the_disk, rename(john, "b"))
     assert [type(each) for each in outcomes] == [Unavailable, Unavailable, str]
+    assert "full" in str(outcomes[0].__cause__)
     assert emails(settings)[0] == before[0]
     assert await together(services, rename(susan, "a")) == ["a"]
 
