@@ -101,10 +101,10 @@ class Writer:
         self._changes = GroupCommit(self.engine, self._check_file)
         self._closed = False
 
-    async def run(self, work: Callable[[Connection], T]) -> T:
+    async def run(self, work: Callable[[Connection], T], in_one_statement: bool = False) -> T:
         """Run ``work`` in a transaction, undone as a whole if it raises; return its result after the commit.
 
-        Given up (cancelled) before it is done, it is undone as well.
+        Given up (cancelled) before it is done, it is undone as well. ``in_one_statement`` makes no difference.
         """
         return await self._changes.run(work)
 

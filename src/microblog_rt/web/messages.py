@@ -46,16 +46,16 @@ async def send_message(recipient: str) -> ResponseReturnValue:
     current = current_user()
     if not current.signed_in:
         return await _signed_out(form, recipient)
-    person = await services().accounts.known(recipient)
     if submitted(form):
         try:
             text, nonce, key = form.message.data or "", form.nonce.data or "", _program_key()
-            new = await services().messages.send_message(current.user.id, person.id, text, nonce, key)
+            new = await services().messages.send_message(current.user.id, recipient, text, nonce, key)
             await _flash_sent(new)
-            target = url_for("people.user", username=person.username, _anchor=_anchor(nonce))
+            target = url_for("people.user", username=recipient, _anchor=_anchor(nonce))
             return redirect(target, HTTPStatus.SEE_OTHER)
         except (Invalid, TooMany) as error:
             add_error(form, error)
+    person = await services().accounts.known(recipient)
     return await render_form("send_message.html", form, recipient=person.username, disabled=person.disabled)
 
 
