@@ -19,7 +19,7 @@ SEND = """
 CREATE FUNCTION send_message(
     from_id bigint, to_id bigint, to_key text, body_text text, program_key text, nonce text,
     subject_of_limit text, times integer, period bigint,
-    OUT outcome text, OUT recipient bigint, OUT ticked bigint, OUT ticked_before bigint,
+    OUT outcome text, OUT recipient bigint, OUT name text, OUT ticked bigint, OUT ticked_before bigint,
     OUT unread integer, OUT wait bigint
 ) LANGUAGE plpgsql AS $$
 DECLARE
@@ -27,7 +27,7 @@ DECLARE
     added bigint;
     moment bigint;
 BEGIN
-    SELECT id INTO recipient FROM "user" WHERE id = to_id OR username_key = to_key;
+    SELECT id, username INTO recipient, name FROM "user" WHERE id = to_id OR username_key = to_key;
     SELECT clock INTO ticked_before FROM mailbox WHERE user_id = recipient FOR UPDATE;
     IF NOT FOUND THEN
         outcome := 'unknown';

@@ -138,7 +138,7 @@ class Mailboxes:
             return sent
 
         def signal() -> None:
-            recipient_id, tick = committed[-1]
+            recipient_id, _, tick = committed[-1]
             notification = Notification(UNREAD_MESSAGES.name, str(tick.value), tick.clock)
             self._signal(Signal(recipient_id, tick.clock, tick.before, notification))
             metrics.SENDS.count()

@@ -36,23 +36,28 @@ class Messages:
         self._limit = settings.send_limit
 
     async def send_message(
-        self, sender_id: int, recipient: int | str, body: str, nonce: str = "", program_key: str = ""
+        self, sender_id: int, recipient_id: int, body: str, nonce: str = "", program_key: str = ""
     ) -> bool:
         """Send ``body`` (1 to 140 characters, see ``text.checked``) and return whether it was new.
 
-        The recipient is given by id, or by name in any case. The same text to the same recipient under the same
-        ``nonce`` of one sender is sent once. A ``program_key`` (``Idempotency-Key``) identifies one message of its
-        sender forever, and then the nonce is not used; it raises KeyReused for any other message. Empty ones are
-        ignored. Raises Invalid for the body and a disabled recipient, NotFound for an unknown one, TooMany over the
-        limit, Unavailable. A message to oneself is read already.
+        The same text to the same recipient under the same ``nonce`` of one sender is sent once. A ``program_key``
+        (``Idempotency-Key``) identifies one message of its sender forever, and then the nonce is not used; it raises
+        KeyReused for any other message. Empty ones are ignored. Raises Invalid for the body and a disabled recipient,
+        NotFound for an unknown one, TooMany over the limit, Unavailable. A message to oneself is read already.
         """
+        return await self._send(sender_id, recipient_id, body, nonce, program_key) is not None
+
+    async def send_to(self, sender_id: int, username: str, body: str, nonce: str, program_key: str) -> str | None:
+        """The same to the user of that name, in any case; return the name as it is written, None if not new."""
+        return await self._send(sender_id, username, body, nonce, program_key)
+
+    async def _send(self, sender_id: int, recipient: int | str, body: str, nonce: str, program_key: str) -> str | None:
         outgoing = Outgoing(sender_id, recipient, text.checked(body), nonce, program_key, self._limit)
         try:
             with limits.reported():
-                await self._mailboxes.send(outgoing)
+                return (await self._mailboxes.send(outgoing)).recipient
         except messages.AlreadySent:
-            return False
-        return True
+            return None
 
     async def mark_read(self, user_id: int, *, first: int = 0, last: int = FURTHEST) -> Notification:
         """Mark what was received from the cursor ``first`` to ``last`` as read, by default everything.

@@ -52,11 +52,14 @@ class Sent(NamedTuple):
     """Who has received a message, and the new state of the mailbox."""
 
     recipient_id: int
+    recipient: str
     tick: Tick
 
 
 # Built once: building a statement costs more than running it.
-RECIPIENT = Prepared(select(User.id).where(User.username_key == bindparam("to_key")))
+COLUMNS = select(User.id, User.username)
+BY_ID = Prepared(COLUMNS.where(User.id == bindparam("to")))
+BY_NAME = Prepared(COLUMNS.where(User.username_key == bindparam("to")))
 ARGUMENTS = {
     **dict.fromkeys(["from_id", "to_id"], BigInteger),
     **dict.fromkeys(["to_key", "body", "program_key", "nonce", "subject"], String),
@@ -65,7 +68,7 @@ ARGUMENTS = {
 }
 SEND = select(
     func.send_message(*[bindparam(name, type_=kind) for name, kind in ARGUMENTS.items()]).table_valued(
-        *map(column, ["outcome", "recipient", "ticked", "ticked_before", "unread", "wait"])
+        *map(column, ["outcome", "recipient", "name", "ticked", "ticked_before", "unread", "wait"])
     )
 )
 
@@ -80,7 +83,7 @@ def send(tx: Transaction, outgoing: Outgoing) -> Sent:
 
 
 def _step_by_step(tx: Transaction, outgoing: Outgoing) -> Sent:
-    recipient_id = _recipient_id(tx, outgoing.recipient)
+    recipient_id, recipient = _recipient(tx, outgoing.recipient)
     tick = mailboxes.count(tx, recipient_id, UNREAD_MESSAGES, int(recipient_id != outgoing.sender_id))
     messages.add(
         tx,
@@ -92,7 +95,7 @@ def _step_by_step(tx: Transaction, outgoing: Outgoing) -> Sent:
     )
     limits.take(tx, outgoing.subject, outgoing.limit)
     notifications.replace(tx, recipient_id, Notification(UNREAD_MESSAGES.name, str(tick.value), tick.clock))
-    return Sent(recipient_id, tick)
+    return Sent(recipient_id, recipient, tick)
 
 
 def _in_one_statement(tx: Transaction, outgoing: Outgoing) -> Sent:
@@ -122,17 +125,18 @@ def _in_one_statement(tx: Transaction, outgoing: Outgoing) -> Sent:
             raise Invalid("message", "recipient_disabled")
         case "over_limit":
             raise limits.OverLimit(outgoing.subject, found.wait or 0)
-    return Sent(found.recipient, Tick(found.ticked, found.ticked_before, found.unread))
+    return Sent(found.recipient, found.name, Tick(found.ticked, found.ticked_before, found.unread))
 
 
-def _recipient_id(tx: Transaction, recipient: int | str) -> int:
-    if isinstance(recipient, int):
-        return recipient
-    found = RECIPIENT.row(tx, {"to_key": names.key(recipient)})
+def _recipient(tx: Transaction, recipient: int | str) -> tuple[int, str]:
+    found: tuple[int, str] | None
+    if isinstance(recipient, str):
+        found = BY_NAME.row(tx, {"to": names.key(recipient)})
+    else:
+        found = BY_ID.row(tx, {"to": recipient})
     if found is None:
         raise _unknown(recipient)
-    recipient_id: int = found[0]
-    return recipient_id
+    return found
 
 
 def _unknown(recipient: int | str) -> NotFound:
