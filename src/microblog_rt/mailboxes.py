@@ -8,13 +8,15 @@ import logging
 from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
+from microblog_rt import metrics
 from microblog_rt.bus import Bus
 from microblog_rt.errors import BadRequest
 from microblog_rt.hub import Hub
 from microblog_rt.models import NOTIFICATION_NAME_LENGTH
 from microblog_rt.protocol import MICROSECONDS, Notification, Signal
 from microblog_rt.storage import Storage, Transaction, mailboxes, notifications
-from microblog_rt.storage.counters import Counter
+from microblog_rt.storage.counters import UNREAD_MESSAGES, Counter
+from microblog_rt.storage.send import Outgoing, Sent, send
 
 log = logging.getLogger(__name__)
 
@@ -123,13 +125,36 @@ class Mailboxes:
 
         return await self._storage.write(run, lambda: self._committed(changes[0]))
 
+    async def send(self, outgoing: Outgoing) -> Sent:
+        """Send a message as ``change`` does everything else; it is written for speed (``storage/send.py``).
+
+        Raises what that raises, Unavailable.
+        """
+        committed: list[Sent] = []
+
+        def run(tx: Transaction) -> Sent:
+            sent = send(tx, outgoing)
+            committed.append(sent)
+            return sent
+
+        def signal() -> None:
+            recipient_id, _, tick = committed[-1]
+            notification = Notification(UNREAD_MESSAGES.name, str(tick.value), tick.clock)
+            self._signal(Signal(recipient_id, tick.clock, tick.before, notification))
+            metrics.SENDS.count()
+
+        return await self._storage.write(run, signal, in_one_statement=True)
+
+    def _signal(self, signal: Signal) -> None:
+        self._hub.deliver(signal)
+        try:
+            self._bus.publish(signal)
+        except Exception:  # what is committed has been done
+            log.exception("publishing failed; the sweep will find what was not signalled")
+
     def _committed(self, change: Change) -> None:
         for signal in change.signals:
-            self._hub.deliver(signal)
-            try:
-                self._bus.publish(signal)
-            except Exception:  # what is committed has been done
-                log.exception("publishing failed; the sweep will find what was not signalled")
+            self._signal(signal)
         for call in change.after_commit:
             call()
 

@@ -1,11 +1,10 @@
 """Private messages: send one, mark as read what was shown, a page of the inbox, withdraw."""
 
-import hashlib
 from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
-from microblog_rt import metrics, text
+from microblog_rt import text
 from microblog_rt.mailboxes import Change, Mailboxes
 from microblog_rt.models import User
 from microblog_rt.protocol import FURTHEST, Notification
@@ -13,6 +12,7 @@ from microblog_rt.settings import Settings
 from microblog_rt.storage import Storage, limits, messages, notifications
 from microblog_rt.storage.counters import UNREAD_MESSAGES
 from microblog_rt.storage.pages import Page
+from microblog_rt.storage.send import Outgoing
 
 WITHDRAWN_AT_ONCE = 500  # in one transaction, during which other writers wait on SQLite
 
@@ -45,28 +45,19 @@ class Messages:
         KeyReused for any other message. Empty ones are ignored. Raises Invalid for the body and a disabled recipient,
         NotFound for an unknown one, TooMany over the limit, Unavailable. A message to oneself is read already.
         """
-        body = text.checked(body)
-        key = _idempotency_key(recipient_id, body, nonce, program_key)
+        return await self._send(sender_id, recipient_id, body, nonce, program_key) is not None
 
-        def work(change: Change) -> None:
-            notification = change.count(recipient_id, UNREAD_MESSAGES, int(recipient_id != sender_id))
-            messages.add(
-                change.tx,
-                sender_id=sender_id,
-                recipient_id=recipient_id,
-                body=body,
-                timestamp=notification.timestamp,
-                idempotency_key=key,
-            )
-            limits.take(change.tx, f"send:{sender_id}", self._limit)
-            change.after_commit.append(metrics.SENDS.count)
+    async def send_to(self, sender_id: int, username: str, body: str, nonce: str, program_key: str) -> str | None:
+        """The same to the user of that name, in any case; return the name as it is written, None if not new."""
+        return await self._send(sender_id, username, body, nonce, program_key)
 
+    async def _send(self, sender_id: int, recipient: int | str, body: str, nonce: str, program_key: str) -> str | None:
+        outgoing = Outgoing(sender_id, recipient, text.checked(body), nonce, program_key, self._limit)
         try:
             with limits.reported():
-                await self._mailboxes.change(recipient_id, work)
+                return (await self._mailboxes.send(outgoing)).recipient
         except messages.AlreadySent:
-            return False
-        return True
+            return None
 
     async def mark_read(self, user_id: int, *, first: int = 0, last: int = FURTHEST) -> Notification:
         """Mark what was received from the cursor ``first`` to ``last`` as read, by default everything.
@@ -107,11 +98,3 @@ def _withdraw(message_ids: Sequence[int], change: Change) -> None:
     unread = messages.delete_all(change.tx, message_ids)
     for user_id, count in unread.items():
         change.count(user_id, UNREAD_MESSAGES, -count)
-
-
-def _idempotency_key(recipient_id: int, body: str, nonce: str, program_key: str) -> str | None:
-    if program_key:
-        return hashlib.sha256(f"header\0{program_key}".encode()).hexdigest()
-    if nonce:
-        return hashlib.sha256(f"{recipient_id}\0{nonce}\0{body}".encode()).hexdigest()
-    return None

@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,13 @@ from microblog_rt.protocol import FURTHEST, Signal
 from microblog_rt.storage import Storage
 from microblog_rt.storage import mailboxes as rows
 from microblog_rt.storage.counters import COUNTERS
+from microblog_rt.storage.send import Outgoing
 from microblog_rt.storage.sql_time import now
 from microblog_rt.web import admission, forms, hosts
 from microblog_rt.web.admission import Admission, parse
 
 VARIABLE = "PROOF_PLANT"
+BEFORE: ContextVar[int] = ContextVar("BEFORE")  # the lock: the time, or the count
 STARTUP = Path(__file__).with_name("startup")  # its sitecustomize.py runs first in every Python process
 
 
@@ -44,7 +47,9 @@ def replace(owner: Any, name: str, value: Any) -> Any:
 def publish_before_commit() -> None:
     """Signals are delivered before the transaction commits."""
 
-    async def write(self: Storage, work: Callable[..., Any], after_commit: Callable[[], None] | None = None) -> Any:
+    async def write(
+        self: Storage, work: Callable[..., Any], after_commit: Callable[[], None] | None = None, **options: Any
+    ) -> Any:
         loop = asyncio.get_running_loop()
 
         def run(tx: Any) -> Any:
@@ -53,7 +58,7 @@ def publish_before_commit() -> None:
                 loop.call_soon_threadsafe(after_commit)
             return result
 
-        return await original(self, run)
+        return await original(self, run, **options)
 
     original = replace(Storage, "write", write)
 
@@ -61,36 +66,32 @@ def publish_before_commit() -> None:
 def time_cursor() -> None:
     """A message is stamped with the time from before the lock, not with the mailbox clock."""
 
-    async def change(self: mailboxes.Mailboxes, user_ids: Any, work: Callable[..., Any], **options: Any) -> Any:
-        before_lock = now()
+    async def send(self: mailboxes.Mailboxes, outgoing: Outgoing) -> Any:
+        BEFORE.set(now())
+        return await original(self, outgoing)
 
-        def run(change: Any) -> Any:
-            counted = change._counted
-            change._counted = lambda user_id, counter, tick: counted(user_id, counter, tick._replace(clock=before_lock))
-            return work(change)
+    def counted(*arguments: Any, **options: Any) -> Any:
+        return count(*arguments, **options)._replace(clock=BEFORE.get())
 
-        return await original(self, user_ids, run, **options)
-
-    original = replace(mailboxes.Mailboxes, "change", change)
+    count = replace(rows, "count", counted)
+    original = replace(mailboxes.Mailboxes, "send", send)
 
 
 def count_before_lock() -> None:
     """The unread count is read before the mailbox is locked, and incremented from there."""
 
-    async def change(self: mailboxes.Mailboxes, user_ids: Any, work: Callable[..., Any], **options: Any) -> Any:
+    async def send(self: mailboxes.Mailboxes, outgoing: Outgoing) -> Any:
         async with self._storage.reading() as reading:
-            before = await reading.scalar(select(Mailbox.unread_message_count).where(Mailbox.user_id == user_ids))
+            counter = select(Mailbox.unread_message_count).where(Mailbox.user_id == outgoing.recipient)
+            before = await reading.scalar(counter)
+        BEFORE.set(before or 0)
+        return await original(self, outgoing)
 
-        def run(change: Any) -> Any:
-            counted = change._counted
-            change._counted = lambda user_id, counter, tick: counted(
-                user_id, counter, tick._replace(value=(before or 0) + 1)
-            )
-            return work(change)
+    def counted(*arguments: Any, **options: Any) -> Any:
+        return count(*arguments, **options)._replace(value=BEFORE.get() + 1)
 
-        return await original(self, user_ids, run, **options)
-
-    original = replace(mailboxes.Mailboxes, "change", change)
+    count = replace(rows, "count", counted)
+    original = replace(mailboxes.Mailboxes, "send", send)
 
 
 def constant_count() -> None:

@@ -105,7 +105,7 @@ async def test_unavailable_offers_the_message_to_resend(
     async def unavailable(*_: object) -> None:
         raise Unavailable
 
-    for service, verb in ((services.messages, "send_message"), (services.sessions, "visit")):
+    for service, verb in ((services.messages, "send_to"), (services.sessions, "visit")):
         with monkeypatch.context() as patch:
             patch.setattr(service, verb, unavailable)
             answer = await bob.post("/send_message/bob", **sent)

@@ -40,7 +40,7 @@ class Feed:
         self._bus = bus
         self._timeouts = timeouts
         self.reads = Reads(storage, bus, timeouts)
-        self._watches = Watches(storage, hub, bus)
+        self._watches = Watches(storage, hub, bus, lambda: self.reconcile())
         self._to_reconcile: set[int | None] = set()  # None: every user
         self._reconciling: asyncio.Task[None] | None = None
         self._unsignalled: list[tuple[UserSubscribers, int]] = []
@@ -113,6 +113,7 @@ class Feed:
     async def close(self) -> None:
         """End the reads."""
         await self.reads.close()
+        await self._watches.close()
 
     async def reconcile(self, user_ids: Iterable[int] | None = None, *, by_sweep: bool = False) -> dict[int, int]:
         """Signal the subscribers whose position is behind the clock in the database.

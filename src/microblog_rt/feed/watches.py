@@ -5,13 +5,18 @@ from it without a gap. A session that was alive then is alive still, since its e
 """
 
 import asyncio
+import logging
+from collections.abc import Awaitable, Callable
 
 from microblog_rt.accounts import Reader
 from microblog_rt.bus import Bus
+from microblog_rt.errors import Unavailable
 from microblog_rt.hub import NAMES_KEPT, UNKNOWN, Hub, Subscriber
 from microblog_rt.protocol import FURTHEST, MICROSECONDS, Notification, Signal
 from microblog_rt.storage import Storage, sql_time
 from microblog_rt.storage.notifications import Page
+
+log = logging.getLogger(__name__)
 
 UNUSED_SECONDS = 30.0
 SESSIONS_KEPT = 32
@@ -89,11 +94,13 @@ class Watch(Subscriber):
 class Watches:
     """The watches of this process. Each ends ``UNUSED_SECONDS`` after its last poll."""
 
-    def __init__(self, storage: Storage, hub: Hub, bus: Bus) -> None:
+    def __init__(self, storage: Storage, hub: Hub, bus: Bus, reconcile: Callable[[], Awaitable[object]]) -> None:
         self._storage = storage
         self._hub = hub
         self._bus = bus
+        self._reconcile = reconcile
         self._watches: dict[int, Watch] = {}
+        self._catching_up: asyncio.Task[None] | None = None
 
     def since(self, reader: Reader, cursor: int, names: frozenset[str]) -> list[Notification] | None:
         """The answer to a poll from memory; None if only a read can tell."""
@@ -128,4 +135,23 @@ class Watches:
     def _hears(self) -> bool:
         """Whether a change by any process would have been signalled here."""
         state = self._bus.health().state
-        return state == "connected" or (state == "single_process" and self._storage.is_alone())
+        if state == "single_process" and not self._storage.is_alone():
+            # A command may have changed the database, or another server that should have had a bus.
+            if self._catching_up is None or self._catching_up.done():
+                self._catching_up = asyncio.get_running_loop().create_task(self._catch_up())
+            return False
+        return state in ("connected", "single_process")
+
+    async def _catch_up(self) -> None:
+        try:
+            await self._storage.catch_up(self._reconcile)
+        except Unavailable:
+            pass  # storage has logged it, and the next poll tries again
+        except Exception:
+            log.exception("looking for changes by other processes failed")
+
+    async def close(self) -> None:
+        """End the task that looks for changes by other processes."""
+        if self._catching_up is not None:
+            self._catching_up.cancel()
+            await asyncio.wait({self._catching_up})

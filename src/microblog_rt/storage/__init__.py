@@ -1,6 +1,7 @@
 """The database: engines, transactions, and every query, in one module per noun.
 
     sqlite.py, postgres.py   how each database is opened
+    group_commit.py    commits changes together on SQLite
     health.py          the state of the database
     silence.py         gives up on a database that does not answer
     sql_time.py        the current time, in statements and in Python
@@ -9,6 +10,8 @@
     accounts.py        users and sessions
     limits.py          rate limits
     messages.py        messages
+    send.py            a send: all of the above in one change
+    prepared.py        statements that SQLite's driver executes itself
     notifications.py   notifications, and the one statement that answers a read
     restored.py        what a restored backup needs
     migrations.py      Alembic
@@ -18,7 +21,7 @@ See also: ``mailboxes.py`` one level up, through which every change of a mailbox
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import chain
 from typing import Any, TypeVar
@@ -74,14 +77,21 @@ class Storage:
         """The synchronous engines of reads and of writes, for event listeners."""
         return self._reader.sync_engine, self._writer.engine
 
-    async def write(self, work: Callable[[Transaction], T], after_commit: Callable[[], None] | None = None) -> T:
+    async def write(
+        self,
+        work: Callable[[Transaction], T],
+        after_commit: Callable[[], None] | None = None,
+        *,
+        in_one_statement: bool = False,
+    ) -> T:
         """Run ``work`` in one write transaction and return its result after the commit.
 
         On SQLite it runs in the writer's thread, in one hop; on PostgreSQL under ``run_sync``. An exception rolls
         back. ``after_commit`` is called on the event loop. Completes even if the caller is cancelled (a client that
-        disconnected). Raises Unavailable.
+        disconnected). ``in_one_statement``: ``work`` executes a single one on PostgreSQL, which needs no transaction
+        around it. Raises Unavailable.
         """
-        task = self.begin_write(work, after_commit)
+        task = self.begin_write(work, after_commit, in_one_statement=in_one_statement)
         try:
             await asyncio.wait({task})  # shield() would lose the exception of a task whose caller was cancelled
         except asyncio.CancelledError:
@@ -90,17 +100,23 @@ class Storage:
         return task.result()
 
     def begin_write(
-        self, work: Callable[[Transaction], T], after_commit: Callable[[], None] | None = None
+        self,
+        work: Callable[[Transaction], T],
+        after_commit: Callable[[], None] | None = None,
+        *,
+        in_one_statement: bool = False,
     ) -> "asyncio.Task[T]":
         """Start ``work`` as ``write`` does, without waiting; the caller looks at the task's exception."""
-        task = asyncio.create_task(self._write(work, after_commit))
+        task = asyncio.create_task(self._write(work, after_commit, in_one_statement))
         self._writes.add(task)
         task.add_done_callback(self._writes.discard)
         return task
 
-    async def _write(self, work: Callable[[Transaction], T], after_commit: Callable[[], None] | None) -> T:
+    async def _write(
+        self, work: Callable[[Transaction], T], after_commit: Callable[[], None] | None, in_one_statement: bool
+    ) -> T:
         async with self._attempt("writes"):
-            result: T = await self._writer.run(work)
+            result: T = await self._writer.run(work, in_one_statement)
         if after_commit is not None:
             after_commit()
         return result
@@ -121,8 +137,17 @@ class Storage:
             yield connection
 
     def is_alone(self) -> bool:
-        """Whether no other process has changed the database without a signal."""
-        return self._database is sqlite
+        """Whether no other process has committed since ``catch_up``; False if that cannot be known."""
+        return isinstance(self._writer, sqlite.Writer) and self._writer.others.is_alone()
+
+    async def catch_up(self, read: Callable[[], Awaitable[object]]) -> None:
+        """Call ``read`` if other processes may have committed; what they committed then counts as known."""
+        if isinstance(self._writer, sqlite.Writer):
+            async with self._attempt("reads"):
+                mark = await self._writer.check_others()
+            if mark.others:
+                await read()
+            self._writer.others.accept(mark)
 
     async def health(self) -> Health:
         """The state of the database; on SQLite by a write, at most once in ``Timeouts.write_probe``."""

@@ -19,6 +19,7 @@ from microblog_rt.models import Attempt
 from microblog_rt.protocol import MICROSECONDS
 from microblog_rt.settings import Limit
 from microblog_rt.storage import Transaction, postgres
+from microblog_rt.storage.prepared import Prepared
 from microblog_rt.storage.sql_time import NOW
 
 REMEMBERED = 10_000
@@ -28,7 +29,7 @@ WINDOW = bindparam("window", type_=BigInteger)
 CURRENT = (Attempt.subject == bindparam("subject"), Attempt.expires > NOW, Attempt.expires <= NOW + WINDOW)
 SO_FAR = select(func.count()).select_from(Attempt).where(*CURRENT).scalar_subquery()
 ONE_MORE = select(bindparam("subject", type_=String), NOW + WINDOW)
-TAKE = (
+TAKE = Prepared(
     insert(Attempt)
     .from_select(["subject", "expires"], ONE_MORE.where(bindparam("times", type_=Integer) > SO_FAR))
     .returning(Attempt.id)
@@ -89,8 +90,9 @@ def take(tx: Transaction, subject: str, limit: Limit | None) -> int | None:
     if tx.dialect.name == postgres.NAME:
         postgres.lock(tx, subject)  # SQLite's write lock covers the whole database
     wanted = {"subject": subject, "window": limit.seconds * MICROSECONDS, "times": limit.times}
-    row_id: int | None = tx.execute(TAKE, wanted).scalar_one_or_none()
-    if row_id is not None:
+    row = TAKE.row(tx, wanted)
+    if row is not None:
+        row_id: int = row[0]
         return row_id
     # None if the attempt that was in the way has left its window meanwhile.
     left = tx.execute(FREE_IN, {**wanted, "others": limit.times - 1}).scalar_one_or_none() or 0

@@ -18,6 +18,7 @@ from microblog_rt.errors import NotFound
 from microblog_rt.models import Mailbox
 from microblog_rt.storage import Reading, Transaction
 from microblog_rt.storage.counters import COUNTERS, Counter
+from microblog_rt.storage.prepared import Prepared
 from microblog_rt.storage.sql_time import NOW_AT_LAST, Later
 
 BIND_VARIABLES = 2**14
@@ -58,6 +59,7 @@ def _counting(counter: Counter, value: Any) -> ReturningUpdate[Any]:
 
 
 COUNT = {each: _counting(each, each.column + bindparam("delta")) for each in COUNTERS}
+COUNT_PREPARED = {each: Prepared(COUNT[each]) for each in COUNTERS}
 RECOUNT = {each: _counting(each, each.unread()) for each in COUNTERS}
 # How many of the unread are in the interval, and the oldest of those before it.
 SHOWN = {
@@ -97,7 +99,7 @@ def tick(tx: Transaction, user_id: int, ahead: int = 0) -> Tick:
 
 def count(tx: Transaction, user_id: int, counter: Counter, delta: int, ahead: int = 0) -> Tick:
     """Tick, and add ``delta`` to the counter. Raises NotFound."""
-    return _ticked(tx, COUNT[counter], user_id, ahead=ahead, delta=delta)
+    return _tick(COUNT_PREPARED[counter].row(tx, {"of_user": user_id, "ahead": ahead, "delta": delta}))
 
 
 def recount(tx: Transaction, user_id: int, counter: Counter, ahead: int = 0) -> Tick:
@@ -125,7 +127,10 @@ def mark_read(tx: Transaction, user_id: int, counter: Counter, first: int, last:
 
 
 def _ticked(tx: Transaction, statement: Any, user_id: int, **values: int) -> Tick:
-    row = tx.execute(statement, {"of_user": user_id, **values}).one_or_none()
+    return _tick(tx.execute(statement, {"of_user": user_id, **values}).one_or_none())
+
+
+def _tick(row: Any) -> Tick:
     if row is None:
         raise NotFound
     return Tick(*row)

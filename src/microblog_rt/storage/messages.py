@@ -12,6 +12,7 @@ from microblog_rt.models import Mailbox, Message, User
 from microblog_rt.storage import Reading, Transaction
 from microblog_rt.storage.counters import UNREAD_MESSAGES
 from microblog_rt.storage.pages import Page, page
+from microblog_rt.storage.prepared import Prepared
 from microblog_rt.storage.sql_time import NOW
 
 
@@ -29,7 +30,7 @@ SENDABLE = select(
     User.id == bindparam("sender_id", type_=BigInteger),
     bindparam("idempotency_key", type_=String),
 ).where(User.id == bindparam("recipient_id", type_=BigInteger), not_(User.disabled))
-ADD = (
+ADD = Prepared(
     insert(Message)
     .from_select(["sender_id", "recipient_id", "body", "timestamp", "created", "read", "idempotency_key"], SENDABLE)
     .on_conflict_do_nothing(index_elements=["sender_id", "idempotency_key"])
@@ -47,7 +48,7 @@ def add(tx: Transaction, **values: Any) -> None:
     account is disabled. On PostgreSQL the insert waits for a transaction that writes the same key; the next statement
     sees its outcome.
     """
-    if tx.execute(ADD, values).scalar_one_or_none() is None:
+    if ADD.row(tx, values) is None:
         sent = tx.execute(SENT, values).one_or_none()
         if sent is None:
             raise Invalid("message", "recipient_disabled")

@@ -18,6 +18,7 @@ from microblog_rt.protocol import Notification
 from microblog_rt.storage import Storage, Transaction, sql_time
 from microblog_rt.storage.counters import Counter
 from microblog_rt.storage.mailboxes import padded
+from microblog_rt.storage.prepared import Prepared
 from microblog_rt.storage.sql_time import NOW
 
 
@@ -36,16 +37,18 @@ class Page(NamedTuple):
 ROW = insert(models.Notification).values(
     {column.name: bindparam(column.name) for column in models.Notification.__table__.columns}
 )
-REPLACE = ROW.on_conflict_do_update(
-    index_elements=["user_id", "name"],
-    set_={"timestamp": ROW.excluded.timestamp, "payload_json": ROW.excluded.payload_json},
+REPLACE = Prepared(
+    ROW.on_conflict_do_update(
+        index_elements=["user_id", "name"],
+        set_={"timestamp": ROW.excluded.timestamp, "payload_json": ROW.excluded.payload_json},
+    )
 )
 
 
 def replace(tx: Transaction, user_id: int, notification: Notification) -> None:
     """Store ``notification`` as the one row of that user and name."""
     row = {"name": notification.name, "timestamp": notification.timestamp, "payload_json": notification.payload_json}
-    tx.execute(REPLACE, {"user_id": user_id, **row})
+    REPLACE.row(tx, {"user_id": user_id, **row})
 
 
 def names(tx: Transaction, user_id: int) -> Sequence[str]:

@@ -50,17 +50,23 @@ class Writer:
     def engine(self) -> Engine:
         return self._engine.sync_engine
 
-    async def run(self, work: Callable[[Connection], T]) -> T:
-        """Run ``work`` in one transaction; again, if a change of the schema has made a prepared statement invalid."""
+    async def run(self, work: Callable[[Connection], T], in_one_statement: bool = False) -> T:
+        """Run ``work`` in one transaction; again, if a change of the schema has made a prepared statement invalid.
+
+        ``in_one_statement``: in autocommit, since a single statement is a transaction by itself.
+        """
+        engine = self._engine
+        if in_one_statement:
+            engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         try:
-            return await self._run(work)
+            return await self._run(engine, work)
         except DBAPIError as error:
             if not _has_stale_plan(error.orig):
                 raise
-        return await self._run(work)
+        return await self._run(engine, work)
 
-    async def _run(self, work: Callable[[Connection], T]) -> T:
-        async with self._engine.begin() as connection:
+    async def _run(self, engine: AsyncEngine, work: Callable[[Connection], T]) -> T:
+        async with engine.begin() as connection:
             return await connection.run_sync(work)
 
     async def close(self) -> None:

@@ -1,8 +1,9 @@
 """SQLite: one writer thread per process, snapshots for readers, one thread hop per statement read.
 
-Write transactions run one after the other in one thread, each BEGIN IMMEDIATE on the same connection: they queue
-instead of failing with "database is locked". Those of other processes wait in SQLite for ``Timeouts.sqlite_busy``.
-Reads are single statements in autocommit. ``synchronous=FULL``: what is acknowledged is on the disk.
+Write transactions run one after the other in one thread (``group_commit.py``), each BEGIN IMMEDIATE on the same
+connection: they queue instead of failing with "database is locked". Those of other processes wait in SQLite for
+``Timeouts.sqlite_busy``. Reads are single statements in autocommit. ``synchronous=FULL``: what is acknowledged is on
+the disk.
 """
 
 import asyncio
@@ -10,12 +11,9 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from functools import partial
 from pathlib import Path
-from threading import Event
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import aiosqlite
 from sqlalchemy import create_engine, event, make_url
@@ -25,6 +23,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from microblog_rt.storage.group_commit import GroupCommit
 from microblog_rt.storage.health import Health
 from microblog_rt.timeouts import Timeouts
 
@@ -83,13 +82,65 @@ class DatabaseFile:
         return found.st_dev, found.st_ino
 
 
+class OtherCommits:
+    """Notices commits of other connections: usually from the WAL's size and time, a system call of 1 microsecond.
+
+    The writer's ``PRAGMA data_version`` changes with the commits of others alone (sqlite.org/pragma.html), and tells
+    whether its own commit was the one that changed the WAL. Two commits in the same tick of the file system's clock
+    (4 ms) that do not lengthen the WAL can look like one; the sweep finds those.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._wal = f"{make_url(url).database}-wal"
+        self._seen: tuple[int, int] | None = None
+        self._version: int | None = None
+
+    def is_alone(self) -> bool:
+        """Whether no other connection has committed since the last ``accept``."""
+        return self._seen is not None and self._seen == self._current()
+
+    def own_commit(self, connection: sqlite3.Connection) -> None:
+        """In the writer's thread, after a commit of its own."""
+        current = self._current()
+        if self._version == _data_version(connection):
+            self._seen = current
+
+    def check(self, connection: sqlite3.Connection) -> "Mark":
+        """In the writer's thread: what to accept, and whether others have committed."""
+        current, version = self._current(), _data_version(connection)
+        return Mark(current, version, version != self._version)
+
+    def accept(self, mark: "Mark") -> None:
+        """Note that everything that was committed before ``mark`` is known."""
+        self._seen, self._version = mark.seen, mark.version
+
+    def _current(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self._wal)
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size
+
+
+class Mark(NamedTuple):
+    """A moment in a database; ``others``: connections other than the writer's may have committed before it."""
+
+    seen: tuple[int, int] | None
+    version: int
+    others: bool
+
+
+def _data_version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA data_version").fetchone()
+    return int(version)
+
+
 class Writer:
-    """Runs write transactions in order, each in one hop to the writer's thread."""
+    """Runs write transactions in order, in the writer's thread."""
 
     def __init__(self, url: str, timeouts: Timeouts) -> None:
         self._file = DatabaseFile(url)
         self._timeouts = timeouts
-        self._committed = float("-inf")
         self._probing = asyncio.Lock()
         self.engine = create_engine(
             make_url(url).set(drivername="sqlite"),
@@ -100,41 +151,37 @@ class Writer:
         )
         event.listen(self.engine, "begin", _begin_immediate)
         _set_pragmas(self.engine)
-        self._thread = ThreadPoolExecutor(1, "sqlite-writer")
+        self.others = OtherCommits(url)
+        self._changes = GroupCommit(self.engine, self._check_file, self.others.own_commit)
         self._closed = False
 
-    async def run(self, work: Callable[[Connection], T]) -> T:
-        """Run ``work`` in one transaction; given up (cancelled) before its commit, it is rolled back."""
-        cancelled = Event()
-        future = self._thread.submit(copy_context().run, self._transact, work, cancelled)
-        try:
-            return await asyncio.wrap_future(future)
-        except asyncio.CancelledError:
-            cancelled.set()
-            raise
+    async def run(self, work: Callable[[Connection], T], in_one_statement: bool = False) -> T:
+        """Run ``work`` in a transaction, undone as a whole if it raises; return its result after the commit.
+
+        Given up (cancelled) before it is done, it is undone as well. ``in_one_statement`` makes no difference.
+        """
+        return await self._changes.run(work)
+
+    async def check_others(self) -> Mark:
+        """Whether other connections have committed."""
+        return await self._changes.read(self.others.check)
 
     async def probe(self) -> None:
         """Commit a transaction that changes nothing; raises DBAPIError if the file takes no writes."""
         async with self._probing:  # so that many requests at once write once
-            if time.monotonic() - self._committed > self._timeouts.write_probe or self._file.is_replaced():
+            age = time.monotonic() - self._changes.committed
+            if age > self._timeouts.write_probe or self._file.is_replaced():
                 await self.run(_rewrite_first_page)
 
     async def close(self) -> None:
         """Close the connection; the transaction that runs comes to its end first."""
         if not self._closed:
             self._closed = True
-            self._thread.submit(self.engine.dispose)
-            await asyncio.to_thread(self._thread.shutdown)
+            await self._changes.close()
 
-    def _transact(self, work: Callable[[Connection], T], cancelled: Event) -> T:
-        with self.engine.begin() as connection:
-            result = work(connection)
-            if cancelled.is_set():
-                raise TimeoutError("the transaction was given up")
-            if self._file.is_replaced():
-                raise OperationalError("COMMIT", None, Replaced())
-        self._committed = time.monotonic()
-        return result
+    def _check_file(self) -> None:
+        if self._file.is_replaced():
+            raise OperationalError("COMMIT", None, Replaced())
 
 
 def reader(url: str, timeouts: Timeouts) -> AsyncEngine:

@@ -46,16 +46,20 @@ async def send_message(recipient: str) -> ResponseReturnValue:
     current = current_user()
     if not current.signed_in:
         return await _signed_out(form, recipient)
-    person = await services().accounts.known(recipient)
+    refusal: Invalid | TooMany | None = None
     if submitted(form):
+        text, nonce, key = form.message.data or "", form.nonce.data or "", _program_key()
         try:
-            text, nonce, key = form.message.data or "", form.nonce.data or "", _program_key()
-            new = await services().messages.send_message(current.user.id, person.id, text, nonce, key)
-            await _flash_sent(new)
-            target = url_for("people.user", username=person.username, _anchor=_anchor(nonce))
-            return redirect(target, HTTPStatus.SEE_OTHER)
+            name = await services().messages.send_to(current.user.id, recipient, text, nonce, key)
         except (Invalid, TooMany) as error:
-            add_error(form, error)
+            refusal = error
+        else:
+            await _flash_sent(name is not None)
+            name = name or (await services().accounts.known(recipient)).username
+            return redirect(url_for("people.user", username=name, _anchor=_anchor(nonce)), HTTPStatus.SEE_OTHER)
+    person = await services().accounts.known(recipient)
+    if refusal is not None:
+        add_error(form, refusal)
     return await render_form("send_message.html", form, recipient=person.username, disabled=person.disabled)
 
 
