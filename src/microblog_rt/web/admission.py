@@ -74,7 +74,8 @@ class Admission:
             raise NotFound
         self._check_origin(scope)
         reader = self._authentication.authenticate(headers)
-        self._check_origin(scope, required=socket)
+        if socket:
+            self._check_origin(scope, required=True)
         query = parse(scope["query_string"])
         # A page left open while another user signed in on this browser must not get that user's notifications.
         if query.user is not None and query.user != str(reader.user_id):

@@ -15,6 +15,7 @@ from microblog_rt.settings import LOOPBACK, Settings
 log = logging.getLogger(__name__)
 
 OWN_SITES = {"same-origin", "none"}  # none: typed or a bookmark; another port of this host would be same-site
+ORIGIN_HEADERS = {b"origin", b"host", b"sec-fetch-site"}
 FORWARDED_FOR = b"x-forwarded-for"
 FORWARDED = {FORWARDED_FOR, b"forwarded", b"x-real-ip"}
 FOR_OPERATORS = {"/healthz", "/readyz", "/metrics"}  # any Host, and not through the proxies
@@ -90,10 +91,10 @@ def check_origin(sent: Iterable[tuple[bytes, bytes]], public_url: str | None, *,
     The own origin is ``public_url``; without one, plain http at the request's Host. ``Sec-Fetch-Site``, which pages
     cannot set, must agree if it is sent. (RFC 6454; W3C Fetch Metadata.)
     """
-    headers = [(name.lower(), value.decode("latin-1")) for name, value in sent]
-    origins = [value for name, value in headers if name == b"origin"]
-    hosts = [value.lower() for name, value in headers if name == b"host"]
-    sites = [value for name, value in headers if name == b"sec-fetch-site"]
+    headers = [(name, value) for field, value in sent if (name := field.lower()) in ORIGIN_HEADERS]
+    origins = [value.decode("latin-1") for name, value in headers if name == b"origin"]
+    hosts = [value.decode("latin-1").lower() for name, value in headers if name == b"host"]
+    sites = [value.decode("latin-1") for name, value in headers if name == b"sec-fetch-site"]
     own = public_url or f"http://{hosts[0] if hosts else ''}"
     if (origins and origins != [own]) or not OWN_SITES.issuperset(sites):
         raise OriginForeign
