@@ -76,6 +76,9 @@ lock:
 	echo hatchling | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url --no-emit-find-links pyproject.toml - --extra dev -c requirements.lock \
 		-o requirements-dev.lock
+	echo hatchling | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --no-emit-find-links pyproject.toml - --extra bench -c requirements-dev.lock \
+		-o requirements-bench.lock
 
 clean:
 	rm -rf $(VENV) .coverage dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

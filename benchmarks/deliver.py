@@ -1,106 +1,150 @@
 """The server's CPU for the delivery of one event to one tab.
 
-Each event is sent after the previous one has reached every tab. The CPU of as many sends to users without a tab is
-subtracted, which leaves the delivery. Both kinds of sends alternate, because the speed of a machine changes.
+Each event is published after the previous one has reached every tab. In microblog-rt an event is a message sent by
+form; the CPU of as many sends to users without a tab is subtracted, which leaves the delivery. Both kinds of sends
+alternate, because the speed of a machine changes.
+
+With one tab per user there are as many sends as deliveries, too many to subtract. There another process on the same
+PostgreSQL takes the sends, and the process that has the tabs is measured: it receives each signal over the bus.
 """
 
 import asyncio
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Sequence
 
 from tests.server_process import Server
 
 from benchmarks import meter, tabs
-from benchmarks.browser import Sender, sender
+from benchmarks.browser import Sender, connected, sender
 from benchmarks.meter import NOTHING, Used
-from benchmarks.table import Figure
+from benchmarks.peers.push import Push, Running
+from benchmarks.results import OURS, Figure
 from benchmarks.tabs import FrameCounter
-from benchmarks.world import Person, World
+from benchmarks.world import Person, World, on_postgresql
 
-TARGET = 35.0  # microseconds
-ROUNDS = 5
-WARM_UP = 100  # sends
+TABS, MORE = 2_000, (500, 8_000)
+GOAL, GOAL_GROWTH, GOAL_USERS = 9.0, 1.1, 20.0  # µs, times, µs
+ROUNDS, EACH = 5, 10  # events
+USERS, SENDERS = 2_000, 8
+WARM_UP = 100  # events
 TAIL = 0.1  # seconds for the server to finish background work
+IDLE = 3.0  # seconds
 NO_HEARTBEAT = "600"
 
+PLOT = "deliver"
+LABEL = f"CPU to deliver an event to a tab, {ROUNDS * EACH} events to {TABS:,} tabs"
 
-class Plan(NamedTuple):
-    """The number of users, of tabs each has, and of events each receives in a round."""
-
-    users: int
-    tabs_each: int
-    each_round: int
-
-    @property
-    def events(self) -> int:
-        return self.users * self.each_round * ROUNDS
-
-    @property
-    def expected(self) -> int:
-        """Notifications that must arrive."""
-        return self.events * self.tabs_each
-
-    def __str__(self) -> str:
-        users = f"{self.users} users" if self.users > 1 else "one user"
-        return f"{self.events:,} events to {self.users * self.tabs_each:,} tabs of {users}"
+Publish = Callable[[], Awaitable[None]]
 
 
-PLANS = (Plan(1, 2000, 10), Plan(100, 20, 1))
-DESCRIPTORS = 2500
+def run(world: World, peers: list[Push]) -> list[Figure]:
+    """Measure each number of tabs with a new server."""
+    used = {count: _ours(world, count) for count in (MORE[0], TABS, MORE[1])}
+    figures = [
+        Figure(LABEL, "µs", used[TABS].server, GOAL, used[TABS].load),
+        *[Figure("", "µs", each.server, plot=(PLOT, float(count))) for count, each in used.items()],
+    ]
+    for peer in peers:
+        figures += _peer(peer)
+    growth = used[MORE[1]].server / used[TABS].server
+    return [
+        *figures,
+        Figure(f"  {MORE[1]:,} tabs against {TABS:,}", "times", growth, GOAL_GROWTH),
+        _many_users(),
+    ]
 
 
-def run(world: World) -> list[Figure]:
-    """Measure each plan with a new server."""
-    return [figure for plan in PLANS for figure in _run(world, plan)]
-
-
-def _run(world: World, plan: Plan) -> list[Figure]:
+def _ours(world: World, count: int) -> Used:
+    """Microseconds per delivery."""
     with world.serving(MICROBLOG_HEARTBEAT=NO_HEARTBEAT) as (server, pid):
-        return asyncio.run(_measured(server, pid, plan, world))
+        return asyncio.run(_ours_measured(server, pid, world, count))
 
 
-async def _measured(server: Server, pid: int, plan: Plan, world: World) -> list[Figure]:
-    subscribers, absent = world.subscribers[: plan.users], world.absent[: plan.users]
-    cookies = [person.cookie for person in subscribers for _ in range(plan.tabs_each)]
-    async with sender(server, world.senders[0]) as message_sender:
-        await _sent(message_sender, pid, absent, WARM_UP // plan.users)
-        async with tabs.tabs(server, cookies) as observer:
-            delivered = alone = NOTHING
+async def _ours_measured(server: Server, pid: int, world: World, count: int) -> Used:
+    person, absent = world.subscribers[0], world.absent[0]
+    async with sender(server.port, world.senders[0]) as message_sender:
+        send, alone = _sending(message_sender, person), _sending(message_sender, absent)
+        await _published(alone, pid, WARM_UP)
+        async with tabs.tabs(server, [person.cookie] * count) as observer:
+            used = NOTHING
             for _ in range(ROUNDS):
-                delivered += await _sent(message_sender, pid, subscribers, plan.each_round, observer)
-                alone += await _sent(message_sender, pid, absent, plan.each_round)
-            return _figures(plan, alone, delivered, observer)
+                used += await _published(send, pid, EACH, observer)
+                used -= await _published(alone, pid, EACH)
+            assert observer.notifications() == ROUNDS * EACH * count, "events are missing, or came twice"
+            return _per_frame(used, observer)
 
 
-async def _sent(
-    message_sender: Sender, pid: int, people: Sequence[Person], each: int, observer: FrameCounter | None = None
-) -> Used:
+def _sending(message_sender: Sender, person: Person) -> Publish:
+    return lambda: message_sender.send(person.name)
+
+
+def _peer(peer: Push) -> list[Figure]:
+    used = {}
+    for count in (MORE[0], TABS, MORE[1]):
+        with peer.serving() as running:
+            used[count] = asyncio.run(_peer_measured(running, count))
+    return [
+        Figure(LABEL, "µs", used[TABS].server, load=used[TABS].load, subject=peer.name),
+        *[Figure("", "µs", each.server, subject=peer.name, plot=(PLOT, float(at))) for at, each in used.items()],
+    ]
+
+
+async def _peer_measured(running: Running, count: int) -> Used:
+    with connected(running.port) as browser:
+        for _ in range(WARM_UP):
+            await running.publish(browser)
+        async with tabs.tabs(running, [""] * count, FrameCounter(running.dialect)) as observer:
+            for _ in range(EACH):
+                await running.publish(browser)
+                await observer.until_received(count)
+            observer.restart()
+            used = await _published(lambda: running.publish(browser), running.pid, ROUNDS * EACH, observer)
+            return _per_frame(used, observer)
+
+
+async def _published(publish: Publish, pid: int, count: int, observer: FrameCounter | None = None) -> Used:
+    """Publish events, each after all tabs have received the last."""
     watch = meter.Stopwatch(pid)
-    for _ in range(each):
-        for person in people:
-            await message_sender.send(person.name)
-            if observer:
-                await observer.until_received(len(observer.tabs) // len(people))
+    for _ in range(count):
+        await publish()
+        if observer:
+            await observer.until_received(len(observer.tabs))
     await asyncio.sleep(TAIL)
     return watch.used()
 
 
-def _figures(plan: Plan, alone: Used, delivered: Used, observer: FrameCounter) -> list[Figure]:
+def _per_frame(used: Used, observer: FrameCounter) -> Used:
     each = 1e6 / observer.received
-    note = f"delivered {observer.notifications():,} of {plan.expected:,} in {observer.received:,} frames"
-    return [
-        Figure(
-            f"CPU to deliver an event to a tab, {plan}; without the CPU of the sends",
-            "µs",
-            (delivered.server - alone.server) * each,
-            TARGET,
-            (delivered.load - alone.load) * each,
-            note,
-        ),
-        Figure(
-            "  the sends alone, per frame",
-            "µs",
-            alone.server * each,
-            load=alone.load * each,
-        ),
-    ]
+    return Used(used.server * each, used.load * each, used.wall * each)
+
+
+def _many_users() -> Figure:
+    """One event to each of many users with one tab, in the process that has the tabs."""
+    with on_postgresql() as world, world.copy() as database:
+        environ = database | {"MICROBLOG_HEARTBEAT": NO_HEARTBEAT}
+        with world.another(**environ) as (sending, _), world.another(**environ) as (server, pid):
+            used = asyncio.run(_many_users_measured(world, sending, server, pid))
+    label = f"  {USERS:,} events to {USERS:,} tabs of {USERS:,} users, received over the bus"
+    return Figure(label, "µs", used.server, GOAL_USERS, used.load, note=f"{OURS} on PostgreSQL")
+
+
+async def _many_users_measured(world: World, sending: Server, server: Server, pid: int) -> Used:
+    people = world.subscribers[:USERS]
+    async with tabs.tabs(server, [person.cookie for person in people]) as observer:
+        await asyncio.sleep(1)
+        watch = meter.Stopwatch(pid)
+        await asyncio.sleep(IDLE)
+        idle = watch.used()
+        watch = meter.Stopwatch(pid)
+        async with asyncio.TaskGroup() as group:
+            for number, person in enumerate(world.senders[:SENDERS]):
+                group.create_task(_send_to(sending.port, person, people[number::SENDERS]))
+        await observer.until_received(len(people))
+        used = watch.used()
+        share = used.wall / idle.wall
+        return _per_frame(used - (idle.server * share, 0, 0), observer)
+
+
+async def _send_to(port: int, person: Person, people: Sequence[Person]) -> None:
+    async with sender(port, person) as message_sender:
+        for each in people:
+            await message_sender.send(each.name)

@@ -1,29 +1,49 @@
 """Thousands of tabs: WebSockets with a browser's handshake that count the frames they receive.
 
-Without a client library, whose cost per connection would dominate.
+Without a client library, whose cost per connection would dominate. A `Dialect` adapts them to a peer's protocol.
 """
 
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import cast
-
-from tests.server_process import Server
+from typing import NamedTuple, Protocol, cast
 
 from benchmarks.browser import HEADERS
 
 AT_ONCE = 200
 PATIENCE = 120.0  # seconds for all tabs to open, or to receive one event
+PER_ADDRESS = 20_000  # connections from one loopback address; it has 28,000 ports
 
 TEXT, PING = 0x81, 0x89
-PONG = b"\x8a\x80\0\0\0\0"  # the server's pings are empty
+PONG = b"\x8a\x80\0\0\0\0"  # the servers' pings are empty
 HEARTBEAT = b"[]"
-ACKNOWLEDGEMENT = b"\x81\x81\0\0\0\x000"  # the cursor 0, with a mask of zeros
+
+
+def masked(text: bytes) -> bytes:
+    """A short text frame of a client, with a mask of zeros."""
+    assert len(text) < 126
+    return bytes([TEXT, 0x80 | len(text)]) + bytes(4) + text
+
+
+class Dialect(NamedTuple):
+    """What tabs send to one kind of server.
+
+    ``hello`` follows the handshake. A tab is open after ``greetings`` frames. ``replies`` are the frames that answer
+    heartbeats, by their payload.
+    """
+
+    target: str
+    hello: bytes
+    greetings: int
+    replies: Mapping[bytes, bytes]
+
+
+OURS = Dialect("/notifications?since=0", b"", 1, {HEARTBEAT: masked(b"0")})
 
 HANDSHAKE = (
-    "GET /notifications?since=0 HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\n"
+    "GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\n"
     "Upgrade: websocket\r\nOrigin: http://{host}\r\nSec-WebSocket-Version: 13\r\n"
     + "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
     + "Cookie: {cookie}\r\n"
@@ -33,10 +53,23 @@ HANDSHAKE = (
 )
 
 
-class FrameCounter:
-    """All tabs of one run, and the frames they have received after their first ones."""
+def handshake(port: int, cookie: str, dialect: Dialect = OURS) -> bytes:
+    """The request of a browser that opens a WebSocket."""
+    return HANDSHAKE.format(target=dialect.target, host=f"127.0.0.1:{port}", cookie=cookie).encode()
 
-    def __init__(self) -> None:
+
+class Listening(Protocol):
+    """A server; only its port is used."""
+
+    @property
+    def port(self) -> int: ...
+
+
+class FrameCounter:
+    """All tabs of one run, and the frames they have received since they were open."""
+
+    def __init__(self, dialect: Dialect = OURS) -> None:
+        self.dialect = dialect
         self.tabs: list[Tab] = []
         self.received = 0
         self.heartbeats = 0
@@ -46,9 +79,6 @@ class FrameCounter:
 
     def frame_received(self, payload: bytes) -> None:
         """Count one frame of one tab."""
-        if payload == HEARTBEAT:
-            self.heartbeats += 1
-            return
         self.received += 1
         self.frames[payload] += 1
         if self.received >= self._expected:
@@ -62,6 +92,11 @@ class FrameCounter:
             async with asyncio.timeout(PATIENCE):
                 await self._reached.wait()
 
+    def restart(self) -> None:
+        """Forget what was received."""
+        self.received = self.heartbeats = self._expected = 0
+        self.frames.clear()
+
     def notifications(self) -> int:
         """The number of notifications in the frames: that of the frames, unless some were conflated."""
         return sum(len(json.loads(payload)) * count for payload, count in self.frames.items())
@@ -72,62 +107,77 @@ class FrameCounter:
 
 
 class Tab(asyncio.Protocol):
-    """One tab; ``first`` is done after the first frame. Acknowledges heartbeats like the script of the pages."""
+    """One tab; ``opened`` is done once it is open. Acknowledges heartbeats like the script of the pages."""
 
-    __slots__ = ("_buffer", "_handshake", "_observer", "_open", "ended", "first", "transport")
+    __slots__ = ("_buffer", "_greetings", "_handshake", "_observer", "ended", "opened", "transport")
 
-    def __init__(self, observer: FrameCounter, handshake: bytes, first: "asyncio.Future[None]") -> None:
+    def __init__(self, observer: FrameCounter, handshake: bytes, opened: "asyncio.Future[None]") -> None:
         self._observer = observer
         self._handshake = handshake
         self._buffer = b""
-        self._open = self.ended = False
-        self.first: asyncio.Future[None] | None = first
+        self._greetings = observer.dialect.greetings
+        self.ended = False
+        self.opened: asyncio.Future[None] | None = opened
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.transport.write(self._handshake)
-        self._handshake = b""
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        if not self._open and b"\r\n\r\n" in self._buffer:
+        if self._handshake and b"\r\n\r\n" in self._buffer:
             head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
-            _check_answer(head.decode("latin-1"))
-            self._open = True
-        while self._open and (frame := _frame(self._buffer)):
+            self._handshake_answered(head)
+        while not self._handshake and (frame := _frame(self._buffer)):
             opcode, payload, self._buffer = frame
             self._frame_received(opcode, payload)
+
+    def _handshake_answered(self, head: bytes) -> None:
+        if not head.startswith(b"HTTP/1.1 101 "):
+            self._fail(ConnectionError(head.decode("latin-1")))
+            self.transport.abort()
+            return
+        self._handshake = b""
+        if hello := self._observer.dialect.hello:
+            self.transport.write(hello)
+        self._check_opened()
 
     def _frame_received(self, opcode: int, payload: bytes) -> None:
         if opcode == PING:
             self.transport.write(PONG)
         elif opcode != TEXT:
             self.ended = True
-        elif self.first is not None:
-            self.first.set_result(None)
-            self.first = None
+        elif self.opened is not None:
+            self._greetings -= 1
+            self._check_opened()
+        elif reply := self._observer.dialect.replies.get(payload):
+            self._observer.heartbeats += 1
+            self.transport.write(reply)
         else:
             self._observer.frame_received(payload)
-            if payload == HEARTBEAT:
-                self.transport.write(ACKNOWLEDGEMENT)
+
+    def _check_opened(self) -> None:
+        if not self._greetings and self.opened is not None:
+            self.opened.set_result(None)
+            self.opened = None
 
     def connection_lost(self, error: Exception | None) -> None:
         self.ended = True
-        if self.first is not None and not self.first.done():
-            self.first.set_exception(error or ConnectionError("closed before the first frame"))
+        self._fail(error or ConnectionError("closed before it was open"))
+
+    def _fail(self, error: Exception) -> None:
+        if self.opened is not None and not self.opened.done():
+            self.opened.set_exception(error)
 
 
 @asynccontextmanager
 async def tabs(
-    server: Server, cookies: Iterable[str], observer: FrameCounter | None = None
+    server: Listening, cookies: Iterable[str], observer: FrameCounter | None = None
 ) -> AsyncIterator[FrameCounter]:
-    """Open a tab for each of ``cookies`` and wait for their first frames; closes them on exit."""
+    """Open a tab for each of ``cookies``; closes them on exit."""
     observer = observer or FrameCounter()
-    slots = asyncio.Semaphore(AT_ONCE)
     try:
-        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
-            for cookie in cookies:
-                group.create_task(_open(observer, server.port, cookie, slots))
+        await open_tabs(server, cookies, observer)
         yield observer
         observer.check()
     finally:
@@ -135,19 +185,33 @@ async def tabs(
             tab.transport.abort()
 
 
-async def _open(observer: FrameCounter, port: int, cookie: str, slots: asyncio.Semaphore) -> None:
+async def open_tabs(server: Listening, cookies: Iterable[str], observer: FrameCounter) -> None:
+    """Open a tab for each of ``cookies``, in addition to those of ``observer``."""
+    slots = asyncio.Semaphore(AT_ONCE)
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+        for number, cookie in enumerate(cookies, len(observer.tabs)):
+            await slots.acquire()
+            opening = group.create_task(open_tab(observer, server.port, cookie, 1 + number // PER_ADDRESS))
+            opening.add_done_callback(lambda _: slots.release())
+
+
+async def open_tab(observer: FrameCounter, port: int, cookie: str, address: int = 1) -> None:
+    """Open one tab from the loopback address of that number; raises OSError if the server refuses it."""
     loop = asyncio.get_running_loop()
-    handshake = HANDSHAKE.format(host=f"127.0.0.1:{port}", cookie=cookie).encode()
-    first: asyncio.Future[None] = loop.create_future()
-    async with slots:
-        _, tab = await loop.create_connection(lambda: Tab(observer, handshake, first), "127.0.0.1", port)
-        observer.tabs.append(tab)
-        await first
-
-
-def _check_answer(head: str) -> None:
-    assert head.startswith("HTTP/1.1 101 "), head
-    assert "sec-websocket-extensions" not in head.lower(), head
+    request = handshake(port, cookie, observer.dialect)
+    opened: asyncio.Future[None] = loop.create_future()
+    transport, tab = await loop.create_connection(
+        lambda: Tab(observer, request, opened),
+        "127.0.0.1",
+        port,
+        local_addr=(f"127.0.0.{address}", 0) if address > 1 else None,
+    )
+    try:
+        await opened
+    except BaseException:
+        transport.abort()
+        raise
+    observer.tabs.append(tab)
 
 
 def _frame(buffer: bytes) -> tuple[int, bytes, bytes] | None:

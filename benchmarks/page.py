@@ -1,0 +1,7 @@
+"""Writes ``docs/performance.md``."""
+
+from benchmarks.results import Results
+
+
+def write(results: Results) -> None:
+    raise NotImplementedError
