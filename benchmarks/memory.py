@@ -44,9 +44,10 @@ async def _ours(server: Listening, pid: int, cookies: list[str]) -> list[Figure]
     observer = FrameCounter()
     sizes, opened = await _grown(server, pid, cookies, observer)
     await asyncio.sleep(HEARTBEAT)
+    observer.check()
     assert observer.heartbeats >= STEPS[-1], "the tabs have received no heartbeat"
     after = (meter.memory(pid).pss - sizes[0].pss) / STEPS[-1]
-    _close(observer)
+    observer.close()
     each = _each(sizes)
     first, last = each[STEPS[0]], each[STEPS[-1]]
     return [
@@ -66,7 +67,7 @@ async def _ours(server: Listening, pid: int, cookies: list[str]) -> list[Figure]
 
 async def _peer(name: str, server: Listening, pid: int, observer: FrameCounter) -> list[Figure]:
     sizes, _ = await _grown(server, pid, [""], observer)
-    _close(observer)
+    observer.close()
     each = _each(sizes)
     return [
         Figure(_label(), "KiB", each[TABS].pss / TABS, subject=name),
@@ -80,7 +81,7 @@ async def _many(server: Listening, pid: int, cookies: list[str]) -> list[Figure]
     await tabs.open_tabs(server, itertools.islice(itertools.cycle(cookies), MANY), observer)
     await asyncio.sleep(QUIET)
     total = meter.memory(pid).pss / 1024
-    _close(observer)
+    observer.close()
     return [Figure(f"memory of the server with {MANY:,} idle tabs", "MiB", total, GOAL_MANY)]
 
 
@@ -100,12 +101,6 @@ async def _grown(
         await asyncio.sleep(QUIET)
         sizes.append(meter.memory(pid))
     return sizes, opening
-
-
-def _close(observer: FrameCounter) -> None:
-    observer.check()
-    for tab in observer.tabs:
-        tab.transport.abort()
 
 
 def _label() -> str:

@@ -48,8 +48,7 @@ async def _measured(server: Server, world: World) -> list[Figure]:
         meanwhile = await _send_while(message_sender, world, lambda: _all_return(server, cookies, returned))
     back = time.perf_counter() - start
     returned.check()
-    for tab in returned.tabs:
-        tab.transport.abort()
+    returned.close()
     slower = _p99(meanwhile) / _p99(quiet)
     note = f"p99 {_p99(meanwhile) * 1e3:,.0f} ms, and {_p99(quiet) * 1e3:,.0f} ms before, {len(meanwhile)} sends"
     return [

@@ -42,7 +42,8 @@ class Results(NamedTuple):
         for figure in self.figures():
             if figure.label:
                 groups.setdefault(figure.label, []).append(figure)
-        return [Row(figures) for figures in groups.values()]
+        groups[SPEED] = groups.pop(SPEED, [])  # the last one
+        return [Row(figures) for figures in groups.values() if figures]
 
     def figures(self) -> Iterator[Figure]:
         """All figures of all runs."""

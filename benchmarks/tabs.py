@@ -1,14 +1,17 @@
 """Thousands of tabs: WebSockets with a browser's handshake that count the frames they receive.
 
-Without a client library, whose cost per connection would dominate. A `Dialect` adapts them to a peer's protocol.
+Without a client library or a transport of asyncio, whose cost per frame would dominate: the sockets are in one epoll,
+which the event loop watches. A `Dialect` adapts them to a peer's protocol.
 """
 
 import asyncio
 import json
+import select
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol
 
 from benchmarks.browser import HEADERS
 
@@ -66,7 +69,7 @@ class Listening(Protocol):
 
 
 class FrameCounter:
-    """All tabs of one run, and the frames they have received since they were open."""
+    """All tabs of one run, and the frames they have received since they were open; ``close`` it at the end."""
 
     def __init__(self, dialect: Dialect = OURS) -> None:
         self.dialect = dialect
@@ -76,6 +79,27 @@ class FrameCounter:
         self.frames: Counter[bytes] = Counter()
         self._expected = 0
         self._reached = asyncio.Event()
+        self._epoll = select.epoll()
+        self._watched: dict[int, Tab] = {}
+
+    def watch(self, descriptor: int, tab: "Tab") -> None:
+        """Receive for ``tab`` from now on, until its socket is closed."""
+        if not self._watched:
+            asyncio.get_running_loop().add_reader(self._epoll, self._readable)
+        self._watched[descriptor] = tab
+        self._epoll.register(descriptor, select.EPOLLIN)
+
+    def _readable(self) -> None:
+        for descriptor, _ in self._epoll.poll(0, AT_ONCE):
+            self._watched[descriptor].readable()
+
+    def close(self) -> None:
+        """Close every tab."""
+        for tab in self.tabs:
+            tab.close()
+        if self._watched:
+            asyncio.get_running_loop().remove_reader(self._epoll)
+        self._epoll.close()
 
     def frame_received(self, payload: bytes) -> None:
         """Count one frame of one tab."""
@@ -106,53 +130,72 @@ class FrameCounter:
         assert not any(tab.ended for tab in self.tabs), "the server has closed a tab"
 
 
-class Tab(asyncio.Protocol):
+class Tab:
     """One tab; ``opened`` is done once it is open. Acknowledges heartbeats like the script of the pages."""
 
-    __slots__ = ("_buffer", "_greetings", "_handshake", "_observer", "ended", "opened", "transport")
+    __slots__ = ("_buffer", "_greetings", "_observer", "_shaken", "_socket", "ended", "opened")
 
-    def __init__(self, observer: FrameCounter, handshake: bytes, opened: "asyncio.Future[None]") -> None:
+    def __init__(self, observer: FrameCounter, connected: socket.socket, opened: "asyncio.Future[None]") -> None:
         self._observer = observer
-        self._handshake = handshake
+        self._socket = connected
         self._buffer = b""
         self._greetings = observer.dialect.greetings
+        self._shaken = False
         self.ended = False
         self.opened: asyncio.Future[None] | None = opened
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-        self.transport.write(self._handshake)
+    def readable(self) -> None:
+        """Receive what has arrived."""
+        try:
+            data = self._socket.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._ended(ConnectionError("closed before it was open"))
+        elif self.opened is None and not self._buffer and data[0] == TEXT and data[1] + 2 == len(data):
+            self._text_received(data[2:])  # nearly always: exactly one frame
+        else:
+            self._bytes_received(data)
 
-    def data_received(self, data: bytes) -> None:
+    def close(self) -> None:
+        """Close the connection without waiting."""
+        self._socket.close()
+
+    def _bytes_received(self, data: bytes) -> None:
         self._buffer += data
-        if self._handshake and b"\r\n\r\n" in self._buffer:
+        if not self._shaken and b"\r\n\r\n" in self._buffer:
             head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
             self._handshake_answered(head)
-        while not self._handshake and (frame := _frame(self._buffer)):
+        while self._shaken and (frame := _frame(self._buffer)):
             opcode, payload, self._buffer = frame
             self._frame_received(opcode, payload)
 
     def _handshake_answered(self, head: bytes) -> None:
         if not head.startswith(b"HTTP/1.1 101 "):
-            self._fail(ConnectionError(head.decode("latin-1")))
-            self.transport.abort()
+            self._ended(ConnectionError(head.decode("latin-1")))
             return
-        self._handshake = b""
+        self._shaken = True
         if hello := self._observer.dialect.hello:
-            self.transport.write(hello)
+            self._socket.send(hello)
         self._check_opened()
 
     def _frame_received(self, opcode: int, payload: bytes) -> None:
         if opcode == PING:
-            self.transport.write(PONG)
+            self._socket.send(PONG)
         elif opcode != TEXT:
             self.ended = True
         elif self.opened is not None:
             self._greetings -= 1
             self._check_opened()
-        elif reply := self._observer.dialect.replies.get(payload):
+        else:
+            self._text_received(payload)
+
+    def _text_received(self, payload: bytes) -> None:
+        if reply := self._observer.dialect.replies.get(payload):
             self._observer.heartbeats += 1
-            self.transport.write(reply)
+            self._socket.send(reply)
         else:
             self._observer.frame_received(payload)
 
@@ -161,11 +204,9 @@ class Tab(asyncio.Protocol):
             self.opened.set_result(None)
             self.opened = None
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def _ended(self, error: Exception) -> None:
         self.ended = True
-        self._fail(error or ConnectionError("closed before it was open"))
-
-    def _fail(self, error: Exception) -> None:
+        self.close()
         if self.opened is not None and not self.opened.done():
             self.opened.set_exception(error)
 
@@ -181,8 +222,7 @@ async def tabs(
         yield observer
         observer.check()
     finally:
-        for tab in observer.tabs:
-            tab.transport.abort()
+        observer.close()
 
 
 async def open_tabs(server: Listening, cookies: Iterable[str], observer: FrameCounter) -> None:
@@ -198,18 +238,19 @@ async def open_tabs(server: Listening, cookies: Iterable[str], observer: FrameCo
 async def open_tab(observer: FrameCounter, port: int, cookie: str, address: int = 1) -> None:
     """Open one tab from the loopback address of that number; raises OSError if the server refuses it."""
     loop = asyncio.get_running_loop()
-    request = handshake(port, cookie, observer.dialect)
     opened: asyncio.Future[None] = loop.create_future()
-    transport, tab = await loop.create_connection(
-        lambda: Tab(observer, request, opened),
-        "127.0.0.1",
-        port,
-        local_addr=(f"127.0.0.{address}", 0) if address > 1 else None,
-    )
+    connected = socket.socket()
     try:
+        connected.setblocking(False)
+        if address > 1:
+            connected.bind((f"127.0.0.{address}", 0))
+        await loop.sock_connect(connected, ("127.0.0.1", port))
+        connected.send(handshake(port, cookie, observer.dialect))
+        tab = Tab(observer, connected, opened)
+        observer.watch(connected.fileno(), tab)
         await opened
     except BaseException:
-        transport.abort()
+        connected.close()
         raise
     observer.tabs.append(tab)
 
