@@ -13,6 +13,7 @@ from benchmarks import deliver, drain, gap, growth, latency, memory, meter, poll
 from benchmarks.peers import push, tutorial
 from benchmarks.peers.push import Push
 from benchmarks.results import SPEED, Figure, Results, saved
+from benchmarks.sizes import FULL, QUICK
 from benchmarks.table import lines
 from benchmarks.world import World, world
 
@@ -39,12 +40,10 @@ PERFORMANCE = list(BENCHMARKS)[:-2]  # the rows of the table; the last two are a
 def main() -> None:
     """Run the benchmarks named on the command line, or those of the table; print it, and write the page if asked."""
     options = _options()
-    if options.saved and options.saved.exists() and not options.name:
+    if options.saved:
         results = saved(options.saved)
     else:
         results = _measured(options.name or PERFORMANCE, options.peers, options.runs)
-        if options.saved:
-            results.save(options.saved)
     print("\n".join(lines(results.rows())))
     if options.write:
         from benchmarks import page  # needs matplotlib
@@ -58,9 +57,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, help=f"default: {RUNS}, or 1 without peers")
     parser.add_argument("--peers", default=",".join(PEERS), help="separated by commas; default: %(default)s")
     parser.add_argument("--write", action="store_true", help="write docs/performance.md, its plots and its figures")
-    parser.add_argument(
-        "--saved", type=Path, help="keep the figures in this file; without names, and if it exists, read them from it"
-    )
+    parser.add_argument("--saved", type=Path, help="read the figures from this file instead of measuring them")
     options = parser.parse_args()
     for name in set(options.name) - BENCHMARKS.keys():
         parser.error(f"unknown benchmark {name}; choose from {', '.join(BENCHMARKS)}")
@@ -85,7 +82,7 @@ def _measured(chosen: Sequence[str], peers: Sequence[str], runs: int) -> Results
         "python": platform.python_version(),
     }
     _say("creating users")
-    with world() as the_world:
+    with world(FULL if peers else QUICK) as the_world:
         results = Results(about, [])
         for number in range(1, runs + 1):
             _say(f"run {number} of {runs}")

@@ -18,38 +18,40 @@ from benchmarks import meter, tabs
 from benchmarks.browser import Sender, connected, sender
 from benchmarks.meter import NOTHING, Used
 from benchmarks.peers.push import Push, Running
-from benchmarks.results import Figure
+from benchmarks.results import OURS, Figure
 from benchmarks.tabs import FrameCounter
 from benchmarks.world import Person, World
 
-TABS, MORE = 2_000, (500, 8_000)
 GOAL, GOAL_GROWTH, GOAL_USERS = 9.0, 1.1, 20.0  # µs, times, µs
 ROUNDS, EACH = 5, 10  # events
-USERS, BLOCK = 2_000, 50
+BLOCK = 50
 WARM_UP = 100  # events
 TAIL = 0.1  # seconds for the server to finish background work
 NO_HEARTBEAT = "600"
 
 PLOT = "deliver"
-LABEL = f"CPU to deliver an event to a tab, {ROUNDS * EACH} events to {TABS:,} tabs"
 
 Publish = Callable[[], Awaitable[None]]
 
 
 def run(world: World, peers: list[Push]) -> list[Figure]:
     """Measure each number of tabs with a new server."""
-    used = {count: _ours(world, count) for count in (MORE[0], TABS, MORE[1])}
-    figures = [
-        Figure(LABEL, "µs", used[TABS].server, GOAL, used[TABS].load),
-        *[Figure("", "µs", each.server, plot=(PLOT, float(count))) for count, each in used.items()],
-    ]
+    counts = world.sizes.deliver
+    figures = _figures(OURS, {count: _ours(world, count) for count in counts}, counts[1])
+    ours = [figure.value for figure in figures if figure.plot]
     for peer in peers:
-        figures += _peer(peer)
-    growth = used[MORE[1]].server / used[TABS].server
+        figures += _figures(peer.name, {count: _peer(peer, count) for count in counts}, counts[1])
+    for larger, value in zip(counts[2:], ours[2:], strict=True):
+        label = f"  {larger:,} tabs against {counts[1]:,}"
+        figures.append(Figure(label, "times", value / ours[1], GOAL_GROWTH))
+    return [*figures, _many_users(world)]
+
+
+def _figures(name: str, used: dict[int, Used], main: int) -> list[Figure]:
+    label = f"CPU to deliver an event to a tab, {ROUNDS * EACH} events to {main:,} tabs"
     return [
-        *figures,
-        Figure(f"  {MORE[1]:,} tabs against {TABS:,}", "times", growth, GOAL_GROWTH),
-        _many_users(world),
+        Figure(label, "µs", used[main].server, GOAL, used[main].load, subject=name),
+        *[Figure("", "µs", each.server, subject=name, plot=(PLOT, float(count))) for count, each in used.items()],
     ]
 
 
@@ -79,15 +81,9 @@ def _sending(message_sender: Sender, people: Sequence[Person]) -> Publish:
     return lambda: message_sender.send(next(turns).name)
 
 
-def _peer(peer: Push) -> list[Figure]:
-    used = {}
-    for count in (MORE[0], TABS, MORE[1]):
-        with peer.serving() as running:
-            used[count] = asyncio.run(_peer_measured(running, count))
-    return [
-        Figure(LABEL, "µs", used[TABS].server, load=used[TABS].load, subject=peer.name),
-        *[Figure("", "µs", each.server, subject=peer.name, plot=(PLOT, float(at))) for at, each in used.items()],
-    ]
+def _peer(peer: Push, count: int) -> Used:
+    with peer.serving() as running:
+        return asyncio.run(_peer_measured(running, count))
 
 
 async def _peer_measured(running: Running, count: int) -> Used:
@@ -123,23 +119,19 @@ def _many_users(world: World) -> Figure:
     """One event to each of many users with one tab."""
     with world.serving(MICROBLOG_HEARTBEAT=NO_HEARTBEAT) as (server, pid):
         used = asyncio.run(_many_users_measured(server, pid, world))
-    return Figure(
-        f"  {USERS:,} events, each to one of {USERS:,} tabs of {USERS:,} users",
-        "µs",
-        used.server,
-        GOAL_USERS,
-        used.load,
-    )
+    count = world.sizes.single
+    label = f"  {count:,} events, each to one of {count:,} tabs of {count:,} users"
+    return Figure(label, "µs", used.server, GOAL_USERS, used.load)
 
 
 async def _many_users_measured(server: Server, pid: int, world: World) -> Used:
-    people = world.subscribers[:USERS]
+    people = world.subscribers[: world.sizes.single]
     async with sender(server.port, world.senders[0]) as message_sender:
         await _published(_sending(message_sender, world.absent), pid, WARM_UP)
         async with tabs.tabs(server, [person.cookie for person in people]) as observer:
             send, alone = _sending(message_sender, people), _sending(message_sender, world.absent)
             used = NOTHING
-            for _ in range(USERS // BLOCK):
+            for _ in range(len(people) // BLOCK):
                 used += await _published(send, pid, BLOCK)
                 used -= await _published(alone, pid, BLOCK)
             await observer.until_received(len(people))

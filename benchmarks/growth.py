@@ -11,8 +11,8 @@ from benchmarks.poll import polls
 from benchmarks.results import Figure
 from benchmarks.world import Person, World
 
-MESSAGES, UNREAD, FEW = 1_000_000, 100_000, 25
-PAGE_SIZE, PAGE = 25, 10_000
+UNREAD, FEW = 100_000, 25
+PAGE_SIZE = 25
 SENDS, VIEWS, ROUNDS = 100, 60, 4
 GOAL, GOAL_PAGE = 1.1, 1.2  # times
 
@@ -35,10 +35,10 @@ def run(world: World) -> list[Figure]:
     many, few = world.subscribers[:2]
     with world.copy() as database:
         with sqlite3.connect(world.folder / "microblog.db", isolation_level=None) as connection:
-            for person, count in ((many, MESSAGES), (few, FEW)):
+            for person, count in ((many, world.sizes.messages), (few, FEW)):
                 _fill(connection, world.senders[0].name, person.name, count)
             connection.execute("ANALYZE")
-            oldest = _start_of_page(connection, many.name)
+            oldest = _start_of_page(connection, many.name, _later(world))
         connection.close()
         with world.another(**database) as (server, pid):
             return asyncio.run(_measured(server, pid, world, oldest))
@@ -51,12 +51,17 @@ def _fill(connection: sqlite3.Connection, sender_name: str, name: str, count: in
     connection.execute(READ, values)
 
 
-def _start_of_page(connection: sqlite3.Connection, name: str) -> str:
+def _start_of_page(connection: sqlite3.Connection, name: str, page: int) -> str:
     """The path of the page that is reached by turning that many pages."""
     query = "SELECT timestamp FROM message WHERE recipient_id = ? ORDER BY timestamp DESC LIMIT 1 OFFSET ?"
     (recipient,) = connection.execute(USER, (name,)).fetchone()
-    (timestamp,) = connection.execute(query, (recipient, PAGE_SIZE * (PAGE - 1) - 1)).fetchone()
+    (timestamp,) = connection.execute(query, (recipient, PAGE_SIZE * (page - 1) - 1)).fetchone()
     return f"/messages?before={timestamp / 1e6:.6f}"
+
+
+def _later(world: World) -> int:
+    """The number of the page that is compared with the first: 10,000 with a million messages."""
+    return world.sizes.messages // 100
 
 
 async def _measured(server: Server, pid: int, world: World, page: str) -> list[Figure]:
@@ -76,11 +81,12 @@ async def _measured(server: Server, pid: int, world: World, page: str) -> list[F
         sum(used[high]) / sum(used[low])
         for high, low in (("send many", "send few"), ("poll many", "poll few"), ("later", "first"))
     )
-    label = f"CPU with {MESSAGES:,} messages, {UNREAD:,} unread, against {FEW}"
+    later = _later(world)
+    label = f"CPU with {world.sizes.messages:,} messages, {UNREAD:,} unread, against {FEW}"
     return [
         Figure(f"{label}: a send", "times", send, GOAL),
         Figure("  ... a poll with nothing new", "times", poll, GOAL),
-        Figure(f"  page {PAGE:,} of the inbox against page 1", "times", turned, GOAL_PAGE),
+        Figure(f"  page {later:,} of the inbox against page 1", "times", turned, GOAL_PAGE),
     ]
 
 

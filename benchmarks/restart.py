@@ -20,7 +20,7 @@ from benchmarks.results import Figure
 from benchmarks.tabs import FrameCounter
 from benchmarks.world import World
 
-TABS, USERS = 15_000, 1_000
+USERS = 1_000
 RATE, QUIET = 20, 10.0  # sends per second; seconds without returning tabs
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds
 OPENING = 10.0  # seconds until a tab gives up one attempt
@@ -35,7 +35,7 @@ def run(world: World) -> list[Figure]:
 
 
 async def _measured(server: Server, world: World) -> list[Figure]:
-    count = min(TABS, descriptors())
+    count = min(world.sizes.returning, descriptors())
     cookies = [world.subscribers[number % USERS].cookie for number in range(count)]
     async with tabs.tabs(server, cookies) as before:
         async with sender(server.port, world.senders[0]) as message_sender:

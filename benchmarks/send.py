@@ -12,7 +12,7 @@ from benchmarks.peers.tutorial import Running
 from benchmarks.results import Figure
 from benchmarks.world import Person, World, on_postgresql
 
-SENDS, WARM_UP = 800, 160
+WARM_UP = 160
 CONCURRENT = 8
 MORE_CONCURRENT = 16  # for two processes
 GOAL, GOAL_PROCESSES = 5.0, 1.8  # times
@@ -21,28 +21,26 @@ PEER_NOTE = f"{tutorial.NAME} has {tutorial.WORKERS} processes"
 
 def run(world: World, flask: bool) -> list[Figure]:
     """Measure on SQLite and on PostgreSQL, each with a new server."""
-    with world.serving() as (server, pid):
-        alone = _measured(server.port, pid, world.senders[:1], world.subscribers)
-    with world.serving() as (server, pid):
-        used = _measured(server.port, pid, world.senders[:CONCURRENT], world.subscribers)
-    figures = _rows("SQLite", used, flask, tutorial.on_sqlite)
-    figures.append(Figure("  one at a time, CPU", "ms", alone.server * 1e3, load=alone.load * 1e3))
-    with on_postgresql() as other_world:
-        with other_world.serving() as (server, pid):
-            used = _measured(server.port, pid, other_world.senders[:CONCURRENT], other_world.subscribers)
-        figures += _rows("PostgreSQL", used, flask, tutorial.on_postgresql)
-        one, two = (_with_workers(other_world, workers) for workers in (1, 2))
+    figures = _rows("SQLite", _ours(world, CONCURRENT), world.sizes.sends, flask, tutorial.on_sqlite)
+    alone = _ours(world, 1)
+    figures.append(Figure("  CPU of a send, SQLite, one sender", "ms", alone.server * 1e3, load=alone.load * 1e3))
+    with on_postgresql(world.sizes) as other_world:
+        used = _ours(other_world, CONCURRENT)
+        figures += _rows("PostgreSQL", used, world.sizes.sends, flask, tutorial.on_postgresql)
+        one, two = (_ours(other_world, MORE_CONCURRENT, "--workers", workers) for workers in ("1", "2"))
     label = f"  two processes against one, {MORE_CONCURRENT} senders"
     note = "PostgreSQL and the load generator share the cores"
     return [*figures, Figure(label, "times", one.wall / two.wall, GOAL_PROCESSES, more=True, note=note)]
 
 
-def _with_workers(world: World, workers: int) -> Used:
-    with world.serving("--workers", str(workers)) as (server, pid):
-        return _measured(server.port, pid, world.senders[:MORE_CONCURRENT], world.subscribers)
+def _ours(world: World, senders: int, *options: str) -> Used:
+    with world.serving(*options) as (server, pid):
+        return _measured(server.port, pid, world.senders[:senders], world.subscribers, world.sizes.sends)
 
 
-def _rows(database: str, ours: Used, flask: bool, peer: Callable[[], AbstractContextManager[Running]]) -> list[Figure]:
+def _rows(
+    database: str, ours: Used, sends: int, flask: bool, peer: Callable[[], AbstractContextManager[Running]]
+) -> list[Figure]:
     rate, cpu = f"sends by form, {database}, {CONCURRENT} senders", "  CPU of a send"
     figures = [
         Figure(rate, "sends/s", 1 / ours.wall, GOAL, against=tutorial.NAME, more=True, note=PEER_NOTE if flask else ""),
@@ -52,7 +50,7 @@ def _rows(database: str, ours: Used, flask: bool, peer: Callable[[], AbstractCon
         with peer() as running:
             names = [f"user{number}" for number in range(2 * CONCURRENT)]
             people = asyncio.run(_signed_in(running, names))
-            theirs = _measured(running.port, running.pid, people[:CONCURRENT], people[CONCURRENT:])
+            theirs = _measured(running.port, running.pid, people[:CONCURRENT], people[CONCURRENT:], sends)
         figures += [
             Figure(rate, "sends/s", 1 / theirs.wall, subject=tutorial.NAME, more=True),
             Figure(f"{cpu}, {database}", "ms", theirs.server * 1e3, subject=tutorial.NAME),
@@ -64,17 +62,17 @@ async def _signed_in(running: Running, names: list[str]) -> list[Person]:
     return [await tutorial.sign_in(running, name) for name in names]
 
 
-def _measured(port: int, pid: int, senders: list[Person], recipients: list[Person]) -> Used:
+def _measured(port: int, pid: int, senders: list[Person], recipients: list[Person], count: int) -> Used:
     """Seconds per send."""
-    return asyncio.run(_sent(port, pid, senders, recipients))
+    return asyncio.run(_sent(port, pid, senders, recipients, count))
 
 
-async def _sent(port: int, pid: int, senders: list[Person], recipients: list[Person]) -> Used:
+async def _sent(port: int, pid: int, senders: list[Person], recipients: list[Person], count: int) -> Used:
     async with AsyncExitStack() as stack:
         senders_open = [await stack.enter_async_context(sender(port, each)) for each in senders]
         await _send(senders_open, recipients, WARM_UP)
         watch = meter.Stopwatch(pid)
-        sent = await _send(senders_open, recipients, SENDS)
+        sent = await _send(senders_open, recipients, count)
         return Used(*(seconds / sent for seconds in watch.used()))
 
 

@@ -12,10 +12,9 @@ from benchmarks.browser import Answer, Browser, connected, sender
 from benchmarks.results import Figure
 from benchmarks.world import Person, World
 
-VIEWS, WARM_UP = 300, 50
+VIEWS, WARM_UP = 200, 50
 MESSAGES = 25  # a full page
 GOAL = 3.0  # ms
-PAGE = "/messages"
 LINKED = re.compile(r'(?:<link\b[^>]*\bhref|<script\b[^>]*\bsrc)="([^"]+)"')
 IMPORTED = re.compile(r'^import .*"(\./[^"]+)"', re.MULTILINE)
 
@@ -28,7 +27,7 @@ class Cached(NamedTuple):
 
 
 def run(world: World) -> list[Figure]:
-    """View the inbox again and again."""
+    """View a user's page, then a full inbox, again and again."""
     with world.serving() as (server, pid):
         return asyncio.run(_measured(server, pid, world))
 
@@ -38,34 +37,40 @@ async def _measured(server: Server, pid: int, world: World) -> list[Figure]:
     async with sender(server.port, world.senders[0]) as message_sender:
         for _ in range(MESSAGES):
             await message_sender.send(person.name)
+    return [
+        await _viewed(server, pid, person, f"/user/{person.name}", "CPU of a page view, everything cached", GOAL),
+        await _viewed(server, pid, person, "/messages", f"  an inbox with {MESSAGES} messages", None),
+    ]
+
+
+async def _viewed(server: Server, pid: int, person: Person, path: str, label: str, goal: float | None) -> Figure:
     with connected(server.port) as browser:
-        files, again = await _visited(browser, person)
+        files, again = await _visited(browser, person, path)
         for _ in range(WARM_UP):
-            await _view(browser, person, again)
+            await _view(browser, person, path, again)
         watch = meter.Stopwatch(pid)
         for _ in range(VIEWS):
-            await _view(browser, person, again)
+            await _view(browser, person, path, again)
         used = watch.used()
     note = f"{len(again)} of {files} files are asked again; without the tab's connection"
-    each = 1e3 / VIEWS
-    return [Figure("CPU of a page view, everything cached", "ms", used.server * each, GOAL, used.load * each, note)]
+    return Figure(label, "ms", used.server / VIEWS * 1e3, goal, used.load / VIEWS * 1e3, note)
 
 
-async def _visited(browser: Browser, person: Person) -> tuple[int, list[Cached]]:
+async def _visited(browser: Browser, person: Person, path: str) -> tuple[int, list[Cached]]:
     """Fetch the page and its files: the number of files, and those that a later view asks for again."""
-    page = await browser.get(PAGE, person.cookie)
-    waiting, again, seen = [urljoin(PAGE, each) for each in LINKED.findall(page.body.decode())], [], set()
+    page = await browser.get(path, person.cookie)
+    waiting, again, seen = [urljoin(path, each) for each in LINKED.findall(page.body.decode())], [], set()
     while waiting:
-        path = waiting.pop()
-        if path in seen:
+        file = waiting.pop()
+        if file in seen:
             continue
-        seen.add(path)
-        answer = await browser.get(path, person.cookie)
-        assert answer.status == 200, (path, answer)
-        if path.endswith(".js"):
-            waiting += [urljoin(path, each) for each in IMPORTED.findall(answer.body.decode())]
+        seen.add(file)
+        answer = await browser.get(file, person.cookie)
+        assert answer.status == 200, (file, answer)
+        if file.endswith(".js"):
+            waiting += [urljoin(file, each) for each in IMPORTED.findall(answer.body.decode())]
         if "max-age" not in answer.header("Cache-Control"):
-            again.append(Cached(path, _condition(answer)))
+            again.append(Cached(file, _condition(answer)))
     assert seen, page
     return len(seen), again
 
@@ -75,9 +80,9 @@ def _condition(answer: Answer) -> str:
     return f"If-None-Match: {tag}\r\n" if tag else ""
 
 
-async def _view(browser: Browser, person: Person, again: list[Cached]) -> None:
-    page = await browser.get(PAGE, person.cookie)
+async def _view(browser: Browser, person: Person, path: str, again: list[Cached]) -> None:
+    page = await browser.get(path, person.cookie)
     assert page.status == 200, page
-    for path, condition in again:
-        answer = await browser.get(path, person.cookie, condition)
+    for file, condition in again:
+        answer = await browser.get(file, person.cookie, condition)
         assert answer.status in (200, 304), answer

@@ -17,6 +17,7 @@ from quart import Quart
 from tests.server_process import Server
 from tests.services import PostgreSQL
 
+from benchmarks.sizes import FULL, Sizes
 from microblog_rt.app import create_app
 from microblog_rt.models import User
 from microblog_rt.services import Services
@@ -60,6 +61,7 @@ class World(NamedTuple):
     subscribers: list[Person]
     absent: list[Person]
     senders: list[Person]
+    sizes: Sizes = FULL
 
     @contextmanager
     def serving(self, *options: str, **environ: str) -> Iterator[tuple[Server, int]]:
@@ -78,7 +80,7 @@ class World(NamedTuple):
 
 
 @contextmanager
-def world() -> Iterator[World]:
+def world(sizes: Sizes = FULL) -> Iterator[World]:
     """Create a world on SQLite in a temporary folder."""
     with TemporaryDirectory(prefix=PREFIX) as folder:
         served, saved = Path(folder) / "served", Path(folder) / "saved"
@@ -94,11 +96,11 @@ def world() -> Iterator[World]:
             finally:
                 shutil.rmtree(served)
 
-        yield World(served, copy, *groups)
+        yield World(served, copy, *groups, sizes)
 
 
 @contextmanager
-def on_postgresql() -> Iterator[World]:
+def on_postgresql(sizes: Sizes = FULL) -> Iterator[World]:
     """Create a world on a new PostgreSQL server."""
     with TemporaryDirectory(prefix=PREFIX) as folder, PostgreSQL(*POSTGRESQL) as server:
         url = server.database()
@@ -114,16 +116,19 @@ def on_postgresql() -> Iterator[World]:
             finally:
                 server.execute(server.url, f"DROP DATABASE {name} WITH (FORCE)")
 
-        yield World(Path(folder), copy, *groups)
+        yield World(Path(folder), copy, *groups, sizes)
 
 
-async def _create(url: str) -> list[list[Person]]:
+async def _create(url: str) -> tuple[list[Person], list[Person], list[Person]]:
     await asyncio.to_thread(migrations.upgrade, url)
     app = create_app(Settings(database_url=url, secret_key=SECRET))
     services: Services = app.extensions["services"]
-    counts = {"subscriber": SUBSCRIBERS, "absent": ABSENT, "sender": SENDERS}
     try:
-        return [await _group(app, services, role, count) for role, count in counts.items()]
+        return (
+            await _group(app, services, "subscriber", SUBSCRIBERS),
+            await _group(app, services, "absent", ABSENT),
+            await _group(app, services, "sender", SENDERS),
+        )
     finally:
         await services.close()
 
