@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 from contextlib import ExitStack
 
@@ -22,6 +23,8 @@ TAIL = 0.1  # seconds
 PATIENCE = 30.0
 LABEL = "CPU of a poll with nothing new"
 EMPTY = b"\r\n\r\n[]"
+NAME = b'"unread_message_count"'
+HOLDS = re.compile(r'^microblog_tabs{transport="long_poll"} (\d+)', re.MULTILINE)
 
 
 def run(world: World, flask: bool) -> list[Figure]:
@@ -59,10 +62,12 @@ async def polls(port: int, pid: int, person: Person, count: int = POLLS) -> Used
     request = get_request(port, f"/notifications?since={cursor!r}", person.cookie)
     with Poller(port) as poller:
         for _ in range(WARM_UP):
-            poller.poll(request)
+            poller.ask(request)
+            poller.answer(EMPTY)
         watch = meter.Stopwatch(pid)
         for _ in range(count):
-            poller.poll(request)
+            poller.ask(request)
+            poller.answer(EMPTY)
         used = watch.used()
     return _each(used, count)
 
@@ -74,11 +79,14 @@ class Poller:
         self._address = "127.0.0.1", port
         self._socket = socket.create_connection(self._address, PATIENCE)
 
-    def poll(self, request: bytes) -> None:
-        """One poll, with nothing new."""
+    def ask(self, request: bytes) -> None:
+        """Send a poll."""
         self._socket.sendall(request)
-        answer = self._socket.recv(65536)
-        while EMPTY not in answer:
+
+    def answer(self, expected: bytes) -> None:
+        """Receive its answer, up to the bytes that are expected in it."""
+        answer = b""
+        while expected not in answer:
             more = self._socket.recv(65536)
             assert more, answer
             answer += more
@@ -105,28 +113,38 @@ async def _held(server: Server, pid: int, world: World) -> Used:
     async with sender(server.port, world.senders[0]) as message_sender:
         await message_sender.send(person.name)
         with ExitStack() as stack:
-            browsers = [stack.enter_context(connected(server.port)) for _ in range(HELD)]
-            for browser in browsers:
-                await browser.get("/notifications?since=0", person.cookie)
+            browser = stack.enter_context(connected(server.port))
+            pollers = [stack.enter_context(Poller(server.port)) for _ in range(HELD)]
+            request = get_request(server.port, "/notifications?since=0", person.cookie)
             used = NOTHING
-            for _ in range(ROUNDS):
-                cursor = await _cursor(browsers[0], person)
+            for number in range(1 + ROUNDS):
                 watch = meter.Stopwatch(pid)
-                path = f"/notifications?since={cursor!r}&wait={WAIT}"
-                async with asyncio.TaskGroup() as group:
-                    polls = [group.create_task(browser.get(path, person.cookie)) for browser in browsers]
-                    while server.holds() < HELD:  # noqa: ASYNC110
-                        await asyncio.sleep(TAIL)
-                    await message_sender.send(person.name)
+                for poller in pollers:
+                    poller.ask(request)
+                while number and await _holds(browser) < HELD:  # noqa: ASYNC110
+                    await asyncio.sleep(TAIL)
+                await message_sender.send(person.name)
+                for poller in pollers:
+                    poller.answer(NAME)
                 await asyncio.sleep(TAIL)
-                used += watch.used()
-                assert all(json.loads(poll.result().body) for poll in polls), "a poll ended without a notification"
+                cursor = await _cursor(browser, person)
+                delivered = watch.used()
                 watch = meter.Stopwatch(pid)
-                server.holds()
+                await _holds(browser)
                 await message_sender.send(absent.name)
                 await asyncio.sleep(TAIL)
-                used -= watch.used()
+                await _cursor(browser, person)
+                if number:  # the first polls only open the connections
+                    used += delivered - watch.used()
+                path = f"/notifications?since={cursor!r}&wait={WAIT}"
+                request = get_request(server.port, path, person.cookie)
     return _each(used, HELD * ROUNDS)
+
+
+async def _holds(browser: Browser) -> int:
+    """The number of long polls that the server holds, from its metrics."""
+    found = HOLDS.search((await browser.get("/metrics", "")).body.decode())
+    return int(found[1]) if found else 0
 
 
 def _each(used: Used, count: int) -> Used:

@@ -58,7 +58,7 @@ async def _measured(server: Server, world: World) -> list[Figure]:
 
 
 def _p99(delays: list[float]) -> float:
-    return quantiles(delays, n=100)[98]
+    return quantiles(delays, n=100, method="inclusive")[98]
 
 
 async def _send_while(message_sender: Sender, world: World, work: Callable[[], Awaitable[None]]) -> list[float]:
