@@ -23,8 +23,7 @@ from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
 from microblog_rt.storage import Transaction, accounts, mailboxes, migrations
 
-USERS, TABS_EACH = 1000, 10
-TABS = USERS * TABS_EACH
+TABS_EACH = 10
 IDLE = 0.3  # seconds without a query after which the gap is over
 PATIENCE = 300.0  # seconds
 NO_HEARTBEAT = 3600.0
@@ -33,11 +32,11 @@ CURRENT, BEHIND = "every tab current", "every tab behind"
 
 
 def run(world: World) -> list[Figure]:
-    """Measure with a database of its own; ``world`` is not used."""
+    """Measure with a database of its own."""
     with TemporaryDirectory(prefix=PREFIX) as folder:
         url = f"sqlite+aiosqlite:///{folder}/microblog.db"
         migrations.upgrade(url)
-        return asyncio.run(_measured(Settings(database_url=url, bus_url="memory://")))
+        return asyncio.run(_measured(Settings(database_url=url, bus_url="memory://"), world.sizes.gap))
 
 
 class GapBus(MemoryBus):
@@ -72,10 +71,10 @@ class FeedQueries:
         return self.count > 0 and time.perf_counter() > self.last + IDLE
 
 
-async def _measured(settings: Settings) -> list[Figure]:
+async def _measured(settings: Settings, users: int) -> list[Figure]:
     services, bus = assemble(settings), GapBus()
     try:
-        readers = await services.storage.write(lambda tx: [_added(tx, services, number) for number in range(USERS)])
+        readers = await services.storage.write(lambda tx: [_added(tx, services, number) for number in range(users)])
         async with _running(services, bus, readers):
             current = await _gap(services, bus, readers, CURRENT)
             await services.storage.write(lambda tx: [mailboxes.tick(tx, each.user_id) for each in readers])
@@ -100,7 +99,7 @@ async def _running(services: Services, bus: GapBus, readers: list[Reader]) -> As
     tasks.append(asyncio.create_task(services.feed.receive(bus)))
     try:
         async with asyncio.timeout(PATIENCE):
-            for _ in range(TABS):
+            for _ in range(len(readers) * TABS_EACH):
                 await opened.get()
         yield
         assert not any(task.done() for task in tasks), "a tab or the feed has ended"
@@ -135,7 +134,12 @@ async def _gap(services: Services, bus: GapBus, readers: list[Reader], condition
     await asyncio.wait({inbox})
     goals = (GOAL_QUERIES, GOAL_WAIT) if condition == CURRENT else (None, None)
     return [
-        Figure(f"a gap with {TABS:,} tabs of {USERS:,} users, {condition}", "queries", queries.count, goals[0]),
+        Figure(
+            f"a gap with {len(readers) * TABS_EACH:,} tabs of {len(readers):,} users, {condition}",
+            "queries",
+            queries.count,
+            goals[0],
+        ),
         Figure(f"  until the last query, {condition}", "s", queries.last - start),
         Figure(
             f"  longest wait for an inbox page meanwhile, {condition}",

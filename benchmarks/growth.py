@@ -13,7 +13,7 @@ from benchmarks.world import Person, World
 
 UNREAD, FEW = 100_000, 25
 PAGE_SIZE = 25
-SENDS, VIEWS, ROUNDS = 100, 60, 4
+SENDS, POLLS, VIEWS = 100, 500, 60
 GOAL, GOAL_PAGE = 1.1, 1.2  # times
 
 # Messages of the past, one a millisecond, of which the newest are unread.
@@ -68,13 +68,13 @@ async def _measured(server: Server, pid: int, world: World, page: str) -> list[F
     many, few = world.subscribers[:2]
     used: dict[str, list[float]] = {}
     async with sender(server.port, world.senders[0]) as message_sender:
-        for _ in range(ROUNDS):  # alternately, because the speed of a machine changes
+        for _ in range(world.sizes.rounds):  # alternately, because the speed of a machine changes
             for name, person in (("many", many), ("few", few)):
                 watch = meter.Stopwatch(pid)
                 for _ in range(SENDS):
                     await message_sender.send(person.name)
                 used.setdefault(f"send {name}", []).append(watch.used().server)
-                used.setdefault(f"poll {name}", []).append((await polls(server.port, pid, person, 500)).server)
+                used.setdefault(f"poll {name}", []).append((await polls(server.port, pid, person, POLLS)).server)
             for name, path in (("first", "/messages"), ("later", page)):
                 used.setdefault(name, []).append(await _viewed(server, pid, many, path))
     send, poll, turned = (

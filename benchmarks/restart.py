@@ -37,11 +37,13 @@ def run(world: World) -> list[Figure]:
 async def _measured(server: Server, world: World) -> list[Figure]:
     count = min(world.sizes.returning, descriptors())
     cookies = [world.subscribers[number % USERS].cookie for number in range(count)]
-    async with tabs.tabs(server, cookies) as before:
-        async with sender(server.port, world.senders[0]) as message_sender:
-            quiet = await _send_while(message_sender, world, lambda: asyncio.sleep(QUIET))
-        await asyncio.to_thread(server.stop, signal.SIGKILL)
-        before.tabs.clear()
+    before = FrameCounter()
+    await tabs.open_tabs(server, cookies, before)
+    async with sender(server.port, world.senders[0]) as message_sender:
+        quiet = await _send_while(message_sender, world, lambda: asyncio.sleep(QUIET))
+    before.check()
+    await asyncio.to_thread(server.stop, signal.SIGKILL)
+    before.close()  # before the start: the class Server cannot use a descriptor above 1,023
     await asyncio.to_thread(server.start)
     start, returned = time.perf_counter(), FrameCounter()
     async with sender(server.port, world.senders[0]) as message_sender:

@@ -11,6 +11,8 @@ class Sizes(NamedTuple):
     deliver: tuple[int, ...] = (500, 2_000, 8_000)  # tabs of one user; the second is the row of the table
     single: int = 2_000  # tabs of as many users
     messages: int = 1_000_000
+    rounds: int = 4  # in which messages are sent and read
+    gap: int = 1_000  # users, with ten tabs each
     returning: int = 15_000  # tabs
     sends: int = 800
     timed_sends: int = 1_000
@@ -23,7 +25,9 @@ QUICK = Sizes(
     deliver=(500, 2_000),
     single=500,
     messages=200_000,
+    rounds=2,
+    gap=300,
     returning=3_000,
-    sends=400,
+    sends=240,
     timed_sends=400,
 )
