@@ -1,8 +1,7 @@
 """Benchmarks of real server processes on loopback, beside peers, printed as a table.
 
     __main__.py   ``python -m benchmarks [NAME ...]``: runs the benchmarks and prints the table, or writes the page
-    memory.py, deliver.py, poll.py, send.py, view.py, latency.py, growth.py, restart.py   the rows of the table
-    gap.py        a row that is measured inside this process, without a server
+    memory.py, deliver.py, poll.py, send.py, view.py, latency.py, growth.py, gap.py, restart.py   the rows of the table
     drain.py, stalled.py   reliability under load, not in the table
     sizes.py      the numbers of tabs, events and messages
     world.py      a database with signed-in users, and a server on a copy of it

@@ -100,9 +100,9 @@ def world(sizes: Sizes = FULL) -> Iterator[World]:
 
 
 @contextmanager
-def on_postgresql(sizes: Sizes = FULL) -> Iterator[World]:
+def on_postgresql(sizes: Sizes = FULL, *options: str) -> Iterator[World]:
     """Create a world on a new PostgreSQL server."""
-    with TemporaryDirectory(prefix=PREFIX) as folder, PostgreSQL(*POSTGRESQL) as server:
+    with TemporaryDirectory(prefix=PREFIX) as folder, PostgreSQL(*POSTGRESQL, *options) as server:
         url = server.database()
         name = url.rpartition("/")[2]
         groups = asyncio.run(_create(url))
