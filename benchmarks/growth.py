@@ -82,7 +82,7 @@ async def _measured(server: Server, pid: int, world: World, page: str) -> list[F
         for high, low in (("send many", "send few"), ("poll many", "poll few"), ("later", "first"))
     )
     later = _later(world)
-    label = f"CPU with {world.sizes.messages:,} messages, {UNREAD:,} unread, against {FEW}"
+    label = f"CPU with {world.sizes.messages:,} messages, {min(UNREAD, world.sizes.messages):,} unread, against {FEW}"
     return [
         Figure(f"{label}: a send", "times", send, GOAL),
         Figure("  ... a poll with nothing new", "times", poll, GOAL),

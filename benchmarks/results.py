@@ -82,7 +82,10 @@ class Row:
         self._values: dict[str, list[float]] = {}
         for each in figures:
             self._values.setdefault(each.subject, []).append(each.value)
-        self._loads = [each.load for each in figures if each.load is not None and each.subject == OURS]
+        self._loads: dict[str, list[float]] = {}
+        for each in figures:
+            if each.load is not None:
+                self._loads.setdefault(each.subject, []).append(each.load)
         self.notes = list(dict.fromkeys(each.note for each in figures if each.note))
 
     @property
@@ -90,10 +93,10 @@ class Row:
         """Our value of each run; empty if only peers were measured."""
         return self._values.get(OURS, [])
 
-    @property
-    def load(self) -> float | None:
-        """The median CPU of the load generator in our runs."""
-        return median(self._loads) if self._loads else None
+    def load(self, subject: str = OURS) -> float | None:
+        """The median CPU of the load generator beside that subject."""
+        loads = self._loads.get(subject)
+        return median(loads) if loads else None
 
     def peers(self) -> Iterator[tuple[str, float, float | None]]:
         """Each peer, its median, and how many times better than it ours is; None without a meaningful ratio."""

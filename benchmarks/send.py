@@ -53,7 +53,7 @@ def _rows(
             theirs = _measured(running.port, running.pid, people[:CONCURRENT], people[CONCURRENT:], sends)
         figures += [
             Figure(rate, "sends/s", 1 / theirs.wall, subject=tutorial.NAME, more=True),
-            Figure(f"{cpu}, {database}", "ms", theirs.server * 1e3, subject=tutorial.NAME),
+            Figure(f"{cpu}, {database}", "ms", theirs.server * 1e3, load=theirs.load * 1e3, subject=tutorial.NAME),
         ]
     return figures
 

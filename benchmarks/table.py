@@ -5,7 +5,7 @@ from statistics import median
 
 from benchmarks.results import Row
 
-HEAD = ("what", "unit", "median", "range", "load", "peers: median (times better)", "goal", "", "note")
+HEAD = ("what", "unit", "median", "range", "load", "peers: median (times better; load)", "goal", "", "note")
 NUMBERS = range(2, 5)  # the columns aligned to the right
 VERDICTS = {True: "met", False: "missed", None: ""}
 
@@ -36,14 +36,18 @@ def _cells(row: Row) -> tuple[str, ...]:
     span = f"{number(min(values))} to {number(max(values))}" if len(values) > 1 else ""
     verdict = VERDICTS[row.met()]
     notes = "; ".join(row.notes)
-    return first.label, first.unit, middle, span, number(row.load), _peers(row), _goal(row), verdict, notes
+    return first.label, first.unit, middle, span, number(row.load()), _peers(row), _goal(row), verdict, notes
 
 
 def _peers(row: Row) -> str:
-    shown = [(name, number(value), ratio) for name, value, ratio in row.peers()]
-    return ", ".join(
-        f"{name} {value}" + ("" if ratio is None else f" ({number(ratio)} ×)") for name, value, ratio in shown
-    )
+    return ", ".join(_peer(row, name, value, ratio) for name, value, ratio in row.peers())
+
+
+def _peer(row: Row, name: str, value: float, ratio: float | None) -> str:
+    better = "" if ratio is None else f"{number(ratio)} ×"
+    load = row.load(name)
+    shown = "; ".join(part for part in (better, number(load)) if part)
+    return f"{name} {number(value)}" + (f" ({shown})" if shown else "")
 
 
 def _goal(row: Row) -> str:
