@@ -64,5 +64,5 @@ def _draw(plot: Plot, points: dict[str, list[tuple[float, float]]]) -> Any:
         axes.set_xlim(left=0)
         axes.xaxis.set_major_formatter("{x:,.0f}")
     if len(names) > 1:
-        axes.legend(frameon=False)
+        canvas.legend(loc="outside right upper", frameon=False)
     return canvas
