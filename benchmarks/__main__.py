@@ -61,9 +61,11 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     for name in set(options.name) - BENCHMARKS.keys():
         parser.error(f"unknown benchmark {name}; choose from {', '.join(BENCHMARKS)}")
-    options.peers = [name for name in options.peers.split(",") if name]
-    for name in set(options.peers) - set(PEERS):
+    known = {name.lower(): name for name in PEERS}
+    wanted = [name.strip().lower() for name in options.peers.split(",") if name.strip()]
+    for name in set(wanted) - known.keys():
         parser.error(f"unknown peer {name}; choose from {', '.join(PEERS)}")
+    options.peers = [known[name] for name in wanted]
     options.runs = options.runs or (RUNS if options.peers else 1)
     return options
 

@@ -8,12 +8,10 @@ from benchmarks import meter, tabs
 from benchmarks.meter import Memory, Used, descriptors
 from benchmarks.peers.push import Push
 from benchmarks.results import OURS, Figure
-from benchmarks.sizes import QUICK
 from benchmarks.tabs import Dialect, FrameCounter, Listening
 from benchmarks.world import World
 
-MANY = 50_000
-MANY_LABEL = f"memory of the server with {MANY:,} idle tabs"
+MANY = "memory of the server with {:,} idle tabs"
 TOO_FEW = "not measured: the limit of descriptors allows {:,} tabs here"
 GOAL, GOAL_GROWTH, GOAL_MANY = 4.0, 1.1, 250.0  # KiB, times, MiB
 WARM_UP = 50
@@ -32,12 +30,17 @@ def run(world: World, peers: list[Push]) -> list[Figure]:
     for peer in peers:
         with peer.serving() as running:
             figures += asyncio.run(_peer(peer.name, running, running.pid, running.dialect, steps))
-    if len(steps) == len(QUICK.memory):
-        return figures
-    if descriptors() < MANY:
-        return [*figures, Figure(MANY_LABEL, "MiB", 0, GOAL_MANY, note=TOO_FEW.format(descriptors()), subject="")]
+    return figures + _many(world, cookies) if world.sizes.many else figures
+
+
+def _many(world: World, cookies: list[str]) -> list[Figure]:
+    """More tabs than one address has ports for."""
+    label, allowed = MANY.format(world.sizes.many), descriptors()
+    if allowed < world.sizes.many:
+        return [Figure(label, "MiB", 0, GOAL_MANY, note=TOO_FEW.format(allowed), subject="")]
     with world.serving() as (server, pid):
-        return figures + asyncio.run(_many(server, pid, cookies))
+        total = asyncio.run(_opened(server, pid, list(itertools.islice(itertools.cycle(cookies), world.sizes.many))))
+    return [Figure(label, "MiB", total, GOAL_MANY)]
 
 
 async def _ours(server: Listening, pid: int, cookies: list[str], steps: Sequence[int], heartbeat: bool) -> list[Figure]:
@@ -72,13 +75,11 @@ async def _peer(name: str, server: Listening, pid: int, dialect: Dialect, steps:
     return _figures(name, each)
 
 
-async def _many(server: Listening, pid: int, cookies: list[str]) -> list[Figure]:
-    observer = FrameCounter()
-    await tabs.open_tabs(server, itertools.islice(itertools.cycle(cookies), MANY), observer)
-    await asyncio.sleep(QUIET)
-    total = meter.memory(pid).pss / 1024
-    observer.close()
-    return [Figure(MANY_LABEL, "MiB", total, GOAL_MANY)]
+async def _opened(server: Listening, pid: int, cookies: list[str]) -> float:
+    """The memory in MiB of a server with a tab for each of ``cookies``."""
+    async with tabs.tabs(server, cookies):
+        await asyncio.sleep(QUIET)
+        return meter.memory(pid).pss / 1024
 
 
 async def _grown(

@@ -7,6 +7,7 @@ class Sizes(NamedTuple):
     """The numbers of tabs, events, users and messages."""
 
     memory: tuple[int, ...] = (1_000, 5_000, 15_000)  # tabs; the second is the row of the table
+    many: int = 50_000  # tabs in one process, where the limit of descriptors allows them; 0: not measured
     heartbeat: bool = True  # whether the memory is measured after a heartbeat as well
     deliver: tuple[int, ...] = (500, 2_000, 8_000)  # tabs of one user; the second is the row of the table
     single: int = 2_000  # tabs of as many users
@@ -21,6 +22,7 @@ class Sizes(NamedTuple):
 FULL = Sizes()
 QUICK = Sizes(
     memory=(1_000, 5_000),
+    many=0,
     heartbeat=False,
     deliver=(500, 2_000),
     single=500,

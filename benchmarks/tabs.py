@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 from benchmarks.browser import HEADERS
 
 AT_ONCE = 200
-PATIENCE = 120.0  # seconds for all tabs to open, or to receive one event
+PATIENCE = 300.0  # seconds for all tabs to open, or to receive one event
 PER_ADDRESS = 20_000  # connections from one loopback address; it has 28,000 ports
 
 TEXT, PING = 0x81, 0x89
