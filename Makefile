@@ -59,8 +59,9 @@ proof: $(VENV)/dev.stamp tools
 	$(BIN)/python -m pytest tests/test_interleavings.py tests/test_histories.py --proof --timeout 3600
 	$(BIN)/python -m tests.proof
 
-bench: $(VENV)/dev.stamp
-	$(BIN)/python -m benchmarks
+# Measure the server beside its peers and write docs/performance.md; `make bench PEERS=` only prints a table, in 3 minutes.
+bench: $(VENV)/bench.stamp tools
+	$(BIN)/python -m benchmarks $(if $(filter undefined,$(origin PEERS)),--write,--peers '$(PEERS)')
 
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .
@@ -76,6 +77,9 @@ lock:
 	echo hatchling | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url --no-emit-find-links pyproject.toml - --extra dev -c requirements.lock \
 		-o requirements-dev.lock
+	echo hatchling | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --no-emit-find-links pyproject.toml - --extra bench -c requirements-dev.lock \
+		-o requirements-bench.lock
 
 clean:
 	rm -rf $(VENV) .coverage dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
@@ -90,6 +94,10 @@ $(VENV)/bin/python:
 $(VENV)/run.stamp: requirements.lock pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/bench.stamp: requirements-bench.lock $(VENV)/dev.stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
 	@touch $@
 
 $(VENV)/dev.stamp: requirements-dev.lock $(VENV)/run.stamp

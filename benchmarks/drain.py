@@ -7,13 +7,12 @@ from collections import Counter
 from tests.reconnecting_clients import ReconnectingClient, all_connected, most_at_once, returners
 from tests.server_process import Server
 
-from benchmarks.table import Figure
+from benchmarks.results import Figure
 from benchmarks.world import World
 
 TABS_EACH = 10
 DRAIN = 10.0  # seconds: the setting's default
 WINDOW = 1.0
-DESCRIPTORS = 4000
 
 
 def run(world: World) -> list[Figure]:

@@ -1,149 +1,91 @@
-"""A gap in one process: its queries, its duration, and the delay of other reads. No sockets; SQLite.
+"""A gap with many tabs and nothing new: its queries, and how long a page waits meanwhile.
 
-A gap is measured twice: with every tab current, and after each user has missed a signal.
+The server is on PostgreSQL. To cause a gap, the connection on which its bus listens is terminated; PostgreSQL counts
+the queries (pg_stat_statements). The first gap counts them, and a second one measures the delay of pages.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from sqlalchemy import event
+import asyncpg
+from tests.server_process import Server
 
-from benchmarks.table import Figure
-from benchmarks.world import PREFIX, World
-from microblog_rt.accounts import Reader
-from microblog_rt.accounts.sessions import token_hash
-from microblog_rt.bus import Gap
-from microblog_rt.bus.memory import MemoryBus
-from microblog_rt.models import User
-from microblog_rt.services import Services, assemble
-from microblog_rt.settings import Settings
-from microblog_rt.storage import Transaction, accounts, mailboxes, migrations
+from benchmarks import tabs
+from benchmarks.browser import connected
+from benchmarks.results import Figure
+from benchmarks.world import Person, World, on_postgresql
 
-USERS, TABS_EACH = 1000, 10
-TABS = USERS * TABS_EACH
-IDLE = 0.3  # seconds without a query after which the gap is over
-PATIENCE = 300.0  # seconds
-NO_HEARTBEAT = 3600.0
-DESCRIPTORS = 100
+TABS_EACH = 10
+GOAL_QUERIES, GOAL_WAIT = 3, 50.0  # queries, ms
+IDLE = 3.0  # seconds without a query after which a gap is over
+PATIENCE = 120.0
+PAUSE = 0.005  # seconds between two pages
+# Without these, the sweep and heartbeats would add queries and frames.
+QUIET = {"MICROBLOG_SWEEP": "3600", "MICROBLOG_HEARTBEAT": "600"}
+COUNTING = ("-c", "shared_preload_libraries=pg_stat_statements")
+
+TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'microblog-rt bus'"
+QUERIES = "SELECT coalesce(sum(calls), 0)::int FROM pg_stat_statements WHERE query LIKE '%mailbox%'"
 
 
 def run(world: World) -> list[Figure]:
-    """Measure with a database of its own; ``world`` is not used."""
-    with TemporaryDirectory(prefix=PREFIX) as folder:
-        url = f"sqlite+aiosqlite:///{folder}/microblog.db"
-        migrations.upgrade(url)
-        return asyncio.run(_measured(Settings(database_url=url, bus_url="memory://")))
+    """Measure with a server on PostgreSQL."""
+    with on_postgresql(world.sizes, *COUNTING) as there, there.serving(**QUIET) as (server, _):
+        return asyncio.run(_measured(server, server.environ["MICROBLOG_DATABASE_URL"], there))
 
 
-class GapBus(MemoryBus):
-    """Yields one gap per ``report_gap``."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._gaps: asyncio.Queue[Gap] = asyncio.Queue()
-
-    def report_gap(self) -> None:
-        self._gaps.put_nowait(Gap())
-
-    async def events(self) -> AsyncGenerator[Gap]:
-        while True:
-            yield await self._gaps.get()
-
-
-class FeedQueries:
-    """Counts the read queries, those of the inbox excepted, and remembers the time of the last."""
-
-    def __init__(self, services: Services) -> None:
-        self.count, self.last = 0, time.perf_counter()
-        event.listen(services.storage.engines[0], "after_cursor_execute", self._executed)
-
-    def _executed(self, _connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if "message.body" not in statement:
-            self.count += 1
-            self.last = time.perf_counter()
-
-    def idle(self) -> bool:
-        """Whether there was a query, and none for ``IDLE`` seconds."""
-        return self.count > 0 and time.perf_counter() > self.last + IDLE
-
-
-async def _measured(settings: Settings) -> list[Figure]:
-    services, bus = assemble(settings), GapBus()
+async def _measured(server: Server, url: str, world: World) -> list[Figure]:
+    people = world.subscribers[: world.sizes.gap]
+    connection = await asyncpg.connect(url.replace("+asyncpg", ""))
     try:
-        readers = await services.storage.write(lambda tx: [_added(tx, services, number) for number in range(USERS)])
-        async with _running(services, bus, readers):
-            current = await _gap(services, bus, readers, "every tab current")
-            await services.storage.write(lambda tx: [mailboxes.tick(tx, each.user_id) for each in readers])
-            behind = await _gap(services, bus, readers, "every tab behind")
-            return current + behind
+        await connection.execute("CREATE EXTENSION pg_stat_statements")
+        async with tabs.tabs(server, [each.cookie for each in people] * TABS_EACH) as observer:
+            queries, seconds = await _gap(connection)
+            usual = max(await _views(server, people[0], asyncio.sleep(IDLE)))
+            longest = max(await _views(server, people[0], _cut(connection, seconds + IDLE)))
+            assert observer.received == 0, "a tab has received something"
     finally:
-        await services.close()
-
-
-def _added(tx: Transaction, services: Services, number: int) -> Reader:
-    user = User(username=f"user{number}", username_key=f"user{number}", email=None, password_hash="")
-    accounts.add(tx, user)
-    services.sessions.insert(tx, user.id, f"token{number}", remembered=True, device="")
-    return Reader(user.id, token_hash(f"token{number}"))
-
-
-@asynccontextmanager
-async def _running(services: Services, bus: GapBus, readers: list[Reader]) -> AsyncIterator[None]:
-    """All tabs open and past their first pages, and the feed receiving from ``bus``."""
-    opened: asyncio.Queue[None] = asyncio.Queue()
-    tasks = [asyncio.create_task(_tab(services, each, opened)) for each in readers for _ in range(TABS_EACH)]
-    tasks.append(asyncio.create_task(services.feed.receive(bus)))
-    try:
-        async with asyncio.timeout(PATIENCE):
-            for _ in range(TABS):
-                await opened.get()
-        yield
-        assert not any(task.done() for task in tasks), "a tab or the feed has ended"
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _tab(services: Services, reader: Reader, opened: asyncio.Queue[None]) -> None:
-    async with aclosing(services.feed.follow(reader, 0, heartbeat=NO_HEARTBEAT)) as pages:
-        await anext(pages)
-        opened.put_nowait(None)
-        async for _ in pages:
-            pass
-
-
-async def _gap(services: Services, bus: GapBus, readers: list[Reader], condition: str) -> list[Figure]:
-    waits: list[float] = []
-    inbox = asyncio.create_task(_read_inbox(services, readers[0].user_id, waits))
-    await asyncio.sleep(IDLE)
-    usual = max(waits)
-    waits.clear()
-    async with services.storage.reading() as reading:
-        clocks = await mailboxes.clocks(reading, [each.user_id for each in readers])
-    queries, start = FeedQueries(services), time.perf_counter()
-    bus.report_gap()
-    async with asyncio.timeout(PATIENCE):
-        while services.hub.positions() != clocks or not queries.idle():  # noqa: ASYNC110
-            await asyncio.sleep(IDLE / 10)
-    inbox.cancel()
-    await asyncio.wait({inbox})
+        await connection.close()
+    label = f"a gap with {len(people) * TABS_EACH:,} tabs of {len(people):,} users, nothing new: queries"
+    note = f"{usual * 1e3:.0f} ms without a gap"
     return [
-        Figure(f"a gap with {TABS:,} tabs of {USERS:,} users, {condition}", "queries", queries.count),
-        Figure("  until the last query", "s", queries.last - start),
-        Figure("  longest wait for an inbox page meanwhile", "ms", max(waits) * 1e3),
-        Figure("  ... before the gap", "ms", usual * 1e3),
+        Figure(label, "", queries, GOAL_QUERIES),
+        Figure("  from the loss of the bus to the last query", "s", seconds),
+        Figure("  longest wait for a page meanwhile", "ms", longest * 1e3, GOAL_WAIT, note=note),
     ]
 
 
-async def _read_inbox(services: Services, user_id: int, waits: list[float]) -> None:
-    """Read one page of the inbox after another, and append how long each took."""
-    while True:
-        start = time.perf_counter()
-        await services.messages.inbox(user_id, 20)
-        waits.append(time.perf_counter() - start)
-        await asyncio.sleep(0.005)
+async def _gap(connection: Any) -> tuple[int, float]:
+    """Cause a gap; the number of queries, and the seconds until the last."""
+    before = count = await connection.fetchval(QUERIES)
+    start = last = time.perf_counter()
+    await _cut(connection)
+    async with asyncio.timeout(PATIENCE):
+        while count == before or time.perf_counter() < last + IDLE:
+            await asyncio.sleep(IDLE / 50)
+            now = await connection.fetchval(QUERIES)
+            if now != count:
+                count, last = now, time.perf_counter()
+    return count - before, last - start
+
+
+async def _cut(connection: Any, seconds: float = 0) -> None:
+    """Terminate the connection of the bus, and wait."""
+    assert await connection.fetch(TERMINATE), "the bus is not connected"
+    await asyncio.sleep(seconds)
+
+
+async def _views(server: Server, person: Person, meanwhile: Any) -> list[float]:
+    """View the inbox again and again until ``meanwhile`` is over; the duration of each view."""
+    delays: list[float] = []
+    working = asyncio.ensure_future(meanwhile)
+    with connected(server.port) as browser:
+        while not working.done():
+            start = time.perf_counter()
+            answer = await browser.get("/messages", person.cookie)
+            delays.append(time.perf_counter() - start)
+            assert answer.status == 200, answer
+            await asyncio.sleep(PAUSE)
+    await working
+    return delays

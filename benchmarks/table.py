@@ -1,48 +1,66 @@
-"""Formats the figures of several runs as a text table of medians."""
+"""Formats rows as a text table, or as one of Markdown."""
 
 from collections.abc import Iterable, Sequence
 from statistics import median
-from typing import NamedTuple
 
-HEAD = ("what", "unit", "median", "lowest", "highest", "target", "load generator", "note")
+from benchmarks.results import Row
 
-
-class Figure(NamedTuple):
-    """One number of one run; ``load`` is that of the load generator, in the same unit."""
-
-    label: str
-    unit: str
-    value: float
-    target: float | None = None
-    load: float | None = None
-    note: str = ""
+HEAD = ("what", "unit", "median", "range", "load", "peers: median (times better; load)", "goal", "", "note")
+NUMBERS = range(2, 5)  # the columns aligned to the right
+VERDICTS = {True: "met", False: "missed", None: ""}
 
 
-def lines(runs: Sequence[Sequence[Figure]]) -> list[str]:
-    """The lines of the table. Every run must have the same figures in the same order."""
-    rows = [HEAD, *[_row(figures) for figures in zip(*runs, strict=True)]]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [_line(row, widths) for row in rows]
+def lines(rows: Iterable[Row]) -> list[str]:
+    """The lines of the text table."""
+    cells = [HEAD, *map(_cells, rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [_line(row, widths) for row in cells]
 
 
-def _row(figures: Sequence[Figure]) -> tuple[str, ...]:
-    first = figures[0]
-    values = [each.value for each in figures]
-    loads = [each.load for each in figures if each.load is not None]
-    numbers = [median(values), min(values), max(values), first.target, median(loads) if loads else None]
-    notes = dict.fromkeys(each.note for each in figures)
-    return (first.label, first.unit, *map(_number, numbers), "; ".join(notes))
+def markdown(rows: Iterable[Row]) -> list[str]:
+    """The lines of the Markdown table."""
+    rule = ["--:" if column in NUMBERS else "---" for column in range(len(HEAD))]
+    return [f"| {' | '.join(cells)} |" for cells in (HEAD, rule, *map(_cells, rows))]
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Three significant digits."""
     if value is None:
-        return "-"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def _line(row: Iterable[str], widths: Iterable[int]) -> str:
-    cells = list(zip(row, widths, strict=True))
-    texts, numbers, note = cells[:2], cells[2:-1], cells[-1]
-    left = [text.ljust(width) for text, width in texts]
-    right = [text.rjust(width) for text, width in numbers]
-    return "  ".join([*left, *right, note[0]]).rstrip()
+def _cells(row: Row) -> tuple[str, ...]:
+    first, values = row.first, row.values
+    middle = number(median(values)) if values else "-"
+    span = f"{number(min(values))} to {number(max(values))}" if len(values) > 1 else ""
+    verdict = VERDICTS[row.met()]
+    notes = "; ".join(row.notes)
+    return first.label, first.unit, middle, span, number(row.load()), _peers(row), _goal(row), verdict, notes
+
+
+def _peers(row: Row) -> str:
+    return ", ".join(_peer(row, name, value, ratio) for name, value, ratio in row.peers())
+
+
+def _peer(row: Row, name: str, value: float, ratio: float | None) -> str:
+    better = "" if ratio is None else f"{number(ratio)} ×"
+    load = row.load(name)
+    shown = "; ".join(part for part in (better, number(load)) if part)
+    return f"{name} {number(value)}" + (f" ({shown})" if shown else "")
+
+
+def _goal(row: Row) -> str:
+    if row.first.goal is None:
+        return ""
+    if row.first.against:
+        return f"≥ {number(row.first.goal)} × {row.first.against}"
+    return f"{'≥' if row.first.more else '≤'} {number(row.first.goal)}"
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    aligned = [
+        text.rjust(width) if column in NUMBERS else text.ljust(width)
+        for column, (text, width) in enumerate(zip(row, widths, strict=True))
+    ]
+    return "  ".join(aligned).rstrip()

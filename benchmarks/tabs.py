@@ -1,29 +1,52 @@
 """Thousands of tabs: WebSockets with a browser's handshake that count the frames they receive.
 
-Without a client library, whose cost per connection would dominate.
+Without a client library or a transport of asyncio, whose cost per frame would dominate: the sockets are in one epoll,
+which the event loop watches. A `Dialect` adapts them to a peer's protocol.
 """
 
 import asyncio
 import json
+import select
+import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import cast
-
-from tests.server_process import Server
+from typing import NamedTuple, Protocol
 
 from benchmarks.browser import HEADERS
 
 AT_ONCE = 200
-PATIENCE = 120.0  # seconds for all tabs to open, or to receive one event
+PATIENCE = 300.0  # seconds for all tabs to open, or to receive one event
+PER_ADDRESS = 20_000  # connections from one loopback address; it has 28,000 ports
 
 TEXT, PING = 0x81, 0x89
-PONG = b"\x8a\x80\0\0\0\0"  # the server's pings are empty
+PONG = b"\x8a\x80\0\0\0\0"  # the servers' pings are empty
 HEARTBEAT = b"[]"
-ACKNOWLEDGEMENT = b"\x81\x81\0\0\0\x000"  # the cursor 0, with a mask of zeros
+
+
+def masked(text: bytes) -> bytes:
+    """A short text frame of a client, with a mask of zeros."""
+    assert len(text) < 126
+    return bytes([TEXT, 0x80 | len(text)]) + bytes(4) + text
+
+
+class Dialect(NamedTuple):
+    """What tabs send to one kind of server.
+
+    ``hello`` follows the handshake. A tab is open after ``greetings`` frames. ``replies`` are the frames that answer
+    heartbeats, by their payload.
+    """
+
+    target: str
+    hello: bytes
+    greetings: int
+    replies: Mapping[bytes, bytes]
+
+
+OURS = Dialect("/notifications?since=0", b"", 1, {HEARTBEAT: masked(b"0")})
 
 HANDSHAKE = (
-    "GET /notifications?since=0 HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\n"
+    "GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\n"
     "Upgrade: websocket\r\nOrigin: http://{host}\r\nSec-WebSocket-Version: 13\r\n"
     + "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
     + "Cookie: {cookie}\r\n"
@@ -33,22 +56,53 @@ HANDSHAKE = (
 )
 
 
-class FrameCounter:
-    """All tabs of one run, and the frames they have received after their first ones."""
+def handshake(port: int, cookie: str, dialect: Dialect = OURS) -> bytes:
+    """The request of a browser that opens a WebSocket."""
+    return HANDSHAKE.format(target=dialect.target, host=f"127.0.0.1:{port}", cookie=cookie).encode()
 
-    def __init__(self) -> None:
+
+class Listening(Protocol):
+    """A server; only its port is used."""
+
+    @property
+    def port(self) -> int: ...
+
+
+class FrameCounter:
+    """All tabs of one run, and the frames they have received since they were open; ``close`` it at the end."""
+
+    def __init__(self, dialect: Dialect = OURS) -> None:
+        self.dialect = dialect
         self.tabs: list[Tab] = []
         self.received = 0
         self.heartbeats = 0
         self.frames: Counter[bytes] = Counter()
         self._expected = 0
         self._reached = asyncio.Event()
+        self._epoll = select.epoll()
+        self._watched: dict[int, Tab] = {}
+
+    def watch(self, descriptor: int, tab: "Tab") -> None:
+        """Receive for ``tab`` from now on, until its socket is closed."""
+        if not self._watched:
+            asyncio.get_running_loop().add_reader(self._epoll, self._readable)
+        self._watched[descriptor] = tab
+        self._epoll.register(descriptor, select.EPOLLIN)
+
+    def _readable(self) -> None:
+        for descriptor, _ in self._epoll.poll(0, AT_ONCE):
+            self._watched[descriptor].readable()
+
+    def close(self) -> None:
+        """Close every tab."""
+        for tab in self.tabs:
+            tab.close()
+        if self._watched:
+            asyncio.get_running_loop().remove_reader(self._epoll)
+        self._epoll.close()
 
     def frame_received(self, payload: bytes) -> None:
         """Count one frame of one tab."""
-        if payload == HEARTBEAT:
-            self.heartbeats += 1
-            return
         self.received += 1
         self.frames[payload] += 1
         if self.received >= self._expected:
@@ -62,6 +116,11 @@ class FrameCounter:
             async with asyncio.timeout(PATIENCE):
                 await self._reached.wait()
 
+    def restart(self) -> None:
+        """Forget what was received."""
+        self.received = self.heartbeats = self._expected = 0
+        self.frames.clear()
+
     def notifications(self) -> int:
         """The number of notifications in the frames: that of the frames, unless some were conflated."""
         return sum(len(json.loads(payload)) * count for payload, count in self.frames.items())
@@ -71,83 +130,129 @@ class FrameCounter:
         assert not any(tab.ended for tab in self.tabs), "the server has closed a tab"
 
 
-class Tab(asyncio.Protocol):
-    """One tab; ``first`` is done after the first frame. Acknowledges heartbeats like the script of the pages."""
+class Tab:
+    """One tab; ``opened`` is done once it is open. Acknowledges heartbeats like the script of the pages."""
 
-    __slots__ = ("_buffer", "_handshake", "_observer", "_open", "ended", "first", "transport")
+    __slots__ = ("_buffer", "_greetings", "_observer", "_shaken", "_socket", "ended", "opened")
 
-    def __init__(self, observer: FrameCounter, handshake: bytes, first: "asyncio.Future[None]") -> None:
+    def __init__(self, observer: FrameCounter, connected: socket.socket, opened: "asyncio.Future[None]") -> None:
         self._observer = observer
-        self._handshake = handshake
+        self._socket = connected
         self._buffer = b""
-        self._open = self.ended = False
-        self.first: asyncio.Future[None] | None = first
+        self._greetings = observer.dialect.greetings
+        self._shaken = False
+        self.ended = False
+        self.opened: asyncio.Future[None] | None = opened
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-        self.transport.write(self._handshake)
-        self._handshake = b""
+    def readable(self) -> None:
+        """Receive what has arrived."""
+        try:
+            data = self._socket.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._ended(ConnectionError("closed before it was open"))
+        elif self.opened is None and not self._buffer and data[0] == TEXT and data[1] + 2 == len(data):
+            self._text_received(data[2:])  # nearly always: exactly one frame
+        else:
+            self._bytes_received(data)
 
-    def data_received(self, data: bytes) -> None:
+    def close(self) -> None:
+        """Close the connection without waiting."""
+        self._socket.close()
+
+    def _bytes_received(self, data: bytes) -> None:
         self._buffer += data
-        if not self._open and b"\r\n\r\n" in self._buffer:
+        if not self._shaken and b"\r\n\r\n" in self._buffer:
             head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
-            _check_answer(head.decode("latin-1"))
-            self._open = True
-        while self._open and (frame := _frame(self._buffer)):
+            self._handshake_answered(head)
+        while self._shaken and (frame := _frame(self._buffer)):
             opcode, payload, self._buffer = frame
             self._frame_received(opcode, payload)
 
+    def _handshake_answered(self, head: bytes) -> None:
+        if not head.startswith(b"HTTP/1.1 101 "):
+            self._ended(ConnectionError(head.decode("latin-1")))
+            return
+        self._shaken = True
+        if hello := self._observer.dialect.hello:
+            self._socket.send(hello)
+        self._check_opened()
+
     def _frame_received(self, opcode: int, payload: bytes) -> None:
         if opcode == PING:
-            self.transport.write(PONG)
+            self._socket.send(PONG)
         elif opcode != TEXT:
             self.ended = True
-        elif self.first is not None:
-            self.first.set_result(None)
-            self.first = None
+        elif self.opened is not None:
+            self._greetings -= 1
+            self._check_opened()
+        else:
+            self._text_received(payload)
+
+    def _text_received(self, payload: bytes) -> None:
+        if reply := self._observer.dialect.replies.get(payload):
+            self._observer.heartbeats += 1
+            self._socket.send(reply)
         else:
             self._observer.frame_received(payload)
-            if payload == HEARTBEAT:
-                self.transport.write(ACKNOWLEDGEMENT)
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def _check_opened(self) -> None:
+        if not self._greetings and self.opened is not None:
+            self.opened.set_result(None)
+            self.opened = None
+
+    def _ended(self, error: Exception) -> None:
         self.ended = True
-        if self.first is not None and not self.first.done():
-            self.first.set_exception(error or ConnectionError("closed before the first frame"))
+        self.close()
+        if self.opened is not None and not self.opened.done():
+            self.opened.set_exception(error)
 
 
 @asynccontextmanager
 async def tabs(
-    server: Server, cookies: Iterable[str], observer: FrameCounter | None = None
+    server: Listening, cookies: Iterable[str], observer: FrameCounter | None = None
 ) -> AsyncIterator[FrameCounter]:
-    """Open a tab for each of ``cookies`` and wait for their first frames; closes them on exit."""
+    """Open a tab for each of ``cookies``; closes them on exit."""
     observer = observer or FrameCounter()
-    slots = asyncio.Semaphore(AT_ONCE)
     try:
-        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
-            for cookie in cookies:
-                group.create_task(_open(observer, server.port, cookie, slots))
+        await open_tabs(server, cookies, observer)
         yield observer
         observer.check()
     finally:
-        for tab in observer.tabs:
-            tab.transport.abort()
+        observer.close()
 
 
-async def _open(observer: FrameCounter, port: int, cookie: str, slots: asyncio.Semaphore) -> None:
+async def open_tabs(server: Listening, cookies: Iterable[str], observer: FrameCounter) -> None:
+    """Open a tab for each of ``cookies``, in addition to those of ``observer``."""
+    slots = asyncio.Semaphore(AT_ONCE)
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+        for number, cookie in enumerate(cookies, len(observer.tabs)):
+            await slots.acquire()
+            opening = group.create_task(open_tab(observer, server.port, cookie, 1 + number // PER_ADDRESS))
+            opening.add_done_callback(lambda _: slots.release())
+
+
+async def open_tab(observer: FrameCounter, port: int, cookie: str, address: int = 1) -> None:
+    """Open one tab from the loopback address of that number; raises OSError if the server refuses it."""
     loop = asyncio.get_running_loop()
-    handshake = HANDSHAKE.format(host=f"127.0.0.1:{port}", cookie=cookie).encode()
-    first: asyncio.Future[None] = loop.create_future()
-    async with slots:
-        _, tab = await loop.create_connection(lambda: Tab(observer, handshake, first), "127.0.0.1", port)
-        observer.tabs.append(tab)
-        await first
-
-
-def _check_answer(head: str) -> None:
-    assert head.startswith("HTTP/1.1 101 "), head
-    assert "sec-websocket-extensions" not in head.lower(), head
+    opened: asyncio.Future[None] = loop.create_future()
+    connected = socket.socket()
+    try:
+        connected.setblocking(False)
+        if address > 1:
+            connected.bind((f"127.0.0.{address}", 0))
+        await loop.sock_connect(connected, ("127.0.0.1", port))
+        connected.send(handshake(port, cookie, observer.dialect))
+        tab = Tab(observer, connected, opened)
+        observer.watch(connected.fileno(), tab)
+        await opened
+    except BaseException:
+        connected.close()
+        raise
+    observer.tabs.append(tab)
 
 
 def _frame(buffer: bytes) -> tuple[int, bytes, bytes] | None:

@@ -1,31 +1,40 @@
 """A database with signed-in users, created once by the product's services; each run starts a server on a copy.
 
-The copy is always in the same folder, since the names of cookies depend on it.
+On SQLite it is a file in a folder, on PostgreSQL a template database. A copy always has the same address as the
+original had, since the names of cookies depend on it.
 """
 
 import asyncio
+import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from quart import Quart
 from tests.server_process import Server
+from tests.services import PostgreSQL
 
+from benchmarks.sizes import FULL, Sizes
 from microblog_rt.app import create_app
+from microblog_rt.models import User
 from microblog_rt.services import Services
 from microblog_rt.settings import Settings
-from microblog_rt.storage import migrations
+from microblog_rt.storage import Transaction, accounts, migrations
 from microblog_rt.web.authentication import Authentication
 
-SUBSCRIBERS = 100
+SUBSCRIBERS = 2000
 ABSENT = 100
-SENDERS = 8
+SENDERS = 16
 PREFIX = "microblog-benchmark-"
+SECRET = secrets.token_hex(16)
+# As the package of Debian configures it, but for the memory, which is small there.
+POSTGRESQL = ("-c", "fsync=on", "-c", "shared_buffers=256MB", "-c", "max_connections=200")
 
 UNLIMITED = {
+    "MICROBLOG_SECRET_KEY": SECRET,
     "MICROBLOG_TABS_PER_USER": "",
     "MICROBLOG_TABS_PER_ADDRESS": "",
     "MICROBLOG_CONNECTIONS_PER_ADDRESS": "",
@@ -40,56 +49,103 @@ class Person(NamedTuple):
     cookie: str
 
 
+# Makes a copy of a database: yields the settings of a server that uses it, and deletes it on exit.
+Copy = Callable[[], AbstractContextManager[dict[str, str]]]
+
+
 class World(NamedTuple):
-    """The folder with the database, the one that servers use, and the users; ``absent`` ones never have a tab open."""
+    """The folder that servers run in, the database, and the users; ``absent`` ones never have a tab open."""
 
     folder: Path
-    served: Path
+    copy: Copy
     subscribers: list[Person]
     absent: list[Person]
     senders: list[Person]
+    sizes: Sizes = FULL
 
     @contextmanager
-    def serving(self, **environ: str) -> Iterator[tuple[Server, int]]:
+    def serving(self, *options: str, **environ: str) -> Iterator[tuple[Server, int]]:
         """Start a server on a copy of this world; yields it and its process id, and stops it on exit."""
-        shutil.copytree(self.folder, self.served)
-        try:
-            with Server(self.served, environ=UNLIMITED | environ) as server:
-                assert server.process is not None
-                yield server, server.process.pid
-            assert "Traceback" not in server.logged(), server.logged()
-        finally:
-            shutil.rmtree(self.served)
+        with self.copy() as database, self.another(*options, **database, **environ) as server:
+            yield server
+
+    @contextmanager
+    def another(self, *options: str, **environ: str) -> Iterator[tuple[Server, int]]:
+        """Start a server with these settings."""
+        self.folder.mkdir(exist_ok=True)
+        with Server(self.folder, *options, environ=UNLIMITED | environ) as server:
+            assert server.process is not None
+            yield server, server.process.pid
+        assert "Traceback" not in server.logged(), server.logged()
 
 
 @contextmanager
-def world() -> Iterator[World]:
-    """Create a world in a temporary folder."""
+def world(sizes: Sizes = FULL) -> Iterator[World]:
+    """Create a world on SQLite in a temporary folder."""
     with TemporaryDirectory(prefix=PREFIX) as folder:
-        served = Path(folder) / "served"
+        served, saved = Path(folder) / "served", Path(folder) / "saved"
         served.mkdir()
-        groups = asyncio.run(_create(served))
-        yield World(served.rename(Path(folder) / "saved"), served, *groups)
+        groups = asyncio.run(_create(f"sqlite+aiosqlite:///{served}/microblog.db"))
+        served.rename(saved)
+
+        @contextmanager
+        def copy() -> Iterator[dict[str, str]]:
+            shutil.copytree(saved, served)
+            try:
+                yield {}
+            finally:
+                shutil.rmtree(served)
+
+        yield World(served, copy, *groups, sizes)
 
 
-async def _create(folder: Path) -> list[list[Person]]:
-    url = f"sqlite+aiosqlite:///{folder}/microblog.db"
-    migrations.upgrade(url)
-    app = create_app(Settings(database_url=url))
+@contextmanager
+def on_postgresql(sizes: Sizes = FULL, *options: str) -> Iterator[World]:
+    """Create a world on a new PostgreSQL server."""
+    with TemporaryDirectory(prefix=PREFIX) as folder, PostgreSQL(*POSTGRESQL, *options) as server:
+        url = server.database()
+        name = url.rpartition("/")[2]
+        groups = asyncio.run(_create(url))
+        server.execute(server.url, f"ALTER DATABASE {name} RENAME TO world")
+
+        @contextmanager
+        def copy() -> Iterator[dict[str, str]]:
+            server.execute(server.url, f"CREATE DATABASE {name} TEMPLATE world")
+            try:
+                yield {"MICROBLOG_DATABASE_URL": url, "MICROBLOG_BUS_URL": "postgresql://"}
+            finally:
+                server.execute(server.url, f"DROP DATABASE {name} WITH (FORCE)")
+
+        yield World(Path(folder), copy, *groups, sizes)
+
+
+async def _create(url: str) -> tuple[list[Person], list[Person], list[Person]]:
+    await asyncio.to_thread(migrations.upgrade, url)
+    app = create_app(Settings(database_url=url, secret_key=SECRET))
     services: Services = app.extensions["services"]
     try:
-        groups = [("subscriber", SUBSCRIBERS), ("absent", ABSENT), ("sender", SENDERS)]
-        return [await _group(app, services, role, count) for role, count in groups]
+        return (
+            await _group(app, services, "subscriber", SUBSCRIBERS),
+            await _group(app, services, "absent", ABSENT),
+            await _group(app, services, "sender", SENDERS),
+        )
     finally:
-        await services.storage.close()
+        await services.close()
 
 
 async def _group(app: Quart, services: Services, role: str, count: int) -> list[Person]:
-    return await asyncio.gather(*[_signed_in(app, services, f"{role}{n}") for n in range(count)])
+    """Users without a password: hashing thousands would take a minute."""
+
+    def insert(tx: Transaction) -> list[Person]:
+        return [_added(tx, app, services, f"{role}{number}") for number in range(count)]
+
+    return await services.storage.write(insert)
 
 
-async def _signed_in(app: Quart, services: Services, name: str) -> Person:
+def _added(tx: Transaction, app: Quart, services: Services, name: str) -> Person:
     authentication: Authentication = app.extensions["authentication"]
-    user = await services.accounts.register(name, "a password for benchmarks")
-    token = await services.sessions.start_session(user, remembered=True)
+    user = User(username=name, username_key=name, email=None, password_hash="")
+    accounts.add(tx, user)
+    token = secrets.token_urlsafe(32)
+    services.sessions.insert(tx, user.id, token, remembered=True, device="")
     return Person(name, f"{authentication.cookie_name}={authentication.dump_token(f'{user.id}.{token}', app)}")
