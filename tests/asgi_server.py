@@ -12,6 +12,7 @@ from typing import Any
 from microblog_rt import server
 from microblog_rt.accounts import Reader
 from microblog_rt.feed import Stream
+from microblog_rt.feed.watches import Watch
 from microblog_rt.hub import Hub
 from microblog_rt.protocol import MICROSECONDS, Notification, Signal
 from microblog_rt.push import Edge
@@ -87,6 +88,9 @@ class StubFeed:
 
     def known(self, *_: object) -> list[Notification]:
         return []
+
+    def watch(self, stream: Stream) -> Watch:
+        return Watch(stream.user_id)
 
     def open(self, stream: Stream) -> None:
         self.streams.add(stream)

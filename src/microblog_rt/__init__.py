@@ -11,7 +11,7 @@ The path of a message, file by file:
     web/notifications.py, web/socket.py   the same for other ASGI servers
 
 Below them: ``storage`` (all SQL, the mailbox clock), ``protocol`` (the wire), ``models`` (the tables).
-Above them: ``app`` (composition), ``server`` (listening sockets, Hypercorn for pages), ``cli`` and ``asgi`` (the entry points).
+Above them: ``app`` (composition), ``server`` (sockets, Hypercorn for pages), ``cli`` and ``asgi`` (the entry points).
 """
 
 __version__ = "0.1.0"

@@ -47,7 +47,8 @@ class Feed:
 
     def known(self, reader: Reader, since: int, names: frozenset[str] = frozenset()) -> list[Notification] | None:
         """The answer to a poll, if it is known without a read."""
-        return self._watches.since(reader, since, names)
+        page = self._watches.page(reader, since, names)
+        return None if page is None else page.notifications
 
     async def page(self, reader: Reader, since: int, names: Collection[str] = ()) -> list[Notification]:
         """The notifications newer than the cursor ``since``, oldest first. Raises SignedOut, Unavailable."""
@@ -100,9 +101,18 @@ class Feed:
             self.leave(follower)
 
     def open(self, stream: Stream) -> None:
-        """Subscribe ``stream`` and read for it; ``leave`` must follow."""
+        """Subscribe ``stream`` and read for it, unless what it would read is known; ``leave`` must follow."""
         self._hub.add(stream)
-        stream.advance()
+        page = self._watches.page(stream.reader, stream.cursor, stream.names)
+        if page is None or stream.ended:
+            stream.advance()
+        else:
+            stream.begin()
+            stream.answer(page)
+
+    def watch(self, stream: Stream) -> Watch:
+        """A watch of that user, so that the next poll need not read."""
+        return self._watches.watch(stream.reader)
 
     def leave(self, stream: Stream) -> None:
         """Unsubscribe ``stream``."""
@@ -217,7 +227,7 @@ class Poll:
             self.fail(SignedOut())
             return
         if not self.names:
-            self._watch.learn(self.reader, self.cursor, page, asyncio.get_running_loop().time())
+            self._watch.learn(self.reader, self.cursor, page)
         if not self.answered.done():
             self.answered.set_result(page.notifications)
 

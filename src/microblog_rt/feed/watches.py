@@ -12,7 +12,7 @@ from microblog_rt.accounts import Reader
 from microblog_rt.bus import Bus
 from microblog_rt.errors import Unavailable
 from microblog_rt.hub import NAMES_KEPT, UNKNOWN, Hub, Subscriber
-from microblog_rt.protocol import FURTHEST, MICROSECONDS, Notification, Signal
+from microblog_rt.protocol import FURTHEST, Notification, Signal
 from microblog_rt.storage import Storage, sql_time
 from microblog_rt.storage.notifications import Page
 
@@ -45,7 +45,7 @@ class Watch(Subscriber):
         self.position = FURTHEST  # never behind, so that no sweep asks for a read
         self._floor = FURTHEST
         self._latest: dict[str, Notification] = {}
-        self._sessions: dict[str, float] = {}  # when they expire, in loop time
+        self._sessions: dict[str, int] = {}  # when they expire, in microseconds of this machine's clock
 
     def deliver(self, signal: Signal) -> None:
         """Add a notification that follows on; know nothing after any other signal."""
@@ -62,7 +62,7 @@ class Watch(Subscriber):
                 return
         self.forget()
 
-    def learn(self, reader: Reader, since: int, page: Page, now: float) -> None:
+    def learn(self, reader: Reader, since: int, page: Page) -> None:
         """Add what a read from the cursor ``since`` found, unless a newer signal has arrived meanwhile."""
         if page.clock < self._signalled or len(page.notifications) > NAMES_KEPT:
             return
@@ -77,18 +77,17 @@ class Watch(Subscriber):
             self._floor = since
             self._latest = {each.name: each for each in page.notifications}
         if len(self._sessions) < SESSIONS_KEPT:
-            self._sessions[reader.token_hash] = now + (page.expires - sql_time.now()) / MICROSECONDS
+            self._sessions[reader.token_hash] = page.expires
 
-    def since(self, reader: Reader, cursor: int, names: frozenset[str], now: float) -> list[Notification] | None:
-        """The answer to a poll; None if only a read can tell."""
+    def page(self, reader: Reader, cursor: int, names: frozenset[str]) -> Page | None:
+        """What a read would answer; None if only a read can tell."""
         if not self._floor <= cursor <= self.position or not self.current:
             return None
-        if self._sessions.get(reader.token_hash, 0.0) <= now:
+        expires = self._sessions.get(reader.token_hash, 0)
+        if expires <= sql_time.now():
             return None
-        self.used = now
-        if not self._latest:
-            return []
-        return [each for each in self._latest.values() if each.timestamp > cursor and (not names or each.name in names)]
+        newer = [each for each in self._latest.values() if each.timestamp > cursor]
+        return Page([each for each in newer if not names or each.name in names], self.position, expires)
 
 
 class Watches:
@@ -102,13 +101,16 @@ class Watches:
         self._watches: dict[int, Watch] = {}
         self._catching_up: asyncio.Task[None] | None = None
 
-    def since(self, reader: Reader, cursor: int, names: frozenset[str]) -> list[Notification] | None:
-        """The answer to a poll from memory; None if only a read can tell."""
+    def page(self, reader: Reader, cursor: int, names: frozenset[str]) -> Page | None:
+        """What a read would answer, from memory; None if only a read can tell."""
         watch = self._watches.get(reader.user_id)
         if watch is None:
             return None
-        found = watch.since(reader, cursor, names, asyncio.get_running_loop().time())
-        return found if found is not None and self._hears() else None
+        page = watch.page(reader, cursor, names)
+        if page is None or not self._hears():
+            return None
+        watch.used = asyncio.get_running_loop().time()
+        return page
 
     def watch(self, reader: Reader) -> Watch:
         """The watch of that user, which is subscribed from now on; read after that."""

@@ -75,7 +75,6 @@ class Connection(asyncio.Protocol):
         "_pages",
         "_paused",
         "_requests",
-        "_scheduled",
         "_serving",
         "ended",
         "transport",
@@ -92,7 +91,7 @@ class Connection(asyncio.Protocol):
         self._serving: Served | None = None
         self._pages: Pages | None = None
         self._requests = 0
-        self._due = self._scheduled = FOREVER
+        self._due = FOREVER
         self._looping = self._paused = self._closing = False
         self.ended = False  # whether the client has closed its side
 
@@ -104,7 +103,6 @@ class Connection(asyncio.Protocol):
         self.transport.set_write_buffer_limits(high=0)
         peer = transport.get_extra_info("peername")
         self._address = counted_address(peer[0]) if isinstance(peer, tuple) else ""  # no address on a unix socket
-        self._edge.connections.add(self)
         self._edge.addresses.enter(self._address, self)
         self._set_due(self._edge.timeouts.request_head)
 
@@ -190,13 +188,11 @@ class Connection(asyncio.Protocol):
 
     # For what is being served
 
-    def due(self, now: float) -> None:
-        """A deadline may have passed: the rest of a head, the next request, or a client that does not read."""
+    def check_deadline(self, now: float) -> None:
+        """Close it if a deadline has passed: of the rest of a head, of a next request, or to read a response."""
         if now < self._due:
-            self._scheduled = FOREVER
-            if self._due < FOREVER:
-                self._schedule()
-        elif self._buffer or self._paused or self._closing or self._serving is not None:
+            return
+        if self._buffer or self._paused or self._closing or self._serving is not None:
             self.transport.abort()
         else:
             self.transport.close()
@@ -357,12 +353,6 @@ class Connection(asyncio.Protocol):
 
     def _set_due(self, seconds: float) -> None:
         self._due = asyncio.get_running_loop().time() + seconds
-        if self._due < self._scheduled:
-            self._schedule()
-
-    def _schedule(self) -> None:
-        self._scheduled = self._due
-        self._edge.wheel.at(self._due, self)
 
 
 class PollRead:

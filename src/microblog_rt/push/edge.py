@@ -14,6 +14,8 @@ from microblog_rt.settings import Settings
 from microblog_rt.timeouts import Timeouts
 from microblog_rt.web.admission import Admission, Answer, Headers
 
+CHECK_EVERY = 0.2  # seconds
+
 
 class PassOn(Protocol):
     """Serves a connection's next requests, the first of which begins with ``received``."""
@@ -44,6 +46,7 @@ class Edge:
         self.addresses = Addresses(settings.connections_per_peer)
         self.memory = Memory()
         self.connections: set[Connection] = set()  # all but tabs
+        self._checking: asyncio.TimerHandle | None = None
         self.closing = False  # whether every response is the last one of its connection
         self._empty: asyncio.Event | None = None
         self._date = -1, b""
@@ -53,7 +56,20 @@ class Edge:
 
     def connect(self) -> Connection:
         """The protocol of a new connection."""
-        return Connection(self)
+        if self._checking is None:
+            self._checking = asyncio.get_running_loop().call_later(CHECK_EVERY, self._check_deadlines)
+        connection = Connection(self)
+        self.connections.add(connection)
+        return connection
+
+    def _check_deadlines(self) -> None:
+        # A deadline of its own for each request would cost more than looking at a thousand connections.
+        now = asyncio.get_running_loop().time()
+        for connection in list(self.connections):
+            connection.check_deadline(now)
+        self._checking = (
+            asyncio.get_running_loop().call_later(CHECK_EVERY, self._check_deadlines) if self.connections else None
+        )
 
     def forget(self, connection: Connection) -> None:
         """Note that ``connection`` has ended, or is a tab."""

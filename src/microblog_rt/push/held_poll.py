@@ -10,6 +10,7 @@ from microblog_rt.accounts import Reader
 from microblog_rt.errors import Draining
 from microblog_rt.feed import Stream
 from microblog_rt.protocol import Notification
+from microblog_rt.storage.notifications import Page
 from microblog_rt.web.admission import Query
 from microblog_rt.web.notifications import counted
 
@@ -21,15 +22,22 @@ if TYPE_CHECKING:
 class HeldPoll(Stream):
     """A long poll whose response waits."""
 
-    __slots__ = ("__weakref__", "_address", "_connection", "_edge", "_over")
+    __slots__ = ("__weakref__", "_address", "_connection", "_edge", "_over", "_watch")
 
     def __init__(self, edge: Edge, connection: Connection, reader: Reader, query: Query, address: str) -> None:
         super().__init__(edge.feed.reads, reader, query.since, query.names)
         self._edge = edge
         self._connection = connection
         self._address = address  # what its limit counts
+        # The client asks again at once, and then need not read.
+        self._watch = edge.feed.watch(self)
         self._over = asyncio.get_running_loop().time() + (query.wait or 0)
         edge.wheel.at(self._over, self)
+
+    def answer(self, page: Page | None) -> None:
+        if page is not None and not self.names:
+            self._watch.learn(self.reader, self.cursor, page)
+        super().answer(page)
 
     def take(self, found: list[Notification]) -> None:
         if found or asyncio.get_running_loop().time() >= self._over:
