@@ -17,6 +17,7 @@ from microblog_rt.errors import Refused
 from microblog_rt.protocol import Notification
 from microblog_rt.push import request
 from microblog_rt.push.held_poll import HeldPoll
+from microblog_rt.push.peers import close_writing
 from microblog_rt.push.request import Head
 from microblog_rt.push.tab import Tab
 from microblog_rt.web.admission import PATH, Answer, Query
@@ -348,7 +349,7 @@ class Connection(asyncio.Protocol):
             self.transport.close()
             return
         self.transport.resume_reading()
-        self.transport.write_eof()
+        close_writing(self.transport)
         self._set_due(self._edge.timeouts.linger)
 
     def _set_due(self, seconds: float) -> None:

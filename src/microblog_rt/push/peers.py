@@ -82,3 +82,12 @@ class Memory:
         self._closed = 0
         gc.collect(YOUNG)
         self._malloc_trim(0)
+
+
+def close_writing(transport: asyncio.Transport) -> None:
+    """Close our side of a connection, if its transport can."""
+    try:
+        if transport.can_write_eof():
+            transport.write_eof()
+    except OSError:  # the client has reset the connection
+        transport.abort()

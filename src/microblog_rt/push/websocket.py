@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from microblog_rt import metrics
 from microblog_rt.push import frames
 from microblog_rt.push.frames import Decoder, Frame, Violation, close_code, close_frame, frame
+from microblog_rt.push.peers import close_writing
 from microblog_rt.push.wheel import Wheel
 from microblog_rt.timeouts import Timeouts
 
@@ -79,8 +80,7 @@ class WebSocket(asyncio.Protocol):
         if self.transport.is_closing():
             return
         self.transport.write(close_frame(code, reason) if payload is None else frame(frames.CLOSE, payload))
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
+        close_writing(self.transport)
         # Unread data would make the kernel reset the connection, and discard the close frame.
         self._deadline = self._loop_time() + self.timeouts.linger
         self.wheel.at(self._deadline, self)  # type: ignore[arg-type]

@@ -120,9 +120,21 @@ class Admission:
 
 def parse(query_string: bytes) -> Query:
     """Parse a query string; raises BadRequest for the parameter that is malformed."""
-    params = parse_qs(query_string.decode("latin-1"), keep_blank_values=True)
+    params = _params(query_string.decode("latin-1"))
     since, names, wait = _since(params.get("since")), _names(params.get("name", [])), _wait(params.get("wait"))
     return Query(since, names, wait, params.get("user", [None])[-1])
+
+
+def _params(query: str) -> dict[str, list[str]]:
+    if "%" in query or "+" in query:
+        return parse_qs(query, keep_blank_values=True)
+    # Nothing is encoded, as usual: a fifth of the time.
+    found: dict[str, list[str]] = {}
+    for part in query.split("&"):
+        if part:
+            name, _, value = part.partition("=")
+            found.setdefault(name, []).append(value)
+    return found
 
 
 def _since(sent: list[str] | None) -> int:
@@ -149,6 +161,6 @@ def _wait(sent: list[str] | None) -> float | None:
 
 def check_text(scope: Scope) -> None:
     """Raise InvalidText for a NUL character in the path, the query or a header. ``forms.py`` checks forms."""
-    sent = [scope["query_string"], *(value for _, value in scope["headers"])]
-    if not is_storable(scope["path"]) or b"%00" in scope["query_string"] or any(b"\0" in each for each in sent):
+    sent = b"".join([scope["query_string"], *(value for _, value in scope["headers"])])
+    if not is_storable(scope["path"]) or b"%00" in scope["query_string"] or b"\0" in sent:
         raise InvalidText

@@ -28,6 +28,7 @@ from microblog_rt.web.problems import wants_json
 ANONYMOUS = {"static", "health.alive", "health.ready", "metrics.numbers"}
 
 COOKIES_CACHED = 10_000
+LONGEST_CACHED = 1024  # bytes of a Cookie header
 LONGEST_COOKIE = 300  # characters; a valid one has about 180
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -89,6 +90,8 @@ class Authentication(QuartAuth):
         self._sessions = sessions
         # A valid cookie's content never changes; whether its session is live is checked in the database.
         self._cached = lru_cache(maxsize=COOKIES_CACHED)(self._verified)
+        # The same for a whole Cookie header: parsing one takes longer than all other checks of a poll.
+        self._cached_header = lru_cache(maxsize=COOKIES_CACHED)(self._in_header)
         # Not a singleton: quart-auth's context processor is synchronous, which would cost a thread per page.
         super().__init__(
             app,
@@ -104,7 +107,10 @@ class Authentication(QuartAuth):
 
     def authenticate(self, headers: Headers) -> Reader:
         """The reader in a request's cookie, without I/O; raises SignedOut without a valid cookie."""
-        sent = b"; ".join(value for name, value in headers if name.lower() == b"cookie")
+        sent = b"; ".join([value for name, value in headers if name.lower() == b"cookie"])
+        return self._cached_header(sent) if len(sent) <= LONGEST_CACHED else self._in_header(sent)
+
+    def _in_header(self, sent: bytes) -> Reader:
         reader = self._reader(parse_cookie(sent.decode("ascii", "ignore")).get(cast(str, self.cookie_name), ""))
         if reader is None:
             raise SignedOut
