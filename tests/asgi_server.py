@@ -17,7 +17,7 @@ from microblog_rt.hub import Hub
 from microblog_rt.protocol import MICROSECONDS, Notification, Signal
 from microblog_rt.push import Edge
 from microblog_rt.push.peers import Addresses
-from microblog_rt.server.accepting import SharedListener
+from microblog_rt.server.accepting import Acceptor
 from microblog_rt.server.pages import Pages
 from microblog_rt.settings import Settings
 from microblog_rt.storage.notifications import Page
@@ -153,8 +153,8 @@ async def serving(
     edge.addresses = Addresses(per_address)
     await pages.start()
     port = int(listening.getsockname()[1])
-    shared = SharedListener(listening, timeouts.accept_turn)
-    accepting = await asyncio.get_running_loop().create_server(edge.connect, sock=shared, backlog=config.backlog)
+    accepting = Acceptor(listening, edge.connect, timeouts.accept_turn)
+    accepting.start()
     try:
         yield Serving(port, feed, edge, pages)
     finally:

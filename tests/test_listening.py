@@ -16,7 +16,7 @@ import pytest
 
 from microblog_rt.errors import Misconfigured
 from microblog_rt.server import listening
-from microblog_rt.server.accepting import SharedListener
+from microblog_rt.server.accepting import Acceptor
 from tests.ports import free_port
 from tests.server_process import COMMAND, DEADLINE
 from tests.services import Redis
@@ -169,10 +169,17 @@ def test_unusable_inherited_socket_is_refused(tmp_path: Path, hand: Hand) -> Non
 
 async def test_accepted_connections_send_at_once() -> None:
     """Without TCP_NODELAY the end of each response would wait 40 ms for the client's acknowledgement."""
-    accepted: asyncio.Future[asyncio.StreamWriter] = asyncio.get_running_loop().create_future()
-    listener = SharedListener(listening.listen("127.0.0.1:0"), 0)
-    async with await asyncio.start_server(lambda _, writer: accepted.set_result(writer), sock=listener):
-        with socket.create_connection(listener.getsockname()):
-            writer = await accepted
-            assert writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-            writer.close()
+    accepted: asyncio.Future[asyncio.BaseTransport] = asyncio.get_running_loop().create_future()
+
+    class Connection(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            accepted.set_result(transport)
+
+    listener = listening.listen("127.0.0.1:0")
+    acceptor = Acceptor(listener, Connection, 0)
+    acceptor.start()
+    with socket.create_connection(listener.getsockname()):
+        transport = await accepted
+        assert transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        transport.close()
+    acceptor.close()

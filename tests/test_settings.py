@@ -58,6 +58,7 @@ def test_every_setting_can_be_set() -> None:
             "MICROBLOG_METRICS_TOKEN": "fedcba9876543210",
             "MICROBLOG_LOG": "json",
             "MICROBLOG_KEEP_ALIVE_TIMEOUT": "30",
+            "MICROBLOG_EVENT_LOOP": "asyncio",
         }
     )
     assert chosen == Settings(
@@ -81,6 +82,7 @@ def test_every_setting_can_be_set() -> None:
         metrics_token="fedcba9876543210",
         log="json",
         keep_alive_timeout=30.0,
+        event_loop="asyncio",
     )
 
 

@@ -17,10 +17,11 @@ from tests.sockets import change, closed, code, cursor, frame, refused, socket_t
 SERVER_ENVIRONMENT = {"MICROBLOG_HEARTBEAT": "0.4", "MICROBLOG_SWEEP": "0.5"}
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+@pytest.fixture(scope="module", params=["asyncio", "uvloop"])
+def shared(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Server]:
     """One server for tests that leave no state behind; its log must be empty at the end (I7)."""
-    with Server(tmp_path_factory.mktemp("server"), environ=SERVER_ENVIRONMENT) as server:
+    environ = SERVER_ENVIRONMENT | {"MICROBLOG_EVENT_LOOP": request.param}
+    with Server(tmp_path_factory.mktemp("server"), environ=environ) as server:
         yield server
     assert server.logged() == ""
 

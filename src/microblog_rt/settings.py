@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
@@ -59,6 +60,7 @@ class Settings:
     session_idle: int = 14 * DAY
     session_lifetime: int = 90 * DAY
     keep_alive_timeout: float = 15.0
+    event_loop: str = "auto"
     bind_hosts: frozenset[str] = frozenset()  # from ``serve --bind``, not from the environment
 
     @classmethod
@@ -254,6 +256,14 @@ def _log(text: str) -> str:
     return text
 
 
+def _event_loop(text: str) -> str:
+    if text not in ("auto", "asyncio", "uvloop"):
+        raise ValueError("must be auto, asyncio or uvloop")
+    if text == "uvloop" and find_spec("uvloop") is None:
+        raise ValueError("uvloop is not installed; pip install 'microblog-rt[fast]'")
+    return text
+
+
 def _number(text: str) -> float:
     try:
         return float(text)
@@ -282,4 +292,5 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "session_idle": _duration,
     "session_lifetime": _duration,
     "keep_alive_timeout": _seconds,
+    "event_loop": _event_loop,
 }

@@ -102,6 +102,7 @@ class Connection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         # So that ``pause_writing`` is called for a client that does not read.
         self.transport.set_write_buffer_limits(high=0)
+        metrics.CONNECTIONS.count()
         peer = transport.get_extra_info("peername")
         self._address = counted_address(peer[0]) if isinstance(peer, tuple) else ""  # no address on a unix socket
         self._edge.addresses.enter(self._address, self)
@@ -142,7 +143,7 @@ class Connection(asyncio.Protocol):
         if serving is not None:
             serving.abandon()
         self.leave()
-        self._edge.memory.connection_closed()
+        self._edge.connection_closed()
 
     # For the limits of an address
 

@@ -5,6 +5,7 @@ import time
 from email.utils import formatdate
 from typing import Protocol
 
+from microblog_rt import metrics
 from microblog_rt.feed import Feed
 from microblog_rt.hub import Hub
 from microblog_rt.push.connection import Connection, Pages
@@ -76,6 +77,11 @@ class Edge:
         self.connections.discard(connection)
         if not self.connections and self._empty is not None:
             self._empty.set()
+
+    def connection_closed(self) -> None:
+        """Note that a connection has ended, of whichever kind."""
+        metrics.CONNECTIONS.count(-1)
+        self.memory.connection_closed()
 
     async def close(self) -> None:
         """Close the connections that are kept for a next request, and wait until the others have ended."""

@@ -122,6 +122,10 @@ class Tab(Stream, WebSocket):
     def closed(self) -> None:
         self._leave()
 
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        self._edge.connection_closed()
+
     def due(self, now: float) -> None:
         """A deadline may have passed."""
         self.check_deadline(now)

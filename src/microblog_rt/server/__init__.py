@@ -16,7 +16,8 @@ import gc
 import logging
 import os
 import resource
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from socket import socket
 from typing import Any, NoReturn
@@ -26,7 +27,7 @@ from hypercorn.config import Config
 from microblog_rt import files, metrics
 from microblog_rt.push import Edge
 from microblog_rt.server import systemd
-from microblog_rt.server.accepting import SharedListener, ignore_pauses
+from microblog_rt.server.accepting import Acceptor
 from microblog_rt.server.drain import drain
 from microblog_rt.server.listening import listen, listen_all
 from microblog_rt.server.pages import Pages
@@ -37,7 +38,7 @@ from microblog_rt.settings import Settings
 from microblog_rt.timeouts import Timeouts
 from microblog_rt.web.admission import Admission
 
-__all__ = ["Announce", "Shutdown", "configuration", "listen", "listen_all", "serve", "supervise"]
+__all__ = ["Announce", "Shutdown", "configuration", "listen", "listen_all", "run", "serve", "supervise"]
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,6 @@ async def serve(
     ``announce`` is called once it serves, with an object that can request the shutdown as a signal does.
     ``supervised``: other processes serve on the same sockets, and a supervisor forwards signals.
     """
-    ignore_pauses(asyncio.get_running_loop())
     _raise_descriptor_limit()
     shutdown = Shutdown()
     shutdown.handle_signals(supervised=supervised)
@@ -72,7 +72,9 @@ async def serve(
     edge = Edge(services.feed, services.hub, admission, settings, pages.serve, timeouts)
     await pages.start()
     _collect_garbage_rarely()
-    servers = [await _listen(edge, each, config, timeouts) for each in listening]
+    acceptors = [_acceptor(edge, each, config, timeouts) for each in listening]
+    for each in acceptors:
+        each.start()
     progress = asyncio.create_task(_show_progress(timeouts.worker_check, supervised=supervised))
     announce(shutdown)
     if not supervised:
@@ -85,8 +87,8 @@ async def serve(
 
     async def finish() -> None:
         await draining
-        for each in servers:
-            each.close()
+        for acceptor in acceptors:
+            acceptor.close()
         await asyncio.gather(pages.stop(), edge.close())
 
     draining = asyncio.create_task(
@@ -101,8 +103,8 @@ async def serve(
     await finishing
 
 
-async def _listen(edge: Edge, listening: socket, config: Config, timeouts: Timeouts) -> asyncio.Server:
-    """Accept connections; with TLS, if hypercorn.toml has a certificate."""
+def _acceptor(edge: Edge, listening: socket, config: Config, timeouts: Timeouts) -> Acceptor:
+    """Accepts connections; with TLS, if hypercorn.toml has a certificate."""
     options: dict[str, Any] = {}
     if config.ssl_enabled:
         config.alpn_protocols = ["http/1.1"]
@@ -111,8 +113,19 @@ async def _listen(edge: Edge, listening: socket, config: Config, timeouts: Timeo
             "ssl_handshake_timeout": config.ssl_handshake_timeout,
             "ssl_shutdown_timeout": timeouts.linger,
         }
-    shared = SharedListener(listening, timeouts.accept_turn)
-    return await asyncio.get_running_loop().create_server(edge.connect, sock=shared, backlog=config.backlog, **options)
+    listening.listen(config.backlog)
+    return Acceptor(listening, edge.connect, timeouts.accept_turn, **options)
+
+
+def run(serving: Coroutine[Any, Any, None], event_loop: str) -> None:
+    """Run ``serve`` to its end; on uvloop if ``event_loop`` is that, or is auto and uvloop is installed."""
+    factory = None
+    if event_loop != "asyncio" and find_spec("uvloop") is not None:
+        import uvloop  # at 5,000 tabs an eighth less memory and CPU (docs/performance.md)
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(serving)
 
 
 def supervise(
