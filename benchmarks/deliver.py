@@ -40,7 +40,10 @@ def run(world: World, peers: list[Push]) -> list[Figure]:
     figures = _figures(OURS, {count: _ours(world, count) for count in counts}, counts[1])
     ours = [figure.value for figure in figures if figure.plot]
     for peer in peers:
-        figures += _figures(peer.name, {count: _peer(peer, count) for count in counts}, counts[1])
+        events = {
+            count: ROUNDS * EACH if count == counts[1] else EACH for count in counts
+        }  # the others are only plotted
+        figures += _figures(peer.name, {count: _peer(peer, count, events[count]) for count in counts}, counts[1])
     for larger, value in zip(counts[2:], ours[2:], strict=True):
         label = f"  {larger:,} tabs against {counts[1]:,}"
         figures.append(Figure(label, "times", value / ours[1], GOAL_GROWTH))
@@ -81,12 +84,12 @@ def _sending(message_sender: Sender, people: Sequence[Person]) -> Publish:
     return lambda: message_sender.send(next(turns).name)
 
 
-def _peer(peer: Push, count: int) -> Used:
+def _peer(peer: Push, count: int, events: int) -> Used:
     with peer.serving() as running:
-        return asyncio.run(_peer_measured(running, count))
+        return asyncio.run(_peer_measured(running, count, events))
 
 
-async def _peer_measured(running: Running, count: int) -> Used:
+async def _peer_measured(running: Running, count: int, events: int) -> Used:
     with connected(running.port) as browser:
         for _ in range(WARM_UP):
             await running.publish(browser)
@@ -95,7 +98,7 @@ async def _peer_measured(running: Running, count: int) -> Used:
                 await running.publish(browser)
                 await observer.until_received(count)
             observer.restart()
-            used = await _published(lambda: running.publish(browser), running.pid, ROUNDS * EACH, observer)
+            used = await _published(lambda: running.publish(browser), running.pid, events, observer)
             return _per_frame(used, observer)
 
 
