@@ -98,7 +98,7 @@ async def check_owner() -> None:
     Without a session the view decides.
     """
     current, owner = current_user(), g.get("owner")
-    if owner is None or not current.signed_in or owner == current.user.id or _view("any_owner"):
+    if owner is None or not current.signed_in or owner == current.id or _view("any_owner"):
         return
     error: Forbidden = OtherAccount(name=current.username) if owner else TokenWrong()
     _log_refusal("csrf_refused", error)
@@ -114,7 +114,7 @@ def _log_refusal(event: str, error: Forbidden) -> None:
         event,
         reason=error.code,
         path=request.path,
-        user_id=current.user.id if current.signed_in else None,
+        user_id=current.id if current.signed_in else None,
         **(headers if event == "origin_refused" else {}),
     )
 
@@ -212,7 +212,7 @@ def _form_owner() -> int:
 
 def _current_owner() -> int:
     current = current_user()
-    return current.user.id if current.signed_in else 0
+    return current.id if current.signed_in else 0
 
 
 def _refusal_sentences(error: Refused) -> list[str]:

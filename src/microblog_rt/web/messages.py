@@ -50,7 +50,7 @@ async def send_message(recipient: str) -> ResponseReturnValue:
     if submitted(form):
         text, nonce, key = form.message.data or "", form.nonce.data or "", _program_key()
         try:
-            name = await services().messages.send_to(current.user.id, recipient, text, nonce, key)
+            name = await services().messages.send_to(current.id, recipient, text, nonce, key)
         except (Invalid, TooMany) as error:
             refusal = error
         else:
@@ -97,7 +97,7 @@ def _program_key() -> str:
 @signed_in
 async def messages() -> ResponseReturnValue:
     key = page_key(protocol.parse_cursor)
-    page = await services().messages.inbox(current_user().user.id, PAGE_SIZE, **key)
+    page = await services().messages.inbox(current_user().id, PAGE_SIZE, **key)
     links = page_links(page, lambda post: protocol.seconds(post.timestamp), previous="after", next="before")
     newest = None if page.previous else page.rows[0].timestamp if page.rows else key.get("after", 0)
     return await render_template(
@@ -108,7 +108,7 @@ async def messages() -> ResponseReturnValue:
 @blueprint.post("/messages/read")
 @signed_in
 async def read() -> ResponseReturnValue:
-    notification = await services().messages.mark_read(current_user().user.id, **await _interval())
+    notification = await services().messages.mark_read(current_user().id, **await _interval())
     if wants_json():
         return Response(protocol.frame([notification]), content_type=JSON)
     await flash_once(gettext("Marked as read."), "success")

@@ -24,4 +24,4 @@ async def index() -> ResponseReturnValue:
 @signed_in
 async def user(username: str) -> ResponseReturnValue:
     person = await services().accounts.known(username)
-    return await render_template("user.html", person=person, own=person.id == current_user().user.id)
+    return await render_template("user.html", person=person, own=person.id == current_user().id)
