@@ -5,7 +5,7 @@ authentication.py session cookies; one ``authenticate`` for pages, polls and soc
 tabs.py           limits on open connections
 known_devices.py  the device cookie
 forms.py          WTForms with a CSRF token
-languages.py      the only user of quart-babel
+languages.py      the language of a page
 problems.py       errors as HTTP statuses: an HTML page or problem+json
 sentences.py      the sentence for each error reason
 auth.py, sessions.py, people.py, messages.py   the pages
@@ -17,6 +17,7 @@ notifications.py  ``/notifications`` as poll and long poll; socket.py: as WebSoc
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import sha256
 from urllib.parse import urlsplit
 
@@ -64,6 +65,8 @@ def create(settings: Settings, secret_keys: Sequence[str], services: Services) -
         root_path=str(files.PACKAGE),
     )
     app.request_class = LimitedRequest
+    # Quart asks at each call of a hook or a view whether it is a coroutine function: 5 % of a send (measured).
+    app.ensure_async = lru_cache(maxsize=1000)(app.ensure_async)  # type: ignore[method-assign]
     app.secret_key, *app.config["SECRET_KEY_FALLBACKS"] = secret_keys
     cookies = CookieNames(settings)
     _configure(app, settings, cookies)
