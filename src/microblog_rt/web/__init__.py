@@ -6,6 +6,7 @@ tabs.py           limits on open connections
 known_devices.py  the device cookie
 forms.py          WTForms with a CSRF token
 languages.py      the language of a page
+templates.py      rendering
 problems.py       errors as HTTP statuses: an HTML page or problem+json
 sentences.py      the sentence for each error reason
 auth.py, sessions.py, people.py, messages.py   the pages
@@ -38,6 +39,7 @@ from microblog_rt.web import (
     problems,
     sessions,
     static_files,
+    templates,
 )
 from microblog_rt.web.authentication import Authentication
 from microblog_rt.web.body_limits import LONGEST_BODY, LimitedRequest
@@ -84,6 +86,7 @@ def create(settings: Settings, secret_keys: Sequence[str], services: Services) -
     for blueprint in {pages.blueprint for pages in (people, auth, sessions, messages, health, metrics)}:
         app.register_blueprint(blueprint)
     _add_headers(app, settings)
+    templates.init(app)
     app.asgi_app = Endpoint(app.asgi_app, app, authentication, hosts, services, settings)  # type: ignore[method-assign]
     return app
 

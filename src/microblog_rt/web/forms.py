@@ -14,7 +14,7 @@ from datetime import timedelta
 from math import ceil
 from typing import Any, TypeVar, cast
 
-from quart import Quart, Response, current_app, flash, g, make_response, render_template, request, session
+from quart import Quart, Response, current_app, flash, g, make_response, request, session
 from quart.typing import RouteCallable
 from wtforms import Form
 from wtforms.fields.core import Field
@@ -38,6 +38,7 @@ from microblog_rt.web.authentication import current_user
 from microblog_rt.web.hosts import check_origin
 from microblog_rt.web.languages import gettext, translated
 from microblog_rt.web.problems import SAFE, headers_of, status_of, wants_json
+from microblog_rt.web.templates import render_template
 
 LONGEST_IN_SECONDS = 90
 TOKEN = "csrf_token"  # noqa: S105

@@ -5,7 +5,7 @@ import secrets
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from quart import Blueprint, Response, redirect, render_template, request, url_for
+from quart import Blueprint, Response, redirect, request, url_for
 from quart.typing import ResponseReturnValue
 from wtforms import Form, HiddenField, SubmitField, TextAreaField
 
@@ -25,6 +25,7 @@ from microblog_rt.web.forms import (
 from microblog_rt.web.languages import gettext, lazy
 from microblog_rt.web.problems import JSON, wants_json
 from microblog_rt.web.sentences import N_
+from microblog_rt.web.templates import render_template
 
 blueprint = Blueprint("messages", __name__)
 

@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import NamedTuple
 
-from quart import redirect, render_template, request, session, url_for
+from quart import redirect, request, session, url_for
 from quart.typing import ResponseReturnValue
 from wtforms import Form, PasswordField, SubmitField
 
@@ -18,6 +18,7 @@ from microblog_rt.web.context import page_key, page_links, services
 from microblog_rt.web.forms import add_error, bind_form, flash_once, render_form, submitted
 from microblog_rt.web.languages import gettext, lazy
 from microblog_rt.web.sentences import N_
+from microblog_rt.web.templates import render_template
 
 PAGE_SIZE = 25
 
