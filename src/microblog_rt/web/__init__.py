@@ -4,6 +4,7 @@ hosts.py          client address, allowed hosts and origins
 authentication.py session cookies; one ``authenticate`` for pages, polls and sockets
 tabs.py           limits on open connections
 known_devices.py  the device cookie
+flashes.py        sentences for the next page
 forms.py          WTForms with a CSRF token
 languages.py      the language of a page
 templates.py      rendering
@@ -43,6 +44,7 @@ from microblog_rt.web import (
 )
 from microblog_rt.web.authentication import Authentication
 from microblog_rt.web.body_limits import LONGEST_BODY, LimitedRequest
+from microblog_rt.web.flashes import Flashes
 from microblog_rt.web.hosts import FOR_OPERATORS, Hosts
 from microblog_rt.web.message_text import message_text
 from microblog_rt.web.notifications import HSTS, Endpoint, check_text
@@ -71,7 +73,7 @@ def create(settings: Settings, secret_keys: Sequence[str], services: Services) -
     app.ensure_async = lru_cache(maxsize=1000)(app.ensure_async)  # type: ignore[method-assign]
     app.secret_key, *app.config["SECRET_KEY_FALLBACKS"] = secret_keys
     cookies = CookieNames(settings)
-    _configure(app, settings, cookies)
+    _configure(app, settings)
     app.extensions["services"] = services
     hosts = Hosts(settings)
     _check_hosts(app, hosts)
@@ -79,6 +81,7 @@ def create(settings: Settings, secret_keys: Sequence[str], services: Services) -
     languages.init(app)
     problems.init(app)
     known_devices.init(app, cookies.device, secure=settings.secure)
+    Flashes(app, cookies.flash, secret_keys, secure=settings.secure)
     forms.init(app, settings, cookies.browser)  # before authentication: a cross-site request costs no query
     authentication = Authentication(app, services.accounts, services.sessions, cookies.session, secure=settings.secure)
     app.before_request(forms.check_owner)
@@ -114,13 +117,9 @@ def _database(settings: Settings) -> str:
     return urlsplit(settings.database_url).path
 
 
-def _configure(app: Quart, settings: Settings, cookies: CookieNames) -> None:
+def _configure(app: Quart, settings: Settings) -> None:
     app.config.update(
         MAX_CONTENT_LENGTH=LONGEST_BODY,
-        SESSION_COOKIE_NAME=cookies.flash,
-        SESSION_COOKIE_SECURE=settings.secure,
-        SESSION_COOKIE_HTTPONLY=True,
-        SESSION_COOKIE_SAMESITE="Lax",
         METRICS_TOKEN=settings.metrics_token,
         BEHIND_PROXY=settings.trusted_hops > 0 or settings.public_url is not None,
     )

@@ -14,7 +14,7 @@ from datetime import timedelta
 from math import ceil
 from typing import Any, TypeVar, cast
 
-from quart import Quart, Response, current_app, flash, g, make_response, request, session
+from quart import Quart, Response, current_app, g, make_response, request
 from quart.typing import RouteCallable
 from wtforms import Form
 from wtforms.fields.core import Field
@@ -197,12 +197,6 @@ async def render_form(template: str, form: Form, **context: Any) -> Response:
     answer = await make_response(page, status_of(refusal).status)
     answer.headers.update(headers_of(refusal))
     return cast(Response, answer)
-
-
-async def flash_once(sentence: str, category: str) -> None:
-    """Flash a sentence unless it is already queued: a client that renders no page must not fill its cookie."""
-    if (category, sentence) not in [tuple(each) for each in session.get("_flashes", [])]:
-        await flash(sentence, category)
 
 
 def _form_owner() -> int:

@@ -13,10 +13,10 @@ from microblog_rt import protocol
 from microblog_rt.errors import BadRequest, Invalid, SignedOut, TooMany
 from microblog_rt.web.authentication import current_user, redirect_to_login, signed_in
 from microblog_rt.web.context import page_key, page_links, services
+from microblog_rt.web.flashes import flash
 from microblog_rt.web.forms import (
     add_error,
     bind_form,
-    flash_once,
     redisplays_form,
     refuse_form,
     render_form,
@@ -77,9 +77,9 @@ async def _signed_out(form: MessageForm, recipient: str) -> ResponseReturnValue:
 
 async def _flash_sent(new: bool) -> None:
     if new:
-        await flash_once(gettext("Your message has been sent."), "success")
+        flash(gettext("Your message has been sent."), "success")
     else:
-        await flash_once(gettext("This message was already sent."), "info")
+        flash(gettext("This message was already sent."), "info")
 
 
 def _anchor(nonce: str) -> str | None:
@@ -112,7 +112,7 @@ async def read() -> ResponseReturnValue:
     notification = await services().messages.mark_read(current_user().id, **await _interval())
     if wants_json():
         return Response(protocol.frame([notification]), content_type=JSON)
-    await flash_once(gettext("Marked as read."), "success")
+    flash(gettext("Marked as read."), "success")
     return redirect(_back(), HTTPStatus.SEE_OTHER)
 
 
