@@ -24,7 +24,7 @@ from sqlalchemy.util.concurrency import in_greenlet
 from microblog_rt.models import Base
 from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
-from tests.conftest import KEY
+from tests.conftest import KEY, PATIENT
 
 Script = Callable[[Services], Awaitable[Any]]
 
@@ -122,7 +122,7 @@ class Actor:
     """Runs one script, from gate to gate."""
 
     def __init__(self, url: str, script: Script) -> None:
-        self.services = assemble(Settings(database_url=url, secret_key=KEY))
+        self.services = assemble(Settings(database_url=url, secret_key=KEY), PATIENT)
         self._script = script
         self.arrived = asyncio.Event()
         self._open = asyncio.Event()

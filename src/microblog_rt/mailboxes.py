@@ -32,7 +32,6 @@ class Change:
         self._ahead = ahead
         self._locked = False
         self.signals: list[Signal] = []
-        self.after_commit: list[Callable[[], object]] = []  # called on the event loop
         if len(self._user_ids) > 1:
             self._lock()
 
@@ -155,8 +154,6 @@ class Mailboxes:
     def _committed(self, change: Change) -> None:
         for signal in change.signals:
             self._signal(signal)
-        for call in change.after_commit:
-            call()
 
 
 def _payload(name: str, data: Any) -> str:

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 500  # seconds, for all tests of one run
 LOADED = [
-    *("pytest", "quart", "quart_auth", "quart_babel", "wtforms", "hypercorn.asyncio", "sqlalchemy.ext.asyncio"),
+    *("pytest", "quart", "quart_auth", "wtforms", "hypercorn.asyncio", "sqlalchemy.ext.asyncio"),
     *("aiosqlite", "alembic.command", "argon2", "zxcvbn", "redis.asyncio", "httpx", "hypothesis", "asyncpg"),
 ]
 # Only the plugins that the tests need.

@@ -164,10 +164,10 @@ async def error(services: Services, kind: type[Exception] | None) -> AsyncIterat
     with pytest.MonkeyPatch.context() as patch:
         if kind is not None:
 
-            def fails(*_: object) -> None:
+            def fails(*_: object, **__: object) -> None:
                 raise kind
 
-            for each in ("write", "begin_write", "reading", "feed_read"):
+            for each in ("write", "begin_write", "reading", "feed_read", "row"):
                 patch.setattr(services.storage, each, fails)
             patch.setattr(services.storage, "health", down)
         yield

@@ -80,8 +80,7 @@ class Sessions:
 
     async def visit(self, reader: Reader) -> Visit | None:
         """The reader's session with its user, counters and cursor; None if it has ended or is another user's."""
-        async with self._storage.reading() as reading:
-            return await accounts.visit(reading, *reader)
+        return await accounts.visit(self._storage, *reader)
 
     async def note_use(self, reader: Reader, last_used: int) -> None:
         """Store that a person uses a session, at most once a minute, and four times within the idle time.

@@ -21,7 +21,7 @@ See also: ``mailboxes.py`` one level up, through which every change of a mailbox
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from itertools import chain
 from typing import Any, TypeVar
@@ -35,6 +35,7 @@ from microblog_rt import metrics
 from microblog_rt.errors import InvalidText, Refused, Unavailable
 from microblog_rt.storage import postgres, sqlite
 from microblog_rt.storage.health import Health
+from microblog_rt.storage.prepared import Prepared
 from microblog_rt.storage.silence import SilenceTimeout
 from microblog_rt.text import is_storable
 from microblog_rt.timeouts import Timeouts
@@ -56,6 +57,7 @@ class Storage:
         self._timeouts = timeouts
         self._writer = self._database.Writer(url, timeouts)
         self._reader = self._database.reader(url, timeouts)
+        self._lookups = sqlite.Lookups(url, timeouts) if self._database is sqlite else None
         self._silence = SilenceTimeout(timeouts)
         for engine in self.engines:
             event.listen(engine, "before_cursor_execute", _check_text)
@@ -121,6 +123,17 @@ class Storage:
             after_commit()
         return result
 
+    async def row(self, statement: Prepared, values: Mapping[str, Any]) -> Any:
+        """The one row of ``statement``, a look-up of the hot path; None if there is none. Raises Unavailable."""
+        async with self._attempt("reads"):
+            if self._lookups is None:
+                async with self._reader.connect() as connection:
+                    return (await connection.execute(statement.statement, values)).one_or_none()
+            self._silence.connected()
+            row = await self._lookups.row(statement, values)
+            self._silence.answered()
+            return row
+
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Reading]:
         """A session for reads; each statement sees what was committed when it began. Raises Unavailable."""
@@ -168,6 +181,8 @@ class Storage:
             await asyncio.wait(self._writes)
         # Concurrently: each connection to a database that does not answer takes its time.
         await asyncio.gather(self._writer.close(), self._reader.dispose())
+        if self._lookups is not None:
+            await self._lookups.close()
 
     @asynccontextmanager
     async def _attempt(self, kind: str) -> AsyncIterator[None]:

@@ -1,12 +1,16 @@
 """Users and sessions in the database."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple, TypeVar, cast
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
+    Column,
     ColumnElement,
     String,
+    Table,
     and_,
     bindparam,
     case,
@@ -21,28 +25,42 @@ from sqlalchemy.dialects.postgresql import insert  # rendered for SQLite too
 
 from microblog_rt import names
 from microblog_rt.errors import Invalid
-from microblog_rt.models import Mailbox, Session, User
-from microblog_rt.storage import Reading, Transaction, postgres, sql_time
+from microblog_rt.models import Base, Mailbox, Session, User
+from microblog_rt.storage import Reading, Storage, Transaction, postgres, sql_time
 from microblog_rt.storage.counters import COUNTERS
 from microblog_rt.storage.pages import Page, page
+from microblog_rt.storage.prepared import Prepared
 from microblog_rt.storage.sql_time import NOW
+
+M = TypeVar("M", bound=Base)
 
 SESSION_NAME_LENGTH = 16
 AT_ONCE = 5_000  # rows to delete in one transaction, during which other writers wait on SQLite
 COUNTER_COLUMNS = {each.key for counter in COUNTERS for each in (counter.column, counter.mark)}
 
 
-class Visit(NamedTuple):
+class Visit:
     """A live session with its user, and the counters and the cursor that a page starts from, in one snapshot.
 
-    ``counters`` by notification name; ``last_used`` by the clock of this machine.
+    ``counters`` by notification name; ``last_used`` by the clock of this machine. ``user`` and ``session`` are created
+    when they are needed: most requests need only the id and the name, and the objects cost more than the query.
     """
 
-    user: User
-    session: Session
-    counters: dict[str, int]
-    cursor: int
-    last_used: int
+    def __init__(self, row: Sequence[Any]) -> None:
+        self._row = row
+        self.user_id: int = row[0]
+        self.username: str = row[1]
+        self.cursor, unused, *counts = row[len(USER) + len(SESSION) :]
+        self.last_used: int = sql_time.now() - unused
+        self.counters: dict[str, int] = {each.name: count for each, count in zip(COUNTERS, counts, strict=True)}
+
+    @cached_property
+    def user(self) -> User:
+        return _instance(User, USER, self._row)
+
+    @cached_property
+    def session(self) -> Session:
+        return _instance(Session, SESSION, self._row[len(USER) :])
 
 
 class Credentials(NamedTuple):
@@ -57,10 +75,11 @@ BY_NAME = select(User).where(User.username_key == bindparam("key"))
 ALIKE = select(User.username).where(
     User.username_skeleton == bindparam("skeleton", type_=String), User.id != bindparam("user_id")
 )
-VISIT = (
+USER, SESSION = [list(cast(Table, model.__table__).columns) for model in (User, Session)]
+VISIT = Prepared(
     select(
-        User,
-        Session,
+        *USER,
+        *SESSION,
         Mailbox.clock,
         NOW - Session.last_used,
         *[each.column for each in COUNTERS],
@@ -104,14 +123,16 @@ async def people(reading: Reading, size: int, before: str | None, after: str | N
     return await page(reading, select(User).where(not_(User.disabled)), User.username_key, size, before, after)
 
 
-async def visit(reading: Reading, user_id: int, token_hash: str) -> Visit | None:
+async def visit(storage: Storage, user_id: int, token_hash: str) -> Visit | None:
     """The live session of that user and token, in one statement; None if it has ended or is another user's."""
-    row = (await reading.execute(VISIT, {"of_user": user_id, "token_hash": token_hash})).one_or_none()
-    if row is None:
-        return None
-    user, session, clock, unused, *counts = row
-    counters = {each.name: count for each, count in zip(COUNTERS, counts, strict=True)}
-    return Visit(user, session, counters, clock, sql_time.now() - unused)
+    row = await storage.row(VISIT, {"of_user": user_id, "token_hash": token_hash})
+    return None if row is None else Visit(row)
+
+
+def _instance(model: type[M], columns: Sequence[Column[Any]], row: Sequence[Any]) -> M:
+    """An object from the beginning of a row; SQLite's driver returns truth values as numbers."""
+    values = zip(columns, row, strict=False)
+    return model(**{each.key: bool(value) if isinstance(each.type, Boolean) else value for each, value in values})
 
 
 def note_use(tx: Transaction, token_hash: str, idle: dict[bool, int], lifetime: int) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Executable
-from sqlalchemy.engine import Dialect
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 
 from microblog_rt.errors import InvalidText
@@ -31,12 +31,12 @@ class Prepared:
         if tx.dialect.name != "sqlite":
             result = tx.execute(self.statement, values)
             return result.first() if result.returns_rows else None
-        return self.on(tx.connection.dbapi_connection, tx.dialect, values)
+        return self.on(tx.connection.dbapi_connection, values)
 
-    def on(self, connection: Any, dialect: Dialect, values: Mapping[str, Any]) -> Any:
+    def on(self, connection: Any, values: Mapping[str, Any]) -> Any:
         """The same on a connection of SQLite's driver."""
         if not self._sql:
-            self._compile(dialect)
+            self._compile()
         computed = {name: compute() for name, compute in self._callables.items()}
         values = {**self._constants, **computed, **values}
         for value in values.values():
@@ -48,8 +48,8 @@ class Prepared:
             raise DBAPIError.instance(self._sql, None, error, sqlite3.Error, hide_parameters=True) from error
         return rows[0] if rows else None
 
-    def _compile(self, dialect: Dialect) -> None:
-        compiled: Any = self.statement.compile(dialect=dialect)  # type: ignore[attr-defined]
+    def _compile(self) -> None:
+        compiled: Any = self.statement.compile(dialect=sqlite.dialect())  # type: ignore[attr-defined]
         self._names = compiled.positiontup
         self._callables = {name: bind.callable for name, bind in compiled.binds.items() if bind.callable}
         self._constants = {name: bind.value for name, bind in compiled.binds.items() if not bind.required}

@@ -10,7 +10,8 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -25,6 +26,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from microblog_rt.storage.group_commit import GroupCommit
 from microblog_rt.storage.health import Health
+from microblog_rt.storage.prepared import Prepared
 from microblog_rt.timeouts import Timeouts
 
 T = TypeVar("T")
@@ -182,6 +184,43 @@ class Writer:
     def _check_file(self) -> None:
         if self._file.is_replaced():
             raise OperationalError("COMMIT", None, Replaced())
+
+
+class Lookups:
+    """Executes prepared look-ups, each in one hop to a thread of its own.
+
+    A look-up costs 90 microseconds so, through the engine and an ORM session 600 (measured).
+    """
+
+    def __init__(self, url: str, timeouts: Timeouts) -> None:
+        self._file = DatabaseFile(url)
+        self._busy_timeout = timeouts.sqlite_busy
+        self._connection: sqlite3.Connection | None = None
+        self._thread = ThreadPoolExecutor(1, "sqlite-lookups")
+        self._closed = False
+
+    async def row(self, statement: Prepared, values: Mapping[str, Any]) -> Any:
+        """The first row of ``statement``, None without one. Raises DBAPIError."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._row, statement, values)
+
+    async def close(self) -> None:
+        """Close the connection; the look-up that runs comes to its end first."""
+        if not self._closed:
+            self._closed = True
+            self._thread.submit(self._close)
+            await asyncio.to_thread(self._thread.shutdown)
+
+    def _row(self, statement: Prepared, values: Mapping[str, Any]) -> Any:
+        if self._connection is None:
+            try:
+                self._connection = self._file.connect(timeout=self._busy_timeout)
+            except sqlite3.OperationalError as error:
+                raise OperationalError("", None, error) from error
+        return statement.on(self._connection, values)
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
 
 
 def reader(url: str, timeouts: Timeouts) -> AsyncEngine:

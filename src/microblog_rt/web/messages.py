@@ -5,7 +5,7 @@ import secrets
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from quart import Blueprint, Response, redirect, render_template, request, url_for
+from quart import Blueprint, Response, redirect, request, url_for
 from quart.typing import ResponseReturnValue
 from wtforms import Form, HiddenField, SubmitField, TextAreaField
 
@@ -13,10 +13,10 @@ from microblog_rt import protocol
 from microblog_rt.errors import BadRequest, Invalid, SignedOut, TooMany
 from microblog_rt.web.authentication import current_user, redirect_to_login, signed_in
 from microblog_rt.web.context import page_key, page_links, services
+from microblog_rt.web.flashes import flash
 from microblog_rt.web.forms import (
     add_error,
     bind_form,
-    flash_once,
     redisplays_form,
     refuse_form,
     render_form,
@@ -25,6 +25,7 @@ from microblog_rt.web.forms import (
 from microblog_rt.web.languages import gettext, lazy
 from microblog_rt.web.problems import JSON, wants_json
 from microblog_rt.web.sentences import N_
+from microblog_rt.web.templates import render_template
 
 blueprint = Blueprint("messages", __name__)
 
@@ -50,7 +51,7 @@ async def send_message(recipient: str) -> ResponseReturnValue:
     if submitted(form):
         text, nonce, key = form.message.data or "", form.nonce.data or "", _program_key()
         try:
-            name = await services().messages.send_to(current.user.id, recipient, text, nonce, key)
+            name = await services().messages.send_to(current.id, recipient, text, nonce, key)
         except (Invalid, TooMany) as error:
             refusal = error
         else:
@@ -76,9 +77,9 @@ async def _signed_out(form: MessageForm, recipient: str) -> ResponseReturnValue:
 
 async def _flash_sent(new: bool) -> None:
     if new:
-        await flash_once(gettext("Your message has been sent."), "success")
+        flash(gettext("Your message has been sent."), "success")
     else:
-        await flash_once(gettext("This message was already sent."), "info")
+        flash(gettext("This message was already sent."), "info")
 
 
 def _anchor(nonce: str) -> str | None:
@@ -97,7 +98,7 @@ def _program_key() -> str:
 @signed_in
 async def messages() -> ResponseReturnValue:
     key = page_key(protocol.parse_cursor)
-    page = await services().messages.inbox(current_user().user.id, PAGE_SIZE, **key)
+    page = await services().messages.inbox(current_user().id, PAGE_SIZE, **key)
     links = page_links(page, lambda post: protocol.seconds(post.timestamp), previous="after", next="before")
     newest = None if page.previous else page.rows[0].timestamp if page.rows else key.get("after", 0)
     return await render_template(
@@ -108,10 +109,10 @@ async def messages() -> ResponseReturnValue:
 @blueprint.post("/messages/read")
 @signed_in
 async def read() -> ResponseReturnValue:
-    notification = await services().messages.mark_read(current_user().user.id, **await _interval())
+    notification = await services().messages.mark_read(current_user().id, **await _interval())
     if wants_json():
         return Response(protocol.frame([notification]), content_type=JSON)
-    await flash_once(gettext("Marked as read."), "success")
+    flash(gettext("Marked as read."), "success")
     return redirect(_back(), HTTPStatus.SEE_OTHER)
 
 

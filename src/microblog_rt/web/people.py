@@ -1,10 +1,11 @@
 """The home page and the profiles."""
 
-from quart import Blueprint, render_template
+from quart import Blueprint
 from quart.typing import ResponseReturnValue
 
 from microblog_rt.web.authentication import current_user, signed_in
 from microblog_rt.web.context import page_key, page_links, services
+from microblog_rt.web.templates import render_template
 
 blueprint = Blueprint("people", __name__)
 
@@ -24,4 +25,4 @@ async def index() -> ResponseReturnValue:
 @signed_in
 async def user(username: str) -> ResponseReturnValue:
     person = await services().accounts.known(username)
-    return await render_template("user.html", person=person, own=person.id == current_user().user.id)
+    return await render_template("user.html", person=person, own=person.id == current_user().id)

@@ -9,7 +9,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import NamedTuple, cast
 
-from quart import Quart, Response, current_app, g, make_response, render_template, request
+from quart import Quart, Response, current_app, g, make_response, request
 from werkzeug.exceptions import HTTPException
 
 from microblog_rt import metrics
@@ -17,6 +17,7 @@ from microblog_rt.errors import BadRequest, NotFound, Refused, SignedOut, Unavai
 from microblog_rt.web.body_limits import ANONYMOUS_BODY, LimitedRequest
 from microblog_rt.web.languages import LANGUAGES, gettext, refresh, translated
 from microblog_rt.web.sentences import N_, SENTENCES
+from microblog_rt.web.templates import render_template
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import NamedTuple
 
-from quart import redirect, render_template, request, session, url_for
+from quart import redirect, request, url_for
 from quart.typing import ResponseReturnValue
 from wtforms import Form, PasswordField, SubmitField
 
@@ -15,9 +15,11 @@ from microblog_rt.web import devices
 from microblog_rt.web.auth import OLD_PASSWORD, blueprint, logout
 from microblog_rt.web.authentication import authentication, current_reader, current_user, signed_in
 from microblog_rt.web.context import page_key, page_links, services
-from microblog_rt.web.forms import add_error, bind_form, flash_once, render_form, submitted
+from microblog_rt.web.flashes import flash, forget_flashes
+from microblog_rt.web.forms import add_error, bind_form, render_form, submitted
 from microblog_rt.web.languages import gettext, lazy
 from microblog_rt.web.sentences import N_
+from microblog_rt.web.templates import render_template
 
 PAGE_SIZE = 25
 
@@ -62,7 +64,7 @@ async def end_session() -> ResponseReturnValue:
     form = await bind_form(EndForm)
     if await _confirmed(form):
         await services().sessions.end_session_named(reader.user_id, name)
-        await flash_once(gettext("The session has been ended."), "success")
+        flash(gettext("The session has been ended."), "success")
         return redirect(url_for(".sessions"), HTTPStatus.SEE_OTHER)
     return await render_form("end_session.html", form, session=_row(ending, reader))
 
@@ -73,8 +75,8 @@ async def logout_everywhere() -> ResponseReturnValue:
     form = await bind_form(EndForm)
     if await _confirmed(form):
         await authentication().sign_out_everywhere()
-        session.clear()
-        await flash_once(gettext("All your sessions have been signed out."), "success")
+        forget_flashes()
+        flash(gettext("All your sessions have been signed out."), "success")
         return redirect(url_for("people.index"), HTTPStatus.SEE_OTHER)
     return await render_form("end_session.html", form, session=None)
 

@@ -1,0 +1,19 @@
+"""Templates, rendered without coroutines: none of them awaits anything.
+
+Quart has Jinja compile every call in a template so that it could await: 13 % of a page of messages (measured).
+"""
+
+from typing import Any
+
+from quart import Quart, current_app
+
+
+def init(app: Quart) -> None:
+    """Have templates compiled to plain functions. Call this after everything else that changes the environment."""
+    app.jinja_env = app.jinja_env.overlay(enable_async=False)
+
+
+async def render_template(name: str, **context: Any) -> str:
+    """The page of the template ``name``."""
+    await current_app.update_template_context(context)
+    return current_app.jinja_env.get_template(name).render(context)
