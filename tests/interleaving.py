@@ -1,11 +1,9 @@
 """Every interleaving of a few actors, statement by statement, on real databases.
 
 Each actor has its own ``Storage`` on one database, as processes have. It stops at a gate before every statement,
-BEGIN and COMMIT; a schedule is the order in which gates are opened. The prepared statements of SQLite's writer
-(``storage/prepared.py``) have no gate: they follow a BEGIN IMMEDIATE, and so never wait and are not seen before the
-COMMIT. On SQLite an actor at a BEGIN is blocked while another holds the write lock, which ``test_interleavings``
-verifies. On PostgreSQL the server reports which backends wait for a lock. All schedules are run depth first, each from
-the same state.
+BEGIN and COMMIT; a schedule is the order in which gates are opened. On SQLite an actor at a BEGIN is blocked while
+another holds the write lock, which ``test_interleavings`` verifies. On PostgreSQL the server reports which backends
+wait for a lock. All schedules are run depth first, each from the same state.
 """
 
 import asyncio
