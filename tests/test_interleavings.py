@@ -12,6 +12,7 @@ from sqlalchemy import func, not_, select, update
 from microblog_rt import models
 from microblog_rt.accounts import Reader, token_hash
 from microblog_rt.errors import KeyReused, SignedOut
+from microblog_rt.feed.watches import Watches
 from microblog_rt.mailboxes import Change
 from microblog_rt.models import Mailbox, Message, Session
 from microblog_rt.protocol import MICROSECONDS, Notification
@@ -40,13 +41,14 @@ SAMPLE = 60
 
 @pytest.fixture(autouse=True)
 def gates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prepared statements have gates too: SQLAlchemy executes them."""
+    """Prepared statements have gates too, since SQLAlchemy executes them; every poll reads."""
 
     def row(self: Prepared, tx: Transaction, values: Mapping[str, Any]) -> Any:
         result = tx.execute(self.statement, values)
         return result.first() if result.returns_rows else None
 
     monkeypatch.setattr(Prepared, "row", row)
+    monkeypatch.setattr(Watches, "page", lambda *_: None)
 
 
 @pytest.fixture
@@ -151,7 +153,8 @@ async def test_concurrent_sends_are_both_counted(backend: Backend) -> None:
 async def test_poller_misses_nothing_during_a_send(backend: Backend) -> None:
     """send‖poll, three polls deep: the poller sees each state at most once and ends with the last."""
     runs = await with_poller(backend, lambda poller: [send("a"), poller.polls(3)], lambda _: INITIALLY_UNREAD + 1)
-    assert runs > 50
+    # On PostgreSQL a send is one statement: beside three reads there are ten orders.
+    assert runs > 50 if isinstance(backend, SQLiteBackend) else runs == 10
 
 
 async def test_poller_misses_nothing_during_two_sends(backend: Backend) -> None:
