@@ -1,7 +1,7 @@
 """Polls answered from memory: which ones are, that the answers are right, and what makes the next poll read."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -71,8 +71,10 @@ class Polls:
 
 
 @pytest.fixture
-def polls(services: Services) -> Polls:
-    return Polls(services, StubBus())
+async def polls(services: Services) -> AsyncIterator[Polls]:
+    polls = Polls(services, StubBus())
+    yield polls
+    await polls.feed.close()
 
 
 @pytest.fixture
@@ -301,14 +303,17 @@ async def test_single_process_answers_from_memory_on_sqlite_only(
         assert await polls.poll(reader, since) == []
 
 
-async def test_another_session_reads_once(services: Services, polls: Polls, reader: Reader, susan: User) -> None:
+async def test_another_session_reads_once(
+    services: Services, polls: Polls, reader: Reader, susan: User, notify: Notify
+) -> None:
+    await notify("a")
     since = await watched(polls, reader)
     other = await signed_in(services, susan)
     with polls.reading(1):
         await polls.poll(other, since)
     with polls.reading(0):
         await polls.poll(other, since)
-        await polls.poll(reader, since)
+        assert await polls.data(reader) == {"a": 1}, "older than the cursor of the other session"
 
 
 @pytest.mark.sqlite
@@ -481,11 +486,11 @@ async def test_read_that_began_before_another_does_not_set_memory_back(
     await reading.wait()
     with signals_lost():
         await notify("a")
-    assert await polls.data(reader) == {"a": 1}
+    assert await polls.data(reader, 1) == {"a": 1}
     release.set()
     assert await slow == []
     with polls.reading(0):
-        assert await polls.data(reader) == {"a": 1}
+        assert await polls.data(reader, 1) == {"a": 1}
 
 
 async def test_sweep_finds_a_lost_signal_for_a_watch(polls: Polls, reader: Reader, notify: Notify) -> None:
@@ -506,6 +511,17 @@ async def test_sweep_keeps_a_watch_that_is_current(polls: Polls, reader: Reader,
     await polls.feed.sweep_once()
     with polls.reading(0):
         assert await polls.data(reader, since) == {"b": 1}
+
+
+@pytest.mark.sqlite
+async def test_sweep_sends_no_signal_for_a_watch_that_must_read(
+    services: Services, polls: Polls, reader: Reader, susan: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await watched(polls, reader)
+    await services.sessions.end_session(await signed_in(services, susan))
+    monkeypatch.setattr(services.hub, "deliver", None)  # calling it would fail
+    assert services.hub.positions() == {susan.id: FURTHEST}
+    await polls.feed.sweep_once()
 
 
 @pytest.mark.sqlite
