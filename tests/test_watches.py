@@ -14,7 +14,7 @@ from sqlalchemy import event
 from microblog_rt.accounts import Reader
 from microblog_rt.bus import BusEvent, Gap, MemoryBus
 from microblog_rt.bus.base import Health
-from microblog_rt.errors import SignedOut
+from microblog_rt.errors import SignedOut, Unavailable
 from microblog_rt.feed import Feed, reads, watches
 from microblog_rt.hub import NAMES_KEPT
 from microblog_rt.models import User
@@ -501,6 +501,49 @@ async def test_sweep_finds_a_lost_signal_for_a_watch(polls: Polls, reader: Reade
         assert await polls.poll(reader, since) == []
     await polls.feed.sweep_once()
     assert await polls.data(reader, since) == {"a": 1}
+
+
+@pytest.mark.sqlite
+async def test_signal_of_what_was_read_already_changes_nothing(
+    polls: Polls, services: Services, reader: Reader, susan: User, notify: Notify
+) -> None:
+    """The read saw a change whose signal arrives only afterwards."""
+    with signals_lost():
+        added = await notify("a")
+    since = await watched(polls, reader)
+    services.hub.deliver(Signal(susan.id, added.timestamp))
+    with polls.reading(0):
+        assert await polls.poll(reader, since) == []
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize("fails", [True, False])
+async def test_poll_abandoned_during_its_read_is_not_answered(
+    polls: Polls, reader: Reader, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    real = notification_rows.since
+    reading, release = asyncio.Event(), asyncio.Event()
+
+    async def slowly(*arguments: Any) -> notification_rows.Page | None:
+        reading.set()
+        await release.wait()
+        if fails:
+            raise Unavailable
+        return await real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(notification_rows, "since", slowly)
+        abandoned = asyncio.create_task(polls.poll(reader))
+        await reading.wait()
+        abandoned.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await abandoned
+        release.set()
+        async with asyncio.timeout(DEADLINE):
+            while polls.feed.reads._tasks:
+                await asyncio.sleep(0)
+    with polls.reading(1 if fails else 0):  # what it read is known all the same
+        assert await polls.poll(reader) == []
 
 
 @pytest.mark.sqlite

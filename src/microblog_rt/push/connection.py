@@ -19,6 +19,7 @@ from microblog_rt.push import request
 from microblog_rt.push.held_poll import HeldPoll
 from microblog_rt.push.request import Head
 from microblog_rt.push.tab import Tab
+from microblog_rt.push.websocket import close_our_side
 from microblog_rt.web.admission import PATH, Answer, Query
 from microblog_rt.web.notifications import counted
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from microblog_rt.push.edge import Edge
 
 FOREVER = float("inf")
-PIPELINED = 64 * 1024  # bytes kept behind a request that is being served
+PIPELINED = 64 * 1024  # bytes kept behind a request that is being served, or a response that is not being read
 
 
 class Served(Protocol):
@@ -114,9 +115,9 @@ class Connection(asyncio.Protocol):
         if not self._buffer and self._requests and self._serving is None:
             self._set_due(self._edge.timeouts.request_head)
         self._buffer += data
-        if self._serving is not None and len(self._buffer) > PIPELINED:
-            self.transport.pause_reading()
         self._advance()
+        if len(self._buffer) > PIPELINED:
+            self.transport.pause_reading()
 
     def eof_received(self) -> bool:
         self.ended = True
@@ -132,7 +133,9 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._paused = False
-        if not self._closing and self._serving is None:
+        if self._closing:
+            self._set_due(self._edge.timeouts.linger)
+        elif self._serving is None:
             self._next()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -352,8 +355,9 @@ class Connection(asyncio.Protocol):
             self.transport.close()
             return
         self.transport.resume_reading()
-        self.transport.write_eof()
-        self._set_due(self._edge.timeouts.linger)
+        close_our_side(self.transport)
+        if not self._paused:
+            self._set_due(self._edge.timeouts.linger)
 
     def _set_due(self, seconds: float) -> None:
         self._due = asyncio.get_running_loop().time() + seconds

@@ -10,6 +10,7 @@ from microblog_rt.accounts import Reader
 from microblog_rt.errors import Draining
 from microblog_rt.feed import Stream
 from microblog_rt.protocol import Notification
+from microblog_rt.storage.notifications import Page
 from microblog_rt.web.admission import Query
 from microblog_rt.web.notifications import counted
 
@@ -34,7 +35,10 @@ class HeldPoll(Stream):
     def take(self, found: list[Notification]) -> None:
         if found or asyncio.get_running_loop().time() >= self._over:
             self._respond(found)
-        elif self.expires < self._over:
+
+    def answer(self, page: Page | None) -> None:
+        super().answer(page)
+        if not self.ended and self.expires < self._over:
             self._edge.wheel.at(self.expires, self)
 
     def end(self, error: Exception) -> None:

@@ -14,8 +14,8 @@ LONGEST_HEAD = 16384  # bytes; the same as in hypercorn.toml
 METHODS = b"GET", b"HEAD"
 BEGINNINGS = [method + b" " + PATH.encode() for method in METHODS]
 
-# Lines of printable characters that end in CRLF. Hypercorn answers what is not like that.
-CLEAN = re.compile(rb"(?:[\t\x20-\x7e\x80-\xff]+\r\n)+\r\n")
+# A request line, and lines of printable characters that end in CRLF. Hypercorn answers what is not like that.
+CLEAN = re.compile(rb"[A-Z]+ [\x21-\x7e]+ HTTP/1\.[01]\r\n(?:[\t\x20-\x7e\x80-\xff]+\r\n)+\r\n")
 BARE_LF = re.compile(rb"(?<!\r)\n")
 
 # Requests with these have a body, or expect a response before one.
@@ -79,12 +79,13 @@ def parse(head: bytes) -> Head | None:
     if parser.get_http_version() != "1.1" or any(name in WITH_BODY for name, _ in headers):
         return None
     method = parser.get_method()
-    websocket = method == b"GET" and _is_upgrade(headers)
+    options = _options(headers)
+    websocket = method == b"GET" and b"upgrade" in options and _upgrades_to_websocket(headers)
     return Head(
         method,
         collector.target.partition(b"?")[2],
         headers,
-        parser.should_keep_alive() or websocket,
+        b"close" not in options,  # httptools forgets it at the end of the message
         websocket,
         _key(headers) if websocket else None,
     )
@@ -95,12 +96,14 @@ def accept_token(key: bytes) -> bytes:
     return b64encode(sha1(key + HANDSHAKE_GUID, usedforsecurity=False).digest())
 
 
-def _is_upgrade(headers: Headers) -> bool:
+def _options(headers: Headers) -> set[bytes]:
+    """The options of ``Connection``."""
+    return {option.strip().lower() for name, value in headers if name == b"connection" for option in value.split(b",")}
+
+
+def _upgrades_to_websocket(headers: Headers) -> bool:
     upgrades = [value.strip().lower() for name, value in headers if name == b"upgrade"]
-    if not upgrades:
-        return False
-    tokens = [token.strip().lower() for name, value in headers if name == b"connection" for token in value.split(b",")]
-    return upgrades[-1] == b"websocket" and b"upgrade" in tokens
+    return upgrades[-1:] == [b"websocket"]
 
 
 def _key(headers: Headers) -> bytes | None:

@@ -17,6 +17,15 @@ FRAMES, FRAMES_SECONDS = 20, 10.0  # fragments and control frames count
 SEND_BUFFER = 16 * 1024  # bytes, in the kernel: small, so that a client that does not read is noticed soon
 
 
+def close_our_side(transport: asyncio.Transport) -> None:
+    """Send the end of our data after what was written; the client may still send. Not over TLS, which cannot."""
+    try:
+        if transport.can_write_eof():
+            transport.write_eof()
+    except OSError:  # the client has reset the connection, which has not been read yet
+        transport.abort()
+
+
 class WebSocket(asyncio.Protocol):
     """A WebSocket after its handshake. A subclass says what to do with messages, and has the attributes.
 
@@ -79,8 +88,7 @@ class WebSocket(asyncio.Protocol):
         if self.transport.is_closing():
             return
         self.transport.write(close_frame(code, reason) if payload is None else frame(frames.CLOSE, payload))
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
+        close_our_side(self.transport)
         # Unread data would make the kernel reset the connection, and discard the close frame.
         self._deadline = self._loop_time() + self.timeouts.linger
         self.wheel.at(self._deadline, self)  # type: ignore[arg-type]
