@@ -332,6 +332,22 @@ async def test_malformed_head_is_refused_and_closed(client: RawClient, app: Reco
     assert app.requests == []
 
 
+@pytest.mark.parametrize(
+    ("begun", "status"),
+    [
+        (POLL.replace(b"\r\n", b"\n"), 400),
+        (POLL[:-2] + b"X: y\n", 400),
+        (POLL[:-2] + b"X: " + b"x" * request.LONGEST_HEAD, 431),
+    ],
+    ids=["bare LF", "bare LF in a header", "too long"],
+)
+async def test_head_that_can_only_be_refused_is_refused_at_once(app: Recording, begun: bytes, status: int) -> None:
+    async with serving(app, Timeouts(request_head=2 * DEADLINE)) as it, raw_client(it.port) as client:
+        await client.send(begun)
+        assert (await response(client)).status == status
+        assert await rest(client) == b""
+
+
 async def test_non_ascii_header_is_served(client: RawClient) -> None:
     await client.send(POLL[:-2] + "X-Name: Zoë €\r\nCookie: a=ü\r\n\r\n".encode())
     assert (await response(client)).body == b"[]"
@@ -400,11 +416,12 @@ async def test_repeated_poll_is_parsed_and_admitted_once(
 # How connections end
 
 
-async def test_idle_connection_is_closed_after_the_keep_alive_time(it: Serving, client: RawClient) -> None:
-    it.edge.keep_alive = 0.05
-    await client.send(POLL)
-    assert (await response(client)).headers.get("connection") is None
-    assert await rest(client) == b""
+async def test_idle_connection_is_closed_after_the_keep_alive_time(app: Recording) -> None:
+    async with serving(app, Timeouts(request_head=2 * DEADLINE)) as it, raw_client(it.port) as client:
+        it.edge.keep_alive = 0.05
+        await client.send(POLL)
+        assert (await response(client)).headers.get("connection") is None
+        assert await rest(client) == b""
 
 
 async def test_held_poll_outlasts_the_keep_alive_time(it: Serving, client: RawClient) -> None:

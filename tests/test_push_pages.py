@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
@@ -16,7 +17,7 @@ from quart import Quart
 from websockets.asyncio.client import connect, unix_connect
 from werkzeug.datastructures import Headers
 
-from microblog_rt import files, metrics, server
+from microblog_rt import __version__, files, metrics, server
 from microblog_rt.app import create_app
 from microblog_rt.errors import Unavailable
 from microblog_rt.models import User
@@ -331,6 +332,36 @@ async def test_client_that_disconnects_during_a_read_cancels_it(site: Site, monk
     await site.services.feed.close()
 
 
+@pytest.mark.parametrize("page", ["/auth/login", "/healthz", f"/static/{__version__}/rt/messages.js"])
+async def test_upgrade_as_soon_as_a_page_has_arrived(site: Site, page: str) -> None:
+    """A proxy may send it on the connection of the page, before Hypercorn has finished with that."""
+    cookie = await site.cookie(await site.user())
+    origin = "http://127.0.0.1"
+    key = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
+    handshake = get(
+        "/notifications", *key, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", f"Origin: {origin}", f"Cookie: {cookie}"
+    )
+
+    def statuses() -> set[bytes]:
+        found = set()
+        for _ in range(20):
+            with (
+                socket.create_connection(("127.0.0.1", site.port), timeout=DEADLINE) as raw,
+                raw.makefile("rb") as stream,
+            ):
+                raw.sendall(get(page))
+                assert stream.readline().startswith(b"HTTP/1.1 200")
+                while (line := stream.readline()) != b"\r\n":
+                    if line.lower().startswith(b"content-length:"):
+                        length = int(line.partition(b":")[2])
+                assert len(stream.read(length)) == length
+                raw.sendall(handshake)
+                found.add(stream.readline())
+        return found
+
+    assert await asyncio.to_thread(statuses) == {b"HTTP/1.1 101 Switching Protocols\r\n"}
+
+
 # Listening sockets
 
 
@@ -343,15 +374,15 @@ async def try_everything(site: Site, client: RawClient, user: User, origin: str,
         await client.send(get("/healthz", host=host))
         assert (await response(client)).status == 200
     assert site.passed_on == ["/healthz"] * 2
-    async with tab(origin=origin, additional_headers={"Cookie": cookie}, compression=None) as socket:
+    async with tab(origin=origin, additional_headers={"Cookie": cookie}, compression=None) as opened:
         async with asyncio.timeout(DEADLINE):
-            await socket.recv()
+            await opened.recv()
             await site.services.notifications.add_notification(user.id, "a", 1)
-            assert json.loads(await socket.recv())[0]["data"] == 1
-            await socket.send("1")
+            assert json.loads(await opened.recv())[0]["data"] == 1
+            await opened.send("1")
             await site.end_sessions(user)
-            await socket.wait_closed()
-        assert (socket.close_code, socket.close_reason) == (4401, "signed_out")
+            await opened.wait_closed()
+        assert (opened.close_code, opened.close_reason) == (4401, "signed_out")
     await client.send(get("/notifications", f"Cookie: {cookie}", "Connection: close", host=host))
     assert (await response(client)).status == 401
     assert await rest(client) == b""
