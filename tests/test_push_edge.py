@@ -266,6 +266,21 @@ async def test_body_that_looks_like_a_request_is_none(client: RawClient, app: Re
     assert (await response(client)).body == b"[]"
 
 
+async def test_rest_of_a_head_that_looks_like_a_request_is_none(it: Serving, client: RawClient, app: Recording) -> None:
+    await client.send(PAGE)
+    await response(client)
+    (connection,) = it.edge.connections
+    pages: Any = connection._pages
+    begun = b"GET /other HTTP/1.1\r\nHost: x\r\nX: "
+    await client.send(begun)
+    await until(lambda: pages.server.read == len(PAGE + begun))
+    await client.send(b"GET /notifications HTTP/1.1\r\n\r\n")
+    assert (await response(client)).body == b"ok"
+    assert [path for _, path in app.requests] == ["/", "/other"]
+    await client.send(POLL)
+    assert (await response(client)).body == b"[]"
+
+
 async def test_expectation_is_passed_on(client: RawClient, app: Recording) -> None:
     await client.send(POLL[:-2] + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n")
     assert (await response(client, body=False)).status == 100
