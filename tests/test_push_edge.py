@@ -10,7 +10,7 @@ import re
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -24,6 +24,7 @@ from microblog_rt.storage import sql_time
 from microblog_rt.storage.notifications import Page
 from microblog_rt.timeouts import Timeouts
 from tests.asgi_server import HANDSHAKE, RawClient, Serving, client_frame, live, raw_client, serving, warnings_logged
+from tests.raw_responses import response, rest, until
 from tests.server_process import DEADLINE
 
 Receive = Callable[[], Awaitable[Any]]
@@ -33,35 +34,6 @@ POLL = b"GET /notifications?since=1 HTTP/1.1\r\nHost: x\r\n\r\n"
 HELD = b"GET /notifications?wait=30 HTTP/1.1\r\nHost: x\r\n\r\n"
 PAGE = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 TAB = HANDSHAKE + b"\r\n"
-
-
-class Response(NamedTuple):
-    """The status, the header fields with lower-case names, and the body."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-
-async def response(client: RawClient, *, body: bool = True) -> Response:
-    """The next response; ``body``: whether it has one."""
-    async with asyncio.timeout(DEADLINE):
-        head = (await client.head()).decode("latin-1").split("\r\n")
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
-        length = int(headers["content-length"]) if body else 0
-        return Response(int(head[0].split()[1]), headers, await client.reader.readexactly(length))
-
-
-async def rest(client: RawClient) -> bytes:
-    """What arrives until the server closes the connection."""
-    async with asyncio.timeout(DEADLINE):
-        return await client.reader.read()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 async def send_in_bytes(client: RawClient, data: bytes) -> None:

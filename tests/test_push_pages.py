@@ -31,8 +31,8 @@ from microblog_rt.storage import notifications as notification_rows
 from tests.asgi_server import RawClient, raw_client, warnings_logged
 from tests.conftest import PATIENT
 from tests.ports import free_port
+from tests.raw_responses import Response, response, rest, until
 from tests.server_process import DEADLINE
-from tests.test_push_edge import Response, response, rest, until
 
 pytestmark = pytest.mark.sqlite
 

@@ -17,7 +17,7 @@ from microblog_rt.storage.notifications import Page
 
 
 class Stream(Subscriber):
-    """A subscriber that reads when it must, and passes on what is new; the subclass says to whom."""
+    """A subscriber that reads when it must, and passes on what is new."""
 
     __slots__ = ("_reads", "asked", "cursor", "ended", "expires", "names", "reader", "started")
 
