@@ -138,6 +138,7 @@ async def services(settings: Settings, timeouts: Timeouts) -> AsyncIterator[Serv
     """The services, on a database of their own."""
     services = assemble(settings, timeouts)
     yield services
+    await services.feed.close()
     await services.storage.close()
 
 

@@ -3,7 +3,9 @@
 import os
 import re
 import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,6 +15,7 @@ import httpx
 from tests.fork_server import Forked
 from tests.http_client import Person as Person
 from tests.ports import free_port
+from tests.services import BOUND
 
 DEADLINE = 60.0  # seconds; what takes longer has failed
 
@@ -96,4 +99,49 @@ class Server:
 
     def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
         if self.process is not None and self.process.poll() is None:
+            self.stop()
+
+
+class AsgiServer(Server):
+    """``microblog_rt.asgi:app`` under Hypercorn as its own program, so without the push edge."""
+
+    def start(self) -> None:
+        """Start it and return once it serves; ``microblog-rt serve`` creates the accounts before."""
+        super().start()
+        super().signal(signal.SIGTERM)
+        assert super().ended() == 0
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("MICROBLOG_")}
+        command = [
+            *BOUND,
+            sys.executable,
+            "-m",
+            "hypercorn",
+            "microblog_rt.asgi:app",
+            "--bind",
+            f"127.0.0.1:{self.port}",
+        ]
+        with self.log.open("a") as log:
+            self.hypercorn = subprocess.Popen(
+                [*command, "--log-level", "WARNING"], cwd=self.folder, env=clean | self.environ, stderr=log
+            )
+        until = time.monotonic() + DEADLINE
+        while not self._serves():
+            assert self.hypercorn.poll() is None, self.log.read_text()
+            assert time.monotonic() < until, "not in time"
+            time.sleep(0.02)
+
+    def signal(self, number: signal.Signals) -> None:
+        self.hypercorn.send_signal(number)
+
+    def ended(self) -> int:
+        return self.hypercorn.wait(DEADLINE)
+
+    def _serves(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/readyz", timeout=DEADLINE).status_code == httpx.codes.OK
+        except httpx.TransportError:
+            return False
+
+    def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
+        if self.hypercorn.poll() is None:
             self.stop()

@@ -58,9 +58,15 @@ def undeclared(packages: dict[str, Path], known: set[str]) -> list[str]:
     ]
 
 
+EXTRAS = ["postgres", "redis", "fast"]
+
+
 @pytest.mark.parametrize(
     ("folders", "extras"),
-    [(["src"], ["postgres", "redis"]), (["tests", "benchmarks", "alembic"], ["postgres", "redis", "dev", "bench"])],
+    [
+        (["src"], ["postgres", "redis", "fast"]),
+        (["tests", "benchmarks", "alembic"], ["postgres", "redis", "fast", "dev", "bench"]),
+    ],
 )
 def test_every_imported_package_is_declared(folders: list[str], extras: list[str]) -> None:
     assert undeclared(imported(*folders), declared(*extras)) == []

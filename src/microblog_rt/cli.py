@@ -83,9 +83,8 @@ def serve(binds: tuple[str, ...], workers: int, with_demo: bool) -> None:
 
         def work(ready: server.Announce) -> None:
             application = app.create_app(chosen)
-            services, admission = application.extensions["services"], application.extensions["admission"]
-            serving = server.serve(application, services, admission, sockets, chosen, ready, supervised=workers > 1)
-            server.run(serving, chosen.event_loop)
+            parts = application.extensions["services"], application.extensions["admission"]
+            server.run(server.serve(application, *parts, sockets, chosen, ready, supervised=workers > 1), chosen)
 
         def announce(*_: object) -> None:
             click.echo("\n".join(lines))

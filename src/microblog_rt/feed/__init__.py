@@ -224,6 +224,7 @@ class Poll:
 
     def answer(self, page: Page | None) -> None:
         if page is None:
+            self._watch.refuse(self.reader)
             self.fail(SignedOut())
             return
         if not self.names:

@@ -17,7 +17,7 @@ from microblog_rt.storage.notifications import Page
 
 
 class Stream(Subscriber):
-    """A subscriber that reads when it must, and passes on what is new; the subclass says to whom."""
+    """A subscriber that reads when it must, and passes on what is new."""
 
     __slots__ = ("_reads", "asked", "cursor", "ended", "expires", "names", "reader", "started")
 
@@ -59,7 +59,8 @@ class Stream(Subscriber):
             self._pass_on(_named(self.take_pending(), self.names))
 
     def close(self, back_in: float) -> None:
-        self.end(Draining(back_in))
+        if not self.ended:  # a drain closes the streams that there were when it began
+            self.end(Draining(back_in))
 
     def expire(self) -> None:
         """Read again, since the session may have expired."""
@@ -135,15 +136,15 @@ class Follower(Stream):
 
     async def next(self, deadline: float) -> list[Notification] | None:
         """What is new; None at ``deadline``, in loop time. Raises what ended the stream."""
-        if self._error is None:
-            self._waiter = asyncio.get_running_loop().create_future()
+        if self._error is None and self._found is None:
+            loop = asyncio.get_running_loop()
+            self._waiter = loop.create_future()
+            timer = loop.call_at(deadline, self._wake)
             try:
                 self.advance()
-                async with asyncio.timeout_at(deadline):
-                    await self._waiter
-            except TimeoutError:
-                pass
+                await self._waiter
             finally:
+                timer.cancel()
                 self._waiter = None
         if self._error is not None:
             raise self._error

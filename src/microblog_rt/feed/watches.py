@@ -76,8 +76,12 @@ class Watch(Subscriber):
         if since < self._floor:
             self._floor = since
             self._latest = {each.name: each for each in page.notifications}
-        if len(self._sessions) < SESSIONS_KEPT:
+        if len(self._sessions) < SESSIONS_KEPT or reader.token_hash in self._sessions:
             self._sessions[reader.token_hash] = page.expires
+
+    def refuse(self, reader: Reader) -> None:
+        """Note that the session has ended: a read has found that before its signal arrived."""
+        self._sessions.pop(reader.token_hash, None)
 
     def page(self, reader: Reader, cursor: int, names: frozenset[str]) -> Page | None:
         """What a read would answer; None if only a read can tell."""

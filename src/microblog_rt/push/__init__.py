@@ -6,6 +6,7 @@ request.py      the head of a request
 tab.py          a tab: a WebSocket and its stream
 websocket.py    a WebSocket; frames.py: its frames
 held_poll.py    a long poll
+serving.py      a poll that reads; the interface of what a connection serves
 wheel.py        the timer of all deadlines
 peers.py        the connections of each address
 

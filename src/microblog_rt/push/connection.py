@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from microblog_rt import metrics, protocol
 from microblog_rt.accounts import Reader
@@ -19,67 +19,27 @@ from microblog_rt.push import request
 from microblog_rt.push.held_poll import HeldPoll
 from microblog_rt.push.peers import close_writing
 from microblog_rt.push.request import Head
+from microblog_rt.push.serving import Admitted, Pages, PollRead, Served
 from microblog_rt.push.tab import Tab
-from microblog_rt.web.admission import PATH, Answer, Query
+from microblog_rt.web.admission import Answer, Query
 from microblog_rt.web.notifications import counted
 
 if TYPE_CHECKING:
     from microblog_rt.push.edge import Edge
 
 FOREVER = float("inf")
-PIPELINED = 64 * 1024  # bytes kept behind a request that is being served
-
-
-class Served(Protocol):
-    """What a connection waits for before it reads the next request."""
-
-    def abandon(self) -> None:
-        """The client disconnected."""
-
-
-class Pages(Protocol):
-    """The server of pages, while it has the connection."""
-
-    @property
-    def incomplete(self) -> bool:
-        """Whether the client has not sent a whole request, or only a part of the next."""
-
-    @property
-    def idle(self) -> bool:
-        """Whether it is kept for a next request."""
-
-    def abort(self) -> None:
-        """Close the connection at once."""
-
-
-class Admitted(NamedTuple):
-    """A request that was admitted, and whose head it was."""
-
-    text: bytes
-    head: Head
-    reader: Reader
-    query: Query
+PIPELINED = 64 * 1024  # bytes kept behind a request that is being served, or a response that is not being read
 
 
 class Connection(asyncio.Protocol):
     """One connection, and what it is doing."""
 
+    # fmt: off
     __slots__ = (
-        "_address",
-        "_buffer",
-        "_closing",
-        "_due",
-        "_edge",
-        "_head",
-        "_last",
-        "_looping",
-        "_pages",
-        "_paused",
-        "_requests",
-        "_serving",
-        "ended",
-        "transport",
+        "_address", "_buffer", "_closing", "_due", "_edge", "_head", "_last", "_looping", "_pages", "_paused",
+        "_requests", "_serving", "ended", "transport",
     )
+    # fmt: on
 
     transport: asyncio.Transport
 
@@ -114,9 +74,9 @@ class Connection(asyncio.Protocol):
         if not self._buffer and self._requests and self._serving is None:
             self._set_due(self._edge.timeouts.request_head)
         self._buffer += data
-        if self._serving is not None and len(self._buffer) > PIPELINED:
-            self.transport.pause_reading()
         self._advance()
+        if len(self._buffer) > PIPELINED:
+            self.transport.pause_reading()
 
     def eof_received(self) -> bool:
         self.ended = True
@@ -132,7 +92,9 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._paused = False
-        if not self._closing and self._serving is None:
+        if self._closing:
+            self._set_due(self._edge.timeouts.linger)
+        elif self._serving is None:
             self._next()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -265,33 +227,22 @@ class Connection(asyncio.Protocol):
 
     def _take_request(self) -> bool:
         """Begin the next request; False if it has not arrived, or was passed on."""
-        for_us = request.is_for_us(bytes(self._buffer[: request.LONGEST_HEAD]))
-        end = self._buffer.find(b"\r\n\r\n") + 4 if for_us else 3
-        if for_us is False or end > request.LONGEST_HEAD or (end < 4 and self._is_hopeless()):
-            self._pass_on()
+        text = request.next_head(self._buffer)
+        if text is None:
             return False
-        if end < 4:
-            return False
-        text = bytes(self._buffer[:end])
         head = self._last.head if self._last is not None and self._last.text == text else request.parse(text)
         if head is None:
             self._pass_on()
             return False
-        del self._buffer[:end]
+        del self._buffer[: len(text)]
         self.begin_request()
         self._head = head
         self._due = FOREVER
         try:
             self._serve(text, head)
-        except Refused as error:
-            self.refuse(error)
         except Exception as error:
             self.refuse(error)
         return True
-
-    def _is_hopeless(self) -> bool:
-        """Whether an incomplete head is too long or malformed already."""
-        return len(self._buffer) > request.LONGEST_HEAD or request.BARE_LF.search(self._buffer) is not None
 
     def _pass_on(self) -> None:
         received = bytes(self._buffer)
@@ -311,7 +262,7 @@ class Connection(asyncio.Protocol):
             return
         self._edge.hub.check_open()
         kind, gauge = (Tab, metrics.WEBSOCKETS) if head.websocket else (HeldPoll, metrics.LONG_POLLS)
-        address = self._edge.admission.address(self._scope(head))
+        address = self._edge.admission.address(request.scope(head, self.transport))
         self._edge.admission.tabs.open(reader.user_id, address, gauge)
         stream: Tab | HeldPoll = kind(self._edge, self, reader, query, address)
         self._serving = stream
@@ -320,7 +271,7 @@ class Connection(asyncio.Protocol):
     def _admitted(self, text: bytes, head: Head) -> tuple[Reader, Query]:
         """The reader and the query. Those of the last request, if it was the same: a poll repeated costs a third."""
         if self._last is None or self._last.text != text:
-            reader, query = self._edge.admission.admit(self._scope(head), socket=head.websocket)
+            reader, query = self._edge.admission.admit(request.scope(head, self.transport), socket=head.websocket)
             self._last = None if head.websocket else Admitted(text, head, reader, query)
             return reader, query
         return self._last.reader, self._last.query
@@ -332,16 +283,6 @@ class Connection(asyncio.Protocol):
         else:
             self._serving = PollRead(self, self._edge, reader, query)
 
-    def _scope(self, head: Head) -> dict[str, Any]:
-        """The request as ASGI describes it."""
-        return {
-            "path": PATH,
-            "query_string": head.query_string,
-            "headers": head.headers,
-            "client": _pair(self.transport.get_extra_info("peername")),
-            "server": _pair(self.transport.get_extra_info("sockname")),
-        }
-
     def _close_gracefully(self) -> None:
         """Close our side and read for a moment longer: unread data would make the kernel reset what was sent."""
         self._closing = True
@@ -351,32 +292,8 @@ class Connection(asyncio.Protocol):
             return
         self.transport.resume_reading()
         close_writing(self.transport)
-        self._set_due(self._edge.timeouts.linger)
+        if not self._paused:
+            self._set_due(self._edge.timeouts.linger)
 
     def _set_due(self, seconds: float) -> None:
         self._due = asyncio.get_running_loop().time() + seconds
-
-
-class PollRead:
-    """A poll that must read."""
-
-    def __init__(self, connection: Connection, edge: Edge, reader: Reader, query: Query) -> None:
-        self._connection = connection
-        self._task = asyncio.get_running_loop().create_task(self._read(edge, reader, query))
-
-    def abandon(self) -> None:
-        """The client disconnected."""
-        self._task.cancel()
-
-    async def _read(self, edge: Edge, reader: Reader, query: Query) -> None:
-        try:
-            found = await edge.feed.page(reader, query.since, query.names)
-        except Exception as error:
-            self._connection.refuse(error)
-        else:
-            self._connection.respond_with(counted("poll", found), polled=query.wait is None)
-
-
-def _pair(name: Any) -> tuple[str, int] | None:
-    """Host and port of a socket's name; None on a unix socket."""
-    return (name[0], name[1]) if isinstance(name, tuple) else None

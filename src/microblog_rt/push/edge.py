@@ -8,8 +8,9 @@ from typing import Protocol
 from microblog_rt import metrics
 from microblog_rt.feed import Feed
 from microblog_rt.hub import Hub
-from microblog_rt.push.connection import Connection, Pages
+from microblog_rt.push.connection import Connection
 from microblog_rt.push.peers import Addresses, Memory
+from microblog_rt.push.serving import Pages
 from microblog_rt.push.wheel import Wheel
 from microblog_rt.settings import Settings
 from microblog_rt.timeouts import Timeouts

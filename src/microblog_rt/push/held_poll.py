@@ -34,15 +34,17 @@ class HeldPoll(Stream):
         self._over = asyncio.get_running_loop().time() + (query.wait or 0)
         edge.wheel.at(self._over, self)
 
-    def answer(self, page: Page | None) -> None:
-        if page is not None and not self.names:
-            self._watch.learn(self.reader, self.cursor, page)
-        super().answer(page)
-
     def take(self, found: list[Notification]) -> None:
         if found or asyncio.get_running_loop().time() >= self._over:
             self._respond(found)
-        elif self.expires < self._over:
+
+    def answer(self, page: Page | None) -> None:
+        if page is None:
+            self._watch.refuse(self.reader)
+        elif not self.names:
+            self._watch.learn(self.reader, self.cursor, page)
+        super().answer(page)
+        if not self.ended and self.expires < self._over:
             self._edge.wheel.at(self.expires, self)
 
     def end(self, error: Exception) -> None:

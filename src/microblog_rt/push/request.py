@@ -1,9 +1,11 @@
 """The head of a request for ``/notifications``, parsed by httptools."""
 
+import asyncio
 import re
 from base64 import b64decode, b64encode
+from collections.abc import Sequence
 from hashlib import sha1
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httptools
 
@@ -14,9 +16,11 @@ LONGEST_HEAD = 16384  # bytes; the same as in hypercorn.toml
 METHODS = b"GET", b"HEAD"
 BEGINNINGS = [method + b" " + PATH.encode() for method in METHODS]
 
-# Lines of printable characters that end in CRLF. Hypercorn answers what is not like that.
-CLEAN = re.compile(rb"(?:[\t\x20-\x7e\x80-\xff]+\r\n)+\r\n")
+# A request line, and lines of printable characters that end in CRLF. Hypercorn answers what is not like that.
+CLEAN = re.compile(rb"[A-Z]+ [\x21-\x7e]+ HTTP/1\.[01]\r\n(?:[\t\x20-\x7e\x80-\xff]+\r\n)+\r\n")
 BARE_LF = re.compile(rb"(?<!\r)\n")
+
+ABSOLUTE = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE)  # the form of a target that a client sends to a proxy
 
 # Requests with these have a body, or expect a response before one.
 WITH_BODY = {b"content-length", b"transfer-encoding", b"expect"}
@@ -60,7 +64,37 @@ def is_for_us(received: bytes) -> bool | None:
             return None if len(received) == length else received[length : length + 1] in (b" ", b"?")
         if beginning.startswith(received[:length]):
             return None
-    return False
+    return _is_absolute(received) if received[:8].upper().startswith((b"GET H", b"HEAD H")) else False
+
+
+def _is_absolute(received: bytes) -> bool | None:
+    """The same for a target in absolute form."""
+    target, space, _ = received.partition(b" ")[2].partition(b" ")
+    if not space:
+        return None
+    found = ABSOLUTE.fullmatch(target)
+    return found is not None and found[2].partition(b"?")[0] == PATH.encode()
+
+
+def next_head(received: bytearray) -> bytes | None:
+    """The head of the request that ``received`` begins with; None if it is incomplete, b"" if it is not for us."""
+    for_us = is_for_us(bytes(received[:LONGEST_HEAD]))
+    end = received.find(b"\r\n\r\n") + 4 if for_us else 3
+    if for_us is False or max(end, len(received) if end < 4 else 0) > LONGEST_HEAD:
+        return b""
+    if end < 4:
+        return b"" if BARE_LF.search(received) else None
+    return bytes(received[:end])
+
+
+def origin_form(target: bytes, hosts: Sequence[bytes]) -> bytes | None:
+    """Path and query of a target in absolute form; None if it names another host than ``Host`` does."""
+    found = ABSOLUTE.fullmatch(target)
+    if found is None:
+        return target
+    if [host.lower() for host in hosts] != [found[1].lower()]:
+        return None
+    return found[2] if found[2].startswith(b"/") else b"/" + found[2]
 
 
 def parse(head: bytes) -> Head | None:
@@ -78,13 +112,18 @@ def parse(head: bytes) -> Head | None:
     headers = collector.headers
     if parser.get_http_version() != "1.1" or any(name in WITH_BODY for name, _ in headers):
         return None
+    target = origin_form(collector.target, [value for name, value in headers if name == b"host"])
+    if target is None:
+        return None
     method = parser.get_method()
-    websocket = method == b"GET" and _is_upgrade(headers)
+    options = _options(headers)
+    websocket = method == b"GET" and b"upgrade" in options and _upgrades_to_websocket(headers)
     return Head(
         method,
-        collector.target.partition(b"?")[2],
+        target.partition(b"?")[2],
         headers,
-        parser.should_keep_alive() or websocket,
+        # An absolute form was perhaps meant for another site, on a connection of a proxy.
+        b"close" not in options and target == collector.target,
         websocket,
         _key(headers) if websocket else None,
     )
@@ -95,12 +134,14 @@ def accept_token(key: bytes) -> bytes:
     return b64encode(sha1(key + HANDSHAKE_GUID, usedforsecurity=False).digest())
 
 
-def _is_upgrade(headers: Headers) -> bool:
+def _options(headers: Headers) -> set[bytes]:
+    """The options of ``Connection``."""
+    return {option.strip().lower() for name, value in headers if name == b"connection" for option in value.split(b",")}
+
+
+def _upgrades_to_websocket(headers: Headers) -> bool:
     upgrades = [value.strip().lower() for name, value in headers if name == b"upgrade"]
-    if not upgrades:
-        return False
-    tokens = [token.strip().lower() for name, value in headers if name == b"connection" for token in value.split(b",")]
-    return upgrades[-1] == b"websocket" and b"upgrade" in tokens
+    return upgrades[-1:] == [b"websocket"]
 
 
 def _key(headers: Headers) -> bytes | None:
@@ -113,3 +154,19 @@ def _key(headers: Headers) -> bytes | None:
         return keys[0] if len(b64decode(keys[0], validate=True)) == 16 else None
     except ValueError:
         return None
+
+
+def scope(head: Head, transport: asyncio.BaseTransport) -> dict[str, Any]:
+    """The request as ASGI describes it."""
+    return {
+        "path": PATH,
+        "query_string": head.query_string,
+        "headers": head.headers,
+        "client": _pair(transport.get_extra_info("peername")),
+        "server": _pair(transport.get_extra_info("sockname")),
+    }
+
+
+def _pair(name: Any) -> tuple[str, int] | None:
+    """Host and port of a socket's name; None on a unix socket."""
+    return (name[0], name[1]) if isinstance(name, tuple) else None

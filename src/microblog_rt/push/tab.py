@@ -146,21 +146,31 @@ class Tab(Stream, WebSocket):
             self.transport.write(HEARTBEAT)
             self.ping_if_silent(now)
         # From now, not from when it was due: after a pause a burst of them would look like silence.
-        self._next_beat = now + self._edge.heartbeat
-        self.wheel.at(self._next_beat, self)
+        self._set_next_beat(now)
 
     def answer(self, page: object) -> None:
         super().answer(page)  # type: ignore[arg-type]
+        self._watch_expiry()
+
+    def _set_next_beat(self, now: float) -> None:
+        self._next_beat = now + self._edge.heartbeat
+        self.wheel.at(self._next_beat, self)
+        self._watch_expiry()
+
+    def _watch_expiry(self) -> None:
+        """Have the expiry of the session noticed in time; at the next heartbeat if it is later than that."""
         if not self.ended and self.expires < self._next_beat:
             self.wheel.at(self.expires, self)
 
     def _accept(self, first: bytes) -> None:
-        connection, self._handshake = self._handshake, None
+        connection = self._handshake
         assert connection is not None  # noqa: S101
+        if connection.transport.is_closing():
+            return  # ``abandon`` follows
+        self._handshake = None
         early = connection.accept(first)
         self.take_over(connection.transport, self._edge.wheel, self._edge.timeouts)
-        self._next_beat = self._heard + self._edge.heartbeat
-        self.wheel.at(self._next_beat, self)
+        self._set_next_beat(self._heard)
         if early:
             self.data_received(early)
         if connection.ended:

@@ -48,7 +48,7 @@ class WebSocket(asyncio.Protocol):
         raise NotImplementedError
 
     def closed(self) -> None:
-        """The connection ends: called once, whoever ended it."""
+        """The connection ends: called once, for either side."""
         raise NotImplementedError
 
     def take_over(self, transport: asyncio.Transport, wheel: Wheel, timeouts: Timeouts) -> None:

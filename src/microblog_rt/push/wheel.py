@@ -26,9 +26,12 @@ class Wheel:
         self._slots: dict[int, list[Timed]] = {}
         self._order: list[int] = []  # a heap of the numbers of the slots
         self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
 
     def at(self, when: float, timed: Timed) -> None:
         """Call ``timed.due`` once ``when`` has passed, in loop time."""
+        if self._closed:
+            return
         number = ceil(when / RESOLUTION)
         slot = self._slots.get(number)
         if slot is not None:
@@ -40,7 +43,8 @@ class Wheel:
             self._set_timer()
 
     def close(self) -> None:
-        """Forget every deadline."""
+        """Forget every deadline, and those that are still to come."""
+        self._closed = True
         self._slots, self._order = {}, []
         if self._timer is not None:
             self._timer.cancel()

@@ -117,10 +117,10 @@ def _acceptor(edge: Edge, listening: socket, config: Config, timeouts: Timeouts)
     return Acceptor(listening, edge.connect, timeouts.accept_turn, **options)
 
 
-def run(serving: Coroutine[Any, Any, None], event_loop: str) -> None:
-    """Run ``serve`` to its end; on uvloop if ``event_loop`` is that, or is auto and uvloop is installed."""
+def run(serving: Coroutine[Any, Any, None], settings: Settings) -> None:
+    """Run ``serve`` to its end, on the event loop of the settings."""
     factory = None
-    if event_loop != "asyncio" and find_spec("uvloop") is not None:
+    if settings.event_loop != "asyncio" and find_spec("uvloop") is not None:
         import uvloop  # at 5,000 tabs an eighth less memory and CPU (docs/performance.md)
 
         factory = uvloop.new_event_loop

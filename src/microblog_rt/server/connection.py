@@ -26,10 +26,13 @@ DISCONNECTED = (OSError, RuntimeError, TimeoutError)
 class Connection(TCPServer):
     """A connection that ends in time, whatever the client does, unless it is taken back between two requests."""
 
-    def __init__(self, *args: Any, timeouts: Timeouts, begin_request: Callable[[], None]) -> None:
+    def __init__(
+        self, *args: Any, timeouts: Timeouts, begin_request: Callable[[], None], on_idle: Callable[[], None]
+    ) -> None:
         super().__init__(*args)
         self.timeouts = timeouts
         self._begin_request = begin_request
+        self._on_idle = on_idle
         self._taken_back = False
         self.read = 0  # bytes
         self._phase: object = None
@@ -44,7 +47,8 @@ class Connection(TCPServer):
     async def run(self) -> None:
         self._reader_task = asyncio.current_task()
         try:
-            await super().run()
+            if not self.writer.transport.is_closing():  # on uvloop it would have no addresses any more
+                await super().run()
         finally:
             if not self._taken_back:
                 self.abort()
@@ -52,13 +56,23 @@ class Connection(TCPServer):
 
     def is_between_requests(self, received: int) -> bool:
         """Whether a response has been sent, and nothing of the next request was among the bytes ``received``."""
-        if self.read != received or self._closing or self.writer.transport.get_write_buffer_size():
+        if self._closing or self.writer.transport.get_write_buffer_size():
             return False
+        return self._their_state(received) is self._our_state() is h11.IDLE
+
+    def is_responding(self, received: int) -> bool:
+        """Whether a request has been read, nothing after it was among the bytes ``received``, and others may follow."""
+        return not self._closing and self._their_state(received) is h11.DONE
+
+    def _their_state(self, received: int) -> object:
+        """h11's state of the client, after at least one request; None if something of the next has arrived."""
         protocol = self.protocol.protocol
-        if not isinstance(protocol, http1.Protocol) or not protocol.requests:
-            return False
-        state = protocol.connection
-        return state.our_state is state.their_state is h11.IDLE and not state.trailing_data[0]
+        if self.read != received or not isinstance(protocol, http1.Protocol) or not protocol.requests:
+            return None
+        return None if protocol.connection.trailing_data[0] else protocol.connection.their_state
+
+    def _our_state(self) -> object:
+        return cast(http1.Protocol, self.protocol.protocol).connection.our_state
 
     def take_back(self) -> None:
         """End without a trace on the connection, which must be idle: its next request is served elsewhere."""
@@ -104,6 +118,8 @@ class Connection(TCPServer):
             self.protocol.protocol.connection = ClosedConnection()
         if not (isinstance(event, Updated) and self._closing):
             await super().protocol_send(event)
+        if isinstance(event, Updated) and event.idle:
+            self.loop.call_soon(self._on_idle)
 
     async def _send(self, data: bytes) -> None:
         transport = self.writer.transport

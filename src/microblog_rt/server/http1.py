@@ -15,6 +15,7 @@ from hypercorn import protocol
 from hypercorn.protocol.events import Body, EndBody, Event, Response
 from hypercorn.protocol.h11 import H11Protocol
 
+from microblog_rt.push.request import origin_form
 from microblog_rt.web.admission import PATH
 
 WAITING_BODY = 4096  # bytes; the application starts once a body is complete or longer than this
@@ -23,7 +24,6 @@ CHUNK_HEADER = 256  # bytes
 BARE_LF = re.compile(rb"(?<!\r)\n")
 EMPTY_LINES = re.compile(rb"(?:\r\n)+")
 CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-ABSOLUTE = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE)
 
 CLOSE = (b"connection", b"close")
 
@@ -75,6 +75,7 @@ class StrictConnection(h11.Connection):
         super().__init__(h11.SERVER, max_incomplete_event_size=longest_head)
         self._receive_buffer: StrictBuffer = StrictBuffer(longest_head)
         self.absolute = False  # whether the last target was in absolute form
+        self.handshake = False  # whether the last request is a WebSocket handshake
         self.has_body = False  # whether the last request has a body
 
     def receive_data(self, data: bytes) -> None:
@@ -98,10 +99,9 @@ class StrictConnection(h11.Connection):
         if b"transfer-encoding" in names and (b"content-length" in names or request.http_version == b"1.0"):
             raise h11.RemoteProtocolError("ambiguous length")
         self.has_body = bool(names & {b"transfer-encoding", b"content-length"})
-        found = ABSOLUTE.fullmatch(request.target)
-        self.absolute = found is not None
-        target = _origin_form(request, found) if found else request.target
-        if target.partition(b"?")[0] == NOTIFICATIONS and b"sec-websocket-key" in names:
+        target = self._target(request)
+        self.handshake = b"sec-websocket-key" in names
+        if self.handshake and target.partition(b"?")[0] == NOTIFICATIONS:
             # ``push`` serves valid handshakes; Hypercorn would negotiate compression.
             raise h11.RemoteProtocolError("invalid handshake")
         if not target.startswith(b"/") and (request.method, target) != (b"OPTIONS", b"*"):
@@ -110,14 +110,13 @@ class StrictConnection(h11.Connection):
             method=request.method, headers=request.headers, target=target, http_version=request.http_version
         )
 
-
-def _origin_form(request: h11.Request, found: re.Match[bytes]) -> bytes:
-    hosts = [value.lower() for name, value in request.headers if name == b"host"]
-    if hosts != [found[1].lower()]:
-        raise h11.RemoteProtocolError("target and Host differ")
-    if not found[2] and request.method == b"OPTIONS":
-        return b"*"
-    return found[2] if found[2].startswith(b"/") else b"/" + found[2]
+    def _target(self, request: h11.Request) -> bytes:
+        target = origin_form(request.target, [value for name, value in request.headers if name == b"host"])
+        self.absolute = target != request.target
+        if target is None:
+            raise h11.RemoteProtocolError("target and Host differ")
+        # The absolute form of ``*`` has no path.
+        return b"*" if self.absolute and request.method == b"OPTIONS" and request.target.count(b"/") == 2 else target
 
 
 class Protocol(H11Protocol):
@@ -142,7 +141,7 @@ class Protocol(H11Protocol):
         if self.context.terminated.is_set():
             return True
         # Perhaps meant for another site.
-        return connection.absolute and response.status_code >= HTTPStatus.BAD_REQUEST
+        return (connection.absolute or connection.handshake) and response.status_code >= HTTPStatus.BAD_REQUEST
 
     async def _check_protocol(self, request: h11.Request) -> None:
         """Neither ``Upgrade: h2c`` nor HTTP/2 by prior knowledge: browsers use neither without TLS."""

@@ -67,6 +67,7 @@ class Pages:
             writer,
             timeouts=self._timeouts,
             begin_request=connection.begin_request,
+            on_idle=page_protocol.release,
         )
         page_protocol.feed(received)
         if connection.ended:
@@ -87,6 +88,7 @@ class PageProtocol(asyncio.StreamReaderProtocol):
         super().__init__(reader)
         self._connection = connection
         self._received = 0
+        self._held = b""  # of a request for ``/notifications`` that has arrived before the end of the last response
 
     @property
     def incomplete(self) -> bool:
@@ -100,11 +102,27 @@ class PageProtocol(asyncio.StreamReaderProtocol):
         self.server.abort()
 
     def data_received(self, data: bytes) -> None:
-        if self.server.is_between_requests(self._received) and request.is_for_us(data) is not False:
+        data = self._held + data
+        self._held = b""
+        if request.is_for_us(data) is False:
+            self.feed(data)
+        elif self.server.is_between_requests(self._received):
             self.server.take_back()
             self._connection.come_back(data)
+        elif self.server.is_responding(self._received) and len(data) <= push.PIPELINED:
+            self._held = data
         else:
             self.feed(data)
+
+    def release(self) -> None:
+        """Continue with what has arrived during a response."""
+        if self._held:
+            self.data_received(b"")
+
+    def eof_received(self) -> bool | None:
+        self.feed(self._held)
+        self._held = b""
+        return super().eof_received()
 
     def feed(self, data: bytes) -> None:
         """Pass ``data`` to Hypercorn."""
@@ -112,6 +130,7 @@ class PageProtocol(asyncio.StreamReaderProtocol):
         super().data_received(data)
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._held = b""
         super().connection_lost(error)
         self._connection.connection_lost(error)
 

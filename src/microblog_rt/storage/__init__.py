@@ -2,6 +2,7 @@
 
     sqlite.py, postgres.py   how each database is opened
     group_commit.py    commits changes together on SQLite
+    other_commits.py   commits of other processes to an SQLite file
     health.py          the state of the database
     silence.py         gives up on a database that does not answer
     sql_time.py        the current time, in statements and in Python

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from microblog_rt import metrics, protocol, security_log
 from microblog_rt.accounts import Reader
-from microblog_rt.errors import BadRequest, HostUnknown, Refused, SignedOut
+from microblog_rt.errors import BadRequest, HostUnknown, NotFound, Refused, SignedOut
 from microblog_rt.protocol import Notification
 from microblog_rt.services import Services
 from microblog_rt.settings import Settings
@@ -62,6 +62,8 @@ class Endpoint:
             await _respond(send, self._admission.refusal(HostUnknown()))
         elif scope["path"] == PATH:
             await _respond(send, await self._http(scope, receive))
+        elif any(name == b"sec-websocket-key" for name, _ in scope["headers"]):
+            await _respond(send, self._admission.refusal(NotFound()))
         elif _is_valid_path(scope["path"]):
             await self._inner(self._public_scope(scope), receive, send)
         else:

@@ -1,0 +1,66 @@
+"""What a connection serves, as it sees that: a poll that reads, a stream, or the server of pages."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from microblog_rt.accounts import Reader
+from microblog_rt.push.request import Head
+from microblog_rt.web.admission import Query
+from microblog_rt.web.notifications import counted
+
+if TYPE_CHECKING:
+    from microblog_rt.push.connection import Connection
+    from microblog_rt.push.edge import Edge
+
+
+class Served(Protocol):
+    """What a connection waits for before it reads the next request."""
+
+    def abandon(self) -> None:
+        """The client disconnected."""
+
+
+class Pages(Protocol):
+    """The server of pages, while it has the connection."""
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether the client has not sent a whole request, or only a part of the next."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is kept for a next request."""
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+
+
+class Admitted(NamedTuple):
+    """A request that was admitted, and whose head it was."""
+
+    text: bytes
+    head: Head
+    reader: Reader
+    query: Query
+
+
+class PollRead:
+    """A poll that must read."""
+
+    def __init__(self, connection: Connection, edge: Edge, reader: Reader, query: Query) -> None:
+        self._connection = connection
+        self._task = asyncio.get_running_loop().create_task(self._read(edge, reader, query))
+
+    def abandon(self) -> None:
+        """The client disconnected."""
+        self._task.cancel()
+
+    async def _read(self, edge: Edge, reader: Reader, query: Query) -> None:
+        try:
+            found = await edge.feed.page(reader, query.since, query.names)
+        except Exception as error:
+            self._connection.refuse(error)
+        else:
+            self._connection.respond_with(counted("poll", found), polled=query.wait is None)
