@@ -110,10 +110,11 @@ def parse(head: bytes) -> Head | None:
     except httptools.HttpParserError:
         return None
     headers = collector.headers
-    if parser.get_http_version() != "1.1" or any(name in WITH_BODY for name, _ in headers):
+    if parser.get_http_version() != "1.1" or any(name in WITH_BODY and value != b"0" for name, value in headers):
         return None
-    target = origin_form(collector.target, [value for name, value in headers if name == b"host"])
-    if target is None:
+    hosts = [value for name, value in headers if name == b"host"]
+    target = origin_form(collector.target, hosts)
+    if target is None or len(hosts) != 1:
         return None
     method = parser.get_method()
     options = _options(headers)
