@@ -162,7 +162,8 @@ async def serving(
             stream.close(0)
         accepting.close()
         async with asyncio.timeout(DEADLINE):
-            await asyncio.gather(pages.stop(), edge.close())
+            await asyncio.gather(pages.finish(), edge.close())
+            await pages.stop()
 
 
 @asynccontextmanager

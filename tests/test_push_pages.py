@@ -93,7 +93,8 @@ async def served(settings: Settings, bind: str = "127.0.0.1:0") -> AsyncIterator
             each.close(0)
         accepting.close()
         async with asyncio.timeout(DEADLINE):
-            await asyncio.gather(pages.stop(), edge.close())
+            await asyncio.gather(pages.finish(), edge.close())
+            await pages.stop()
 
 
 @pytest.fixture

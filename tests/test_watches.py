@@ -409,8 +409,9 @@ async def test_known_session_is_known_for_longer_after_a_read(
     later = 7200
     await services.storage.write(lambda tx: rows.end_session(tx, "short"))
     await add_session(services, short, 10 * later * 1_000_000)
-    real = sql_time.now
-    monkeypatch.setattr(sql_time, "now", lambda: real() + later * 1_000_000)
+    loop = asyncio.get_running_loop()
+    real = loop.time
+    monkeypatch.setattr(loop, "time", lambda: real() + later)
     with polls.reading(1):
         assert await polls.poll(short, since) == []
     with polls.reading(0):

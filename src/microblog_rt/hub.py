@@ -1,7 +1,7 @@
 """The subscribers of this process, by user. The hub never awaits, so no connection can delay another.
 
-A subscriber holds a position and, while it cannot be told, the newest notification of each name that followed on from
-it: a slow client costs a cursor, never a queue.
+A subscriber holds a position and, while its client reads nothing, the newest notification of each name that followed on
+from it: a slow client costs a cursor, never a queue.
 """
 
 import asyncio
@@ -44,11 +44,12 @@ class Subscriber:
         known = max(self.position, self._reached)
         if signal.clock <= known:
             return
-        if self._pending is None:
-            self._pending = {}
-        if signal.notification is None or signal.follows != known or self.must_read or len(self._pending) == NAMES_KEPT:
+        full = self._pending is not None and len(self._pending) == NAMES_KEPT
+        if signal.notification is None or signal.follows != known or self.must_read or full:
             self.want(signal.clock)
             return
+        if self._pending is None:
+            self._pending = {}
         metrics.CONFLATED.count(self._pending.pop(signal.notification.name, None) is not None)
         self._pending[signal.notification.name] = signal.notification
         self._reached = signal.clock
@@ -158,7 +159,7 @@ class Hub:
         for subscriber in tuple(user.subscribers):  # one that ends removes itself
             try:
                 subscriber.deliver(signal)
-            except Exception:  # the others, and the sender, have nothing to do with it
+            except Exception:  # must affect neither the others nor the sender
                 log.exception("subscriber failed")
 
     def user(self, user_id: int) -> UserSubscribers | None:

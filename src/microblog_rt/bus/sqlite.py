@@ -5,7 +5,7 @@ has subscribers, a thread polls it every ``Timeouts.sqlite_poll``: 5 microsecond
 the wake-ups of the thread. Otherwise it polls once per heartbeat interval; every poll counts as a heartbeat. Commits of
 this process change the version too; their users are not behind by then.
 
-See also: ``feed.py``, which finds the users that are behind.
+See also: ``feed/``, which finds the users that are behind.
 """
 
 import asyncio

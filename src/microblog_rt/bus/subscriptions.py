@@ -47,8 +47,8 @@ class Subscriptions:
 
     async def wait_confirmed(self, user_id: int, seconds: float) -> None:
         """Wait until that subscription is confirmed; after ``seconds`` record that this reader needs a Gap later."""
-        subscription = self._subscriptions[user_id]
-        if subscription.confirmed.is_set():
+        subscription = self._subscriptions.get(user_id)  # None: unsubscribed meanwhile
+        if subscription is None or subscription.confirmed.is_set():
             return
         try:
             async with asyncio.timeout(seconds):

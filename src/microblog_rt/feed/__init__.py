@@ -92,7 +92,7 @@ class Feed:
                 if next_beat == float("inf"):
                     next_beat = now + heartbeat
                 if now >= next_beat:
-                    # From now, not from when it was due: after a pause a burst of them would look like silence.
+                    # From now, not from when it was due: a burst after a pause would count as unanswered heartbeats.
                     next_beat = now + heartbeat
                     yield []
                 if now >= follower.expires:
@@ -136,6 +136,9 @@ class Feed:
             return {}  # without a query: a database that is unavailable must not be logged as available again
         async with self._storage.reading() as reading:
             clocks = await mailboxes.clocks(reading, positions)
+        for user_id, clock in clocks.items():
+            if clock < positions[user_id]:  # a backup was restored
+                self._watches.forget(user_id)
         behind = {user_id: clock for user_id, clock in clocks.items() if clock > positions[user_id]}
         for user_id, clock in (behind if by_sweep else clocks).items():
             self._hub.deliver(Signal(user_id, clock), by_sweep=by_sweep)

@@ -1,7 +1,7 @@
 """Watches: users who poll, whose polls are answered from memory while nothing was missed.
 
 A watch begins with a read after subscribing: it knows what that read found, and every notification that has followed on
-from it without a gap. A session that was alive then is alive still, since its end would have been a signal in between.
+from it without a gap. A session that was valid at that read is still valid, since its end would have been a signal.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from microblog_rt.accounts import Reader
 from microblog_rt.bus import Bus
 from microblog_rt.errors import Unavailable
 from microblog_rt.hub import NAMES_KEPT, UNKNOWN, Hub, Subscriber
-from microblog_rt.protocol import FURTHEST, Notification, Signal
+from microblog_rt.protocol import FURTHEST, MICROSECONDS, Notification, Signal
 from microblog_rt.storage import Storage, sql_time
 from microblog_rt.storage.notifications import Page
 
@@ -45,7 +45,7 @@ class Watch(Subscriber):
         self.position = FURTHEST  # never behind, so that no sweep asks for a read
         self._floor = FURTHEST
         self._latest: dict[str, Notification] = {}
-        self._sessions: dict[str, int] = {}  # when they expire, in microseconds of this machine's clock
+        self._sessions: dict[str, float] = {}  # when they expire, in loop time
 
     def deliver(self, signal: Signal) -> None:
         """Add a notification that follows on; know nothing after any other signal."""
@@ -77,7 +77,8 @@ class Watch(Subscriber):
             self._floor = since
             self._latest = {each.name: each for each in page.notifications}
         if len(self._sessions) < SESSIONS_KEPT or reader.token_hash in self._sessions:
-            self._sessions[reader.token_hash] = page.expires
+            left = (page.expires - sql_time.now()) / MICROSECONDS
+            self._sessions[reader.token_hash] = asyncio.get_running_loop().time() + left
 
     def refuse(self, reader: Reader) -> None:
         """Note that the session has ended: a read has found that before its signal arrived."""
@@ -87,11 +88,12 @@ class Watch(Subscriber):
         """What a read would answer; None if only a read can tell."""
         if not self._floor <= cursor <= self.position or not self.current:
             return None
-        expires = self._sessions.get(reader.token_hash, 0)
-        if expires <= sql_time.now():
+        left = self._sessions.get(reader.token_hash, 0.0) - asyncio.get_running_loop().time()
+        if left <= 0:
             return None
         newer = [each for each in self._latest.values() if each.timestamp > cursor]
-        return Page([each for each in newer if not names or each.name in names], self.position, expires)
+        found = [each for each in newer if not names or each.name in names]
+        return Page(found, self.position, sql_time.now() + round(left * MICROSECONDS))
 
 
 class Watches:
@@ -111,7 +113,7 @@ class Watches:
         if watch is None:
             return None
         page = watch.page(reader, cursor, names)
-        if page is None or not self._hears():
+        if page is None or not self._is_signalled():
             return None
         watch.used = asyncio.get_running_loop().time()
         return page
@@ -138,15 +140,15 @@ class Watches:
                 del self._watches[user_id]
                 self._hub.remove(watch)
 
-    def _hears(self) -> bool:
+    def _is_signalled(self) -> bool:
         """Whether a change by any process would have been signalled here."""
         state = self._bus.health().state
-        if state == "single_process" and not self._storage.is_alone():
-            # A command may have changed the database, or another server that should have had a bus.
-            if self._catching_up is None or self._catching_up.done():
-                self._catching_up = asyncio.get_running_loop().create_task(self._catch_up())
-            return False
-        return state in ("connected", "single_process")
+        if state != "single_process" or self._storage.is_alone():
+            return state in ("connected", "single_process")
+        # A command may have changed the database, or another server that should have had a bus.
+        if self._storage.notices_commits and (self._catching_up is None or self._catching_up.done()):
+            self._catching_up = asyncio.get_running_loop().create_task(self._catch_up())
+        return False
 
     async def _catch_up(self) -> None:
         try:

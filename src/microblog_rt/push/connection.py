@@ -7,13 +7,12 @@ never disagree about where a request ends.
 from __future__ import annotations
 
 import asyncio
-from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
 from microblog_rt import metrics, protocol
 from microblog_rt.accounts import Reader
 from microblog_rt.addresses import counted as counted_address
-from microblog_rt.errors import Refused
+from microblog_rt.errors import BadRequest, Refused
 from microblog_rt.protocol import Notification
 from microblog_rt.push import request
 from microblog_rt.push.held_poll import HeldPoll
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from microblog_rt.push.edge import Edge
 
 FOREVER = float("inf")
+AT_ONCE = 8  # requests in one turn of the event loop
 PIPELINED = 64 * 1024  # bytes kept behind a request that is being served, or a response that is not being read
 
 
@@ -60,9 +60,10 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        # So that ``pause_writing`` is called for a client that does not read.
-        self.transport.set_write_buffer_limits(high=0)
+        # So that ``pause_writing`` is called for a client that does not read. TLS would also pause at 0 of 0 bytes.
+        self.transport.set_write_buffer_limits(high=1, low=0)
         metrics.CONNECTIONS.count()
+        self._edge.enter(self)
         peer = transport.get_extra_info("peername")
         self._address = counted_address(peer[0]) if isinstance(peer, tuple) else ""  # no address on a unix socket
         self._edge.addresses.enter(self._address, self)
@@ -80,8 +81,8 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self.ended = True
-        if self._closing or self._serving is None:
-            return False  # close the transport
+        if self._closing or self._serving is None or not self.transport.can_write_eof():
+            return False  # close the transport; TLS cannot be open in one direction
         self._set_due(self._edge.timeouts.half_closed)
         return True
 
@@ -100,7 +101,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._due = FOREVER
         self._buffer.clear()
-        self._pages = None
+        self._pages = self._last = self._head = None
         serving, self._serving = self._serving, None
         if serving is not None:
             serving.abandon()
@@ -121,7 +122,7 @@ class Connection(asyncio.Protocol):
         """Whether it is kept for a next request."""
         if self._pages is not None:
             return self._pages.idle
-        return self._serving is None and not self._buffer and self._requests > 0
+        return self._serving is None and not self._buffer and not self._closing and self._requests > 0
 
     def abort(self) -> None:
         """Close it at once."""
@@ -154,6 +155,8 @@ class Connection(asyncio.Protocol):
 
     def check_deadline(self, now: float) -> None:
         """Close it if a deadline has passed: of the rest of a head, of a next request, or to read a response."""
+        if self._serving is not None:
+            self._serving.check_deadline(now)
         if now < self._due:
             return
         if self._buffer or self._paused or self._closing or self._serving is not None:
@@ -192,7 +195,9 @@ class Connection(asyncio.Protocol):
         self.leave()
         self.transport.write(self._edge.handshake(request.accept_token(self._head.key)) + first)
         self.transport.resume_reading()
-        return bytes(self._buffer)
+        early = bytes(self._buffer)
+        self._buffer.clear()  # ``_advance`` may be running
+        return early
 
     @property
     def _closes(self) -> bool:
@@ -218,12 +223,19 @@ class Connection(asyncio.Protocol):
         if self._looping:
             return
         self._looping = True
-        try:
-            while self._buffer and self._serving is None and not (self._closing or self._paused):
-                if not self._take_request():
-                    return
-        finally:
-            self._looping = False
+        for _ in range(AT_ONCE):
+            if not self._buffer or self._serving is not None or self._closing or self._paused:
+                break
+            if self.transport.is_closing() or not self._take_request():
+                break
+        else:  # others have their turn; ``_looping`` stays set until then
+            asyncio.get_running_loop().call_soon(self._resume)
+            return
+        self._looping = False
+
+    def _resume(self) -> None:
+        self._looping = False
+        self._advance()
 
     def _take_request(self) -> bool:
         """Begin the next request; False if it has not arrived, or was passed on."""
@@ -253,8 +265,8 @@ class Connection(asyncio.Protocol):
 
     def _serve(self, text: bytes, head: Head) -> None:
         if head.websocket and head.key is None:
-            fields = [(b"sec-websocket-version", request.VERSION)]
-            self.respond(Answer(HTTPStatus.BAD_REQUEST, fields, b""))
+            answer = self._edge.admission.refusal(BadRequest())
+            self.respond(answer._replace(headers=[*answer.headers, (b"sec-websocket-version", request.VERSION)]))
             return
         reader, query = self._admitted(text, head)
         if not head.websocket and not query.wait:

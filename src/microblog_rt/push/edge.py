@@ -16,7 +16,7 @@ from microblog_rt.settings import Settings
 from microblog_rt.timeouts import Timeouts
 from microblog_rt.web.admission import Admission, Answer, Headers
 
-CHECK_EVERY = 0.2  # seconds
+CHECK_EVERY = 0.1  # seconds
 
 
 class PassOn(Protocol):
@@ -58,20 +58,23 @@ class Edge:
 
     def connect(self) -> Connection:
         """The protocol of a new connection."""
+        return Connection(self)
+
+    def enter(self, connection: Connection) -> None:
+        """Note that ``connection`` is open."""
+        self.connections.add(connection)
         if self._checking is None:
             self._checking = asyncio.get_running_loop().call_later(CHECK_EVERY, self._check_deadlines)
-        connection = Connection(self)
-        self.connections.add(connection)
-        return connection
+        if self._empty is not None:  # ``close`` was called between accepting it and now
+            connection.transport.close()
 
     def _check_deadlines(self) -> None:
         # A deadline of its own for each request would cost more than looking at a thousand connections.
-        now = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        self._checking = loop.call_later(CHECK_EVERY, self._check_deadlines) if self.connections else None
+        now = loop.time()
         for connection in list(self.connections):
             connection.check_deadline(now)
-        self._checking = (
-            asyncio.get_running_loop().call_later(CHECK_EVERY, self._check_deadlines) if self.connections else None
-        )
 
     def forget(self, connection: Connection) -> None:
         """Note that ``connection`` has ended, or is a tab."""

@@ -29,10 +29,9 @@ class HeldPoll(Stream):
         self._edge = edge
         self._connection = connection
         self._address = address  # what its limit counts
-        # The client asks again at once, and then need not read.
+        # With it, the next long poll of this client needs no read.
         self._watch = edge.feed.watch(self)
         self._over = asyncio.get_running_loop().time() + (query.wait or 0)
-        edge.wheel.at(self._over, self)
 
     def take(self, found: list[Notification]) -> None:
         if found or asyncio.get_running_loop().time() >= self._over:
@@ -44,8 +43,6 @@ class HeldPoll(Stream):
         elif not self.names:
             self._watch.learn(self.reader, self.cursor, page)
         super().answer(page)
-        if not self.ended and self.expires < self._over:
-            self._edge.wheel.at(self.expires, self)
 
     def end(self, error: Exception) -> None:
         if isinstance(error, Draining):
@@ -58,10 +55,8 @@ class HeldPoll(Stream):
         """The client disconnected."""
         self._leave()
 
-    def due(self, now: float) -> None:
-        """The time is over, or the session may have expired."""
-        if self.ended:
-            return
+    def check_deadline(self, now: float) -> None:
+        """Answer if the time is over; read if the session may have expired."""
         if now >= self._over and self.started:
             self._respond([])
         elif now >= self.expires:

@@ -16,7 +16,7 @@ LONGEST_HEAD = 16384  # bytes; the same as in hypercorn.toml
 METHODS = b"GET", b"HEAD"
 BEGINNINGS = [method + b" " + PATH.encode() for method in METHODS]
 
-# A request line, and lines of printable characters that end in CRLF. Hypercorn answers what is not like that.
+# A request line, and lines of printable characters that end in CRLF. Hypercorn refuses anything else.
 CLEAN = re.compile(rb"[A-Z]+ [\x21-\x7e]+ HTTP/1\.[01]\r\n(?:[\t\x20-\x7e\x80-\xff]+\r\n)+\r\n")
 BARE_LF = re.compile(rb"(?<!\r)\n")
 
@@ -53,7 +53,7 @@ class Collector:
         self.target += target
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value))
+        self.headers.append((name.lower(), value.rstrip(b" \t")))
 
 
 def is_for_us(received: bytes) -> bool | None:
@@ -110,7 +110,7 @@ def parse(head: bytes) -> Head | None:
     except httptools.HttpParserError:
         return None
     headers = collector.headers
-    if parser.get_http_version() != "1.1" or any(name in WITH_BODY and value != b"0" for name, value in headers):
+    if parser.get_http_version() != "1.1" or any(map(_has_body, headers)):
         return None
     hosts = [value for name, value in headers if name == b"host"]
     target = origin_form(collector.target, hosts)
@@ -123,7 +123,7 @@ def parse(head: bytes) -> Head | None:
         method,
         target.partition(b"?")[2],
         headers,
-        # An absolute form was perhaps meant for another site, on a connection of a proxy.
+        # A client that takes this server for a proxy may send requests for other sites on this connection.
         b"close" not in options and target == collector.target,
         websocket,
         _key(headers) if websocket else None,
@@ -133,6 +133,10 @@ def parse(head: bytes) -> Head | None:
 def accept_token(key: bytes) -> bytes:
     """The ``Sec-WebSocket-Accept`` for a key (RFC 6455, 4.2.2)."""
     return b64encode(sha1(key + HANDSHAKE_GUID, usedforsecurity=False).digest())
+
+
+def _has_body(field: tuple[bytes, bytes]) -> bool:
+    return field[0] in WITH_BODY and field != (b"content-length", b"0")
 
 
 def _options(headers: Headers) -> set[bytes]:

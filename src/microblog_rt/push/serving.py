@@ -21,6 +21,9 @@ class Served(Protocol):
     def abandon(self) -> None:
         """The client disconnected."""
 
+    def check_deadline(self, now: float) -> None:
+        """Called about ten times a second."""
+
 
 class Pages(Protocol):
     """The server of pages, while it has the connection."""
@@ -56,6 +59,9 @@ class PollRead:
     def abandon(self) -> None:
         """The client disconnected."""
         self._task.cancel()
+
+    def check_deadline(self, now: float) -> None:
+        """Nothing to do: the database has time-outs of its own."""
 
     async def _read(self, edge: Edge, reader: Reader, query: Query) -> None:
         try:

@@ -105,6 +105,11 @@ class Tab(Stream, WebSocket):
         self._handshake = None
         self._leave()
 
+    def check_deadline(self, now: float) -> None:
+        """In the handshake there is nothing to do; afterwards as in any WebSocket."""
+        if self._handshake is None:
+            super().check_deadline(now)
+
     # For the WebSocket
 
     def received(self, message: str | bytes) -> None:
@@ -145,7 +150,7 @@ class Tab(Stream, WebSocket):
         if self.flowing:
             self.transport.write(HEARTBEAT)
             self.ping_if_silent(now)
-        # From now, not from when it was due: after a pause a burst of them would look like silence.
+        # From now, not from when it was due: a burst after a pause would count as unanswered heartbeats.
         self._set_next_beat(now)
 
     def answer(self, page: object) -> None:

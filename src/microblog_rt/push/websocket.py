@@ -61,7 +61,7 @@ class WebSocket(asyncio.Protocol):
         self._closing = False
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         # Nothing is buffered here for a slow client: what is written to it must wait until it has read everything.
-        transport.set_write_buffer_limits(high=0)
+        transport.set_write_buffer_limits(high=1, low=0)
         transport.set_protocol(self)
         if transport.get_write_buffer_size():
             self.pause_writing()

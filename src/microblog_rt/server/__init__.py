@@ -89,7 +89,8 @@ async def serve(
         await draining
         for acceptor in acceptors:
             acceptor.close()
-        await asyncio.gather(pages.stop(), edge.close())
+        await asyncio.gather(pages.finish(), edge.close())
+        await pages.stop()
 
     draining = asyncio.create_task(
         drain(services.hub, settings.drain, shutdown.forced, together=supervised, timeouts=timeouts)
@@ -110,7 +111,7 @@ def _acceptor(edge: Edge, listening: socket, config: Config, timeouts: Timeouts)
         config.alpn_protocols = ["http/1.1"]
         options = {
             "ssl": config.create_ssl_context(),
-            "ssl_handshake_timeout": config.ssl_handshake_timeout,
+            "ssl_handshake_timeout": min(config.ssl_handshake_timeout, timeouts.request_head),
             "ssl_shutdown_timeout": timeouts.linger,
         }
     listening.listen(config.backlog)

@@ -67,12 +67,10 @@ class Acceptor:
             if _few_descriptors(self._listening.fileno()):
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             accepted, _ = self._listening.accept()
-        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return  # another worker has accepted it, or the client has left
         except OSError as error:
-            if error.errno not in EXHAUSTED:
-                raise
-            self._pause(error)
+            # Otherwise another worker has accepted it, the client has left, or its network has failed (accept(2)).
+            if error.errno in EXHAUSTED:
+                self._pause(error)
             return
         accepted.setblocking(False)
         if accepted.family != socket.AF_UNIX:

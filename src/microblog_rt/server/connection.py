@@ -34,6 +34,7 @@ class Connection(TCPServer):
         self._begin_request = begin_request
         self._on_idle = on_idle
         self._taken_back = False
+        self.protocol = cast(Any, EndedProtocol())  # until ``run`` begins
         self.read = 0  # bytes
         self._phase: object = None
         self._due: float | None = None
@@ -42,7 +43,7 @@ class Connection(TCPServer):
         self._answered: asyncio.Future[None] | None = None
         self._closing = False
         # A send ends when the kernel has taken everything: nothing is buffered here for a slow client.
-        self.writer.transport.set_write_buffer_limits(high=0)
+        self.writer.transport.set_write_buffer_limits(high=1, low=0)
 
     async def run(self) -> None:
         self._reader_task = asyncio.current_task()
@@ -75,7 +76,7 @@ class Connection(TCPServer):
         return cast(http1.Protocol, self.protocol.protocol).connection.our_state
 
     def take_back(self) -> None:
-        """End without a trace on the connection, which must be idle: its next request is served elsewhere."""
+        """End, and leave the connection open: it must be idle, and its next request is served elsewhere."""
         self._taken_back = self._closing = True
         self.reader.feed_eof()
 
@@ -217,6 +218,8 @@ class Connection(TCPServer):
         """Close our side and read for a moment longer: unread data would make the kernel reset what was sent."""
         async with asyncio.timeout(self.timeouts.send):
             await self.writer.drain()
+        if not self.writer.can_write_eof():
+            return  # TLS: ``_close`` sends what is left, and that it closes
         self.writer.write_eof()
         async with asyncio.timeout(self.timeouts.linger):
             if asyncio.current_task() is self._reader_task:

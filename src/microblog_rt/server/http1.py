@@ -140,7 +140,7 @@ class Protocol(H11Protocol):
             return True
         if self.context.terminated.is_set():
             return True
-        # Perhaps meant for another site.
+        # The next request may be for another site, or a frame.
         return (connection.absolute or connection.handshake) and response.status_code >= HTTPStatus.BAD_REQUEST
 
     async def _check_protocol(self, request: h11.Request) -> None:

@@ -4,7 +4,7 @@ See also: ``connection.py``, the deadlines; ``http1.py``, the protocol.
 """
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.asyncio.lifespan import Lifespan
@@ -19,7 +19,7 @@ from microblog_rt.timeouts import Timeouts
 
 
 class Pages:
-    """Serves the ASGI application ``app``, from ``start`` to ``stop``."""
+    """Serves the ASGI application ``app``, from ``start`` to ``finish``."""
 
     def __init__(self, app: Any, config: Config, timeouts: Timeouts) -> None:
         http1.install()
@@ -39,11 +39,14 @@ class Pages:
         if self._living.done():
             self._living.result()
 
-    async def stop(self) -> None:
-        """Wait until the requests that have begun are answered, then stop the application."""
+    async def finish(self) -> None:
+        """Wait until the requests that have begun are answered."""
         await self._context.terminated.set()
         if self._tasks:
             await asyncio.wait(self._tasks)
+
+    async def stop(self) -> None:
+        """Stop the application."""
         await self._lifespan.wait_for_shutdown()
         if self._living is not None:
             self._living.cancel()
@@ -136,7 +139,21 @@ class PageProtocol(asyncio.StreamReaderProtocol):
 
     def ended(self, _: object) -> None:
         """Hypercorn has ended; without this cycle its memory is freed at once."""
-        del self.server
+        self.server = cast(Connection, EndedServer())
+
+
+class EndedServer:
+    """Replaces Hypercorn once that has ended, until the connection is lost."""
+
+    incomplete = idle = False
+
+    def abort(self) -> None:
+        """The transport is closing."""
+
+    def is_between_requests(self, _: int) -> bool:
+        return False
+
+    is_responding = is_between_requests
 
 
 class Writer(asyncio.StreamWriter):

@@ -14,7 +14,7 @@
     send.py            a send: all of the above in one change
     prepared.py        statements that SQLite's driver executes itself
     notifications.py   notifications, and the one statement that answers a read
-    restored.py        what a restored backup needs
+    pages.py           pages of rows, by key
     migrations.py      Alembic
 
 See also: ``mailboxes.py`` one level up, through which every change of a mailbox goes.
@@ -149,6 +149,11 @@ class Storage:
         """A bare connection for the statement that answers a feed's read; few run at a time. Raises Unavailable."""
         async with self._attempt("reads"), self._feed_reads, self._reader.connect() as connection:
             yield connection
+
+    @property
+    def notices_commits(self) -> bool:
+        """Whether ``is_alone`` can be known."""
+        return isinstance(self._writer, sqlite.Writer)
 
     def is_alone(self) -> bool:
         """Whether no other process has committed since ``catch_up``; False if that cannot be known."""

@@ -1,5 +1,6 @@
 """Whether another connection than the writer's has committed to an SQLite database."""
 
+import contextlib
 import os
 import sqlite3
 from typing import NamedTuple
@@ -18,7 +19,7 @@ class OtherCommits:
     def __init__(self, url: str) -> None:
         self._wal = f"{make_url(url).database}-wal"
         self._seen: tuple[int, int] | None = None
-        self._version: int | None = None
+        self._version: tuple[int, int] | None = None
 
     def is_alone(self) -> bool:
         """Whether no other connection has committed since the last ``accept``."""
@@ -27,8 +28,9 @@ class OtherCommits:
     def own_commit(self, connection: sqlite3.Connection) -> None:
         """In the writer's thread, after a commit of its own."""
         current = self._current()
-        if self._version == _data_version(connection):
-            self._seen = current
+        with contextlib.suppress(sqlite3.Error):  # the commit has succeeded; the next poll asks again
+            if self._version == _data_version(connection):
+                self._seen = current
 
     def check(self, connection: sqlite3.Connection) -> "Mark":
         """In the writer's thread: what to accept, and whether others have committed."""
@@ -51,10 +53,11 @@ class Mark(NamedTuple):
     """A moment in a database; ``others``: connections other than the writer's may have committed before it."""
 
     seen: tuple[int, int] | None
-    version: int
+    version: tuple[int, int]
     others: bool
 
 
-def _data_version(connection: sqlite3.Connection) -> int:
+def _data_version(connection: sqlite3.Connection) -> tuple[int, int]:
+    """The connection's ``data_version``, which cannot be compared with that of another connection."""
     (version,) = connection.execute("PRAGMA data_version").fetchone()
-    return int(version)
+    return id(connection), int(version)

@@ -1,6 +1,6 @@
 """``/notifications`` as a WebSocket: sends the feed's pages as frames, receives acknowledgements.
 
-One task sends, one receives; when one ends, both end. See also: ``server/websocket.py`` for frame limits.
+One task sends, one receives; when one ends, both end. See also: ``push/websocket.py`` for frame limits.
 """
 
 import asyncio
