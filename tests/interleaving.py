@@ -174,7 +174,7 @@ class Actor:
             event.listen(engine, "before_cursor_execute", self._before_statement)
         # A send on PostgreSQL, one statement, is put into a transaction: it holds its locks at the gate of the COMMIT.
         run = self.services.storage._writer.run
-        self.services.storage._writer.run = lambda work, _=False: run(work)
+        self.services.storage._writer.run = lambda work, after_commit=None, _=False: run(work, after_commit)
         for end in ("commit", "rollback"):
             event.listen(writer, end, lambda _: self._wait_at_gate(COMMIT))
 

@@ -149,6 +149,42 @@ async def test_failed_commit_fails_the_whole_group(
     assert emails(settings) == ["a", "b"]
 
 
+async def test_failed_commit_undoes_what_another_change_was_refused_for(
+    services: Services, susan: User, john: User
+) -> None:
+    """The second send is "sent already" because of the first, which is not stored in the end (I2)."""
+    fails = iter([True])
+
+    def fail(_: Any) -> None:
+        if next(fails, False):
+            raise sqlite3.OperationalError("disk I/O error")
+
+    async with held(services):
+        event.listen(services.storage.engines[1], "commit", fail)
+        sends = [asyncio.create_task(services.messages.send_message(susan.id, john.id, "a", "nonce")) for _ in range(2)]
+    outcomes = await asyncio.gather(*sends, return_exceptions=True)
+    assert [type(each) for each in outcomes] == [sqlite3.OperationalError] * 2
+    assert await services.messages.send_message(susan.id, john.id, "a", "nonce")
+
+
+async def test_given_up_change_that_was_committed_is_signalled(services: Services, susan: User) -> None:
+    signalled, begun = asyncio.Event(), asyncio.Event()
+    loop, goes_on = asyncio.get_running_loop(), threading.Event()
+
+    def commits_slowly(_: Any) -> None:
+        loop.call_soon_threadsafe(begun.set)
+        goes_on.wait(DEADLINE)
+
+    event.listen(services.storage.engines[1], "commit", commits_slowly, once=True)
+    running = services.storage.begin_write(rename(susan, "a"), signalled.set)
+    await begun.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    goes_on.set()
+    async with asyncio.timeout(DEADLINE):
+        await signalled.wait()
+
+
 async def test_error_that_ends_the_transaction_fails_the_whole_group(
     services: Services, settings: Settings, susan: User, john: User
 ) -> None:

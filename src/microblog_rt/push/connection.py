@@ -47,7 +47,7 @@ class Connection(asyncio.Protocol):
         self._edge = edge
         self._address = ""
         self._buffer = bytearray()
-        self._head: Head | None = None  # of the request that is being served
+        self._head = request.NO_HEAD  # of the request that is being served
         self._last: Admitted | None = None
         self._serving: Served | None = None
         self._pages: Pages | None = None
@@ -55,8 +55,6 @@ class Connection(asyncio.Protocol):
         self._due = FOREVER
         self._looping = self._paused = self._closing = False
         self.ended = False  # whether the client has closed its side
-
-    # For the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -101,14 +99,13 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._due = FOREVER
         self._buffer.clear()
-        self._pages = self._last = self._head = None
+        self._pages = self._last = None
+        self._head = request.NO_HEAD
         serving, self._serving = self._serving, None
         if serving is not None:
             serving.abandon()
         self.leave()
         self._edge.connection_closed()
-
-    # For the limits of an address
 
     @property
     def incomplete(self) -> bool:
@@ -143,15 +140,11 @@ class Connection(asyncio.Protocol):
         self._requests += 1
         self._edge.addresses.begin_request(self._address, self)
 
-    # For the server of pages
-
     def come_back(self, data: bytes) -> None:
         """Continue with ``data``, which follows on a page."""
         self._pages = None
         self.transport.set_protocol(self)
         self.data_received(data)
-
-    # For what is being served
 
     def check_deadline(self, now: float) -> None:
         """Close it if a deadline has passed: of the rest of a head, of a next request, or to read a response."""
@@ -166,7 +159,6 @@ class Connection(asyncio.Protocol):
 
     def respond_with(self, found: list[Notification], *, polled: bool) -> None:
         """Answer with notifications."""
-        assert self._head is not None  # noqa: S101
         if found or not polled or self._closes or self._head.method == b"HEAD":
             self.respond(self._edge.admission.page(protocol.frame(found).encode(), polled=polled))
         else:
@@ -179,7 +171,6 @@ class Connection(asyncio.Protocol):
 
     def respond(self, answer: Answer) -> None:
         """Answer the request that is being served."""
-        assert self._head is not None  # noqa: S101
         fields = [(b"connection", b"close")] if self._closes else []
         self._wrote(self._edge.response(answer, fields, body=self._head.method != b"HEAD"))
 
@@ -188,12 +179,10 @@ class Connection(asyncio.Protocol):
 
         The caller is the protocol of the transport from now on.
         """
-        assert self._head is not None  # noqa: S101
-        assert self._head.key is not None  # noqa: S101
         self._due = FOREVER
         self._serving = None
         self.leave()
-        self.transport.write(self._edge.handshake(request.accept_token(self._head.key)) + first)
+        self.transport.write(self._edge.handshake(request.accept_token(self._head.key or b"")) + first)
         self.transport.resume_reading()
         early = bytes(self._buffer)
         self._buffer.clear()  # ``_advance`` may be running
@@ -202,7 +191,6 @@ class Connection(asyncio.Protocol):
     @property
     def _closes(self) -> bool:
         """Whether the connection ends with this response."""
-        assert self._head is not None  # noqa: S101
         return self._edge.closing or self.ended or self._head.websocket or not self._head.keep_alive
 
     def _wrote(self, data: bytes) -> None:
@@ -216,7 +204,8 @@ class Connection(asyncio.Protocol):
     def _next(self) -> None:
         """Continue with what has arrived of the next request, or wait for it."""
         self._set_due(self._edge.timeouts.request_head if self._buffer else self._edge.keep_alive)
-        self.transport.resume_reading()
+        if len(self._buffer) <= PIPELINED:
+            self.transport.resume_reading()
         self._advance()
 
     def _advance(self) -> None:

@@ -42,6 +42,9 @@ class Head(NamedTuple):
     key: bytes | None
 
 
+NO_HEAD = Head(b"", b"", [], False, False, None)
+
+
 class Collector:
     """What httptools calls while it parses."""
 

@@ -2,6 +2,8 @@
 
     sqlite.py, postgres.py   how each database is opened
     group_commit.py    commits changes together on SQLite
+    database_file.py   the file of an SQLite database
+    group_commit.py    changes that are committed together
     other_commits.py   commits of other processes to an SQLite file
     health.py          the state of the database
     silence.py         gives up on a database that does not answer
@@ -119,9 +121,7 @@ class Storage:
         self, work: Callable[[Transaction], T], after_commit: Callable[[], None] | None, in_one_statement: bool
     ) -> T:
         async with self._attempt("writes"):
-            result: T = await self._writer.run(work, in_one_statement)
-        if after_commit is not None:
-            after_commit()
+            result: T = await self._writer.run(work, after_commit, in_one_statement)
         return result
 
     async def row(self, statement: Prepared, values: Mapping[str, Any]) -> Any:

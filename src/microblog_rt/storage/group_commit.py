@@ -1,12 +1,13 @@
 """Group commit: changes that wait together for SQLite's writer are committed together.
 
-A commit waits for the disk, and a transaction costs as much as a change. The first change of a group has the
-transaction to itself; those that arrive before its commit follow, each in a savepoint, so that one that fails is undone
-alone. Nothing waits for a group to fill: a lone change is committed at once.
+A commit waits for the disk, and a transaction costs as much as a change, so several changes share them. The first
+change of a group has the transaction to itself; those that arrive before its commit follow, each in a savepoint, so
+that one that fails is undone alone. Nothing waits for a group to fill: a lone change is committed at once.
 """
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -16,46 +17,58 @@ from typing import Any, TypeVar
 
 from sqlalchemy.engine import Connection, Engine
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 LARGEST = 32  # changes
-LONGEST = 0.05  # seconds, after which a group takes no more changes: its first ones wait for the commit
+LONGEST = 0.05  # seconds, after which a group takes no more changes: its first changes wait for the commit
+LONGEST_PAUSE = 0.005  # seconds between two groups, for other processes
 
 
 class Pending:
     """A change that waits for its commit, and its outcome."""
 
-    __slots__ = ("_error", "_future", "_given_up", "_result", "_work", "context")
+    __slots__ = ("_after_commit", "_error", "_future", "_result", "_work", "context", "given_up")
 
-    def __init__(self, work: Callable[[Connection], Any]) -> None:
+    def __init__(self, work: Callable[[Connection], Any], after_commit: Callable[[], None] | None) -> None:
         self._work = work
+        self._after_commit = after_commit
         self.context = copy_context()
         self._future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._result: Any = None
         self._error: BaseException | None = None
-        self._given_up = False
+        self.given_up = False  # its caller was cancelled
 
     async def outcome(self) -> Any:
-        """The result, after the commit; a change whose caller is cancelled before its commit is undone."""
+        """The result, after the commit. If the caller is cancelled before the change has run, it is undone."""
         try:
             return await self._future
         except asyncio.CancelledError:
-            self._given_up = True
+            self.given_up = True
             raise
 
     def apply(self, tx: Connection) -> None:
         """Run the change; raises what it raises, TimeoutError if it was given up."""
-        if not self._given_up:
+        if not self.given_up:
             self._result = self._work(tx)
-        if self._given_up:
+        if self.given_up:
             raise TimeoutError("the transaction was given up")
 
     def fail(self, error: BaseException) -> None:
-        """Set the outcome to ``error``, unless the change has an error of its own."""
-        self._error = self._error or error
+        """Set the outcome to ``error``; that of the whole transaction replaces the change's own.
+
+        The change's own could be due to a change before it, as "sent already" is, and that was undone as well.
+        """
+        self._error = error
 
     def deliver(self) -> None:
-        """Set the future, on the event loop."""
+        """Signal what was committed, and set the future, on the event loop."""
+        if self._error is None and self._after_commit is not None:
+            try:
+                self._after_commit()
+            except Exception:  # what is committed has been done
+                log.exception("signalling failed; the sweep will find what was not signalled")
         if self._future.done():
             return
         if self._error is None:
@@ -82,13 +95,21 @@ class GroupCommit:
         self._thread = ThreadPoolExecutor(1, "sqlite-writer")
         self.committed = float("-inf")  # when, by the monotonic clock
 
-    async def run(self, work: Callable[[Connection], T]) -> T:
-        """Apply ``work`` and return its result after the commit."""
-        pending = Pending(work)
+    async def run(self, work: Callable[[Connection], T], after_commit: Callable[[], None] | None = None) -> T:
+        """Apply ``work`` and return its result after the commit.
+
+        ``after_commit`` is called on the event loop, also if the caller has been cancelled meanwhile.
+        """
+        pending = Pending(work, after_commit)
         self._waiting.append(pending)
         if not self._scheduled:
             self._scheduled = True
-            self._thread.submit(self._commit_waiting)
+            try:
+                self._thread.submit(self._commit_waiting)
+            except RuntimeError:  # no thread can be started
+                self._scheduled = False
+                self._waiting.remove(pending)
+                raise
         result: T = await pending.outcome()
         return result
 
@@ -110,12 +131,18 @@ class GroupCommit:
         self._scheduled = False  # what arrives later is found below, or by the next call
         while self._waiting:
             group = [self._waiting.popleft()]
+            if group[0].given_up:
+                continue
+            began = time.monotonic()
             try:
                 group[0].context.run(self._commit, group)
             except BaseException as error:  # of the first change alone, or of the whole transaction
                 for each in group:
                     each.fail(error)
             group[0].notify(group)
+            if self._waiting:
+                # SQLite's lock has no queue: without a pause another process would hardly ever get it.
+                time.sleep(min(LONGEST_PAUSE, (time.monotonic() - began) / 4))
 
     def _commit(self, group: list[Pending]) -> None:
         """Commit the change in ``group``, and append those that were committed with it."""

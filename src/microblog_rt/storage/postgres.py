@@ -8,7 +8,7 @@ request to cancel either.
 import contextlib
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from sqlalchemy import BigInteger, Connection, Engine, bindparam, event, func, make_url, select
@@ -44,26 +44,35 @@ class Writer:
     """Runs write transactions, each on a connection of the pool."""
 
     def __init__(self, url: str, timeouts: Timeouts) -> None:
-        self._engine = _engine(url, timeouts, pool_size=WRITERS)
+        # A statement may wait for several locks; when its caller has been refused, it must not be executed any more.
+        limit = {"statement_timeout": str(round(timeouts.database_silence * 1000))}
+        self._engine = _engine(url, timeouts, limit, pool_size=WRITERS)
+        self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @property
     def engine(self) -> Engine:
         return self._engine.sync_engine
 
-    async def run(self, work: Callable[[Connection], T], in_one_statement: bool = False) -> T:
+    async def run(
+        self,
+        work: Callable[[Connection], T],
+        after_commit: Callable[[], None] | None = None,
+        in_one_statement: bool = False,
+    ) -> T:
         """Run ``work`` in one transaction; again, if a change of the schema has made a prepared statement invalid.
 
         ``in_one_statement``: in autocommit, since a single statement is a transaction by itself.
         """
-        engine = self._engine
-        if in_one_statement:
-            engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        engine = self._autocommit if in_one_statement else self._engine
         try:
-            return await self._run(engine, work)
+            result = await self._run(engine, work)
         except DBAPIError as error:
             if not _has_stale_plan(error.orig):
                 raise
-        return await self._run(engine, work)
+            result = await self._run(engine, work)
+        if after_commit is not None:
+            after_commit()
+        return result
 
     async def _run(self, engine: AsyncEngine, work: Callable[[Connection], T]) -> T:
         async with engine.begin() as connection:
@@ -200,13 +209,15 @@ def _keep_alive(connection: socket.socket, timeouts: Timeouts) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
 
 
-def _engine(url: str, timeouts: Timeouts, **options: Any) -> AsyncEngine:
+def _engine(url: str, timeouts: Timeouts, server_settings: Mapping[str, str] = {}, **options: Any) -> AsyncEngine:
+    arguments = connection_options(url, timeouts)
+    arguments["server_settings"] |= server_settings
     engine = create_async_engine(
         url,
         hide_parameters=True,  # messages and password hashes do not belong in a log
         max_overflow=0,
         pool_timeout=QUEUE_TIMEOUT,
-        connect_args=connection_options(url, timeouts),
+        connect_args=arguments,
         **options,
     )
     event.listen(engine.sync_engine, "checkout", _discard_closed)

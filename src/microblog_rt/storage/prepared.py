@@ -1,7 +1,7 @@
 """Statements of the hot path: on SQLite executed by the driver itself.
 
-SQLAlchemy compiles a statement once, but spends some 50 microseconds on each execution, and SQLite 7 (measured). So
-the few statements that every send executes are ``Prepared``. Events of the engine do not see them there.
+SQLAlchemy compiles a statement once, but spends some 50 microseconds on each execution, while SQLite itself needs 7
+(measured). So the few statements that every send executes are ``Prepared``. Events of the engine do not see them there.
 """
 
 import sqlite3

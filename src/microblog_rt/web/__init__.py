@@ -124,6 +124,9 @@ def _database(settings: Settings) -> str:
 def _configure(app: Quart, settings: Settings) -> None:
     app.config.update(
         MAX_CONTENT_LENGTH=LONGEST_BODY,
+        # The server has deadlines for both (``timeouts.py``); a task for each would cost 3 % of a send.
+        BODY_TIMEOUT=None,
+        RESPONSE_TIMEOUT=None,
         METRICS_TOKEN=settings.metrics_token,
         BEHIND_PROXY=settings.trusted_hops > 0 or settings.public_url is not None,
     )

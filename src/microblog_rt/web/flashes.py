@@ -39,7 +39,8 @@ class Flashes:
         app.after_request(self._send)
 
     def add(self, sentence: str, category: str) -> None:
-        """Show a sentence on the next page, once: a client that renders no page must not fill its cookie."""
+        """Show a sentence on the next page, once."""
+        # A client that renders no page would fill its cookie.
         if (category, sentence) not in self._pending():
             self._change([*self._pending(), (category, sentence)])
 
@@ -62,7 +63,10 @@ class Flashes:
         payload, _, signature = cookie.partition(".")
         if not any(hmac.compare_digest(_signature(key, payload), signature.encode()) for key in self._keys):
             return []
-        return [(category, sentence) for category, sentence in json.loads(urlsafe_b64decode(payload))]
+        try:
+            return [(category, sentence) for category, sentence in json.loads(urlsafe_b64decode(payload))]
+        except (ValueError, TypeError):  # of another release
+            return []
 
     async def _send(self, response: Response) -> Response:
         if "flashes_changed" in g:

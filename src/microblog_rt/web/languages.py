@@ -70,9 +70,9 @@ def _datetime_format(moment: datetime, style: str) -> str:
     return format_datetime(moment, style, locale=_language().locale)
 
 
-def _ngettext(singular: str, plural: str, num: int, **values: Any) -> str:
-    translated: str = _language().catalogue.ungettext(singular, plural, num)
-    return translated % (values | {"num": num})
+def _ngettext(singular: str, plural: str, num: int) -> str:
+    translated: str = _language().catalogue.ungettext(singular, plural, num)  # Jinja fills it
+    return translated
 
 
 def _language() -> Language:
