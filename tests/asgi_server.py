@@ -67,6 +67,7 @@ class StubFeed:
         self.changed = asyncio.Event()
         self.held: list[Stream] | None = None
         self.clock = 1
+        self.knows = False  # whether a new stream is answered in the call of ``open``, as from a watch
 
     @property
     def reads(self) -> Any:
@@ -96,7 +97,10 @@ class StubFeed:
         self.streams.add(stream)
         self.hub.add(stream)
         self.changed.set()
-        stream.advance()
+        if self.knows:
+            self.answer(stream)
+        else:
+            stream.advance()
 
     def leave(self, stream: Stream) -> None:
         stream.ended = True

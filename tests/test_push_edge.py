@@ -5,10 +5,13 @@ See also: ``test_push_pages.py``, beside the real application; ``test_rfc6455.py
 
 import asyncio
 import contextlib
+import gc
 import json
 import re
 import socket
 import struct
+import weakref
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -529,7 +532,57 @@ async def test_refused_read_refuses_a_handshake(
     await it.idle()
 
 
+async def test_handshake_answered_from_memory_keeps_its_socket(it: Serving, app: Recording) -> None:
+    """The frames behind it are not taken for a next request."""
+    it.feed.knows = True
+    async with raw_client(it.port) as client:
+        await client.send(TAB + client_frame(0x81, b"1") + client_frame(0x89, b"x"))
+        assert (await client.head()).startswith(b"HTTP/1.1 101 ")
+        assert [await client.frame(), await client.frame()] == [(0x81, b"[]"), (0x8A, b"x")]
+        it.feed.send("1")
+        assert b'"data": 1' in (await client.frame())[1]
+    await it.idle()
+    assert app.requests == []
+
+
+async def test_pipelined_polls_leave_others_their_turn(it: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    turn, served = 0, Counter[int]()
+    take = push.Connection._take_request
+
+    def counted(self: push.Connection) -> bool:
+        served[turn] += 1
+        return take(self)
+
+    async def count_turns() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(push.Connection, "_take_request", counted)
+    counting = asyncio.create_task(count_turns())
+    async with raw_client(it.port) as client:
+        await client.send(POLL * 300)
+        for _ in range(300):
+            assert (await response(client)).body == b"[]"
+    counting.cancel()
+    assert served.total() == 300
+    assert max(served.values()) <= 2 * push.AT_ONCE  # a turn of the counter may see two of the loop
+
+
 # Memory
+
+
+async def test_answered_held_poll_is_freed_before_its_time(it: Serving) -> None:
+    async with raw_client(it.port) as client:
+        await client.send(HELD)
+        await until(lambda: [each.started for each in it.feed.streams] == [True])
+        (held,) = [weakref.ref(each) for each in it.feed.streams]
+        it.feed.send("1")
+        assert b'"data": 1' in (await response(client)).body
+    await it.idle()
+    gc.collect()
+    assert held() is None
 
 
 async def test_client_that_reads_no_answers_is_not_read_from(app: Recording) -> None:

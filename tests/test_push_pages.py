@@ -381,9 +381,10 @@ async def try_everything(site: Site, client: RawClient, user: User, origin: str,
     async with tab(origin=origin, additional_headers={"Cookie": cookie}, compression=None) as opened:
         async with asyncio.timeout(DEADLINE):
             await opened.recv()
-            await site.services.notifications.add_notification(user.id, "a", 1)
-            assert json.loads(await opened.recv())[0]["data"] == 1
-            await opened.send("1")
+            for number in range(3):
+                await site.services.notifications.add_notification(user.id, "a", number)
+                assert json.loads(await opened.recv())[0]["data"] == number
+                await opened.send("1")
             await site.end_sessions(user)
             await opened.wait_closed()
         assert (opened.close_code, opened.close_reason) == (4401, "signed_out")
@@ -427,6 +428,9 @@ async def test_tls_of_hypercorn_toml_is_used(
             return connect(f"wss://127.0.0.1:{site.port}/notifications", ssl=trusting, proxy=None, **options)
 
         await try_everything(site, RawClient(reader, writer), user, origin, tab)
+        async with raw_client(site.port) as plain:  # leaves nothing that would fail at the end
+            await plain.send(get("/notifications"))
+            assert await rest(plain) == b""
         writer.close()
         with contextlib.suppress(OSError, ssl.SSLError):
             await writer.wait_closed()
