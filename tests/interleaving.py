@@ -112,8 +112,9 @@ class PostgreSQLBackend:
 
 DEADLINE = 60.0  # seconds
 RANDOM = random.Random(4)
+# Not those of autovacuum, which may wait for a lock as well.
 BLOCKED_BACKENDS = """SELECT count(DISTINCT pid) FROM pg_locks JOIN pg_stat_activity USING (pid)
-WHERE NOT granted AND datname = current_database()"""
+WHERE NOT granted AND datname = current_database() AND application_name = 'microblog-rt'"""
 
 
 class Actor:

@@ -2,7 +2,8 @@
 
 asyncpg: a send costs two thirds of what it costs through psycopg (measured). A transaction that waits too long for a
 row or for an answer is given up by cutting its connection, since a server that does not answer would not answer a
-request to cancel either.
+request to cancel either. A single statement that such a server has received may still be executed once it goes on;
+a retry with the same key then gets its result.
 """
 
 import contextlib
