@@ -17,7 +17,7 @@ from microblog_rt.protocol import MICROSECONDS, Signal
 from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Limit, Settings
 from microblog_rt.storage import sql_time
-from tests.conftest import PATIENT
+from tests.conftest import KEY, PASSWORD, PATIENT
 
 LIMIT = Limit(3, 60)
 
@@ -189,15 +189,14 @@ class Wire:
         target.close()
 
 
-async def test_send_on_postgresql_is_one_round_trip(settings: Settings, susan: User, john: User) -> None:
-    if settings.sqlite_file is not None:
-        pytest.skip("SQLite has none")
-    url = make_url(settings.database_url)
+async def test_send_on_postgresql_is_one_round_trip(postgresql_emptied: str) -> None:
+    url = make_url(postgresql_emptied)
     assert url.port is not None
     wire = Wire(url.port)
     async with wire.listening() as port:
-        here = replace(settings, database_url=str(url.set(port=port).render_as_string(hide_password=False)))
-        services = assemble(replace(here, send_limit=Limit(50, 60)), PATIENT)
+        here = url.set(port=port).render_as_string(hide_password=False)
+        services = assemble(Settings(database_url=here, secret_key=KEY, send_limit=Limit(50, 60)), PATIENT)
+        john, _ = [await services.accounts.register(name, PASSWORD) for name in ("john", "susan")]
         counts = []
         for number in range(10):
             before = wire.round_trips

@@ -1,8 +1,9 @@
 """Polls answered from memory: which ones are, that the answers are right, and what makes the next poll read."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from microblog_rt.accounts import Reader
 from microblog_rt.bus import BusEvent, Gap, MemoryBus
 from microblog_rt.bus.base import Health
 from microblog_rt.errors import SignedOut, Unavailable
-from microblog_rt.feed import Feed, reads, watches
+from microblog_rt.feed import Feed, Stream, reads, watches
 from microblog_rt.hub import NAMES_KEPT
 from microblog_rt.models import User
 from microblog_rt.protocol import FURTHEST, Notification, Signal
@@ -302,6 +303,60 @@ async def test_single_process_answers_from_memory_on_sqlite_only(
     await polls.feed._watches._catch_up()
     with polls.reading(0 if settings.sqlite_file else 1):
         assert await polls.poll(reader, since) == []
+
+
+@pytest.mark.sqlite
+async def test_commit_of_another_process_makes_the_next_poll_read(
+    polls: Polls, reader: Reader, settings: Settings, susan: User
+) -> None:
+    """As of a command beside a server on ``memory://``; the poll after that is answered from memory again."""
+    since = await watched(polls, reader)
+    polls.bus.state = "single_process"
+    await polls.feed._watches._catch_up()
+    assert polls.feed.known(reader, since) == []
+    with closing(sqlite3.connect(str(settings.sqlite_file))) as other, other:
+        other.execute("UPDATE mailbox SET clock = clock + 1, clock_before = clock WHERE user_id = ?", (susan.id,))
+    assert polls.feed.known(reader, since) is None
+    await polls.poll(reader, since)
+    await polls.feed._watches._catch_up()
+    assert await polls.poll(reader, since) == []
+    assert polls.feed.known(reader, since) == []
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize(
+    ("error", "logged"),
+    [(Unavailable(), []), (RuntimeError("a bug"), ["looking for changes by other processes failed"])],
+)
+async def test_poll_reads_while_commits_cannot_be_noticed(
+    polls: Polls,
+    reader: Reader,
+    services: Services,
+    error: Exception,
+    logged: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def fails(_: object) -> None:
+        raise error
+
+    since = await watched(polls, reader)
+    polls.bus.state = "single_process"
+    monkeypatch.setattr(services.storage, "catch_up", fails)
+    caplog.clear()
+    with polls.reading(1):
+        assert await polls.poll(reader, since) == []
+    await polls.feed._watches._catch_up()
+    assert set(caplog.messages) == set(logged)
+
+
+async def test_stream_starts_from_a_watch_without_a_read(polls: Polls, reader: Reader, notify: Notify) -> None:
+    await notify("a")
+    await watched(polls, reader)
+    with polls.reading(0):
+        assert [each.data for each in await polls.feed.hold(reader, 0, (), DEADLINE)] == [1]
+    stream = Stream(polls.feed.reads, reader, 0)
+    assert polls.feed.watch(stream) is polls.feed._watches._watches[reader.user_id]
 
 
 async def test_another_session_reads_once(
