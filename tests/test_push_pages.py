@@ -7,94 +7,26 @@ import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from quart import Quart
 from websockets.asyncio.client import connect, unix_connect
 from werkzeug.datastructures import Headers
 
 from microblog_rt import __version__, files, metrics, server
-from microblog_rt.app import create_app
 from microblog_rt.errors import Unavailable
 from microblog_rt.models import User
-from microblog_rt.push import Edge
-from microblog_rt.server.listening import listen
-from microblog_rt.server.pages import Pages
-from microblog_rt.services import Services
 from microblog_rt.settings import Settings
-from microblog_rt.storage import accounts as rows
 from microblog_rt.storage import notifications as notification_rows
 from tests.asgi_server import RawClient, raw_client, warnings_logged
-from tests.conftest import PATIENT
+from tests.edge_site import Site, served
 from tests.ports import free_port
 from tests.raw_responses import Response, response, rest, until
 from tests.server_process import DEADLINE
 
 pytestmark = pytest.mark.sqlite
-
-
-class Site:
-    """A served application; ``passed_on`` are the paths of the requests that Hypercorn has served."""
-
-    def __init__(self, app: Quart, name: Any) -> None:
-        self.app = app
-        self.name = name  # of the listening socket
-        self.services: Services = app.extensions["services"]
-        self.passed_on: list[str] = []
-        self.users = 0
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "lifespan":
-            self.passed_on.append(scope["path"])
-        await self.app(scope, receive, send)
-
-    @property
-    def port(self) -> int:
-        return int(self.name[1])
-
-    async def user(self) -> User:
-        self.users += 1
-        name = f"user{self.users}"
-        user = User(username=name, username_key=name, password_hash="")
-        await self.services.storage.write(lambda tx: rows.add(tx, user))
-        return user
-
-    async def cookie(self, user: User) -> str:
-        """The Cookie header of a new session."""
-        token = await self.services.sessions.start_session(user, remembered=True)
-        authentication = self.app.extensions["authentication"]
-        return f"{authentication.cookie_name}={authentication.dump_token(f'{user.id}.{token}', self.app)}"
-
-    async def end_sessions(self, user: User) -> None:
-        await self.services.sessions.end_sessions(user.id)
-
-
-@asynccontextmanager
-async def served(settings: Settings, bind: str = "127.0.0.1:0") -> AsyncIterator[Site]:
-    """Serve the application as ``microblog-rt serve`` does."""
-    config = server.configuration()
-    listening = listen(bind)
-    site = Site(create_app(settings, PATIENT), listening.getsockname())
-    pages = Pages(site, config, PATIENT)
-    admission = site.app.extensions["admission"]
-    edge = Edge(site.services.feed, site.services.hub, admission, settings, pages.serve, PATIENT)
-    await pages.start()
-    accepting = server._acceptor(edge, listening, config, PATIENT)
-    accepting.start()
-    try:
-        yield site
-    finally:
-        site.services.hub.stop_accepting(float)
-        for each in site.services.hub.subscribers():
-            each.close(0)
-        accepting.close()
-        async with asyncio.timeout(DEADLINE):
-            await asyncio.gather(pages.finish(), edge.close())
-            await pages.stop()
 
 
 @pytest.fixture

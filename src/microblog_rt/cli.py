@@ -82,9 +82,9 @@ def serve(binds: tuple[str, ...], workers: int, with_demo: bool) -> None:
             lines += _demo_accounts(chosen)
 
         def work(ready: server.Announce) -> None:
-            application = app.create_app(chosen)
-            parts = application.extensions["services"], application.extensions["admission"]
-            server.run(server.serve(application, *parts, sockets, chosen, ready, supervised=workers > 1), chosen)
+            site = app.create_app(chosen)
+            parts = site.extensions["services"], site.extensions["admission"], site.extensions["direct_sends"]
+            server.run(server.serve(site, *parts, sockets, chosen, ready, supervised=workers > 1), chosen)
 
         def announce(*_: object) -> None:
             click.echo("\n".join(lines))

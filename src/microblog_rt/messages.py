@@ -52,10 +52,16 @@ class Messages:
         return await self._send(sender_id, username, body, nonce, program_key)
 
     async def _send(self, sender_id: int, recipient: int | str, body: str, nonce: str, program_key: str) -> str | None:
+        with limits.reported():
+            return await self.attempt(sender_id, recipient, body, nonce, program_key)
+
+    async def attempt(
+        self, sender_id: int, recipient: int | str, body: str, nonce: str, program_key: str = ""
+    ) -> str | None:
+        """The same, without counting a refusal in the metrics: for a caller that tries again if it is refused."""
         outgoing = Outgoing(sender_id, recipient, text.checked(body), nonce, program_key, self._limit)
         try:
-            with limits.reported():
-                return (await self._mailboxes.send(outgoing)).recipient
+            return (await self._mailboxes.send(outgoing)).recipient
         except messages.AlreadySent:
             return None
 

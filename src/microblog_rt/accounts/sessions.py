@@ -88,8 +88,7 @@ class Sessions:
         A failure is retried by a later use: it neither refuses nor delays the request by more than
         ``Timeouts.session_use``.
         """
-        now = sql_time.now()
-        if now - last_used < min(USE_STORED_EVERY, self._idle[False] // 4) or monotonic() < self._retry_use:
+        if not self.is_use_due(last_used) or monotonic() < self._retry_use:
             return
         storing = self._storage.begin_write(
             lambda tx: accounts.note_use(tx, reader.token_hash, self._idle, self._lifetime)
@@ -98,6 +97,10 @@ class Sessions:
         await asyncio.wait({storing}, timeout=self._wait)
         if not storing.done() or storing.exception():
             self._retry_use = monotonic() + RETRY_AFTER
+
+    def is_use_due(self, last_used: int) -> bool:
+        """Whether a use now must be stored."""
+        return sql_time.now() - last_used >= min(USE_STORED_EVERY, self._idle[False] // 4)
 
     async def sessions(
         self, reader: Reader, size: int, before: int | None = None, after: int | None = None

@@ -1,12 +1,13 @@
-"""The push edge: serves ``/notifications`` directly on the socket, and passes every other request on.
+"""The push edge: serves ``/notifications`` and sends directly on the socket, and passes every other request on.
 
 edge.py         what the connections of a process share
-connection.py   a connection until it is a tab; polls
+accepted.py     an accepted connection: deadlines, flow control, end
+connection.py   its requests, until it is a tab
 request.py      the head of a request
 tab.py          a tab: a WebSocket and its stream
 websocket.py    a WebSocket; frames.py: its frames
 held_poll.py    a long poll
-serving.py      a poll that reads; the interface of what a connection serves
+serving.py      a send; a poll that reads; the interface of what a connection serves
 wheel.py        the timer of all deadlines
 peers.py        the connections of each address
 

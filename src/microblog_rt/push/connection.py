@@ -1,24 +1,23 @@
-"""An accepted connection until it is a tab: serves polls, and passes every other request to the server of pages.
+"""An accepted connection until it is a tab: serves polls and sends, and passes other requests to the server of pages.
 
-The first bytes of each request decide. One parser reads a request, and none served here has a body, so two parsers
-never disagree about where a request ends.
+The first bytes of each request decide. One parser reads a request, except a send that the server of pages must answer:
+that one gets the same bytes, whose length a single Content-Length has given.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from microblog_rt import metrics, protocol
 from microblog_rt.accounts import Reader
-from microblog_rt.addresses import counted as counted_address
 from microblog_rt.errors import BadRequest, Refused
 from microblog_rt.protocol import Notification
 from microblog_rt.push import request
+from microblog_rt.push.accepted import FOREVER, Accepted
 from microblog_rt.push.held_poll import HeldPoll
-from microblog_rt.push.peers import close_writing
 from microblog_rt.push.request import Head
-from microblog_rt.push.serving import Admitted, Pages, PollRead, Served
+from microblog_rt.push.serving import Admitted, PollRead, Send
 from microblog_rt.push.tab import Tab
 from microblog_rt.web.admission import Answer, Query
 from microblog_rt.web.notifications import counted
@@ -26,46 +25,21 @@ from microblog_rt.web.notifications import counted
 if TYPE_CHECKING:
     from microblog_rt.push.edge import Edge
 
-FOREVER = float("inf")
 AT_ONCE = 8  # requests in one turn of the event loop
 PIPELINED = 64 * 1024  # bytes kept behind a request that is being served, or a response that is not being read
 
 
-class Connection(asyncio.Protocol):
+class Connection(Accepted):
     """One connection, and what it is doing."""
 
-    # fmt: off
-    __slots__ = (
-        "_address", "_buffer", "_closing", "_due", "_edge", "_head", "_last", "_looping", "_pages", "_paused",
-        "_requests", "_serving", "ended", "transport",
-    )
-    # fmt: on
-
-    transport: asyncio.Transport
+    __slots__ = ("_head", "_last", "_looping", "_waited")
 
     def __init__(self, edge: Edge) -> None:
-        self._edge = edge
-        self._address = ""
-        self._buffer = bytearray()
+        super().__init__(edge)
         self._head = request.NO_HEAD  # of the request that is being served
         self._last: Admitted | None = None
-        self._serving: Served | None = None
-        self._pages: Pages | None = None
-        self._requests = 0
-        self._due = FOREVER
-        self._looping = self._paused = self._closing = False
-        self.ended = False  # whether the client has closed its side
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-        # So that ``pause_writing`` is called for a client that does not read. TLS would also pause at 0 of 0 bytes.
-        self.transport.set_write_buffer_limits(high=1, low=0)
-        metrics.CONNECTIONS.count()
-        self._edge.enter(self)
-        peer = transport.get_extra_info("peername")
-        self._address = counted_address(peer[0]) if isinstance(peer, tuple) else ""  # no address on a unix socket
-        self._edge.addresses.enter(self._address, self)
-        self._set_due(self._edge.timeouts.request_head)
+        self._looping = False
+        self._waited = False  # whether a head has arrived before its body
 
     def data_received(self, data: bytes) -> None:
         if self._closing:
@@ -77,85 +51,16 @@ class Connection(asyncio.Protocol):
         if len(self._buffer) > PIPELINED:
             self.transport.pause_reading()
 
-    def eof_received(self) -> bool:
-        self.ended = True
-        if self._closing or self._serving is None or not self.transport.can_write_eof():
-            return False  # close the transport; TLS cannot be open in one direction
-        self._set_due(self._edge.timeouts.half_closed)
-        return True
-
-    def pause_writing(self) -> None:
-        self._paused = True
-        if not self._closing:
-            self._set_due(self._edge.timeouts.send)
-
-    def resume_writing(self) -> None:
-        self._paused = False
-        if self._closing:
-            self._set_due(self._edge.timeouts.linger)
-        elif self._serving is None:
-            self._next()
-
     def connection_lost(self, error: Exception | None) -> None:
-        self._due = FOREVER
-        self._buffer.clear()
-        self._pages = self._last = None
+        self._last = None
         self._head = request.NO_HEAD
-        serving, self._serving = self._serving, None
-        if serving is not None:
-            serving.abandon()
-        self.leave()
-        self._edge.connection_closed()
-
-    @property
-    def incomplete(self) -> bool:
-        """Whether the client has not sent a whole request, or only a part of the next."""
-        if self._pages is not None:
-            return self._pages.incomplete
-        return self._serving is None and not self._closing and (not self._requests or bool(self._buffer))
-
-    @property
-    def idle(self) -> bool:
-        """Whether it is kept for a next request."""
-        if self._pages is not None:
-            return self._pages.idle
-        return self._serving is None and not self._buffer and not self._closing and self._requests > 0
-
-    def abort(self) -> None:
-        """Close it at once."""
-        self.transport.abort()
-
-    def close_unless_serving(self) -> None:
-        """Close it if no request is being served here."""
-        if self._pages is None and self._serving is None and not self._closing:
-            self.transport.close()
-
-    def leave(self) -> None:
-        """Count it no longer: it has ended, or is a tab, which has limits of its own."""
-        self._edge.forget(self)
-        self._edge.addresses.leave(self._address, self)
-
-    def begin_request(self) -> None:
-        """Note that a request has begun."""
-        self._requests += 1
-        self._edge.addresses.begin_request(self._address, self)
+        super().connection_lost(error)
 
     def come_back(self, data: bytes) -> None:
         """Continue with ``data``, which follows on a page."""
         self._pages = None
         self.transport.set_protocol(self)
         self.data_received(data)
-
-    def check_deadline(self, now: float) -> None:
-        """Close it if a deadline has passed: of the rest of a head, of a next request, or to read a response."""
-        if self._serving is not None:
-            self._serving.check_deadline(now)
-        if now < self._due:
-            return
-        if self._buffer or self._paused or self._closing or self._serving is not None:
-            self.transport.abort()
-        else:
-            self.transport.close()
 
     def respond_with(self, found: list[Notification], *, polled: bool) -> None:
         """Answer with notifications."""
@@ -199,9 +104,9 @@ class Connection(asyncio.Protocol):
         if self._closes:
             self._close_gracefully()
         elif not self._paused:
-            self._next()
+            self.proceed()
 
-    def _next(self) -> None:
+    def proceed(self) -> None:
         """Continue with what has arrived of the next request, or wait for it."""
         self._set_due(self._edge.timeouts.request_head if self._buffer else self._edge.keep_alive)
         if len(self._buffer) <= PIPELINED:
@@ -235,6 +140,8 @@ class Connection(asyncio.Protocol):
         if head is None:
             self._pass_on()
             return False
+        if head.length is not None:
+            return self._take_send(text, head, head.length)
         del self._buffer[: len(text)]
         self.begin_request()
         self._head = head
@@ -245,7 +152,30 @@ class Connection(asyncio.Protocol):
             self.refuse(error)
         return True
 
+    def _take_send(self, text: bytes, head: Head, length: int) -> bool:
+        """The same for a send, whose body may follow its head by itself; one that arrives slowly is not for us."""
+        end = len(text) + length
+        arrived = len(self._buffer) >= end
+        if self._edge.sends is None or not (arrived or not self._waited):
+            self._pass_on()
+            return False
+        self._waited = not arrived
+        if arrived:
+            received = bytes(self._buffer[:end])
+            del self._buffer[:end]
+            self.begin_request()
+            self._head, self._due = head, FOREVER
+            self._serving = Send(self, self._edge.sends, request.scope(head, self.transport), received, len(text))
+        return arrived
+
+    def pass_on(self, received: bytes) -> None:
+        """Let the server of pages answer the request that is being served, and those that follow."""
+        self._serving = None
+        self._buffer[:0] = received
+        self._pass_on()
+
     def _pass_on(self) -> None:
+        self._waited = False
         received = bytes(self._buffer)
         self._buffer.clear()
         self._due = FOREVER
@@ -283,18 +213,3 @@ class Connection(asyncio.Protocol):
             self.respond_with(counted("poll", found), polled=query.wait is None)
         else:
             self._serving = PollRead(self, self._edge, reader, query)
-
-    def _close_gracefully(self) -> None:
-        """Close our side and read for a moment longer: unread data would make the kernel reset what was sent."""
-        self._closing = True
-        self._buffer.clear()
-        if self.ended or not self.transport.can_write_eof():
-            self.transport.close()
-            return
-        self.transport.resume_reading()
-        close_writing(self.transport)
-        if not self._paused:
-            self._set_due(self._edge.timeouts.linger)
-
-    def _set_due(self, seconds: float) -> None:
-        self._due = asyncio.get_running_loop().time() + seconds

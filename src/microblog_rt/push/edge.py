@@ -8,6 +8,7 @@ from typing import Protocol
 from microblog_rt import metrics
 from microblog_rt.feed import Feed
 from microblog_rt.hub import Hub
+from microblog_rt.push.accepted import Accepted
 from microblog_rt.push.connection import Connection
 from microblog_rt.push.peers import Addresses, Memory
 from microblog_rt.push.serving import Pages
@@ -15,6 +16,7 @@ from microblog_rt.push.wheel import Wheel
 from microblog_rt.settings import Settings
 from microblog_rt.timeouts import Timeouts
 from microblog_rt.web.admission import Admission, Answer, Headers
+from microblog_rt.web.direct import DirectSends
 
 CHECK_EVERY = 0.1  # seconds
 
@@ -26,7 +28,7 @@ class PassOn(Protocol):
 
 
 class Edge:
-    """Serves ``/notifications`` on accepted connections; ``pass_on`` serves everything else."""
+    """Serves ``/notifications`` and ``sends`` on accepted connections; ``pass_on`` serves everything else."""
 
     def __init__(
         self,
@@ -36,7 +38,9 @@ class Edge:
         settings: Settings,
         pass_on: PassOn,
         timeouts: Timeouts = Timeouts(),
+        sends: DirectSends | None = None,
     ) -> None:
+        self.sends = sends
         self.feed = feed
         self.hub = hub
         self.admission = admission
@@ -47,7 +51,7 @@ class Edge:
         self.wheel = Wheel()
         self.addresses = Addresses(settings.connections_per_peer)
         self.memory = Memory()
-        self.connections: set[Connection] = set()  # all but tabs
+        self.connections: set[Accepted] = set()  # all but tabs
         self._checking: asyncio.TimerHandle | None = None
         self.closing = False  # whether every response is the last one of its connection
         self._empty: asyncio.Event | None = None
@@ -60,7 +64,7 @@ class Edge:
         """The protocol of a new connection."""
         return Connection(self)
 
-    def enter(self, connection: Connection) -> None:
+    def enter(self, connection: Accepted) -> None:
         """Note that ``connection`` is open."""
         self.connections.add(connection)
         if self._checking is None:
@@ -76,7 +80,7 @@ class Edge:
         for connection in list(self.connections):
             connection.check_deadline(now)
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: Accepted) -> None:
         """Note that ``connection`` has ended, or is a tab."""
         self.connections.discard(connection)
         if not self.connections and self._empty is not None:

@@ -1,4 +1,4 @@
-"""The head of a request for ``/notifications``, parsed by httptools."""
+"""The head of a request that the edge serves, parsed by httptools: for ``/notifications``, or a send."""
 
 import asyncio
 import re
@@ -9,12 +9,16 @@ from typing import Any, NamedTuple
 
 import httptools
 
+from microblog_rt.web import direct
 from microblog_rt.web.admission import PATH
 
 LONGEST_HEAD = 16384  # bytes; the same as in hypercorn.toml
 
 METHODS = b"GET", b"HEAD"
 BEGINNINGS = [method + b" " + PATH.encode() for method in METHODS]
+SEND = b"POST " + direct.PATH.encode()
+LONGEST_BODY = 8192  # bytes of a send that is served here
+LENGTH = re.compile(rb"[0-9]{1,4}")
 
 # A request line, and lines of printable characters that end in CRLF. Hypercorn refuses anything else.
 CLEAN = re.compile(rb"[A-Z]+ [\x21-\x7e]+ HTTP/1\.[01]\r\n(?:[\t\x20-\x7e\x80-\xff]+\r\n)+\r\n")
@@ -32,17 +36,22 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class Head(NamedTuple):
-    """A request's head. ``websocket``: it is a WebSocket handshake; ``key`` then is its key, None if it is invalid."""
+    """A request's head. ``websocket``: it is a WebSocket handshake; ``key`` then is its key, None if it is invalid.
+
+    ``length``: of the body, None for a request that has none.
+    """
 
     method: bytes
+    path: str
     query_string: bytes
     headers: Headers
     keep_alive: bool
     websocket: bool
     key: bytes | None
+    length: int | None
 
 
-NO_HEAD = Head(b"", b"", [], False, False, None)
+NO_HEAD = Head(b"", "", b"", [], False, False, None, None)
 
 
 class Collector:
@@ -60,7 +69,9 @@ class Collector:
 
 
 def is_for_us(received: bytes) -> bool | None:
-    """Whether ``received`` begins a request for ``/notifications``; None if it may still."""
+    """Whether ``received`` begins a request that is served here; None if it may still."""
+    if received.startswith(b"P"):
+        return received.startswith(SEND) or (None if SEND.startswith(received) else False)
     for beginning in BEGINNINGS:
         length = len(beginning)
         if received.startswith(beginning):
@@ -101,7 +112,7 @@ def origin_form(target: bytes, hosts: Sequence[bytes]) -> bytes | None:
 
 
 def parse(head: bytes) -> Head | None:
-    """The head of a request without a body; None if Hypercorn must answer it, which explains what is wrong with it."""
+    """The head of a request; None if Hypercorn must answer it, which explains what is wrong with it."""
     if not CLEAN.fullmatch(head):
         return None
     collector = Collector()
@@ -113,23 +124,27 @@ def parse(head: bytes) -> Head | None:
     except httptools.HttpParserError:
         return None
     headers = collector.headers
-    if parser.get_http_version() != "1.1" or any(map(_has_body, headers)):
+    method = parser.get_method()
+    length = _length(headers) if method == b"POST" else None
+    if parser.get_http_version() != "1.1" or (length is None and (method == b"POST" or any(map(_has_body, headers)))):
         return None
     hosts = [value for name, value in headers if name == b"host"]
     target = origin_form(collector.target, hosts)
     if target is None or len(hosts) != 1:
         return None
-    method = parser.get_method()
     options = _options(headers)
     websocket = method == b"GET" and b"upgrade" in options and _upgrades_to_websocket(headers)
+    path, _, query_string = target.partition(b"?")
     return Head(
         method,
-        target.partition(b"?")[2],
+        path.decode("ascii"),
+        query_string,
         headers,
         # A client that takes this server for a proxy may send requests for other sites on this connection.
         b"close" not in options and target == collector.target,
         websocket,
         _key(headers) if websocket else None,
+        length,
     )
 
 
@@ -140,6 +155,15 @@ def accept_token(key: bytes) -> bytes:
 
 def _has_body(field: tuple[bytes, bytes]) -> bool:
     return field[0] in WITH_BODY and field != (b"content-length", b"0")
+
+
+def _length(headers: Headers) -> int | None:
+    """The length of a body that is served here; None for every other one."""
+    sent = [(name, value) for name, value in headers if name in WITH_BODY]
+    if len(sent) != 1 or sent[0][0] != b"content-length" or not LENGTH.fullmatch(sent[0][1]):
+        return None
+    length = int(sent[0][1])
+    return length if length <= LONGEST_BODY else None
 
 
 def _options(headers: Headers) -> set[bytes]:
@@ -167,7 +191,7 @@ def _key(headers: Headers) -> bytes | None:
 def scope(head: Head, transport: asyncio.BaseTransport) -> dict[str, Any]:
     """The request as ASGI describes it."""
     return {
-        "path": PATH,
+        "path": head.path,
         "query_string": head.query_string,
         "headers": head.headers,
         "client": _pair(transport.get_extra_info("peername")),

@@ -15,6 +15,7 @@ message_text.py   the HTML of a message's text
 static_files.py   files that browsers keep
 health.py         liveness and readiness
 metrics.py        metrics for the operator
+direct.py         sends without Quart
 admission.py      which requests for ``/notifications`` are answered, on every transport
 notifications.py  ``/notifications`` as an ASGI application: poll and long poll; socket.py: as WebSocket
 """
@@ -46,6 +47,7 @@ from microblog_rt.web import (
 from microblog_rt.web.admission import HSTS, Admission, check_text
 from microblog_rt.web.authentication import Authentication
 from microblog_rt.web.body_limits import LONGEST_BODY, LimitedRequest
+from microblog_rt.web.direct import DirectSends
 from microblog_rt.web.flashes import Flashes
 from microblog_rt.web.hosts import FOR_OPERATORS, Hosts
 from microblog_rt.web.message_text import message_text
@@ -83,7 +85,7 @@ def create(settings: Settings, secret_keys: Sequence[str], services: Services) -
     languages.init(app)
     problems.init(app)
     known_devices.init(app, cookies.device, secure=settings.secure)
-    Flashes(app, cookies.flash, secret_keys, secure=settings.secure)
+    flashes = Flashes(app, cookies.flash, secret_keys, secure=settings.secure)
     forms.init(app, settings, cookies.browser)  # before authentication: a cross-site request costs no query
     authentication = Authentication(app, services.accounts, services.sessions, cookies.session, secure=settings.secure)
     app.before_request(forms.check_owner)
@@ -92,6 +94,9 @@ def create(settings: Settings, secret_keys: Sequence[str], services: Services) -
         app.register_blueprint(blueprint)
     _add_headers(app, settings)
     admission = app.extensions["admission"] = Admission(authentication, hosts, settings)
+    app.extensions["direct_sends"] = DirectSends(
+        admission, authentication, flashes, cookies.browser, secret_keys, _direct_headers(settings), services, settings
+    )
     endpoint = Endpoint(app.asgi_app, admission, authentication, hosts, services, settings)
     app.asgi_app = endpoint  # type: ignore[method-assign]
     templates.init(app)
@@ -148,8 +153,17 @@ def _check_hosts(app: Quart, hosts: Hosts) -> None:
             check_text(request.scope)
 
 
+def _headers(settings: Settings) -> dict[str, str]:
+    return HEADERS | ({"Strict-Transport-Security": HSTS} if settings.secure else {})
+
+
+def _direct_headers(settings: Settings) -> list[tuple[bytes, bytes]]:
+    fields = _headers(settings) | {"Cache-Control": "no-store"}
+    return [(name.lower().encode(), value.encode()) for name, value in fields.items()]
+
+
 def _add_headers(app: Quart, settings: Settings) -> None:
-    headers = HEADERS | ({"Strict-Transport-Security": HSTS} if settings.secure else {})
+    headers = _headers(settings)
 
     @app.after_request
     async def add_headers(response: Response) -> Response:

@@ -65,15 +65,11 @@ class Admission:
 
     def admit(self, scope: Scope, *, socket: bool = False) -> tuple[Reader, Query]:
         """The reader and the query of a request; ``socket``: a WebSocket handshake. Raises Refused."""
-        headers = scope["headers"]
-        if not is_well_formed(headers):
-            raise HostUnknown
-        self._hosts.check_host(scope)
-        check_text(scope)
+        self.check(scope)
         if scope["path"] != PATH:
             raise NotFound
         self._check_origin(scope)
-        reader = self._authentication.authenticate(headers)
+        reader = self._authentication.authenticate(scope["headers"])
         if socket:
             self._check_origin(scope, required=True)
         query = parse(scope["query_string"])
@@ -81,6 +77,13 @@ class Admission:
         if query.user is not None and query.user != str(reader.user_id):
             raise SignedOut
         return reader, query
+
+    def check(self, scope: Scope) -> None:
+        """Check what every request must have: one Host that is known, and text that can be stored. Raises Refused."""
+        if not is_well_formed(scope["headers"]):
+            raise HostUnknown
+        self._hosts.check_host(scope)
+        check_text(scope)
 
     def address(self, scope: Scope) -> str:
         """The client's address behind the proxies, for limits; "" if unknown."""

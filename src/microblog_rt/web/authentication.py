@@ -3,7 +3,7 @@
 The cookie names the user, so that a tab can subscribe before it reads; every read checks the session in the database.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache, wraps
 from hashlib import sha512
 from http import HTTPStatus
@@ -120,15 +120,14 @@ class Authentication(QuartAuth):
         return self._cached_header(sent) if len(sent) <= LONGEST_CACHED else self._in_header(sent)
 
     def _in_header(self, sent: bytes) -> Reader:
-        reader = self._reader(parse_cookie(sent.decode("ascii", "ignore")).get(cast(str, self.cookie_name), ""))
+        reader = self.reader_in(parse_cookie(sent.decode("ascii", "ignore")))
         if reader is None:
             raise SignedOut
         return reader
 
     def resolve_user(self) -> CurrentUser:
         current = CurrentUser(None)
-        cookie = request.cookies.get(cast(str, self.cookie_name), "")
-        current.reader = self._reader(cookie)
+        current.reader = self.reader_in(request.cookies)
         return current
 
     async def sign_in(self, user: User, *, remembered: bool) -> None:
@@ -167,7 +166,9 @@ class Authentication(QuartAuth):
             raise SignedOut
         return self.current.visit
 
-    def _reader(self, cookie: str) -> Reader | None:
+    def reader_in(self, cookies: Mapping[str, str]) -> Reader | None:
+        """The reader in a request's cookies; None without a valid one."""
+        cookie = cookies.get(cast(str, self.cookie_name), "")
         try:
             return self._cached(cookie) if 0 < len(cookie) <= LONGEST_COOKIE else None
         except SignedOut:

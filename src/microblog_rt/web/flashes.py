@@ -7,12 +7,13 @@ import binascii
 import hmac
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from quart import Quart, Response, current_app, g, request
 from quart.sessions import SessionInterface
 from quart.wrappers import BaseRequestWebsocket
+from werkzeug.http import dump_cookie
 
 from microblog_rt.secret_key import mac
 
@@ -32,7 +33,7 @@ class Flashes:
     def __init__(self, app: Quart, cookie_name: str, keys: Sequence[str], *, secure: bool) -> None:
         self._cookie_name = cookie_name
         self._keys = keys
-        self._secure = secure
+        self._options: dict[str, Any] = {"secure": secure, "httponly": True, "samesite": "Lax"}
         app.session_interface = NoSession()  # type: ignore[assignment]
         app.extensions["flashes"] = self
         app.jinja_env.globals["take_flashes"] = self.take
@@ -40,9 +41,12 @@ class Flashes:
 
     def add(self, sentence: str, category: str) -> None:
         """Show a sentence on the next page, once."""
-        # A client that renders no page would fill its cookie.
-        if (category, sentence) not in self._pending():
-            self._change([*self._pending(), (category, sentence)])
+        self._change(_appended(self._pending(), (category, sentence)))
+
+    def cookie_with(self, cookies: Mapping[str, str], sentence: str, category: str) -> str:
+        """The Set-Cookie of a response that adds a sentence to the flashes in a request's ``cookies``."""
+        flashes = _appended(self._read(cookies.get(self._cookie_name, "")), (category, sentence))
+        return dump_cookie(self._cookie_name, self._signed(flashes), **self._options)
 
     def take(self) -> list[Flash]:
         """The flashes to show now, oldest first."""
@@ -71,12 +75,19 @@ class Flashes:
     async def _send(self, response: Response) -> Response:
         if "flashes_changed" in g:
             if g.flashes:
-                payload = urlsafe_b64encode(json.dumps(g.flashes).encode()).decode()
-                cookie = f"{payload}.{_signature(self._keys[0], payload).decode()}"
-                response.set_cookie(self._cookie_name, cookie, secure=self._secure, httponly=True, samesite="Lax")
+                response.set_cookie(self._cookie_name, self._signed(g.flashes), **self._options)
             else:
-                response.delete_cookie(self._cookie_name, secure=self._secure, httponly=True, samesite="Lax")
+                response.delete_cookie(self._cookie_name, **self._options)
         return response
+
+    def _signed(self, flashes: list[Flash]) -> str:
+        payload = urlsafe_b64encode(json.dumps(flashes).encode()).decode()
+        return f"{payload}.{_signature(self._keys[0], payload).decode()}"
+
+
+def _appended(flashes: list[Flash], flash: Flash) -> list[Flash]:
+    # Each once: a client that renders no page would fill its cookie.
+    return flashes if flash in flashes else [*flashes, flash]
 
 
 def flash(sentence: str, category: str) -> None:

@@ -9,7 +9,7 @@ import hmac
 import re
 import secrets
 from base64 import urlsafe_b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from math import ceil
 from typing import Any, TypeVar, cast
@@ -236,18 +236,21 @@ def _view(mark: str) -> Any:
 async def _checked_owner() -> int:
     """The owner in the request's token; raises TokenMissing or TokenWrong."""
     sent = request.headers.get("X-CSRFToken") or (await request.form).get(TOKEN, "")
-    browser = _browser()
-    if not sent or not browser:
+    keys = [str(current_app.secret_key), *current_app.config["SECRET_KEY_FALLBACKS"]]
+    return owner_in(sent, _browser(), keys)
+
+
+def owner_in(token: str, browser: str, keys: Iterable[str]) -> int:
+    """The owner in a token for the cookie ``browser``, signed with any of ``keys``.
+
+    Raises TokenMissing if either is empty, TokenWrong.
+    """
+    if not token or not browser:
         raise TokenMissing
-    match = TOKEN_FORMAT.fullmatch(sent)
-    if match is None or not any(hmac.compare_digest(_signed(key, browser, match[1]), sent) for key in _keys()):
+    match = TOKEN_FORMAT.fullmatch(token)
+    if match is None or not any(hmac.compare_digest(_signed(key, browser, match[1]), token) for key in keys):
         raise TokenWrong
     return int(match[2])
-
-
-def _keys() -> list[str]:
-    """The secret keys: the first signs, all verify."""
-    return [str(current_app.secret_key), *current_app.config["SECRET_KEY_FALLBACKS"]]
 
 
 def _signed(key: str, browser: str, named: str) -> str:
@@ -257,8 +260,12 @@ def _signed(key: str, browser: str, named: str) -> str:
 
 def _browser() -> str:
     """The content of this browser's cookie; "" if it sent none."""
-    sent = request.cookies.get(current_app.config["BROWSER_COOKIE_NAME"], "")
-    return sent if BROWSER_FORMAT.fullmatch(sent) else ""
+    return browser_in(request.cookies.get(current_app.config["BROWSER_COOKIE_NAME"], ""))
+
+
+def browser_in(cookie: str) -> str:
+    """The id in the content of a browser's cookie; "" if it is malformed."""
+    return cookie if BROWSER_FORMAT.fullmatch(cookie) else ""
 
 
 def _new_browser() -> str:

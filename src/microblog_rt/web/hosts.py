@@ -48,7 +48,7 @@ class Hosts:
             if any(name in FORWARDED for name, _ in headers):
                 self._warn_once("forwarding headers ignored: set MICROBLOG_TRUSTED_HOPS if there is a trusted proxy")
             return peer
-        added = [_forwarded(part) for value in _values(headers, FORWARDED_FOR) for part in value.split(",")]
+        added = [_forwarded(part) for value in values(headers, FORWARDED_FOR) for part in value.split(",")]
         client = added[-self._hops] if len(added) >= self._hops else ""
         if not client:
             return self._unverified(scope, next(filter(None, added), peer))
@@ -69,7 +69,7 @@ class Hosts:
 
     def check_host(self, scope: Any) -> None:
         """Raise HostUnknown unless there is one Host header and it names this server (DNS rebinding)."""
-        hosts = [value.lower() for value in _values(scope["headers"], b"host")]
+        hosts = [value.lower() for value in values(scope["headers"], b"host")]
         if len(hosts) != 1 or not self._is_own(hosts[0], scope):
             raise HostUnknown
 
@@ -108,7 +108,8 @@ def is_well_formed(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     return all(len(host) <= LONGEST_HOST and HEADER.fullmatch(host) for host in hosts)
 
 
-def _values(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> Sequence[str]:
+def values(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> Sequence[str]:
+    """The values of the header fields with that name, which is in lower case."""
     return [value.decode("latin-1") for name, value in headers if name == wanted]
 
 

@@ -5,13 +5,15 @@ for each string anew, cost 7 % of a send (measured).
 """
 
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple, cast
 
 from babel import Locale
 from babel.dates import format_datetime
 from babel.support import LazyProxy, NullTranslations, Translations
 from quart import Quart, g, has_request_context, request
+from werkzeug.datastructures import LanguageAccept
+from werkzeug.http import parse_accept_header
 
 from microblog_rt.errors import Refused
 from microblog_rt.files import TRANSLATIONS
@@ -79,8 +81,14 @@ def _language() -> Language:
     if not has_request_context():
         return _loaded(LANGUAGES[0])
     if "language" not in g:
-        g.language = _loaded(request.accept_languages.best_match(LANGUAGES, LANGUAGES[0]))
+        g.language = preferred(request.headers.get("Accept-Language", ""))
     return cast(Language, g.language)
+
+
+@lru_cache(maxsize=1000)  # parsing it takes 3 % of a send (measured)
+def preferred(accept_language: str) -> Language:
+    """The language to use for a value of Accept-Language."""
+    return _loaded(parse_accept_header(accept_language, LanguageAccept).best_match(LANGUAGES, LANGUAGES[0]))
 
 
 @cache

@@ -32,6 +32,7 @@ blueprint = Blueprint("messages", __name__)
 PAGE_SIZE = 25
 PROGRAM_KEY = re.compile("[ -~]{1,255}")
 NONCE = re.compile(r"[\w-]{1,64}", re.ASCII)
+SENT = N_("Your message has been sent.")
 
 
 class MessageForm(Form):
@@ -57,7 +58,8 @@ async def send_message(recipient: str) -> ResponseReturnValue:
         else:
             await _flash_sent(name is not None)
             name = name or (await services().accounts.known(recipient)).username
-            return redirect(url_for("people.user", username=name, _anchor=_anchor(nonce)), HTTPStatus.SEE_OTHER)
+            fragment = None if wants_json() else anchor(nonce)
+            return redirect(url_for("people.user", username=name, _anchor=fragment), HTTPStatus.SEE_OTHER)
     person = await services().accounts.known(recipient)
     if refusal is not None:
         add_error(form, refusal)
@@ -77,14 +79,14 @@ async def _signed_out(form: MessageForm, recipient: str) -> ResponseReturnValue:
 
 async def _flash_sent(new: bool) -> None:
     if new:
-        flash(gettext("Your message has been sent."), "success")
+        flash(gettext(SENT), "success")
     else:
         flash(gettext("This message was already sent."), "info")
 
 
-def _anchor(nonce: str) -> str | None:
+def anchor(nonce: str) -> str | None:
     """The fragment with which a page removes the sent message's draft (``static/rt/drafts.js``)."""
-    return f"sent={nonce}" if NONCE.fullmatch(nonce) and not wants_json() else None
+    return f"sent={nonce}" if NONCE.fullmatch(nonce) else None
 
 
 def _program_key() -> str:

