@@ -211,7 +211,7 @@ async def test_unexpected_error_is_reported_by_the_edge(
             assert (answer.status, json.loads(answer.body)["code"]) == (500, "unexpected")
     with monkeypatch.context() as patch:
         patch.setattr(site.app.extensions["admission"], "admit", None)
-        await client.send(get("/notifications", cookie))
+        await client.send(get("/notifications", cookie, "X: not the fields of the last request"))
         assert (await response(client)).status == 500
     await client.send(get("/notifications", cookie))
     assert (await response(client)).status == 200
@@ -390,3 +390,24 @@ async def test_ipv6_is_served(settings: Settings) -> None:
 
         await try_everything(site, RawClient(reader, writer), await site.user(), f"http://[::1]:{site.port}", tab)
         writer.close()
+
+
+async def test_heads_that_repeat_are_checked_as_new_ones(site: Site, client: RawClient) -> None:
+    user = await site.user()
+    cookie = f"Cookie: {await site.cookie(user)}"
+    await assert_equal(site, client, 200, "/notifications?since=1", cookie)
+    await assert_equal(site, client, 200, "/notifications?since=2", cookie)
+    for status, target, fields in (
+        (400, "/notifications?since=x", (cookie,)),
+        (400, "/notifications?name=%00", (cookie,)),
+        (401, f"/notifications?user={user.id + 1}", (cookie,)),
+        (200, f"/notifications?user={user.id}", (cookie,)),
+        (401, "/notifications?since=3", ()),
+        (403, "/notifications?since=4", (cookie, "Origin: https://evil.example")),
+        (200, "/notifications?since=5", (cookie,)),
+    ):
+        await assert_equal(site, client, status, target, *fields)
+    await assert_equal(site, client, 200, "/notifications?since=6", cookie, method="HEAD")
+    await assert_equal(site, client, 200, "/notifications?since=7", cookie)
+    await site.end_sessions(user)
+    await assert_equal(site, client, 401, "/notifications?since=8", cookie)

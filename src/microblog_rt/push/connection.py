@@ -136,7 +136,8 @@ class Connection(Accepted):
         text = request.next_head(self._buffer)
         if text is None:
             return False
-        head = self._last.head if self._last is not None and self._last.text == text else request.parse(text)
+        last = self._last
+        head = (last and request.repeated(last.head, last.text, text)) or request.parse(text)
         if head is None:
             self._pass_on()
             return False
@@ -200,12 +201,16 @@ class Connection(Accepted):
         self._edge.feed.open(stream)
 
     def _admitted(self, text: bytes, head: Head) -> tuple[Reader, Query]:
-        """The reader and the query. Those of the last request, if it was the same: a poll repeated costs a third."""
-        if self._last is None or self._last.text != text:
-            reader, query = self._edge.admission.admit(request.scope(head, self.transport), socket=head.websocket)
-            self._last = None if head.websocket else Admitted(text, head, reader, query)
-            return reader, query
-        return self._last.reader, self._last.query
+        """The reader and the query. What was checked in the last request is not checked in one that repeats it."""
+        last, admission = self._last, self._edge.admission
+        if last is None or last.head.headers is not head.headers:
+            reader, query = admission.admit(request.scope(head, self.transport), socket=head.websocket)
+        elif last.head is not head:
+            reader, query = last.reader, admission.query(head.query_string, last.reader)
+        else:
+            return last.reader, last.query
+        self._last = None if head.websocket else Admitted(text, head, reader, query)
+        return reader, query
 
     def _poll(self, reader: Reader, query: Query) -> None:
         found = self._edge.feed.known(reader, query.since, query.names)

@@ -72,11 +72,16 @@ class Admission:
         reader = self._authentication.authenticate(scope["headers"])
         if socket:
             self._check_origin(scope, required=True)
-        query = parse(scope["query_string"])
+        return reader, self.query(scope["query_string"], reader)
+
+    def query(self, query_string: bytes, reader: Reader) -> Query:
+        """The query of a request of ``reader``. Raises BadRequest, InvalidText, SignedOut."""
+        check_query(query_string)
+        query = parse(query_string)
         # A page left open while another user signed in on this browser must not get that user's notifications.
         if query.user is not None and query.user != str(reader.user_id):
             raise SignedOut
-        return reader, query
+        return query
 
     def check(self, scope: Scope) -> None:
         """Check what every request must have: one Host that is known, and text that can be stored. Raises Refused."""
@@ -164,6 +169,12 @@ def _wait(sent: list[str] | None) -> float | None:
 
 def check_text(scope: Scope) -> None:
     """Raise InvalidText for a NUL character in the path, the query or a header. ``forms.py`` checks forms."""
-    sent = b"".join([scope["query_string"], *(value for _, value in scope["headers"])])
-    if not is_storable(scope["path"]) or b"%00" in scope["query_string"] or b"\0" in sent:
+    check_query(scope["query_string"])
+    if not is_storable(scope["path"]) or any(b"\0" in value for _, value in scope["headers"]):
+        raise InvalidText
+
+
+def check_query(query_string: bytes) -> None:
+    """Raise InvalidText for a NUL character in a query."""
+    if b"\0" in query_string or b"%00" in query_string:
         raise InvalidText
