@@ -1,4 +1,4 @@
-"""``python -m tests.fuzz 10000 [--seed N]``: mutated handshakes and frames against a real server, by a real session.
+"""``python -m tests.fuzz 10000 [--seed N]``: mutated handshakes, frames and sends from a real session to a real server.
 
 Some connections end regularly, some midway, some by a reset.
 
@@ -44,14 +44,19 @@ class Sequence(NamedTuple):
     reset: bool
 
 
-def sequences(seed: int, numbers: range, port: int, cookie: str) -> Iterator[Sequence]:
-    """The sequences of those numbers; the same for the same seed, except port and cookie."""
+def sequences(seed: int, numbers: range, port: int, cookie: str, token: str = "") -> Iterator[Sequence]:
+    """The sequences of those numbers; the same for the same seed, except port, cookie and CSRF token."""
     good = handshake(port, cookie)
     plain = [each for each in good if each[0] not in (b"Connection", b"Upgrade")]
     for number in numbers:
         random = Random(f"{seed} {number}")
         frames = mutations.frames(random) if random.random() < 0.5 else None
-        request = mutations.handshake(random, random.choice([good, plain])) if frames is None else _request(good)
+        if frames is not None:
+            request = _request(good)
+        elif random.random() < 0.3:
+            request = mutations.send(random, plain, f"csrf_token={token}&nonce=n{number}&message=hello".encode())
+        else:
+            request = mutations.handshake(random, random.choice([good, plain]))
         yield Sequence(request, frames, random.random() < 0.5, random.random() < 0.2)
 
 
@@ -90,10 +95,10 @@ class Result:
         self.answers[f"close {int.from_bytes(received[2:4], 'big')}" if received else "no close"] += 1
 
 
-async def fuzz(server: Server, cookie: str, seed: int, numbers: range) -> Result:
+async def fuzz(server: Server, cookie: str, token: str, seed: int, numbers: range) -> Result:
     """Play everything, several at a time, checking the server's health in between."""
     result = Result()
-    each = enumerate(sequences(seed, numbers, server.port, cookie), numbers.start)
+    each = enumerate(sequences(seed, numbers, server.port, cookie, token), numbers.start)
     async with httpx.AsyncClient(base_url=server.url, timeout=DEADLINE) as client, asyncio.TaskGroup() as group:
         for _ in range(AT_ONCE):
             group.create_task(_player(each, server.port, client, result))
@@ -184,9 +189,10 @@ def run(folder: Path, count: int, seed: int, environ: dict[str, str]) -> Report:
     with Server(folder, environ=ENVIRON | environ) as server:
         bob = server.person("bob")
         # What a server opens only once, it opens now.
-        asyncio.run(fuzz(server, bob.cookie(), seed + 1, range(AT_ONCE * 4)))
+        token = bob.token()  # before ``cookie``: it belongs to a cookie that comes with the page
+        asyncio.run(fuzz(server, bob.cookie(), token, seed + 1, range(AT_ONCE * 4)))
         before, start = descriptors(server), time.monotonic()
-        result = asyncio.run(fuzz(server, bob.cookie(), seed, range(count)))
+        result = asyncio.run(fuzz(server, bob.cookie(), token, seed, range(count)))
         seconds = time.monotonic() - start
         held = held_after(server, before)
         if bob.client.get("/healthz").status_code != httpx.codes.OK:

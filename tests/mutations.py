@@ -65,16 +65,26 @@ BODIES = [
 
 
 def handshake(random: Random, headers: list[Header]) -> bytes:
-    """A request with those headers, possibly changed, and what might follow it."""
+    """A request for notifications with those headers, possibly changed, and what might follow it."""
+    return _mutated(random, [b"GET", b"/notifications", b"HTTP/1.1"], headers, [b"", b"", *BODIES, frames(random)])
+
+
+def send(random: Random, headers: list[Header], form: bytes) -> bytes:
+    """A send with those headers and that form, possibly changed."""
+    body = random.choice([form, form, _damaged(random, form), *BODIES])
+    more = [(b"Content-Type", b"application/x-www-form-urlencoded"), (b"Content-Length", b"%d" % len(body))]
+    return _mutated(random, [b"POST", b"/send_message/alice", b"HTTP/1.1"], [*headers, *more], [body])
+
+
+def _mutated(random: Random, start: list[bytes], headers: list[Header], following: list[bytes]) -> bytes:
     headers = list(headers)
-    start = [b"GET", b"/notifications", b"HTTP/1.1"]
     for bend in random.choices(
         [_method, _target, _version, *[_value] * 6, *[_more] * 3, _twice, _missing], k=random.randint(0, 3)
     ):
         bend(random, start, headers)
     random.shuffle(headers)
     lines = [b" ".join(start), *[name + b": " + value for name, value in headers], b"", b""]
-    request = random.choice([b"\r\n"] * 9 + [b"\n"]).join(lines) + random.choice([b"", b"", *BODIES, frames(random)])
+    request = random.choice([b"\r\n"] * 9 + [b"\n"]).join(lines) + random.choice(following)
     return _damaged(random, request) if random.random() < 0.2 else request
 
 

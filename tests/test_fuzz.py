@@ -7,7 +7,7 @@ from pathlib import Path
 from tests import fuzz
 from tests.server_process import DEADLINE, Server
 
-STATUSES = {"101", "200", "400", "401", "403", "404", "405", "501"}
+STATUSES = {"101", "200", "303", "400", "401", "403", "404", "405", "501"}
 CLOSES = {"close 1002", "close 1003", "close 1007", "close 1008", "close 1009", "no close"}
 
 
