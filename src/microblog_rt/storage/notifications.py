@@ -72,6 +72,14 @@ def replace(tx: Transaction, user_id: int, notification: Notification) -> None:
     REPLACE.row(tx, {"user_id": user_id, **row})
 
 
+def latest(tx: Transaction, user_id: int, name: str) -> Notification | None:
+    """The user's notification of that name."""
+    columns = select(models.Notification.name, models.Notification.payload_json, models.Notification.timestamp)
+    this = and_(models.Notification.user_id == user_id, models.Notification.name == name)
+    row = tx.execute(columns.where(this)).one_or_none()
+    return None if row is None else Notification(*row)
+
+
 def names(tx: Transaction, user_id: int) -> Sequence[str]:
     """The names of the user's notifications, oldest first."""
     return tx.execute(NAMES, {"of_user": user_id}).scalars().all()

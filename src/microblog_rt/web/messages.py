@@ -109,25 +109,26 @@ async def messages() -> ResponseReturnValue:
 @blueprint.post("/messages/read")
 @signed_in
 async def read() -> ResponseReturnValue:
-    notification = await services().messages.mark_read(current_user().id, **await _interval())
+    first, last = await _interval()
+    notification = await services().messages.mark_read(current_user().id, first=first, last=last)
     if wants_json():
         return Response(protocol.frame([notification]), content_type=JSON)
     flash(gettext("Marked as read."), "success")
     return redirect(_back(), HTTPStatus.SEE_OTHER)
 
 
-async def _interval() -> dict[str, int]:
-    """The form's ``from`` and ``up_to``, for ``mark_read``."""
-    form, interval = await request.form, {}
-    for field, name in (("from", "first"), ("up_to", "last")):
+async def _interval() -> tuple[int, int]:
+    """The form's ``from`` and ``up_to``; by default everything."""
+    form, interval = await request.form, []
+    for field, default in (("from", 0), ("up_to", protocol.FURTHEST)):
         try:
-            for text in form.getlist(field):
-                if name in interval:
-                    raise ValueError
-                interval[name] = protocol.parse_cursor(text)
+            sent = form.getlist(field)
+            if len(sent) > 1:
+                raise ValueError
+            interval.append(protocol.parse_cursor(sent[0]) if sent else default)
         except ValueError:
             raise BadRequest("mark_format", field=field) from None
-    return interval
+    return interval[0], interval[1]
 
 
 def _back() -> str:
