@@ -11,6 +11,7 @@ from wtforms import Form, HiddenField, SubmitField, TextAreaField
 
 from microblog_rt import protocol
 from microblog_rt.errors import BadRequest, Invalid, SignedOut, TooMany
+from microblog_rt.web.api.body import program_key
 from microblog_rt.web.authentication import current_user, redirect_to_login, signed_in
 from microblog_rt.web.context import page_key, page_links, services
 from microblog_rt.web.flashes import flash
@@ -30,7 +31,6 @@ from microblog_rt.web.templates import render_template
 blueprint = Blueprint("messages", __name__)
 
 PAGE_SIZE = 25
-PROGRAM_KEY = re.compile("[ -~]{1,255}")
 NONCE = re.compile(r"[\w-]{1,64}", re.ASCII)
 
 
@@ -49,7 +49,11 @@ async def send_message(recipient: str) -> ResponseReturnValue:
         return await _signed_out(form, recipient)
     refusal: Invalid | TooMany | None = None
     if submitted(form):
-        text, nonce, key = form.message.data or "", form.nonce.data or "", _program_key()
+        text, nonce, key = (
+            form.message.data or "",
+            form.nonce.data or "",
+            program_key(request.headers.getlist("Idempotency-Key")),
+        )
         try:
             name = await services().messages.send_to(current.id, recipient, text, nonce, key)
         except (Invalid, TooMany) as error:
@@ -85,13 +89,6 @@ async def _flash_sent(new: bool) -> None:
 def _anchor(nonce: str) -> str | None:
     """The fragment with which a page removes the sent message's draft (``static/rt/drafts.js``)."""
     return f"sent={nonce}" if NONCE.fullmatch(nonce) and not wants_json() else None
-
-
-def _program_key() -> str:
-    sent = request.headers.getlist("Idempotency-Key")
-    if len(sent) > 1 or not all(PROGRAM_KEY.fullmatch(each) for each in sent):
-        raise BadRequest("idempotency_key_format")
-    return sent[0] if sent else ""
 
 
 @blueprint.get("/messages")
