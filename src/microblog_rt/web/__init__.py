@@ -1,7 +1,8 @@
 """Quart: pages, forms, errors, and the endpoint of every transport.
 
-hosts.py          client address, allowed hosts and origins
-authentication.py session cookies; one ``authenticate`` for pages, polls and sockets
+hosts.py          client address, allowed hosts and the own origin
+origins.py        origins of other sites (CORS)
+authentication.py session cookies, access tokens; one ``authenticate`` for pages, polls and sockets
 tabs.py           limits on open connections
 known_devices.py  the device cookie
 flashes.py        sentences for the next page
@@ -10,13 +11,14 @@ languages.py      the language of a page
 templates.py      rendering
 problems.py       errors as HTTP statuses: an HTML page or problem+json
 sentences.py      the sentence for each error reason
-auth.py, sessions.py, people.py, messages.py   the pages
+auth.py, sessions.py, tokens.py, people.py, messages.py   the pages
 message_text.py   the HTML of a message's text
 static_files.py   files that browsers keep
 health.py         liveness and readiness
 metrics.py        metrics for the operator
 direct.py         sends without Quart
 admission.py      which requests for ``/notifications`` are answered, on every transport
+api/              the JSON API
 notifications.py  ``/notifications`` as an ASGI application: poll and long poll; socket.py: as WebSocket
 """
 
@@ -43,8 +45,11 @@ from microblog_rt.web import (
     sessions,
     static_files,
     templates,
+    tokens,
 )
 from microblog_rt.web.admission import HSTS, Admission, check_text
+from microblog_rt.web.api import Api
+from microblog_rt.web.api.callers import Callers
 from microblog_rt.web.authentication import Authentication
 from microblog_rt.web.body_limits import LONGEST_BODY, LimitedRequest
 from microblog_rt.web.direct import DirectSends
@@ -89,15 +94,17 @@ def create(settings: Settings, secret_keys: Sequence[str], services: Services) -
     forms.init(app, settings, cookies.browser)  # before authentication: a cross-site request costs no query
     authentication = Authentication(app, services.accounts, services.sessions, cookies.session, secure=settings.secure)
     app.before_request(forms.check_owner)
-    # A set, since sessions.py adds to the blueprint of auth.py.
-    for blueprint in {pages.blueprint for pages in (people, auth, sessions, messages, health, metrics)}:
+    # A set, since sessions.py and tokens.py add to the blueprint of auth.py.
+    for blueprint in {pages.blueprint for pages in (people, auth, sessions, tokens, messages, health, metrics)}:
         app.register_blueprint(blueprint)
     _add_headers(app, settings)
     admission = app.extensions["admission"] = Admission(authentication, hosts, settings)
     app.extensions["direct_sends"] = DirectSends(
         admission, authentication, flashes, cookies.browser, secret_keys, _direct_headers(settings), services, settings
     )
-    endpoint = Endpoint(app.asgi_app, admission, authentication, hosts, services, settings)
+    callers = Callers(authentication, services, settings, secret_keys, cookies.browser)
+    api = Api(callers, admission, services)
+    endpoint = Endpoint(app.asgi_app, admission, authentication, hosts, services, settings, api)
     app.asgi_app = endpoint  # type: ignore[method-assign]
     templates.init(app)
     return app

@@ -30,6 +30,7 @@ from microblog_rt.web.problems import prefers_json
 
 FORM = "application/x-www-form-urlencoded"
 FIELDS = {TOKEN, "message", "nonce", "submit"}
+UNUSUAL = {b"authorization", b"idempotency-key", b"x-csrftoken"}
 PATH = "/send_message/"
 
 
@@ -89,11 +90,7 @@ class DirectSends:
         nonce = form.get("nonce", "")
         usual = (
             values(scope["headers"], b"content-type") == [FORM]
-            and not (
-                scope["query_string"]
-                or values(scope["headers"], b"idempotency-key")
-                or values(scope["headers"], b"x-csrftoken")
-            )
+            and not (scope["query_string"] or any(name in UNUSUAL for name, _ in scope["headers"]))
             and len(form) == len(fields)
             and FIELDS.issuperset(form)
             and is_storable(form.get("message", "") + recipient)
