@@ -52,7 +52,7 @@ class OpenAdmission(Admission):
         self.tabs = Tabs(SETTINGS)
 
     def admit(self, scope: Scope, *, socket: bool = False) -> tuple[Reader, Query]:
-        return Reader(1, "x"), parse(scope["query_string"])
+        return Reader(1, "x"), parse(scope["query_string"], scope["headers"])
 
     def address(self, scope: Scope) -> str:
         return ""

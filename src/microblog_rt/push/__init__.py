@@ -1,10 +1,12 @@
 """The push edge: serves ``/notifications`` directly on the socket, and passes every other request on.
 
 edge.py         what the connections of a process share
-connection.py   a connection until it is a tab; polls
+connection.py   a connection until it is a stream; polls
 request.py      the head of a request
+live_stream.py  what a tab and an event stream have in common; writer.py: their side of the connection
 tab.py          a tab: a WebSocket and its stream
 websocket.py    a WebSocket; frames.py: its frames
+event_stream.py a streamed response: server-sent events or JSON lines
 held_poll.py    a long poll
 serving.py      a poll that reads; the interface of what a connection serves
 wheel.py        the timer of all deadlines

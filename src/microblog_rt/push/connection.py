@@ -15,11 +15,9 @@ from microblog_rt.addresses import counted as counted_address
 from microblog_rt.errors import BadRequest, Refused
 from microblog_rt.protocol import Notification
 from microblog_rt.push import request
-from microblog_rt.push.held_poll import HeldPoll
 from microblog_rt.push.peers import close_writing
 from microblog_rt.push.request import Head
 from microblog_rt.push.serving import Admitted, Pages, PollRead, Served
-from microblog_rt.push.tab import Tab
 from microblog_rt.web.admission import Answer, Query
 from microblog_rt.web.notifications import counted
 
@@ -36,8 +34,8 @@ class Connection(asyncio.Protocol):
 
     # fmt: off
     __slots__ = (
-        "_address", "_buffer", "_closing", "_due", "_edge", "_head", "_last", "_looping", "_pages", "_paused",
-        "_requests", "_serving", "ended", "transport",
+        "_address", "_buffer", "_closing", "_due", "_edge", "_last", "_looping", "_pages", "_paused",
+        "_requests", "_serving", "ended", "head", "transport",
     )
     # fmt: on
 
@@ -47,7 +45,7 @@ class Connection(asyncio.Protocol):
         self._edge = edge
         self._address = ""
         self._buffer = bytearray()
-        self._head = request.NO_HEAD  # of the request that is being served
+        self.head = request.NO_HEAD  # of the request that is being served
         self._last: Admitted | None = None
         self._serving: Served | None = None
         self._pages: Pages | None = None
@@ -100,7 +98,7 @@ class Connection(asyncio.Protocol):
         self._due = FOREVER
         self._buffer.clear()
         self._pages = self._last = None
-        self._head = request.NO_HEAD
+        self.head = request.NO_HEAD
         serving, self._serving = self._serving, None
         if serving is not None:
             serving.abandon()
@@ -159,7 +157,7 @@ class Connection(asyncio.Protocol):
 
     def respond_with(self, found: list[Notification], *, polled: bool) -> None:
         """Answer with notifications."""
-        if found or not polled or self._closes or self._head.method == b"HEAD":
+        if found or not polled or self._closes or self.head.method == b"HEAD":
             self.respond(self._edge.admission.page(protocol.frame(found).encode(), polled=polled))
         else:
             self._wrote(self._edge.empty_poll())
@@ -172,17 +170,17 @@ class Connection(asyncio.Protocol):
     def respond(self, answer: Answer) -> None:
         """Answer the request that is being served."""
         fields = [(b"connection", b"close")] if self._closes else []
-        self._wrote(self._edge.response(answer, fields, body=self._head.method != b"HEAD"))
+        self._wrote(self._edge.response(answer, fields, body=self.head.method != b"HEAD"))
 
-    def accept(self, first: bytes) -> bytes:
-        """Answer a WebSocket handshake and send the ``first`` frame; what has arrived after the handshake.
+    def hand_over(self, first: bytes) -> bytes:
+        """Send ``first``, which answers the request that is being served; what has arrived after the request.
 
         The caller is the protocol of the transport from now on.
         """
         self._due = FOREVER
         self._serving = None
         self.leave()
-        self.transport.write(self._edge.handshake(request.accept_token(self._head.key or b"")) + first)
+        self.transport.write(first)
         self.transport.resume_reading()
         early = bytes(self._buffer)
         self._buffer.clear()  # ``_advance`` may be running
@@ -191,7 +189,7 @@ class Connection(asyncio.Protocol):
     @property
     def _closes(self) -> bool:
         """Whether the connection ends with this response."""
-        return self._edge.closing or self.ended or self._head.websocket or not self._head.keep_alive
+        return self._edge.closing or self.ended or self.head.websocket or not self.head.keep_alive
 
     def _wrote(self, data: bytes) -> None:
         self._serving = None
@@ -237,7 +235,7 @@ class Connection(asyncio.Protocol):
             return False
         del self._buffer[: len(text)]
         self.begin_request()
-        self._head = head
+        self.head = head
         self._due = FOREVER
         try:
             self._serve(text, head)
@@ -258,15 +256,12 @@ class Connection(asyncio.Protocol):
             self.respond(answer._replace(headers=[*answer.headers, (b"sec-websocket-version", request.VERSION)]))
             return
         reader, query = self._admitted(text, head)
-        if not head.websocket and not query.wait:
+        if not head.websocket and query.form is None and not query.wait:
             self._poll(reader, query)
             return
         self._edge.hub.check_open()
-        kind, gauge = (Tab, metrics.WEBSOCKETS) if head.websocket else (HeldPoll, metrics.LONG_POLLS)
         address = self._edge.admission.address(request.scope(head, self.transport))
-        self._edge.admission.tabs.open(reader.user_id, address, gauge)
-        stream: Tab | HeldPoll = kind(self._edge, self, reader, query, address)
-        self._serving = stream
+        self._serving = stream = self._edge.stream(self, reader, query, address)
         self._edge.feed.open(stream)
 
     def _admitted(self, text: bytes, head: Head) -> tuple[Reader, Query]:

@@ -1,10 +1,9 @@
-"""``/notifications`` as an ASGI application that wraps Quart's: the poll, the long poll and the WebSocket.
+"""``/notifications`` as an ASGI application that wraps Quart's: polls, long polls, streams and WebSockets.
 
 ``microblog-rt serve`` serves nearly all of these requests without ASGI, in ``push/``. This is for other ASGI servers.
-See also: ``admission.py``, the checks; ``socket.py``, the WebSocket.
+See also: ``admission.py``, the checks; ``socket.py``, the WebSocket; ``http_stream.py``, streams.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +18,7 @@ from microblog_rt.web.admission import PATH, Admission, Answer, Query, Scope
 from microblog_rt.web.authentication import Authentication
 from microblog_rt.web.body_limits import ANONYMOUS_BODY, BODY_LIMIT, LONGEST_BODY
 from microblog_rt.web.hosts import Hosts, is_well_formed
+from microblog_rt.web.http_stream import ClientDisconnected, HttpStream, unless_disconnected
 from microblog_rt.web.socket import Socket
 
 Receive = Callable[[], Awaitable[Any]]
@@ -26,10 +26,6 @@ Send = Callable[[Any], Awaitable[None]]
 
 RESPONSE = "http.response"
 REJECTION = "websocket.http.response"  # ASGI's HTTP response to a rejected handshake
-
-
-class ClientDisconnected(Exception):
-    """The client disconnected."""
 
 
 class Endpoint:
@@ -52,6 +48,7 @@ class Endpoint:
         self._hub = services.hub
         self._secure = settings.secure
         self._socket = Socket(self._feed, settings.heartbeat)
+        self._stream = HttpStream(self._feed, admission, settings.heartbeat)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -61,7 +58,7 @@ class Endpoint:
         elif not is_well_formed(scope["headers"]):
             await _respond(send, self._admission.refusal(HostUnknown()))
         elif scope["path"] == PATH:
-            await _respond(send, await self._http(scope, receive))
+            await _respond(send, await self._http(scope, receive, send))
         elif any(name == b"sec-websocket-key" for name, _ in scope["headers"]):
             await _respond(send, self._admission.refusal(NotFound()))
         elif _is_valid_path(scope["path"]):
@@ -99,11 +96,18 @@ class Endpoint:
         except Exception as error:
             await _respond(send, self._admission.failure(error), REJECTION)
 
-    async def _http(self, scope: Scope, receive: Receive) -> Answer | None:
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> Answer | None:
+        """The answer; None if it was sent, or the client has disconnected."""
         if scope["method"] not in ("GET", "HEAD"):
             return self._admission.method_not_allowed()
         try:
             reader, query = self._admission.admit(scope)
+            if query.form is not None:
+                self._hub.check_open()
+                with self._admission.tabs.opened(reader.user_id, self._admission.address(scope), query.form.gauge):
+                    body = scope["method"] != "HEAD"
+                    await self._stream.serve(reader, query, query.form, receive, send, body)
+                    return None
             notifications = await self._poll(scope, reader, query, receive)
         except Refused as error:
             return self._admission.refusal(error)
@@ -118,20 +122,8 @@ class Endpoint:
             return counted("poll", await self._feed.page(reader, query.since, query.names))
         self._hub.check_open()
         with self._admission.tabs.opened(reader.user_id, self._admission.address(scope), metrics.LONG_POLLS):
-            return counted("long_poll", await self._hold(reader, query, query.wait, receive))
-
-    async def _hold(self, reader: Reader, query: Query, wait: float, receive: Receive) -> list[Notification]:
-        held = asyncio.create_task(self._feed.hold(reader, query.since, query.names, wait))
-        gone = asyncio.create_task(_until_disconnected(receive))
-        try:
-            await asyncio.wait({held, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if not held.done():
-                raise ClientDisconnected
-            return held.result()
-        finally:
-            held.cancel()
-            gone.cancel()
-            await asyncio.gather(held, gone, return_exceptions=True)
+            held = self._feed.hold(reader, query.since, query.names, query.wait)
+            return counted("long_poll", await unless_disconnected(held, receive))
 
 
 def counted(transport: str, notifications: list[Notification]) -> list[Notification]:
@@ -147,11 +139,6 @@ def _is_valid_path(path: str) -> bool:
     except ValueError:
         return False
     return path != ""
-
-
-async def _until_disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _respond(send: Send, answer: Answer | None, kind: str = RESPONSE) -> None:
