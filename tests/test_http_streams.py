@@ -126,8 +126,8 @@ async def test_last_event_id_wins_over_since(alice: Person, bob: Person) -> None
 
 
 async def test_last_event_id_applies_to_event_streams_only(alice: Person, bob: Person) -> None:
+    await asyncio.to_thread(alice.send, "bob", "hello")
     ahead = {"Last-Event-ID": repr(cursor(bob))}
-    await asyncio.to_thread(alice.post, "/messages/read")
     expected = bob.client.get("/notifications").json()
     assert expected
     assert bob.client.get("/notifications", headers=ahead).json() == expected

@@ -174,6 +174,7 @@ async def test_tabs_on_both_hosts_receive_notifications(alice: Person, bob: Pers
 @pytest.mark.parametrize("accept", [SSE, NDJSON])
 async def test_streams_are_not_buffered(alice: Person, bob: Person, accept: str) -> None:
     """Each line arrives when it is sent, also after heartbeats for longer than nginx's read time-out."""
+    await asyncio.to_thread(alice.send, "bob", "before")
     cursor = bob.client.get("/notifications").json()[-1]["timestamp"]
     async with streaming(bob, f"?since={cursor!r}", accept) as stream:
         await stream.opened()
