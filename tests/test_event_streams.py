@@ -19,10 +19,9 @@ from microblog_rt.push.event_stream import EventStream
 from microblog_rt.push.tab import Tab
 from microblog_rt.timeouts import Timeouts
 from microblog_rt.web import formats
-from tests.asgi_server import HANDSHAKE, Application, RawClient, Serving, raw_client, serving, warnings_logged
+from tests.asgi_server import HANDSHAKE, Application, Expiring, RawClient, Serving, raw_client, serving, warnings_logged
 from tests.raw_responses import response, rest, until
 from tests.server_process import DEADLINE
-from tests.test_push_edge import Expiring
 
 RESET = struct.pack("ii", 1, 0)
 
@@ -289,6 +288,7 @@ async def test_stalled_reader_is_cut_and_others_are_served(sent: bytes) -> None:
     ):
         await opened(stalled, sent)
         (stream,) = it.feed.streams
+        assert isinstance(stream, EventStream)
         await opened(well, sent)
         stalled.reader._transport.pause_reading()  # type: ignore[attr-defined]
         number = 0
@@ -298,6 +298,7 @@ async def test_stalled_reader_is_cut_and_others_are_served(sent: bytes) -> None:
                 it.feed.send(json.dumps(f"{number} {'x' * 3000}"))
                 assert str(data_in(await chunk(well))).startswith(f"{number} ")
                 assert len(stream._pending or {}) <= 1
+                assert stream.transport.get_write_buffer_size() < 4000, "no more than one change"
         assert stream not in it.feed.streams
         it.feed.send("0")
         assert data_in(await chunk(well)) == 0
