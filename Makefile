@@ -87,7 +87,7 @@ clean:
 
 # Install the tools that the tests need (Chromium, Node, Redis, PostgreSQL, proxies) from Debian packages, if missing.
 tools:
-	@.ci/tools chromium node redis-server postgres nginx haproxy caddy
+	@.ci/tools chromium node node-ws node-eventsource curl redis-server postgres nginx haproxy caddy
 
 $(VENV)/bin/python:
 	.ci/venv $(PYTHON) $(VENV)

@@ -20,6 +20,7 @@ from microblog_rt.push.peers import Addresses
 from microblog_rt.server.accepting import Acceptor
 from microblog_rt.server.pages import Pages
 from microblog_rt.settings import Settings
+from microblog_rt.storage import sql_time
 from microblog_rt.storage.notifications import Page
 from microblog_rt.timeouts import Timeouts
 from microblog_rt.web.admission import HEADERS, Admission, Query, Scope, parse
@@ -54,7 +55,7 @@ class OpenAdmission(Admission):
         self.tabs = Tabs(SETTINGS)
 
     def admit(self, scope: Scope, *, socket: bool = False) -> tuple[Reader, Query]:
-        return Reader(1, "x"), parse(scope["query_string"])
+        return Reader(1, "x"), parse(scope["query_string"], scope["headers"])
 
     def address(self, scope: Scope) -> str:
         return ""
@@ -143,6 +144,23 @@ class Serving:
         async with asyncio.timeout(seconds):
             while self.edge.connections or self.feed.streams or self.pages._tasks:
                 await asyncio.sleep(0)
+
+
+class Expiring:
+    """Answers the reads of a feed: the first with a session that expires after ``lasts`` seconds."""
+
+    def __init__(self, it: Serving, lasts: float) -> None:
+        self.it = it
+        self.lasts = lasts
+        self.asked = 0
+        it.feed.ask = self.ask  # type: ignore[method-assign]
+
+    def ask(self, stream: Stream) -> None:
+        self.asked += 1
+        stream.begin()
+        expires = sql_time.now() + round(self.lasts * MICROSECONDS)
+        page = Page([], self.it.feed.clock, expires) if self.asked == 1 else None
+        asyncio.get_running_loop().call_soon(stream.answer, page)
 
 
 @asynccontextmanager

@@ -96,10 +96,10 @@ def websocket(
     )
 
 
-async def get(url: str, cookie: str, target: str = NOTIFICATIONS) -> httpx.Response:
+async def get(url: str, cookie: str, target: str = NOTIFICATIONS, accept: str = "*/*") -> httpx.Response:
     """One request with that Cookie header, on a connection of its own; with ``?wait=N`` a long poll.
 
     The header bypasses httpx's cookie jar, which would refuse malformed cookies.
     """
     async with httpx.AsyncClient(base_url=url, timeout=DEADLINE) as client:
-        return await client.get(target, headers={"Cookie": cookie})
+        return await client.get(target, headers={"Cookie": cookie, "Accept": accept})

@@ -20,6 +20,7 @@ import pytest
 from microblog_rt import files, protocol
 from microblog_rt.settings import Settings
 from microblog_rt.web import static_files
+from tests.event_streams import NDJSON, SSE, streaming
 from tests.http_connection import Connection
 from tests.ports import free_port
 from tests.server_process import DEADLINE, Person, Server
@@ -168,6 +169,19 @@ async def test_tabs_on_both_hosts_receive_notifications(alice: Person, bob: Pers
     assert len(received) == 1
     for tab in tabs:
         await tab.close()
+
+
+@pytest.mark.parametrize("accept", [SSE, NDJSON])
+async def test_streams_are_not_buffered(alice: Person, bob: Person, accept: str) -> None:
+    """Each line arrives when it is sent, also after heartbeats for longer than nginx's read time-out."""
+    await asyncio.to_thread(alice.send, "bob", "before")
+    cursor = bob.client.get("/notifications").json()[-1]["timestamp"]
+    async with streaming(bob, f"?since={cursor!r}", accept) as stream:
+        await stream.opened()
+        for _ in range(round(1.2 * READ_TIMEOUT / HEARTBEAT)):
+            await stream.heartbeat()
+        await asyncio.to_thread(alice.send, "bob", "hello")
+        assert (await stream.change())["timestamp"] > cursor
 
 
 def test_long_poll_is_held_and_answered(bob: Person) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from microblog_rt.push import websocket
+from microblog_rt.push import websocket, writer
 from microblog_rt.push.tab import Tab
 from microblog_rt.timeouts import Timeouts
 from tests.asgi_server import HANDSHAKE, Application, RawClient, client_frame, live, raw_client, served, serving
@@ -214,4 +214,4 @@ async def test_websocket_has_a_small_send_buffer() -> None:
         assert isinstance(tab, Tab)
         raw = tab.transport.get_extra_info("socket")
         # The kernel adds its own overhead.
-        assert raw.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 2 * websocket.SEND_BUFFER
+        assert raw.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 2 * writer.SEND_BUFFER

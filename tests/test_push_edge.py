@@ -18,15 +18,22 @@ from typing import Any
 import pytest
 
 from microblog_rt import metrics
-from microblog_rt.feed import Stream
-from microblog_rt.protocol import MICROSECONDS, Notification
+from microblog_rt.protocol import Notification
 from microblog_rt.push import connection as push
 from microblog_rt.push import request
 from microblog_rt.server.drain import drain
-from microblog_rt.storage import sql_time
-from microblog_rt.storage.notifications import Page
 from microblog_rt.timeouts import Timeouts
-from tests.asgi_server import HANDSHAKE, RawClient, Serving, client_frame, live, raw_client, serving, warnings_logged
+from tests.asgi_server import (
+    HANDSHAKE,
+    Expiring,
+    RawClient,
+    Serving,
+    client_frame,
+    live,
+    raw_client,
+    serving,
+    warnings_logged,
+)
 from tests.raw_responses import response, rest, until
 from tests.server_process import DEADLINE
 
@@ -399,9 +406,9 @@ async def test_repeated_poll_is_parsed_and_admitted_once(
         admitted.append(scope["query_string"])
         return real(scope, socket=socket)
 
-    def query(query_string: bytes, reader: Any) -> Any:
+    def query(query_string: bytes, *more: Any) -> Any:
         queries.append(query_string)
-        return real_query(query_string, reader)
+        return real_query(query_string, *more)
 
     queries: list[bytes] = []
     real_query = it.edge.admission.query
@@ -747,23 +754,6 @@ def number_in(payload: bytes) -> int:
     found = re.search(rb'"data": "(\d+) ', payload)
     assert found
     return int(found[1])
-
-
-class Expiring:
-    """Answers the reads of a feed: the first with a session that expires after ``lasts`` seconds."""
-
-    def __init__(self, it: Serving, lasts: float) -> None:
-        self.it = it
-        self.lasts = lasts
-        self.asked = 0
-        it.feed.ask = self.ask  # type: ignore[method-assign]
-
-    def ask(self, stream: Stream) -> None:
-        self.asked += 1
-        stream.begin()
-        expires = sql_time.now() + round(self.lasts * MICROSECONDS)
-        page = Page([], self.it.feed.clock, expires) if self.asked == 1 else None
-        asyncio.get_running_loop().call_soon(stream.answer, page)
 
 
 @pytest.mark.parametrize("lasts", [0.1, 0.5])

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import pytest
 
 from microblog_rt.protocol import Notification
-from microblog_rt.push import connection, frames, websocket
+from microblog_rt.push import edge, frames, websocket
 from microblog_rt.push.tab import Tab
 from tests.asgi_server import HANDSHAKE, RawClient, live, raw_client, served, serving, warnings_logged
 from tests.rfc6455 import AT_ONCE, CASES, MANY, TOO_MANY, Case, play
@@ -43,7 +43,8 @@ class Echo(Tab):
         self.changed = asyncio.Event()
 
     def take(self, found: list[Notification]) -> None:
-        self._accept(b"")
+        assert self._connection is not None
+        self._begin(self._connection, b"")
 
     def received(self, message: str | bytes) -> None:
         if isinstance(message, str):
@@ -84,7 +85,7 @@ def only_new_garbage() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def seen(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """Echo, and fail if a task's exception was never retrieved."""
-    monkeypatch.setattr(connection, "Tab", Echo)
+    monkeypatch.setattr(edge, "Tab", Echo)
     yield
     monkeypatch.undo()
     gc.collect()

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 from benchmarks import stalled, tabs, world
 
-from microblog_rt.push import connection
+from microblog_rt.push import edge
 from microblog_rt.push.tab import Tab
 from microblog_rt.timeouts import Timeouts
 from tests.asgi_server import Application, serving
@@ -46,7 +46,7 @@ async def test_benchmark_tabs_answer_pings(monkeypatch: pytest.MonkeyPatch) -> N
                 answered.set()
             super().data_received(data)
 
-    monkeypatch.setattr(connection, "Tab", Pinging)
+    monkeypatch.setattr(edge, "Tab", Pinging)
     quiet = tabs.OURS._replace(replies={})  # a tab that acknowledges heartbeats is never silent
     patience = Timeouts(websocket_silence=0.05, websocket_pong=DEADLINE)
     async with serving(Application(), patience, heartbeat=0.1) as it:

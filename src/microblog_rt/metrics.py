@@ -132,12 +132,15 @@ def _reserve(numbers: int) -> int:
 
 _tabs = Family("microblog_tabs", "Open tabs.", "transport")
 WEBSOCKETS, LONG_POLLS = _tabs.gauge("websocket"), _tabs.gauge("long_poll")
+STREAMS = {each: _tabs.gauge(each) for each in ("sse", "ndjson")}
 
 _polls = Family("microblog_polls", "Polls answered; long polls when they ended.", "transport")
 POLLS = {each: _polls.counter(each) for each in ("poll", "long_poll")}
 
-_deliveries = Family("microblog_deliveries", "Frames and responses that carried notifications.", "transport")
-DELIVERIES = {each: _deliveries.counter(each) for each in ("websocket", "long_poll", "poll")}
+_deliveries = Family(
+    "microblog_deliveries", "Frames, parts of streams and responses that carried notifications.", "transport"
+)
+DELIVERIES = {each: _deliveries.counter(each) for each in ("websocket", "long_poll", "poll", "sse", "ndjson")}
 
 CONFLATED = Family("microblog_conflated", "Notifications replaced by newer ones before they were sent.").counter()
 SIGNALS_LOST = Family("microblog_signals_lost", "Changes found by a sweep whose signal never arrived.").counter()

@@ -164,7 +164,7 @@ def channel_from_client() -> None:
     """A client is subscribed to the user in its query, not to the user of its session."""
 
     def admitted(self: Admission, scope: Any, **options: Any) -> Any:
-        asked = parse(scope["query_string"]).user
+        asked = parse(scope["query_string"], scope["headers"]).user
         rest = re.sub(rb"&?user=[^&]*", b"", scope["query_string"])
         reader, query = original(self, {**scope, "query_string": rest}, **options)
         return (reader if asked is None else reader._replace(user_id=int(asked))), query

@@ -2,10 +2,12 @@
 
 edge.py         what the connections of a process share
 accepted.py     an accepted connection: deadlines, flow control, end
-connection.py   its requests, until it is a tab
+connection.py   its requests, until it is a stream
 request.py      the head of a request
+live_stream.py  what a tab and an event stream have in common; writer.py: their side of the connection
 tab.py          a tab: a WebSocket and its stream
 websocket.py    a WebSocket; frames.py: its frames
+event_stream.py a streamed response: server-sent events or JSON lines
 held_poll.py    a long poll
 serving.py      a send; a poll that reads; the interface of what a connection serves
 wheel.py        the timer of all deadlines

@@ -9,16 +9,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from microblog_rt import metrics, protocol
+from microblog_rt import protocol
 from microblog_rt.accounts import Reader
 from microblog_rt.errors import BadRequest, Refused
 from microblog_rt.protocol import Notification
 from microblog_rt.push import request
 from microblog_rt.push.accepted import FOREVER, Accepted
-from microblog_rt.push.held_poll import HeldPoll
 from microblog_rt.push.request import Head
 from microblog_rt.push.serving import Admitted, PollRead, Send
-from microblog_rt.push.tab import Tab
 from microblog_rt.web.admission import Answer, Query
 from microblog_rt.web.notifications import counted
 
@@ -32,11 +30,11 @@ PIPELINED = 64 * 1024  # bytes kept behind a request that is being served, or a 
 class Connection(Accepted):
     """One connection, and what it is doing."""
 
-    __slots__ = ("_head", "_last", "_looping", "_waited")
+    __slots__ = ("_last", "_looping", "_waited", "head")
 
     def __init__(self, edge: Edge) -> None:
         super().__init__(edge)
-        self._head = request.NO_HEAD  # of the request that is being served
+        self.head = request.NO_HEAD  # of the request that is being served
         self._last: Admitted | None = None
         self._looping = False
         self._waited = False  # whether a head has arrived before its body
@@ -53,7 +51,7 @@ class Connection(Accepted):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._last = None
-        self._head = request.NO_HEAD
+        self.head = request.NO_HEAD
         super().connection_lost(error)
 
     def come_back(self, data: bytes) -> None:
@@ -64,7 +62,7 @@ class Connection(Accepted):
 
     def respond_with(self, found: list[Notification], *, polled: bool) -> None:
         """Answer with notifications."""
-        if found or not polled or self._closes or not self._edge.is_plain(self._head):
+        if found or not polled or self._closes or not self._edge.is_plain(self.head):
             self.respond(self._edge.admission.page(protocol.frame(found).encode(), polled=polled))
         else:
             self._wrote(self._edge.empty_poll())
@@ -77,17 +75,17 @@ class Connection(Accepted):
     def respond(self, answer: Answer) -> None:
         """Answer the request that is being served."""
         fields = [(b"connection", b"close")] if self._closes else []
-        self._wrote(self._edge.response(answer, fields, self._head))
+        self._wrote(self._edge.response(answer, fields, self.head))
 
-    def accept(self, first: bytes) -> bytes:
-        """Answer a WebSocket handshake and send the ``first`` frame; what has arrived after the handshake.
+    def hand_over(self, first: bytes) -> bytes:
+        """Send ``first``, which answers the request that is being served; what has arrived after the request.
 
         The caller is the protocol of the transport from now on.
         """
         self._due = FOREVER
         self._serving = None
         self.leave()
-        self.transport.write(self._edge.handshake(request.accept_token(self._head.key or b"")) + first)
+        self.transport.write(first)
         self.transport.resume_reading()
         early = bytes(self._buffer)
         self._buffer.clear()  # ``_advance`` may be running
@@ -96,7 +94,7 @@ class Connection(Accepted):
     @property
     def _closes(self) -> bool:
         """Whether the connection ends with this response."""
-        return self._edge.closing or self.ended or self._head.websocket or not self._head.keep_alive
+        return self._edge.closing or self.ended or self.head.websocket or not self.head.keep_alive
 
     def _wrote(self, data: bytes) -> None:
         self._serving = None
@@ -145,7 +143,7 @@ class Connection(Accepted):
             return self._take_send(text, head, head.length)
         del self._buffer[: len(text)]
         self.begin_request()
-        self._head = head
+        self.head = head
         self._due = FOREVER
         try:
             self._serve(text, head)
@@ -165,7 +163,7 @@ class Connection(Accepted):
             received = bytes(self._buffer[:end])
             del self._buffer[:end]
             self.begin_request()
-            self._head, self._due = head, FOREVER
+            self.head, self._due = head, FOREVER
             self._serving = Send(self, self._edge.sends, request.scope(head, self.transport), received, len(text))
         return arrived
 
@@ -189,15 +187,12 @@ class Connection(Accepted):
             self.respond(answer._replace(headers=[*answer.headers, (b"sec-websocket-version", request.VERSION)]))
             return
         reader, query = self._admitted(text, head)
-        if not head.websocket and not query.wait:
+        if not head.websocket and query.form is None and not query.wait:
             self._poll(reader, query)
             return
         self._edge.hub.check_open()
-        kind, gauge = (Tab, metrics.WEBSOCKETS) if head.websocket else (HeldPoll, metrics.LONG_POLLS)
         address = self._edge.admission.address(request.scope(head, self.transport))
-        self._edge.admission.tabs.open(reader.user_id, address, gauge)
-        stream: Tab | HeldPoll = kind(self._edge, self, reader, query, address)
-        self._serving = stream
+        self._serving = stream = self._edge.stream(self, reader, query, address)
         self._edge.feed.open(stream)
 
     def _admitted(self, text: bytes, head: Head) -> tuple[Reader, Query]:
@@ -206,7 +201,7 @@ class Connection(Accepted):
         if last is None or last.head.headers is not head.headers:
             reader, query = admission.admit(request.scope(head, self.transport), socket=head.websocket)
         elif last.head is not head:
-            reader, query = last.reader, admission.query(head.query_string, last.reader)
+            reader, query = last.reader, admission.query(head.query_string, head.headers, last.reader)
         else:
             return last.reader, last.query
         self._last = None if head.websocket else Admitted(text, head, reader, query)

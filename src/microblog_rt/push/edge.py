@@ -6,18 +6,23 @@ from email.utils import formatdate
 from typing import Protocol
 
 from microblog_rt import metrics
+from microblog_rt.accounts import Reader
 from microblog_rt.feed import Feed
 from microblog_rt.hub import Hub
 from microblog_rt.push.accepted import Accepted
 from microblog_rt.push.connection import Connection
+from microblog_rt.push.event_stream import EventStream
+from microblog_rt.push.held_poll import HeldPoll
 from microblog_rt.push.peers import Addresses, Memory
 from microblog_rt.push.request import NO_HEAD, Head
 from microblog_rt.push.serving import Pages
+from microblog_rt.push.tab import Tab
 from microblog_rt.push.wheel import Wheel
 from microblog_rt.settings import Settings
 from microblog_rt.timeouts import Timeouts
-from microblog_rt.web.admission import Admission, Answer, Headers
+from microblog_rt.web.admission import Admission, Answer, Headers, Query
 from microblog_rt.web.direct import DirectSends
+from microblog_rt.web.formats import Format
 
 CHECK_EVERY = 0.1  # seconds
 
@@ -92,6 +97,19 @@ class Edge:
         metrics.CONNECTIONS.count(-1)
         self.memory.connection_closed()
 
+    def stream(
+        self, connection: Connection, reader: Reader, query: Query, address: str
+    ) -> Tab | EventStream | HeldPoll:
+        """A stream that answers the request of ``connection``, counted as open at ``address``. Raises TooMany."""
+        if connection.head.websocket:
+            self.admission.tabs.open(reader.user_id, address, metrics.WEBSOCKETS)
+            return Tab(self, connection, reader, query, address)
+        if query.form is not None:
+            self.admission.tabs.open(reader.user_id, address, query.form.gauge)
+            return EventStream(self, connection, reader, query, address)
+        self.admission.tabs.open(reader.user_id, address, metrics.LONG_POLLS)
+        return HeldPoll(self, connection, reader, query, address)
+
     async def close(self) -> None:
         """Close the connections that are kept for a next request, and wait until the others have ended."""
         self.closing = True
@@ -122,6 +140,12 @@ class Edge:
     def handshake(self, token: bytes) -> bytes:
         """The response that accepts a WebSocket handshake."""
         return self._handshake + b"sec-websocket-accept: " + token + b"\r\n" + self._date_line()
+
+    def stream_head(self, form: Format, request: Head) -> bytes:
+        """The head of a streamed response, with which its connection ends."""
+        fields = [(b"transfer-encoding", b"chunked"), (b"connection", b"close")]
+        headers = [*self.admission.stream_headers(form, self.heartbeat, request.headers), *fields]
+        return b"HTTP/1.1 200 OK\r\n" + _lines(headers) + self._date_line()
 
     def _now(self) -> int:
         return int(time.time())

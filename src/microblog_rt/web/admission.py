@@ -25,6 +25,7 @@ from microblog_rt.errors import (
 from microblog_rt.settings import Settings
 from microblog_rt.text import is_storable
 from microblog_rt.web.authentication import Authentication
+from microblog_rt.web.formats import SSE, Format, requested
 from microblog_rt.web.hosts import Hosts, is_well_formed
 from microblog_rt.web.origins import Origins
 from microblog_rt.web.problems import ANSWERS, JSON, PROBLEM, headers_of, problem, status_of, unexpected
@@ -49,12 +50,16 @@ HSTS = f"max-age={timedelta(days=365) // timedelta(seconds=1)}"
 
 
 class Query(NamedTuple):
-    """A parsed query. ``wait`` is in seconds, None for a plain poll; ``user`` is the user id of the page, if sent."""
+    """A parsed query. ``wait`` is in seconds, None for a plain poll; ``user`` is the user id of the page, if sent.
+
+    ``form`` is the format of a streamed response, None for a poll.
+    """
 
     since: int
     names: frozenset[str]
     wait: float | None
     user: str | None
+    form: Format | None = None
 
 
 class Answer(NamedTuple):
@@ -84,12 +89,12 @@ class Admission:
         reader = self._authentication.authenticate(scope["headers"])
         if socket:
             self._check_origin(scope, required=True)
-        return reader, self.query(scope["query_string"], reader)
+        return reader, self.query(scope["query_string"], scope["headers"], reader)
 
-    def query(self, query_string: bytes, reader: Reader) -> Query:
+    def query(self, query_string: bytes, headers: Headers, reader: Reader) -> Query:
         """The query of a request of ``reader``. Raises BadRequest, InvalidText, SignedOut."""
         check_query(query_string)
-        query = parse(query_string)
+        query = parse(query_string, headers)
         # A page left open while another user signed in on this browser must not get that user's notifications.
         if query.user is not None and query.user != str(reader.user_id):
             raise SignedOut
@@ -116,6 +121,16 @@ class Admission:
         """The answer with notifications; ``polled``: to a plain poll."""
         headers = [*self._headers, (b"content-type", JSON.encode())]
         return Answer(HTTPStatus.OK, [*headers, (b"poll-after", POLL_AFTER)] if polled else headers, body)
+
+    def stream_headers(self, form: Format, heartbeat: float, sent: Headers) -> Headers:
+        """The header fields of a streamed response to a request with those ``sent``; ``heartbeat``: in seconds."""
+        return [
+            *self._headers,
+            (b"content-type", form.media_type.encode()),
+            (b"x-accel-buffering", b"no"),
+            (b"heartbeat", b"%g" % heartbeat),
+            *self.cors(sent),
+        ]
 
     def refusal(self, error: Refused) -> Answer:
         """The answer to a request that is refused."""
@@ -152,11 +167,14 @@ class Admission:
             raise
 
 
-def parse(query_string: bytes) -> Query:
-    """Parse a query string; raises BadRequest for the parameter that is malformed."""
+def parse(query_string: bytes, headers: Headers) -> Query:
+    """Parse a query string, ``Accept`` and ``Last-Event-ID``; raises BadRequest for the parameter that is malformed."""
     params = _params(query_string.decode("latin-1"))
     since, names, wait = _since(params.get("since")), _names(params.get("name", [])), _wait(params.get("wait"))
-    return Query(since, names, wait, params.get("user", [None])[-1])
+    form = requested(headers)
+    if form is SSE and (sent := [value.decode("latin-1") for name, value in headers if name == b"last-event-id"]):
+        since = _since(sent)  # a browser that reconnects sends it, and ``since`` as at first
+    return Query(since, names, wait, params.get("user", [None])[-1], form)
 
 
 def _params(query: str) -> dict[str, list[str]]:

@@ -1,10 +1,9 @@
-"""``/notifications`` and the API as an ASGI application that wraps Quart's: poll, long poll, WebSocket, JSON.
+"""``/notifications`` and the API as an ASGI application that wraps Quart's: polls, streams, WebSockets, JSON.
 
 ``microblog-rt serve`` serves nearly all of these requests without ASGI, in ``push/``. This is for other ASGI servers.
-See also: ``admission.py``, the checks; ``socket.py``, the WebSocket.
+See also: ``admission.py``, the checks; ``socket.py``, the WebSocket; ``http_stream.py``, streams.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +19,7 @@ from microblog_rt.web.api import Api, ApiRequest
 from microblog_rt.web.authentication import Authentication
 from microblog_rt.web.body_limits import ANONYMOUS_BODY, BODY_LIMIT, LONGEST_BODY
 from microblog_rt.web.hosts import Hosts, is_well_formed
+from microblog_rt.web.http_stream import ClientDisconnected, HttpStream, unless_disconnected
 from microblog_rt.web.socket import Socket
 
 Receive = Callable[[], Awaitable[Any]]
@@ -27,10 +27,6 @@ Send = Callable[[Any], Awaitable[None]]
 
 RESPONSE = "http.response"
 REJECTION = "websocket.http.response"  # ASGI's HTTP response to a rejected handshake
-
-
-class ClientDisconnected(Exception):
-    """The client disconnected."""
 
 
 class Endpoint:
@@ -55,6 +51,7 @@ class Endpoint:
         self._hub = services.hub
         self._secure = settings.secure
         self._socket = Socket(self._feed, settings.heartbeat)
+        self._stream = HttpStream(self._feed, admission, settings.heartbeat)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -64,7 +61,7 @@ class Endpoint:
         elif not is_well_formed(scope["headers"]):
             await _respond(send, self._admission.refusal(HostUnknown()))
         elif scope["path"] == PATH:
-            await _respond(send, self._with_cors(scope, await self._http(scope, receive)))
+            await _respond(send, self._with_cors(scope, await self._http(scope, receive, send)))
         elif self._api.serves(scope["path"]):
             await _respond(send, self._with_cors(scope, await self._call_api(scope, receive)))
         elif any(name == b"sec-websocket-key" for name, _ in scope["headers"]):
@@ -108,11 +105,18 @@ class Endpoint:
         except Exception as error:
             await _respond(send, self._admission.failure(error), REJECTION)
 
-    async def _http(self, scope: Scope, receive: Receive) -> Answer | None:
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> Answer | None:
+        """The answer; None if it was sent, or the client has disconnected."""
         if scope["method"] not in ("GET", "HEAD"):
             return self._admission.other_method(scope["method"], scope["headers"])
         try:
             reader, query = self._admission.admit(scope)
+            if query.form is not None:
+                self._hub.check_open()
+                with self._admission.tabs.opened(reader.user_id, self._admission.address(scope), query.form.gauge):
+                    body = scope["method"] != "HEAD"
+                    await self._stream.serve(reader, query, query.form, scope["headers"], receive, send, body)
+                    return None
             notifications = await self._poll(scope, reader, query, receive)
         except Refused as error:
             return self._admission.refusal(error)
@@ -156,20 +160,8 @@ class Endpoint:
             return counted("poll", await self._feed.page(reader, query.since, query.names))
         self._hub.check_open()
         with self._admission.tabs.opened(reader.user_id, self._admission.address(scope), metrics.LONG_POLLS):
-            return counted("long_poll", await self._hold(reader, query, query.wait, receive))
-
-    async def _hold(self, reader: Reader, query: Query, wait: float, receive: Receive) -> list[Notification]:
-        held = asyncio.create_task(self._feed.hold(reader, query.since, query.names, wait))
-        gone = asyncio.create_task(_until_disconnected(receive))
-        try:
-            await asyncio.wait({held, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if not held.done():
-                raise ClientDisconnected
-            return held.result()
-        finally:
-            held.cancel()
-            gone.cancel()
-            await asyncio.gather(held, gone, return_exceptions=True)
+            held = self._feed.hold(reader, query.since, query.names, query.wait)
+            return counted("long_poll", await unless_disconnected(held, receive))
 
 
 def counted(transport: str, notifications: list[Notification]) -> list[Notification]:
@@ -185,11 +177,6 @@ def _is_valid_path(path: str) -> bool:
     except ValueError:
         return False
     return path != ""
-
-
-async def _until_disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _respond(send: Send, answer: Answer | None, kind: str = RESPONSE) -> None:

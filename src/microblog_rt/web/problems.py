@@ -2,6 +2,7 @@
 
 import json
 import logging
+import random
 import secrets
 from collections.abc import Iterable
 from errno import ENAMETOOLONG
@@ -17,6 +18,7 @@ from werkzeug.http import parse_accept_header
 from microblog_rt import metrics
 from microblog_rt.errors import (
     BadRequest,
+    Draining,
     MethodNotAllowed,
     NotFound,
     Refused,
@@ -93,6 +95,8 @@ TITLES = {
     HTTPStatus.SERVICE_UNAVAILABLE: N_("Service unavailable"),
 }
 
+RECONNECT_WITHIN = 2000  # milliseconds
+
 JSON = "application/json"
 PROBLEM = "application/problem+json"
 HTML = "text/html"
@@ -122,6 +126,23 @@ def unexpected(error: Exception) -> str:
     reference = secrets.token_hex(4)
     log.error("unexpected error, reference %s", reference, exc_info=error)
     return reference
+
+
+def close_of(error: Exception) -> tuple[int, str]:
+    """The close code and the reason of a WebSocket that ``error`` ends. An unexpected one is logged."""
+    if isinstance(error, Unavailable):
+        return status_of(error).close_code, str(retry_milliseconds(error))
+    if isinstance(error, Refused):
+        return status_of(error).close_code, error.code
+    return ANSWERS["unexpected"].close_code, unexpected(error)
+
+
+def retry_milliseconds(error: Unavailable) -> int:
+    """When a client whose stream ``error`` ends shall reconnect."""
+    if isinstance(error, Draining):
+        return round(error.back_in * 1000)
+    # Random, so that clients do not all reconnect at once.
+    return random.randrange(RECONNECT_WITHIN)  # noqa: S311
 
 
 def problem(status: HTTPStatus, code: str, sentence: str, reference: str | None = None) -> bytes:

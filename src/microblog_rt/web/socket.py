@@ -4,17 +4,15 @@ One task sends, one receives; when one ends, both end. See also: ``push/websocke
 """
 
 import asyncio
-import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
 from microblog_rt import metrics, protocol
 from microblog_rt.accounts import Reader
-from microblog_rt.errors import Draining, Refused, Unavailable
 from microblog_rt.feed import Feed
 from microblog_rt.protocol import Notification
-from microblog_rt.web.problems import ANSWERS, status_of, unexpected
+from microblog_rt.web.problems import close_of
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -25,7 +23,6 @@ NOT_ACKNOWLEDGED = 4408
 DELIVERIES = metrics.DELIVERIES["websocket"]
 
 HEARTBEATS_UNANSWERED = 2
-RECONNECT_WITHIN = 2000  # milliseconds
 
 
 class Closing(Exception):
@@ -81,14 +78,10 @@ async def _send_all(
             else:
                 client.expect_acknowledgement()
             await send({"type": "websocket.send", "text": protocol.frame(notifications)})
-    except Unavailable as error:
-        raise Closing(status_of(error).close_code, str(_retry_milliseconds(error))) from None
-    except Refused as error:
-        raise Closing(status_of(error).close_code, error.code) from None
     except Closing:
         raise
     except Exception as error:
-        raise Closing(ANSWERS["unexpected"].close_code, unexpected(error)) from None
+        raise Closing(*close_of(error)) from None
 
 
 async def _receive_all(client: "Client", receive: Receive) -> None:
@@ -130,13 +123,6 @@ class Client:
             raise Closing(NOT_ACKNOWLEDGED)
         self._unanswered += 1
         self._news = None
-
-
-def _retry_milliseconds(error: Unavailable) -> int:
-    if isinstance(error, Draining):
-        return round(error.back_in * 1000)
-    # Random, so that clients do not all reconnect at once.
-    return random.randrange(RECONNECT_WITHIN)  # noqa: S311
 
 
 def _first(group: BaseExceptionGroup[Closing]) -> Closing:
