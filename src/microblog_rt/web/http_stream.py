@@ -36,7 +36,7 @@ class HttpStream:
     async def serve(
         self, reader: Reader, query: Query, form: Format, headers: Headers, receive: Receive, send: Send, body: bool
     ) -> None:
-        """Send the response to a request with those ``headers`` until either side ends it; only its head without ``body``.
+        """Send the response to a request with ``headers`` until either side ends it; only its head without ``body``.
 
         Raises Refused before the headers are sent, and ClientDisconnected.
         """
