@@ -5,6 +5,7 @@ import { test } from "node:test";
 
 import { longpoll } from "../../static/rt/longpoll.js";
 import { poll } from "../../static/rt/poll.js";
+import { sse } from "../../static/rt/sse.js";
 import { websocket } from "../../static/rt/websocket.js";
 import { makeTab } from "./fake_browser.js";
 
@@ -37,7 +38,7 @@ async function open(transport, { set = () => {}, since = 1000.25, ...options } =
   return { connection, handle, clock, server, env };
 }
 
-for (const transport of [websocket, longpoll, poll]) {
+for (const transport of [websocket, sse, longpoll, poll]) {
   const { name } = transport;
 
   test(`${name}: a message is received with its timestamp`, async () => {
@@ -80,7 +81,7 @@ for (const transport of [websocket, longpoll, poll]) {
   });
 }
 
-for (const transport of [longpoll, poll]) {
+for (const transport of [sse, longpoll, poll]) {
   const { name } = transport;
   const responding = (behaviour) => ({ set: (server) => (server[name] = behaviour) });
 
@@ -118,25 +119,40 @@ for (const transport of [longpoll, poll]) {
     });
   }
 
-  for (const body of [{ notifications: [] }, null, "[]"]) {
+  for (const body of name === "sse" ? [] : [{ notifications: [] }, null, "[]"]) {
     test(`${name}: 200 with ${JSON.stringify(body)} is no valid response`, async () => {
       const { connection } = await open(transport, responding({ status: 200, body }));
       assert.deepEqual([connection.received, connection.ends[0].status], [[], 0]);
     });
   }
 
-  test(`${name}: requests ask for JSON, are not cached and follow no redirect`, async () => {
+  test(`${name}: requests name their format, are not cached and follow no redirect`, async () => {
     const requests = [];
     await open(transport, { fetch: (href, options) => (requests.push(options), new Promise(() => {})) });
-    const { headers, cache, redirect } = requests[0];
-    assert.deepEqual([headers.Accept, cache, redirect], ["application/json", "no-store", "error"]);
+    const { headers, cache, redirect, credentials } = requests[0];
+    const accept = name === "sse" ? "text/event-stream" : "application/json";
+    assert.deepEqual([headers, cache, redirect, credentials], [{ Accept: accept }, "no-store", "error", "same-origin"]);
+  });
+
+  test(`${name}: a token is sent in a header, without cookies, and not in the URL`, async () => {
+    const requests = [];
+    const fetch = (href, options) => (requests.push([href, options]), new Promise(() => {}));
+    await open(transport, { fetch, token: async () => "t0ken" });
+    const [[href, { headers, credentials }]] = requests;
+    assert.deepEqual([headers.Authorization, credentials, href.includes("t0ken")], ["Bearer t0ken", "omit", false]);
+  });
+
+  test(`${name}: a token that cannot be obtained is a failure to retry`, async () => {
+    const token = () => Promise.reject(new Error("the site's own server is down"));
+    const { connection, server } = await open(transport, { token });
+    assert.deepEqual([connection.ends, server.requests.length], [[{ status: 0 }], 0]);
   });
 
   test(`${name}: a request without a response is aborted`, async () => {
     const signals = [];
     const hang = (href, { signal }) => (signals.push(signal), new Promise(() => {}));
     const { connection, clock } = await open(transport, { fetch: hang });
-    await clock.advance(15_000);
+    await clock.advance(60_000);
     assert.deepEqual(connection.ends, [{ status: 0 }]);
     assert.equal(signals[0].aborted, true);
   });
@@ -288,5 +304,51 @@ test("websocket: a missing or forbidden WebSocket is reported as a failure", asy
   for (const WebSocket of [Forbidden, undefined]) {
     const { connection } = await open(websocket, { WebSocket });
     assert.deepEqual(connection.ends, [{ status: 0 }]);
+  }
+});
+
+test("sse: events that arrive together are received as one array", async () => {
+  const { server, connection, clock } = await open(sse);
+  const rows = [1001.5, 1002.5].map((timestamp) => ({ name: "n", data: 1, timestamp }));
+  server.streams[0].write(rows.map((row) => `data: ${JSON.stringify(row)}\n\n`).join(""));
+  await clock.advance(10);
+  assert.deepEqual(connection.received, [[], rows]);
+});
+
+test("sse: a response of another type is no stream", async () => {
+  const { connection } = await open(sse, { set: (server) => (server.sse = { status: 200, body: [] }) });
+  assert.deepEqual([connection.received, connection.ends], [[], [{ status: 0 }]]);
+});
+
+test("sse: the stream ends after 2.5 silent heartbeats, not before", async () => {
+  for (const [header, ms] of [[undefined, 50_000], ["4", 10_000]]) {
+    const set = (server) => Object.assign(server, { heartbeat: Infinity, heartbeatHeader: header });
+    const { server, connection, clock } = await open(sse, { set });
+    await clock.advance(ms - 200);
+    assert.deepEqual(connection.ends, []);
+    await clock.advance(200);
+    assert.deepEqual([connection.ends, server.streams], [[{ status: 0 }], []]);
+  }
+});
+
+test("sse: heartbeats keep the stream open", async () => {
+  const { connection, clock } = await open(sse);
+  await clock.advance(3_600_000);
+  assert.deepEqual(connection.ends, []);
+});
+
+test("sse: a stream ends as a restart only after a retry that is not its first", async () => {
+  const event = 'data: {"name": "n", "data": 1, "timestamp": 1001.5}\n\n';
+  for (const [written, expected] of [
+    ["", { status: 0 }],
+    ["retry: 300\n", { status: 503, restarts: true }],
+    ["retry: 300\n\n", { status: 503, restarts: true }],
+    [`retry: 300\n${event}`, { status: 0 }],
+  ]) {
+    const { server, connection, clock } = await open(sse);
+    server.streams[0].write(written);
+    server.streams[0].end();
+    await clock.advance(10);
+    assert.deepEqual(connection.ends, [expected], JSON.stringify(written));
   }
 });
