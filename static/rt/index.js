@@ -63,19 +63,24 @@ class Subscription extends EventTarget {
     followPage(window, this.#leader, this.#listeners.signal);
   }
 
+  // The page's functions run in a microtask: the cursor has moved by then, and their errors do not stop the client.
+
   #received(notifications) {
-    try {
-      this.#apply?.(notifications);
-    } catch (error) {
-      reportLater(error); // an error of the caller must not stop the client
-    }
-    for (const notification of notifications) this.#dispatch("microblog:notification", notification);
+    queueMicrotask(() => {
+      if (this.#state === "closed") return;
+      try {
+        this.#apply?.(notifications);
+      } catch (error) {
+        globalThis.window.reportError(error);
+      }
+      for (const each of notifications) this.#dispatch("microblog:notification", each);
+    });
   }
 
   #show(state) {
     if (state === this.#state) return;
     this.#state = state;
-    this.#dispatch("microblog:state", state);
+    queueMicrotask(() => this.#dispatch("microblog:state", state));
   }
 
   #dispatch(type, detail) {
@@ -134,10 +139,4 @@ function identity(url, token) {
 async function digest(window, text) {
   const bytes = await window.crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
   return Array.from(new Uint8Array(bytes), (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-function reportLater(error) {
-  queueMicrotask(() => {
-    throw error;
-  });
 }

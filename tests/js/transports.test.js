@@ -1,13 +1,17 @@
 // Each transport alone, with a connection that records what it receives.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import { longpoll } from "../../static/rt/longpoll.js";
 import { poll } from "../../static/rt/poll.js";
-import { sse } from "../../static/rt/sse.js";
+import { EventStreamParser, sse } from "../../static/rt/sse.js";
 import { websocket } from "../../static/rt/websocket.js";
 import { makeTab } from "./fake_browser.js";
+
+/** What clients of the protocol must do, whatever their language. */
+const CASES = JSON.parse(readFileSync(new URL("../client_cases_browser.json", import.meta.url), "utf8"));
 
 class RecordingConnection {
   received = [];
@@ -103,18 +107,10 @@ for (const transport of [sse, longpoll, poll]) {
     assert.equal(connection.ends[0].wait, 300_000);
   });
 
-  for (const [status, code, type, reported] of [
-    [401, "signed_out", "application/problem+json", 401],
-    [403, "forbidden", "application/problem+json; charset=utf-8", 403],
-    [401, "forbidden", "application/problem+json", 0],
-    [403, "toString", "application/problem+json", 0],
-    [401, "signed_out", "application/json", 0],
-    [403, "forbidden", "text/html", 0],
-    [401, undefined, "application/problem+json", 0],
-  ]) {
+  for (const { status, code, content_type: type, reported } of CASES.refusals) {
     test(`${name}: ${status} with ${code} in ${type} is reported as ${reported}`, async () => {
       const headers = { "Content-Type": type };
-      const { connection } = await open(transport, responding({ status, headers, body: { code } }));
+      const { connection } = await open(transport, responding({ status, headers, body: code ? { code } : {} }));
       assert.equal(connection.ends[0].status, reported);
     });
   }
@@ -255,12 +251,14 @@ test("websocket: at most one acknowledgement a second", async () => {
   assert.equal(socket.sent.length, 2);
 });
 
-test("websocket: frames that are not arrays are ignored", async () => {
-  const { server, connection } = await open(websocket);
-  for (const frame of ['{"a":1}', "7", "null", '"[]"', "not JSON", ""]) server.sockets[0].deliver(frame);
-  assert.deepEqual(connection.received, [[]]);
-  assert.deepEqual(connection.ends, []);
-});
+for (const { frame, notifications } of CASES.websocket_frames) {
+  test(`websocket: the frame ${JSON.stringify(frame)} is ${notifications ? "received" : "ignored"}`, async () => {
+    const { server, connection } = await open(websocket);
+    server.sockets[0].deliver(frame);
+    assert.deepEqual(connection.received, notifications ? [[], notifications] : [[]]);
+    assert.deepEqual(connection.ends, []);
+  });
+}
 
 test("websocket: the connection ends after 2.5 silent heartbeats, not before", async () => {
   const { server, connection, clock } = await open(websocket, { set: (server) => (server.heartbeat = Infinity) });
@@ -277,21 +275,11 @@ test("websocket: heartbeats keep the connection open", async () => {
   assert.deepEqual(connection.ends, []);
 });
 
-for (const [code, reason, expected] of [
-  [4401, "", { status: 401 }],
-  [4403, "", { status: 403 }],
-  [4408, "", { status: 408 }],
-  [4429, "", { status: 429 }],
-  [4503, "1500", { status: 503, wait: 1500 }],
-  [1012, "250", { status: 503, restarts: true }],
-  [1001, "", { status: 0 }],
-  [1006, "", { status: 0 }],
-  [1011, "9000", { status: 0 }],
-]) {
-  test(`websocket: close code ${code} '${reason}' is reported as ${JSON.stringify(expected)}`, async () => {
+for (const { code, reason, end } of CASES.close_codes) {
+  test(`websocket: close code ${code} '${reason}' is reported as ${JSON.stringify(end)}`, async () => {
     const { server, connection } = await open(websocket);
     server.sockets[0].closeWith(code, reason);
-    assert.deepEqual(connection.ends, [expected]);
+    assert.deepEqual(JSON.parse(JSON.stringify(connection.ends)), [end]);
   });
 }
 
@@ -352,3 +340,18 @@ test("sse: a stream ends as a restart only after a retry that is not its first",
     assert.deepEqual(connection.ends, [expected], JSON.stringify(written));
   }
 });
+
+for (const { case: name, stream, notifications, restarts } of CASES.event_streams) {
+  test(`sse: ${name}`, () => {
+    const bytes = new TextEncoder().encode(stream);
+    for (const size of [bytes.length, 7, 1]) {
+      const parser = new EventStreamParser();
+      const decoder = new TextDecoder();
+      const received = [];
+      for (let at = 0; at < bytes.length; at += size) {
+        received.push(...parser.push(decoder.decode(bytes.subarray(at, at + size), { stream: true })));
+      }
+      assert.deepEqual([received, parser.restarts], [notifications, restarts], `in parts of ${size} bytes`);
+    }
+  });
+}
