@@ -3,6 +3,8 @@
 
 import { EventEmitter, once } from "node:events";
 import { createServer } from "node:http";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
 
 const TYPE = { problem: "application/problem+json", json: "application/json", stream: "text/event-stream" };
 
@@ -95,4 +97,12 @@ export class NotificationServer extends EventEmitter {
 
 function send(response, status, type, body) {
   response.writeHead(status, { "Content-Type": type }).end(JSON.stringify(body));
+}
+
+// As a program: prints its address, and publishes each line of its input, a JSON value.
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const server = await new NotificationServer().start();
+  console.log(server.url);
+  for await (const line of createInterface({ input: process.stdin })) server.publish(JSON.parse(line));
+  server.stop();
 }
