@@ -115,7 +115,17 @@ def test_types_declare_the_exported_names(entry: str) -> None:
 def test_types_accept_what_works_and_refuse_mistakes(site: Path) -> None:
     (site / "site.ts").write_text(SITE)
     (site / "mistakes.ts").write_text(MISTAKES)
-    command = ["tsc", "--strict", "--noEmit", "--target", "es2022", "--module", "node16", "--moduleResolution", "node16"]
+    command = [
+        "tsc",
+        "--strict",
+        "--noEmit",
+        "--target",
+        "es2022",
+        "--module",
+        "node16",
+        "--moduleResolution",
+        "node16",
+    ]
     result = subprocess.run(
         [*command, "--lib", "es2022,dom", "site.ts", "mistakes.ts"], cwd=site, capture_output=True, text=True
     )
