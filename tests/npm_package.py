@@ -21,7 +21,8 @@ def pack(folder: Path) -> Path:
     # Without a configuration of the user, which could name another registry, and without asking for a newer npm.
     command = ["npm", "pack", str(SOURCE), "--json", "--userconfig=/dev/null", "--no-update-notifier"]
     result = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
-    return folder / json.loads(result.stdout)[0]["filename"]
+    filename: str = json.loads(result.stdout)[0]["filename"]
+    return folder / filename
 
 
 def install(packed: Path, folder: Path) -> Path:

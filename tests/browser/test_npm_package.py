@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -27,7 +26,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @pytest.fixture
-def server() -> Iterator[NotificationServer]:  # type: ignore[override]
+def server() -> Iterator[NotificationServer]:
     with NotificationServer() as server:
         yield server
 
