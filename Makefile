@@ -85,9 +85,9 @@ lock:
 clean:
 	rm -rf $(VENV) .coverage dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
-# Install the tools that the tests need (Chromium, Node, Redis, PostgreSQL, proxies) from Debian packages, if missing.
+# Install the tools that the tests need (Chromium, Node, npm, TypeScript, Redis, PostgreSQL, proxies) from Debian packages, if missing.
 tools:
-	@.ci/tools chromium node node-ws node-eventsource curl redis-server postgres nginx haproxy caddy
+	@.ci/tools chromium node npm tsc node-ws node-eventsource curl redis-server postgres nginx haproxy caddy
 
 $(VENV)/bin/python:
 	.ci/venv $(PYTHON) $(VENV)

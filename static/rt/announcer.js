@@ -13,11 +13,11 @@ export class Announcer {
   #known; // what the user has heard or read
   #timer;
 
-  /** `#announcer` has the sentences in data-one and data-other. `count` is the number that the page was rendered with. */
-  constructor(env, document, language, count) {
+  /** `element` is a live region with the sentences in data-one and data-other. `count` is the number known already. */
+  constructor(env, document, element, language, count) {
     this.#env = env;
     this.#document = document;
-    this.#element = document.querySelector("#announcer");
+    this.#element = element;
     this.#plural = new Intl.PluralRules(language);
     this.#count = this.#known = count;
     this.#timer = new Timer(env);

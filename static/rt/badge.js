@@ -12,7 +12,8 @@ export function badge(document, env, language) {
   const icon = document.querySelector("link[rel=icon]");
   const emptyIcon = icon.href;
   const title = document.title.replace(/^\(\d+\) /, "");
-  const announcer = new Announcer(env, document, language, Number(element.dataset.count));
+  const region = document.querySelector("#announcer");
+  const announcer = new Announcer(env, document, region, language, Number(element.dataset.count));
 
   function show(n) {
     const short = n > MOST ? `${MOST}+` : String(n);

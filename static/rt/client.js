@@ -26,14 +26,10 @@
 // See also: docs/protocol.md, which has the same table.
 
 import { Connection } from "./connection.js";
-import { longpoll } from "./longpoll.js";
 import { NotificationFilter } from "./notification_filter.js";
-import { poll } from "./poll.js";
 import { Backoff, LONGEST_WAIT, Timer, jitter } from "./timers.js";
 import { TransportChoice } from "./transport_choice.js";
-import { websocket } from "./websocket.js";
 
-const TRANSPORTS = { websocket, longpoll, poll };
 const GRACE = 1_000; // a page just rendered, or a quick reconnect, needs no poll
 const POLL_RETRY = 5_000;
 const NEW_SESSION = 300; // time for the cookie of a new session to arrive
@@ -42,8 +38,9 @@ const RESTART = 900; // another process of the server may be ready at once
 const USEFUL = 30_000;
 
 /**
- * env: url, heartbeat (ms), WebSocket, fetch, now (monotonic), wallClock, setTimeout, clearTimeout, random, storage(),
- * pollsOnly(). page: apply(notifications); online(restored), reconnecting(), offline() about the connection;
+ * env: url, heartbeat (ms), transports (functions by name, the best first, poll the last), WebSocket, fetch,
+ * now (monotonic), wallClock, setTimeout, clearTimeout, random, storage(), pollsOnly(), and optionally token(), which
+ * returns a bearer token or a promise of one, and storageKey. page: apply(notifications); online(restored), reconnecting(), offline() about the connection;
  * signedOut(). `restored`: the server's clock was set back.
  */
 export class Client {
@@ -157,7 +154,7 @@ export class Client {
 
   #open(name) {
     const handlers = { received: (...args) => this.#received(...args), ended: (...args) => this.#ended(...args) };
-    return new Connection(this.#env, name, this.#cursor, handlers).open(TRANSPORTS[name]);
+    return new Connection(this.#env, name, this.#cursor, handlers).open(this.#env.transports[name]);
   }
 
   #received(connection, notifications, pollAfter) {

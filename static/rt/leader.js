@@ -46,6 +46,16 @@ export class Leader {
     });
   }
 
+  /** The cursor. */
+  get since() {
+    return this.#client.known.cursor;
+  }
+
+  /** Whether this page leads, and the application has refused it. */
+  get stopped() {
+    return this.#client.state === "stopped";
+  }
+
   start() {
     if (this.#role !== "paused") return;
     if (!this.#env.locks || !this.#env.openChannel) return this.#startAlone();

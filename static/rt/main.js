@@ -1,15 +1,19 @@
-// The entry point: reads the page's attributes and connects the modules. Only this module uses browser globals;
-// the others get what they need as arguments.
+// The entry point of the application's pages: reads the page's attributes and connects the modules. Only this module and
+// the two of the npm package's API, index.js and unread_badge.js, use browser globals; the others get them as arguments.
 
 import { badge } from "./badge.js";
 import { removeSentDraft } from "./drafts.js";
+import { browserEnvironment, followPage } from "./environment.js";
 import { keepFocus } from "./focus.js";
 import { Leader } from "./leader.js";
 import { LocalTimes } from "./local_time.js";
+import { longpoll } from "./longpoll.js";
 import { MessagesPage } from "./messages.js";
 import { dispatch } from "./notification_filter.js";
 import { OfflineNotice } from "./offline_notice.js";
+import { poll } from "./poll.js";
 import { signedOutView } from "./signed_out.js";
+import { websocket } from "./websocket.js";
 
 start(window);
 
@@ -24,9 +28,7 @@ function start(window) {
   times.keepCurrent(document);
   keepFocus(window);
   removeSentDraft(window);
-  addListeners(window, client);
-  if (document.prerendering) document.addEventListener("prerenderingchange", () => client.start(), { once: true });
-  else client.start();
+  followPage(window, client);
 }
 
 function messagesPage(window, env, merge, times) {
@@ -41,20 +43,11 @@ function environment(window) {
   const { dataset } = window.document.body;
   const url = new URL(dataset.notifications, window.location.href);
   return {
+    ...browserEnvironment(window),
     url: url.href,
     account: url.searchParams.get("user"),
     heartbeat: 1000 * (Number(dataset.heartbeat) || 20),
-    WebSocket: window.WebSocket,
-    fetch: (...request) => window.fetch(...request),
-    now: () => window.performance.now(),
-    wallClock: () => Date.now(),
-    setTimeout: (callback, ms) => window.setTimeout(callback, ms),
-    clearTimeout: (id) => window.clearTimeout(id),
-    random: () => Math.random(),
-    storage: () => window.localStorage,
-    visible: () => window.document.visibilityState === "visible",
-    locks: window.navigator.locks,
-    openChannel: window.BroadcastChannel && ((name) => new window.BroadcastChannel(name)),
+    transports: { websocket, longpoll, poll },
     navigator: window.navigator,
   };
 }
@@ -81,15 +74,4 @@ function pageView(window, env, { language, times, messages }) {
     },
     resumed,
   };
-}
-
-function addListeners(window, client) {
-  const { document } = window;
-  window.addEventListener("online", () => client.wake({ networkChanged: true }));
-  window.addEventListener("offline", () => client.offline());
-  window.addEventListener("pagehide", () => client.pause());
-  window.addEventListener("pageshow", ({ persisted }) => persisted && client.start());
-  document.addEventListener("freeze", () => client.pause());
-  document.addEventListener("resume", () => client.start());
-  document.addEventListener("visibilitychange", () => client.visibilityChanged());
 }

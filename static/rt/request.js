@@ -1,4 +1,4 @@
-// One HTTP request for notifications, as poll.js and longpoll.js use it.
+// HTTP requests for notifications, as poll.js, longpoll.js and sse.js use them.
 
 import { LONGEST_WAIT, Timer } from "./timers.js";
 
@@ -40,17 +40,25 @@ export function notificationsUrl(url, since, hold) {
 }
 
 async function send(env, url, signal) {
-  const headers = { Accept: "application/json" };
-  // The server never redirects this request. A captive portal does, and its page is not a valid response.
-  const response = await env.fetch(url, { signal, headers, cache: "no-store", redirect: "error" });
+  const response = await get(env, url, "application/json", signal);
   const notifications = response.status === 200 ? await response.json() : [];
   if (!Array.isArray(notifications)) throw new TypeError("not an array of notifications");
-  return {
-    status: [401, 403].includes(response.status) ? await refusal(response) : response.status,
-    notifications,
-    pollAfter: milliseconds(response, "Poll-After") ?? POLL_AFTER,
-    wait: milliseconds(response, "Retry-After"),
-  };
+  return { ...(await outcome(response)), notifications, pollAfter: milliseconds(response, "Poll-After") ?? POLL_AFTER };
+}
+
+/** The response to a GET with the client's token, if it has one, and then without cookies. */
+export async function get(env, url, accept, signal) {
+  const headers = { Accept: accept };
+  if (env.token) headers.Authorization = `Bearer ${await env.token()}`;
+  const credentials = env.token ? "omit" : "same-origin";
+  // The server never redirects this request. A captive portal does, and its page is not a valid response.
+  return env.fetch(url, { signal, headers, credentials, cache: "no-store", redirect: "error" });
+}
+
+/** { status, wait } of a response, as `onResponse` gets them. */
+export async function outcome(response) {
+  const status = [401, 403].includes(response.status) ? await refusal(response) : response.status;
+  return { status, wait: milliseconds(response, "Retry-After") };
 }
 
 /** Whether the application itself refused: a proxy or a captive portal answers in HTML. */
@@ -63,7 +71,8 @@ async function refusal(response) {
   return REFUSALS[(await response.json()).code] === response.status ? response.status : 0;
 }
 
-function milliseconds(response, header) {
+/** The header's value in ms, or undefined without a valid one. */
+export function milliseconds(response, header) {
   const seconds = Number(response.headers.get(header));
   return seconds > 0 ? Math.min(seconds * 1000, LONGEST_WAIT) : undefined;
 }

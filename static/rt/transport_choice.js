@@ -2,14 +2,13 @@
 // A failure counts only if the server responds by another transport. If the poll fails too, the server is down, and the
 // failure says nothing about the transport.
 
-const BEST_FIRST = ["websocket", "longpoll", "poll"];
-
 const REMEMBERED = 10 * 60_000;
 const SHORT_LIFETIME = 10_000;
-const KEY = "microblog-rt.transport";
+const KEY = "microblog-rt.transport"; // of the application's own pages
 
 export class TransportChoice {
   #env;
+  #bestFirst; // names
   #failed = new Set();
   #until = null; // when to try a better transport, by the wall clock: it is stored for other pages
   #shortLifetimes = new Map(); // how many in a row, by transport
@@ -21,12 +20,13 @@ export class TransportChoice {
 
   constructor(env) {
     this.#env = env;
+    this.#bestFirst = Object.keys(env.transports);
     this.#load();
   }
 
   /** The best transport that has not failed. The poll never counts as failed. */
   get best() {
-    return BEST_FIRST.find((name) => !this.#failed.has(name));
+    return this.#bestFirst.find((name) => !this.#failed.has(name));
   }
 
   /** Milliseconds until a better transport is to be tried; null if none has failed. */
@@ -75,7 +75,7 @@ export class TransportChoice {
   /** The user has too many connections: this page polls. Not stored, because the network is not the cause. */
   #limitReached() {
     this.#limited = true;
-    return this.#avoid(BEST_FIRST.slice(0, -1));
+    return this.#avoid(this.#bestFirst.slice(0, -1));
   }
 
   #serverDown() {
@@ -93,15 +93,19 @@ export class TransportChoice {
     return true;
   }
 
+  get #key() {
+    return this.#env.storageKey ?? KEY;
+  }
+
   // Storage may be forbidden, full or have invalid content. Then the page only has to search again.
 
   #load() {
     try {
-      this.#stored = this.#env.storage().getItem(KEY);
+      this.#stored = this.#env.storage().getItem(this.#key);
       const { name, until } = JSON.parse(this.#stored);
       const left = until - this.#env.wallClock();
-      if (!(left > 0 && left <= REMEMBERED && BEST_FIRST.includes(name))) return;
-      this.#failed = new Set(BEST_FIRST.slice(0, BEST_FIRST.indexOf(name)));
+      if (!(left > 0 && left <= REMEMBERED && this.#bestFirst.includes(name))) return;
+      this.#failed = new Set(this.#bestFirst.slice(0, this.#bestFirst.indexOf(name)));
       this.#until = until;
     } catch {}
   }
@@ -110,8 +114,8 @@ export class TransportChoice {
     if (choice === this.#stored) return;
     this.#stored = choice;
     try {
-      if (choice) this.#env.storage().setItem(KEY, choice);
-      else this.#env.storage().removeItem(KEY);
+      if (choice) this.#env.storage().setItem(this.#key, choice);
+      else this.#env.storage().removeItem(this.#key);
     } catch {}
   }
 }

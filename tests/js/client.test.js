@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { FakeClock, FakeServer, FakeStorage, makeTab, startTab } from "./fake_browser.js";
+import { FakeClock, FakeServer, FakeStorage, WITH_TOKEN, makeTab, startTab } from "./fake_browser.js";
 
 const MINUTE = 60_000;
 const KEY = "microblog-rt.transport";
@@ -666,4 +666,68 @@ test("responses report online, the end of the connection reports reconnecting", 
   assert.equal(page.events.at(-1), "online");
   await clock.advance(40_000);
   assert.deepEqual(page.events.slice(-2), ["online", "online"]);
+});
+
+// A client with a token: server-sent events, long poll, poll
+
+const withToken = { transports: WITH_TOKEN };
+
+test("with a token: every count arrives by server-sent events", async () => {
+  const { server, page, clock, client } = await startTab(withToken);
+  for (const count of [1, 2, 3, 0]) {
+    server.publish(count);
+    await clock.advance(10);
+    assert.equal(page.badge, count);
+  }
+  assert.deepEqual([client.state, server.requests.map(({ kind }) => kind)], ["connected", ["sse"]]);
+});
+
+for (const [case_, network] of [
+  ["are refused", { sse: "refused" }],
+  ["are held back", { sse: "silent" }],
+  ["end after 200 ms", { sse: { killAfter: 200 } }],
+  ["get an array", { sse: { status: 200, body: [] } }],
+]) {
+  test(`with a token: server-sent events ${case_} by the network: long poll`, async () => {
+    const tab = openOn(network, withToken);
+    await tab.clock.advance(10_000);
+    assert.deepEqual([stored(tab), tab.client.state], ["longpoll", "connected"]);
+    tab.server.publish(6);
+    await tab.clock.advance(50);
+    assert.equal(tab.page.badge, 6);
+  });
+}
+
+test("with a token: a cut stream is opened again from the cursor", async () => {
+  const { server, page, clock } = await startTab(withToken);
+  server.publish(1);
+  await clock.advance(MINUTE);
+  server.streams[0].fail();
+  server.publish(2);
+  await clock.advance(1_000);
+  assert.deepEqual(page.applied.flat().map(({ data }) => data), [1, 2]);
+  assert.equal(server.requests.at(-1).since, "1001.500001");
+});
+
+test("with a token: a drain is followed within a second and counts against no transport", async () => {
+  const tab = await startTab({ ...withToken, random: () => 0.999 });
+  for (let i = 0; i < 4; i++) {
+    tab.server.streams[0].write("retry: 60000\n");
+    tab.server.streams[0].end();
+    await tab.clock.advance(1_000);
+    assert.equal(tab.server.streams.length, 1);
+  }
+  assert.deepEqual([stored(tab), tab.server.count("longpoll")], [undefined, 0]);
+});
+
+test("with a token: its end stops the client, a new token resumes it", async () => {
+  const { server, page, clock, client } = await startTab(withToken);
+  server.sse = server.longpoll = server.poll = "signed_out";
+  server.streams[0].end();
+  await clock.advance(2_000);
+  assert.deepEqual([client.state, page.events.at(-1)], ["stopped", "signedOut"]);
+  server.up();
+  client.wake();
+  await clock.advance(2_000);
+  assert.deepEqual([client.state, server.streams.length], ["connected", 1]);
 });

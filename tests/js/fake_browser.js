@@ -2,6 +2,10 @@
 // behind a network that can fail, and a page that records what it shows. No test waits in real time.
 
 import { Client } from "../../static/rt/client.js";
+import { longpoll } from "../../static/rt/longpoll.js";
+import { poll } from "../../static/rt/poll.js";
+import { sse } from "../../static/rt/sse.js";
+import { websocket } from "../../static/rt/websocket.js";
 
 export class FakeClock {
   #time = 1_000_000; // milliseconds since the page was loaded
@@ -53,18 +57,20 @@ const PROBLEM = { "Content-Type": "application/problem+json" };
 const settle = () => new Promise((done) => setImmediate(done));
 
 /**
- * A server with one counter. `websocket`, `longpoll` and `poll` set how the network treats each transport: "ok",
- * "refused", "silent" or { killAfter: ms }; for the last two also { status, headers, body }, a fixed response, or the code
+ * A server with one counter. `websocket`, `sse`, `longpoll` and `poll` set how the network treats each transport: "ok",
+ * "refused", "silent" or { killAfter: ms }; for the last three also { status, headers, body }, a fixed response, or the code
  * of a refusal, "signed_out" or "forbidden".
  */
 export class FakeServer {
   websocket = "ok";
+  sse = "ok";
   longpoll = "ok";
   poll = "ok";
   pollAfter = "5";
   latency = 10;
   heartbeat = 20_000;
   sockets = []; // the open ones
+  streams = []; // the open ones
   handshakes = []; // all sockets, open or not
   requests = []; // { at, kind, since, hold } of every request and handshake
   responses = 0; // responses with status 200
@@ -89,7 +95,7 @@ export class FakeServer {
   publish(data) {
     this.time += 1.000001;
     this.#rows = [{ name: "unread_message_count", data, timestamp: this.time }];
-    for (const socket of this.sockets) socket.deliverNewer();
+    for (const each of [...this.sockets, ...this.streams]) each.deliverNewer();
     for (const held of [...this.#held]) held();
   }
 
@@ -99,34 +105,45 @@ export class FakeServer {
 
   /** Closes all connections and refuses new ones, like a server that restarts. */
   down({ code = 1006, reason = "" } = {}) {
-    this.websocket = this.longpoll = this.poll = "refused";
+    this.websocket = this.sse = this.longpoll = this.poll = "refused";
+    for (const stream of [...this.streams]) stream.fail();
     for (const socket of [...this.sockets]) socket.closeWith(code, reason);
     for (const held of [...this.#held]) held("refused");
   }
 
   up() {
-    this.websocket = this.longpoll = this.poll = "ok";
+    this.websocket = this.sse = this.longpoll = this.poll = "ok";
   }
 
   after(ms, callback) {
     this.#clock.setTimeout(callback, ms);
   }
 
-  fetch = async (href, { signal }) => {
+  fetch = async (href, { signal, headers }) => {
     const query = new URL(href).searchParams;
     const hold = query.has("wait") ? Number(query.get("wait")) : undefined;
-    const kind = hold === undefined ? "poll" : "longpoll";
-    this.requests.push({ at: this.#clock.now(), kind, since: query.get("since"), hold });
+    const kind = headers.Accept === "text/event-stream" ? "sse" : hold === undefined ? "poll" : "longpoll";
+    const authorization = headers.Authorization;
+    this.requests.push({ at: this.#clock.now(), kind, since: query.get("since"), hold, authorization });
     const behaviour = this[kind];
     await this.#delay(behaviour === "silent" ? Infinity : this.latency, signal);
     if (behaviour === "refused") throw new TypeError("Failed to fetch");
     if (behaviour.status) return response(behaviour.status, behaviour.body ?? {}, behaviour.headers ?? {});
     if (REFUSALS[behaviour]) return response(REFUSALS[behaviour], { code: behaviour }, PROBLEM);
     const since = Number(query.get("since"));
+    if (kind === "sse") return this.#stream(since, behaviour, signal);
     if (hold && !this.newerThan(since).length) await this.#hold(hold * 1000, behaviour.killAfter, signal);
     this.responses++;
     return response(200, this.newerThan(since), { "Poll-After": this.pollAfter });
   };
+
+  #stream(cursor, { killAfter }, signal) {
+    const stream = new FakeStream(this, cursor);
+    signal.addEventListener("abort", () => stream.fail());
+    if (killAfter !== undefined) this.after(killAfter, () => stream.fail());
+    const headers = { "Content-Type": "text/event-stream", ...(this.heartbeatHeader && { Heartbeat: this.heartbeatHeader }) };
+    return { ...response(200, null, headers), body: stream.body };
+  }
 
   #delay(ms, signal) {
     return new Promise((done, fail) => {
@@ -152,6 +169,59 @@ export class FakeServer {
 
 function response(status, body, headers) {
   return { status, ok: status < 300, headers: new Headers(headers), json: async () => body };
+}
+
+/** The body of a response with server-sent events. Tests call write(), end() and fail() as the server. */
+class FakeStream {
+  #server;
+  #controller;
+
+  constructor(server, cursor) {
+    this.#server = server;
+    this.cursor = cursor;
+    this.body = new ReadableStream({ start: (controller) => (this.#controller = controller) });
+    server.streams.push(this);
+    this.write(":\nretry: 1500\n");
+    this.deliverNewer();
+    this.#sendHeartbeats();
+  }
+
+  get open() {
+    return this.#server.streams.includes(this);
+  }
+
+  write(text) {
+    if (this.open) this.#controller.enqueue(new TextEncoder().encode(text));
+  }
+
+  deliverNewer() {
+    for (const row of this.#server.newerThan(this.cursor)) {
+      this.cursor = row.timestamp;
+      this.write(`id: ${row.timestamp}\ndata: ${JSON.stringify(row)}\n\n`);
+    }
+  }
+
+  end() {
+    this.#remove() && this.#controller.close();
+  }
+
+  fail() {
+    this.#remove() && this.#controller.error(new TypeError("network error"));
+  }
+
+  #remove() {
+    const wasOpen = this.open;
+    this.#server.streams = this.#server.streams.filter((stream) => stream !== this);
+    return wasOpen;
+  }
+
+  #sendHeartbeats() {
+    this.#server.after(this.#server.heartbeat, () => {
+      if (!this.open) return;
+      this.write(":\n");
+      this.#sendHeartbeats();
+    });
+  }
 }
 
 /** The WebSocket class of the fake browser. Tests call accept(), deliver() and closeWith() as the server. */
@@ -289,6 +359,9 @@ export class FakeBrowser {
   }
 }
 
+/** The transports of a client with a token. */
+export const WITH_TOKEN = { sse, longpoll, poll };
+
 /** A page with its client, clock and server. `random` returns 0.5 unless it is given. */
 export function makeTab({
   since = 1000.25,
@@ -296,6 +369,7 @@ export function makeTab({
   server = new FakeServer(clock),
   storage = new FakeStorage(),
   ClientClass = Client,
+  transports = { websocket, longpoll, poll },
   ...overrides
 } = {}) {
   const page = { badge: null, applied: [], events: [], visible: true };
@@ -314,6 +388,7 @@ export function makeTab({
   const env = {
     url: "https://example.org/notifications",
     heartbeat: 20_000,
+    transports,
     WebSocket: fakeWebSocket(server, clock),
     fetch: server.fetch,
     now: clock.now,

@@ -9,6 +9,7 @@ import { makeTab, startTab } from "./fake_browser.js";
 const MINUTE = 60_000;
 const read = (path) => readFileSync(new URL(`../../${path}`, import.meta.url), "utf8");
 const table = (text) => text.split("\n").filter((line) => /^(\/\/ )?\| [a-z, ]+ \| .* \| .* \| .* \|$/.test(line));
+const cases = JSON.parse(read("tests/client_cases_browser.json"));
 const rows = table(read("static/rt/client.js")).map((line) => line.replace("// ", ""));
 const tested = new Set();
 
@@ -271,4 +272,6 @@ test("every row has a test, and docs/protocol.md has the same table", () => {
   const documented = read("docs/protocol.md").split("\n");
   const begin = documented.indexOf(rows[0]);
   assert.deepEqual(table(documented.slice(begin, begin + rows.length + 1).join("\n")), rows);
+  const transitions = cases.transitions.map(({ state, event, next }) => `| ${state} | ${event} | ${next} |`);
+  assert.deepEqual(rows.slice(1).map((line) => line.slice(0, line.lastIndexOf(" | ") + 2)), transitions);
 });

@@ -9,7 +9,9 @@ const MINUTE = 60_000;
 function environment(overrides = {}) {
   const clock = new FakeClock();
   const storage = new FakeStorage();
-  return { clock, stored: storage, now: clock.now, wallClock: clock.wallClock, storage: () => storage, ...overrides };
+  const transports = { websocket: null, longpoll: null, poll: null };
+  const clocks = { now: clock.now, wallClock: clock.wallClock };
+  return { clock, stored: storage, ...clocks, transports, storage: () => storage, ...overrides };
 }
 
 /** A connection that responded and ended after `lifetime` ms, or ended without a response (null). */

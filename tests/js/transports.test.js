@@ -1,12 +1,17 @@
 // Each transport alone, with a connection that records what it receives.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import { longpoll } from "../../static/rt/longpoll.js";
 import { poll } from "../../static/rt/poll.js";
+import { EventStreamParser, sse } from "../../static/rt/sse.js";
 import { websocket } from "../../static/rt/websocket.js";
 import { makeTab } from "./fake_browser.js";
+
+/** What clients of the protocol must do, whatever their language. */
+const CASES = JSON.parse(readFileSync(new URL("../client_cases_browser.json", import.meta.url), "utf8"));
 
 class RecordingConnection {
   received = [];
@@ -37,7 +42,7 @@ async function open(transport, { set = () => {}, since = 1000.25, ...options } =
   return { connection, handle, clock, server, env };
 }
 
-for (const transport of [websocket, longpoll, poll]) {
+for (const transport of [websocket, sse, longpoll, poll]) {
   const { name } = transport;
 
   test(`${name}: a message is received with its timestamp`, async () => {
@@ -80,7 +85,7 @@ for (const transport of [websocket, longpoll, poll]) {
   });
 }
 
-for (const transport of [longpoll, poll]) {
+for (const transport of [sse, longpoll, poll]) {
   const { name } = transport;
   const responding = (behaviour) => ({ set: (server) => (server[name] = behaviour) });
 
@@ -102,41 +107,48 @@ for (const transport of [longpoll, poll]) {
     assert.equal(connection.ends[0].wait, 300_000);
   });
 
-  for (const [status, code, type, reported] of [
-    [401, "signed_out", "application/problem+json", 401],
-    [403, "forbidden", "application/problem+json; charset=utf-8", 403],
-    [401, "forbidden", "application/problem+json", 0],
-    [403, "toString", "application/problem+json", 0],
-    [401, "signed_out", "application/json", 0],
-    [403, "forbidden", "text/html", 0],
-    [401, undefined, "application/problem+json", 0],
-  ]) {
+  for (const { status, code, content_type: type, reported } of CASES.refusals) {
     test(`${name}: ${status} with ${code} in ${type} is reported as ${reported}`, async () => {
       const headers = { "Content-Type": type };
-      const { connection } = await open(transport, responding({ status, headers, body: { code } }));
+      const { connection } = await open(transport, responding({ status, headers, body: code ? { code } : {} }));
       assert.equal(connection.ends[0].status, reported);
     });
   }
 
-  for (const body of [{ notifications: [] }, null, "[]"]) {
+  for (const body of name === "sse" ? [] : [{ notifications: [] }, null, "[]"]) {
     test(`${name}: 200 with ${JSON.stringify(body)} is no valid response`, async () => {
       const { connection } = await open(transport, responding({ status: 200, body }));
       assert.deepEqual([connection.received, connection.ends[0].status], [[], 0]);
     });
   }
 
-  test(`${name}: requests ask for JSON, are not cached and follow no redirect`, async () => {
+  test(`${name}: requests name their format, are not cached and follow no redirect`, async () => {
     const requests = [];
     await open(transport, { fetch: (href, options) => (requests.push(options), new Promise(() => {})) });
-    const { headers, cache, redirect } = requests[0];
-    assert.deepEqual([headers.Accept, cache, redirect], ["application/json", "no-store", "error"]);
+    const { headers, cache, redirect, credentials } = requests[0];
+    const accept = name === "sse" ? "text/event-stream" : "application/json";
+    assert.deepEqual([headers, cache, redirect, credentials], [{ Accept: accept }, "no-store", "error", "same-origin"]);
+  });
+
+  test(`${name}: a token is sent in a header, without cookies, and not in the URL`, async () => {
+    const requests = [];
+    const fetch = (href, options) => (requests.push([href, options]), new Promise(() => {}));
+    await open(transport, { fetch, token: async () => "t0ken" });
+    const [[href, { headers, credentials }]] = requests;
+    assert.deepEqual([headers.Authorization, credentials, href.includes("t0ken")], ["Bearer t0ken", "omit", false]);
+  });
+
+  test(`${name}: a token that cannot be obtained is a failure to retry`, async () => {
+    const token = () => Promise.reject(new Error("the site's own server is down"));
+    const { connection, server } = await open(transport, { token });
+    assert.deepEqual([connection.ends, server.requests.length], [[{ status: 0 }], 0]);
   });
 
   test(`${name}: a request without a response is aborted`, async () => {
     const signals = [];
     const hang = (href, { signal }) => (signals.push(signal), new Promise(() => {}));
     const { connection, clock } = await open(transport, { fetch: hang });
-    await clock.advance(15_000);
+    await clock.advance(60_000);
     assert.deepEqual(connection.ends, [{ status: 0 }]);
     assert.equal(signals[0].aborted, true);
   });
@@ -239,12 +251,14 @@ test("websocket: at most one acknowledgement a second", async () => {
   assert.equal(socket.sent.length, 2);
 });
 
-test("websocket: frames that are not arrays are ignored", async () => {
-  const { server, connection } = await open(websocket);
-  for (const frame of ['{"a":1}', "7", "null", '"[]"', "not JSON", ""]) server.sockets[0].deliver(frame);
-  assert.deepEqual(connection.received, [[]]);
-  assert.deepEqual(connection.ends, []);
-});
+for (const { frame, notifications } of CASES.websocket_frames) {
+  test(`websocket: the frame ${JSON.stringify(frame)} is ${notifications ? "received" : "ignored"}`, async () => {
+    const { server, connection } = await open(websocket);
+    server.sockets[0].deliver(frame);
+    assert.deepEqual(connection.received, notifications ? [[], notifications] : [[]]);
+    assert.deepEqual(connection.ends, []);
+  });
+}
 
 test("websocket: the connection ends after 2.5 silent heartbeats, not before", async () => {
   const { server, connection, clock } = await open(websocket, { set: (server) => (server.heartbeat = Infinity) });
@@ -261,21 +275,11 @@ test("websocket: heartbeats keep the connection open", async () => {
   assert.deepEqual(connection.ends, []);
 });
 
-for (const [code, reason, expected] of [
-  [4401, "", { status: 401 }],
-  [4403, "", { status: 403 }],
-  [4408, "", { status: 408 }],
-  [4429, "", { status: 429 }],
-  [4503, "1500", { status: 503, wait: 1500 }],
-  [1012, "250", { status: 503, restarts: true }],
-  [1001, "", { status: 0 }],
-  [1006, "", { status: 0 }],
-  [1011, "9000", { status: 0 }],
-]) {
-  test(`websocket: close code ${code} '${reason}' is reported as ${JSON.stringify(expected)}`, async () => {
+for (const { code, reason, end } of CASES.close_codes) {
+  test(`websocket: close code ${code} '${reason}' is reported as ${JSON.stringify(end)}`, async () => {
     const { server, connection } = await open(websocket);
     server.sockets[0].closeWith(code, reason);
-    assert.deepEqual(connection.ends, [expected]);
+    assert.deepEqual(JSON.parse(JSON.stringify(connection.ends)), [end]);
   });
 }
 
@@ -290,3 +294,64 @@ test("websocket: a missing or forbidden WebSocket is reported as a failure", asy
     assert.deepEqual(connection.ends, [{ status: 0 }]);
   }
 });
+
+test("sse: events that arrive together are received as one array", async () => {
+  const { server, connection, clock } = await open(sse);
+  const rows = [1001.5, 1002.5].map((timestamp) => ({ name: "n", data: 1, timestamp }));
+  server.streams[0].write(rows.map((row) => `data: ${JSON.stringify(row)}\n\n`).join(""));
+  await clock.advance(10);
+  assert.deepEqual(connection.received, [[], rows]);
+});
+
+test("sse: a response of another type is no stream", async () => {
+  const { connection } = await open(sse, { set: (server) => (server.sse = { status: 200, body: [] }) });
+  assert.deepEqual([connection.received, connection.ends], [[], [{ status: 0 }]]);
+});
+
+test("sse: the stream ends after 2.5 silent heartbeats, not before", async () => {
+  for (const [header, ms] of [[undefined, 50_000], ["4", 10_000]]) {
+    const set = (server) => Object.assign(server, { heartbeat: Infinity, heartbeatHeader: header });
+    const { server, connection, clock } = await open(sse, { set });
+    await clock.advance(ms - 200);
+    assert.deepEqual(connection.ends, []);
+    await clock.advance(200);
+    assert.deepEqual([connection.ends, server.streams], [[{ status: 0 }], []]);
+  }
+});
+
+test("sse: heartbeats keep the stream open", async () => {
+  const { connection, clock } = await open(sse);
+  await clock.advance(3_600_000);
+  assert.deepEqual(connection.ends, []);
+});
+
+test("sse: a stream ends as a restart only after a retry that is not its first", async () => {
+  const event = 'data: {"name": "n", "data": 1, "timestamp": 1001.5}\n\n';
+  for (const [written, expected] of [
+    ["", { status: 0 }],
+    ["retry: 300\n", { status: 503, restarts: true }],
+    ["retry: 300\n\n", { status: 503, restarts: true }],
+    [`retry: 300\n${event}`, { status: 0 }],
+  ]) {
+    const { server, connection, clock } = await open(sse);
+    server.streams[0].write(written);
+    server.streams[0].end();
+    await clock.advance(10);
+    assert.deepEqual(connection.ends, [expected], JSON.stringify(written));
+  }
+});
+
+for (const { case: name, stream, notifications, restarts } of CASES.event_streams) {
+  test(`sse: ${name}`, () => {
+    const bytes = new TextEncoder().encode(stream);
+    for (const size of [bytes.length, 7, 1]) {
+      const parser = new EventStreamParser();
+      const decoder = new TextDecoder();
+      const received = [];
+      for (let at = 0; at < bytes.length; at += size) {
+        received.push(...parser.push(decoder.decode(bytes.subarray(at, at + size), { stream: true })));
+      }
+      assert.deepEqual([received, parser.restarts], [notifications, restarts], `in parts of ${size} bytes`);
+    }
+  });
+}
