@@ -344,3 +344,30 @@ async def test_sockets_obey_the_allowed_origins(with_origin: Server, tmp_path: P
     with pytest.raises(Exception, match="403"):
         async with websocket(with_origin.url, "", headers=headers, origin="https://evil.example"):
             pass
+
+
+def test_api_answers_an_allowed_origin(with_origin: Server, tmp_path: Path) -> None:
+    headers = bearer(add(tmp_path, with_origin, *SCOPES), Origin=ALLOWED)
+    url = f"{with_origin.url}/api/v1/users/bob/notifications/build"
+    asks = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "authorization, content-type"}
+    preflight = httpx.options(url, headers={"Origin": ALLOWED, **asks})
+    assert (preflight.status_code, preflight.headers["Access-Control-Allow-Methods"]) == (204, "DELETE, PUT")
+    assert "Idempotency-Key" in preflight.headers["Access-Control-Allow-Headers"]
+    for content, status in (({"data": 1}, 200), ({}, 422)):
+        answer = httpx.put(url, json=content, headers=headers)
+        assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (status, ALLOWED)
+    foreign = httpx.put(url, json={"data": 2}, headers=headers | {"Origin": "https://evil.example"})
+    assert (foreign.status_code, foreign.json()["code"]) == (403, "origin_foreign")
+    assert "Access-Control-Allow-Origin" not in foreign.headers
+    (build,) = httpx.get(f"{with_origin.url}/notifications", headers=headers).json()
+    assert build["data"] == 1
+
+
+def test_large_batch_needs_a_token_that_may_publish(server: Server, tmp_path: Path) -> None:
+    items = [{"user": "bob", "key": f"k{number}", "data": "x" * 1900} for number in range(500)]
+    url, may = f"{server.url}/api/v1/notifications", add(tmp_path, server, *SCOPES)
+    may_not = add(tmp_path, server)
+    for token, status in ((may, 200), (may_not, 403), (may[:-4] + "AAAA", 401)):
+        assert httpx.post(url, json={"items": items}, headers=bearer(token), timeout=DEADLINE).status_code == status
+    longer = [item | {"data": "x" * 4000} for item in items]
+    assert httpx.post(url, json={"items": longer}, headers=bearer(may), timeout=DEADLINE).status_code == 413

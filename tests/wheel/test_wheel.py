@@ -49,6 +49,7 @@ def test_the_wheel_holds_all_it_needs_and_nothing_else(wheel: Path) -> None:
         "microblog_rt/migrations/env.py",
         "microblog_rt/migrations/versions/0001_the_first_tables.py",
         "microblog_rt/hypercorn.toml",
+        "microblog_rt/openapi.json",
         "microblog_rt/translations/es/LC_MESSAGES/messages.mo",
     ):
         assert wanted in names

@@ -48,11 +48,12 @@ class Callers:
         """The caller, who may do what ``scope`` allows. Raises SignedOut, Forbidden, Unavailable."""
         bearer, changes = bearer_token(request.headers) is not None, request.method not in SAFE
         try:
-            self._origins.check(request.headers, required=changes and not bearer)
+            self._origins.check(request.headers)
             if bearer:
                 return await self._owner(request, scope)
             caller = await self._visitor(request)
             if changes:
+                self._origins.check(request.headers, required=True)
                 self._check_csrf(request, caller)
         except Forbidden as error:
             security_log.note("api_refused", address=request.address, reason=error.reason, path=request.path)
