@@ -1,4 +1,4 @@
-"""The cases of ``tests/client_cases.json`` for the Python client; ``tests/js/client_cases.test.js`` is the other runner."""
+"""Runs the cases of ``tests/client_cases.json`` with the Python client; ``tests/js/client_cases.test.js`` with the other."""
 
 import json
 from dataclasses import dataclass, field
