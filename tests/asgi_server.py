@@ -23,6 +23,7 @@ from microblog_rt.settings import Settings
 from microblog_rt.storage.notifications import Page
 from microblog_rt.timeouts import Timeouts
 from microblog_rt.web.admission import HEADERS, Admission, Query, Scope, parse
+from microblog_rt.web.origins import Origins
 from microblog_rt.web.tabs import Tabs
 from tests.server_process import DEADLINE
 
@@ -49,6 +50,7 @@ class OpenAdmission(Admission):
 
     def __init__(self) -> None:
         self._headers = HEADERS
+        self._origins = Origins(SETTINGS)
         self.tabs = Tabs(SETTINGS)
 
     def admit(self, scope: Scope, *, socket: bool = False) -> tuple[Reader, Query]:

@@ -190,7 +190,7 @@ def test_command_closes_its_bus(command: str, settings: Settings, monkeypatch: p
         shell.interact(assemble(settings))
     else:
         with click.Context(cli.main):
-            cli._run_with_services(lambda services: services.accounts.register("susan", PASSWORD))
+            cli.run_with_services(lambda services: services.accounts.register("susan", PASSWORD))
     assert closed == [True]
 
 

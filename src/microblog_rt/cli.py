@@ -136,7 +136,7 @@ def current() -> None:
 )
 def restored(ahead: float) -> None:
     """Send the state of a restored backup to every client. Safe to run again."""
-    users = _run_with_services(lambda services: restoring.restored(services.storage, services.mailboxes, ahead))
+    users = run_with_services(lambda services: restoring.restored(services.storage, services.mailboxes, ahead))
     click.echo(f"Restamped the notifications of {users} users.")
 
 
@@ -151,7 +151,7 @@ def user() -> None:
 def add(name: str, email: str | None) -> None:
     """Create an account; the password is prompted for, or read as one line from standard input."""
     new_password = _password()
-    _run_with_services(lambda services: services.accounts.register(name, new_password, email))
+    run_with_services(lambda services: services.accounts.register(name, new_password, email))
     click.echo(f"{name} can sign in.")
 
 
@@ -160,7 +160,7 @@ def add(name: str, email: str | None) -> None:
 def password(name: str) -> None:
     """Set an account's password and end its sessions; prompted for, or read as one line from standard input."""
     new_password = _password()
-    _run_with_services(lambda services: services.accounts.set_password(name, new_password))
+    run_with_services(lambda services: services.accounts.set_password(name, new_password))
     click.echo(f"{name} has a new password; all their sessions have ended.")
 
 
@@ -168,7 +168,7 @@ def password(name: str) -> None:
 @click.argument("name")
 def disable(name: str) -> None:
     """Disable an account and end its sessions."""
-    _run_with_services(lambda services: services.accounts.disable(name))
+    run_with_services(lambda services: services.accounts.disable(name))
     click.echo(f"{name} is disabled; all their sessions have ended.")
 
 
@@ -183,7 +183,7 @@ def withdraw(name: str) -> None:
     async def work(services: Services) -> int:
         return await services.messages.withdraw((await services.accounts.known(name)).id)
 
-    withdrawn = _run_with_services(work)
+    withdrawn = run_with_services(work)
     click.echo(f"Deleted {withdrawn} messages that {name} had sent.")
 
 
@@ -191,7 +191,7 @@ def withdraw(name: str) -> None:
 @click.argument("name")
 def enable(name: str) -> None:
     """Enable a disabled account."""
-    _run_with_services(lambda services: services.accounts.enable(name))
+    run_with_services(lambda services: services.accounts.enable(name))
     click.echo(f"{name} can sign in.")
 
 
@@ -267,7 +267,7 @@ def _log_command() -> None:
     security_log.note("command", command=context.command_path, user=context.params.get("name"), uid=os.getuid())
 
 
-def _run_with_services(work: Callable[[Services], Awaitable[T]]) -> T:
+def run_with_services(work: Callable[[Services], Awaitable[T]]) -> T:
     chosen = _settings()
     _log_command()
     _prepare_database(chosen)
@@ -284,7 +284,7 @@ def _run_with_services(work: Callable[[Services], Awaitable[T]]) -> T:
 
 def _demo_accounts(chosen: Settings) -> list[str]:
     key = secret_key.secret_keys(chosen)[0]
-    names = _run_with_services(lambda services: demo.prepare(services.accounts, key))
+    names = run_with_services(lambda services: demo.prepare(services.accounts, key))
     lines = [f"Demo accounts: {' and '.join(names)}, password {demo.password(key)}"] if names else []
     others = sorted(set(demo.NAMES) - set(names))
     return lines + [f"{name} already exists with another password; it was not changed." for name in others]

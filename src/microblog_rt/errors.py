@@ -6,14 +6,19 @@
     │   ├── InvalidText   a text that cannot be stored on every database
     │   └── Invalid       a form field has an unacceptable value
     ├── SignedOut         no session, or one that has ended
+    │   └── TokenEnded    an access token that is not valid, or no longer
     ├── Forbidden         not allowed, or no longer
     │   ├── OriginMissing   no Origin header where one is required
     │   ├── OriginForeign   the request comes from another site
     │   ├── TokenMissing    no CSRF token, or no cookie to check it with
     │   ├── TokenWrong      a CSRF token of another browser or from before the sign-in
-    │   └── OtherAccount    the form of an account other than the one signed in
+    │   ├── OtherAccount    the form of an account other than the one signed in
+    │   └── ScopeMissing    an access token without the scope that is needed
     ├── NotFound          no such page or user
-    ├── KeyReused         an Idempotency-Key that was used for another message
+    ├── MethodNotAllowed  another method than those of the address
+    ├── TooLarge          a body over its limit
+    ├── UnsupportedMediaType  a body that is not JSON
+    ├── KeyReused         an Idempotency-Key that was used for another request
     ├── TooMany           over a limit; retry later
     └── Unavailable       a temporary failure; retry
         └── Draining      this process is shutting down
@@ -22,6 +27,7 @@
 See also: ``web/sentences.py`` (texts by reason) and ``web/problems.py`` (HTTP statuses and close codes).
 """
 
+from collections.abc import Iterable
 from math import ceil
 
 
@@ -69,6 +75,11 @@ class SignedOut(Refused):
     code = "signed_out"
 
 
+class TokenEnded(SignedOut):
+    def __init__(self) -> None:
+        super().__init__("token_ended")
+
+
 class Forbidden(Refused):
     code = "forbidden"
 
@@ -95,8 +106,31 @@ class OtherAccount(Forbidden):
     code = "other_account"
 
 
+class ScopeMissing(Forbidden):
+    def __init__(self, scope: str) -> None:
+        super().__init__("scope_missing", scope=scope)
+
+
 class NotFound(Refused):
     code = "not_found"
+
+
+class MethodNotAllowed(Refused):
+    """``allowed`` are the methods of the address."""
+
+    code = "method_not_allowed"
+
+    def __init__(self, allowed: Iterable[str]) -> None:
+        super().__init__()
+        self.allowed = sorted(allowed)
+
+
+class TooLarge(Refused):
+    code = "too_large"
+
+
+class UnsupportedMediaType(Refused):
+    code = "unsupported_media_type"
 
 
 class KeyReused(Refused):

@@ -1,4 +1,4 @@
-"""The mapped classes: User, Mailbox, Session, Message, Notification and Attempt.
+"""The mapped classes: User, Mailbox, Session, AccessToken, Message, Notification, Attempt and IdempotentWrite.
 
 Every time is an integer of microseconds since 1970; pages format it (``web/languages.py``). All relationships are
 ``lazy="raise"``: a query loads what a page shows.
@@ -17,6 +17,15 @@ MESSAGE_CODE_POINTS = 1400
 NOTIFICATION_NAME_LENGTH = 128
 DEVICE_LENGTH = 200
 SUBJECT_LENGTH = 100
+TOKEN_ID_LENGTH = 12
+TOKEN_NAME_LENGTH = 100
+
+# What an access token may be used for.
+READ_NOTIFICATIONS = "notifications:read"
+READ_MESSAGES = "messages:read"
+SEND_MESSAGES = "messages:send"
+PUBLISH_NOTIFICATIONS = "notifications:publish"
+SCOPES = (READ_NOTIFICATIONS, READ_MESSAGES, SEND_MESSAGES, PUBLISH_NOTIFICATIONS)
 
 
 class Base(DeclarativeBase):
@@ -102,6 +111,26 @@ class Session(Base):
     user: Mapped[User] = relationship(lazy="raise")
 
 
+class AccessToken(Base):
+    """A credential of a program, until it is revoked or expires. The program holds the secret, this row only its hash.
+
+    ``id`` is its public name, ``name`` what its user calls it. ``scopes`` are separated by spaces. None as ``expires``
+    means never, as ``last_used`` not yet.
+    """
+
+    __tablename__ = "access_token"
+    __table_args__ = (UniqueConstraint("token_hash"), Index(None, "user_id"))
+
+    id: Mapped[str] = mapped_column(String(TOKEN_ID_LENGTH), primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("user.id"))
+    name: Mapped[str] = mapped_column(String(TOKEN_NAME_LENGTH))
+    scopes: Mapped[str] = mapped_column(String(200))
+    token_hash: Mapped[str] = mapped_column(String(64))
+    created: Mapped[int] = mapped_column(BigInteger)
+    expires: Mapped[int | None] = mapped_column(BigInteger)
+    last_used: Mapped[int | None] = mapped_column(BigInteger)
+
+
 class Message(Base):
     """A private message.
 
@@ -154,4 +183,20 @@ class Attempt(Base):
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     subject: Mapped[str] = mapped_column(String(SUBJECT_LENGTH))
+    expires: Mapped[int] = mapped_column(BigInteger)
+
+
+class IdempotentWrite(Base):
+    """A write that a user has made under an ``Idempotency-Key``, until ``expires``: of what, and with which result.
+
+    ``key`` and ``request`` are hashes, of the key and of the operation with its body.
+    """
+
+    __tablename__ = "idempotent_write"
+    __table_args__ = (Index(None, "expires"),)
+
+    user_id: Mapped[int] = mapped_column(ForeignKey("user.id"), primary_key=True, autoincrement=False)
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    request: Mapped[str] = mapped_column(String(64))
+    result_json: Mapped[str] = mapped_column(Text)
     expires: Mapped[int] = mapped_column(BigInteger)

@@ -1,4 +1,4 @@
-"""The address under which browsers reach this site, as it is configured."""
+"""The address under which browsers reach this site, and the origins of other sites, as they are configured."""
 
 from urllib.parse import urlsplit
 
@@ -16,6 +16,11 @@ def parse(text: str) -> str:
     port = f":{parts.port}" if parts.port not in (None, DEFAULT_PORTS[parts.scheme]) else ""
     host = f"[{parts.hostname}]" if ":" in parts.hostname else _ascii_host(parts.hostname)
     return f"{parts.scheme}://{host}{port}"
+
+
+def parse_origins(text: str) -> frozenset[str]:
+    """The origins in ``text``, separated by commas, as browsers send them. Raises ValueError."""
+    return frozenset(parse(each.strip()) for each in text.split(",") if each.strip())
 
 
 def _ascii_host(host: str) -> str:

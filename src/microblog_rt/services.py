@@ -6,7 +6,7 @@ See also: ``app.py``, which puts the web application in front of them.
 from typing import NamedTuple
 
 from microblog_rt import bus, files
-from microblog_rt.accounts import Accounts, Sessions
+from microblog_rt.accounts import Accounts, Sessions, Tokens
 from microblog_rt.feed import Feed
 from microblog_rt.hub import Hub
 from microblog_rt.mailboxes import Mailboxes
@@ -26,6 +26,7 @@ class Services(NamedTuple):
     mailboxes: Mailboxes
     notifications: Notifications
     sessions: Sessions
+    tokens: Tokens
     accounts: Accounts
     messages: Messages
     feed: Feed
@@ -48,6 +49,7 @@ def assemble(settings: Settings, timeouts: Timeouts = Timeouts()) -> Services:
     hub = Hub(the_bus)
     mailboxes = Mailboxes(storage, hub, the_bus)
     sessions = Sessions(storage, mailboxes, settings, timeouts)
+    tokens = Tokens(storage, sessions)
     return Services(
         storage,
         hub,
@@ -55,7 +57,8 @@ def assemble(settings: Settings, timeouts: Timeouts = Timeouts()) -> Services:
         mailboxes,
         Notifications(mailboxes),
         sessions,
+        tokens,
         Accounts(storage, sessions, settings, timeouts),
         Messages(storage, mailboxes, settings),
-        Feed(storage, hub, the_bus, timeouts),
+        Feed(storage, hub, the_bus, timeouts, tokens.note_use),
     )

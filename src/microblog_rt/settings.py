@@ -44,6 +44,7 @@ class Settings:
     bus_url: str = field(default=MEMORY, repr=False)
     secret_key: str | None = field(default=None, repr=False)  # several are separated by commas or spaces
     public_url: str | None = None
+    allowed_origins: frozenset[str] | None = None
     trusted_hops: int = 0
     sign_in_limit: Limit | None = Limit(10, 300)
     sign_in_global_limit: Limit | None = Limit(1000, 300)
@@ -217,7 +218,8 @@ def _limit(text: str) -> Limit | None:
     return Limit(int(match[1]), int(match[2] or 1) * UNITS[match[3]])
 
 
-def _duration(text: str) -> int:
+def duration(text: str) -> int:
+    """The seconds of a duration such as 14days. Raises ValueError."""
     match = DURATION.fullmatch(text)
     if not match or int(match[1]) * UNITS[match[2]] > 3650 * DAY:
         raise ValueError("must be COUNT and UNIT, as in 14days or 12hours, at most 3650days")
@@ -276,6 +278,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "bus_url": _bus_url,
     "secret_key": _secret_keys,
     "public_url": public_url.parse,
+    "allowed_origins": public_url.parse_origins,
     "trusted_hops": _hops,
     "sign_in_limit": _limit,
     "sign_in_global_limit": _limit,
@@ -289,8 +292,8 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "drain": _drain,
     "metrics_token": _secret_key,
     "log": _log,
-    "session_idle": _duration,
-    "session_lifetime": _duration,
+    "session_idle": duration,
+    "session_lifetime": duration,
     "keep_alive_timeout": _seconds,
     "event_loop": _event_loop,
 }

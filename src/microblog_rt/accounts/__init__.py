@@ -1,6 +1,7 @@
 """Accounts: register, check and set passwords, disable.
 
 sessions.py    sessions
+tokens.py      access tokens
 rules.py       what a name, an e-mail address and a password must be
 strength.py    which passwords are easy to guess
 passwords.py   hashing
@@ -23,17 +24,18 @@ from microblog_rt.accounts.devices import UNKNOWN, Device, Marks
 from microblog_rt.accounts.passwords import UNKNOWN_USERS_HASH, Match, Passwords
 from microblog_rt.accounts.sessions import Reader, Sessions, session_name, token_hash
 from microblog_rt.accounts.strength import Turns
+from microblog_rt.accounts.tokens import Tokens, reader_of
 from microblog_rt.errors import Invalid, NotFound, SignedOut
 from microblog_rt.models import User
 from microblog_rt.secret_key import secret_keys
 from microblog_rt.settings import Settings
-from microblog_rt.storage import Storage, Transaction, limits
+from microblog_rt.storage import Storage, Transaction, limits, tokens
 from microblog_rt.storage import accounts as stored
 from microblog_rt.storage.accounts import Visit
 from microblog_rt.storage.pages import Page
 from microblog_rt.timeouts import Timeouts
 
-__all__ = ["Accounts", "Device", "Reader", "Sessions", "session_name", "token_hash"]
+__all__ = ["Accounts", "Device", "Reader", "Sessions", "Tokens", "reader_of", "session_name", "token_hash"]
 
 
 T = TypeVar("T")
@@ -154,7 +156,7 @@ class Accounts:
             user.password_hash = now.password_hash  # another sign-in has replaced it
 
     async def set_password(self, username: str, password: str) -> None:
-        """Set a password and end every session of that user. Raises NotFound, Invalid."""
+        """Set a password and end every session and token of that user. Raises NotFound, Invalid."""
         user = await self.known(username)
         for fault in await self.password_faults(user, password):
             raise fault
@@ -163,6 +165,7 @@ class Accounts:
         def work(tx: Transaction) -> None:
             stored.set_password(tx, user.id, password_hash)
             stored.end_sessions(tx, user.id)
+            tokens.end_all(tx, user.id)
 
         await self._sessions.end(user.id, work)
         security_log.note("password_set", user=user.username, user_id=user.id)
@@ -180,10 +183,10 @@ class Accounts:
             raise Invalid("old_password", "wrong_current_password") from None
 
     async def change_password(self, visit: Visit, old: str, new: str) -> str:
-        """Change the password of a signed-in user, end every session, start one like that of ``visit``; its token.
+        """Change the password of a signed-in user, end every session and access token, start a session like ``visit``.
 
-        ``old`` counts as ``reauthenticate`` says. Raises TooMany, Invalid with the field old_password or password,
-        SignedOut.
+        Return the new session's token. ``old`` counts as ``reauthenticate`` says. Raises TooMany, Invalid with the
+        field old_password or password, SignedOut.
         """
         for fault in await self.password_faults(visit.user, new):
             raise fault
@@ -195,6 +198,7 @@ class Accounts:
                 raise Invalid("old_password", "wrong_current_password")  # it was changed while it was being checked
             if session.token_hash not in stored.end_sessions(tx, user.id):
                 raise SignedOut
+            tokens.end_all(tx, user.id)
             stored.set_password(tx, user.id, password_hash)
             self._sessions.insert(tx, user.id, token, session.remembered, session.device)
 
@@ -204,12 +208,13 @@ class Accounts:
         return token
 
     async def disable(self, username: str) -> None:
-        """End every session of a user and start none until ``enable``. Raises NotFound."""
+        """End every session and token of a user and start none until ``enable``. Raises NotFound."""
         user_id = (await self.known(username)).id
 
         def work(tx: Transaction) -> None:
             stored.set_disabled(tx, user_id, True)
             stored.end_sessions(tx, user_id)
+            tokens.end_all(tx, user_id)
 
         await self._sessions.end(user_id, work)
         security_log.note("account_disabled", user=username, user_id=user_id)
@@ -221,8 +226,8 @@ class Accounts:
         security_log.note("account_enabled", user=username, user_id=user_id)
 
     async def forget_expired(self) -> None:
-        """Delete every expired session and every attempt that has left its window."""
-        for forget_some in (stored.forget_expired, limits.forget):
+        """Delete every expired session, token and result, and every attempt that has left its window."""
+        for forget_some in (stored.forget_expired, tokens.forget_expired, limits.forget):
             while await self._storage.write(forget_some):
                 pass
 

@@ -12,7 +12,7 @@ from time import monotonic
 from typing import NamedTuple
 
 from microblog_rt import security_log
-from microblog_rt.errors import Invalid, Unavailable
+from microblog_rt.errors import Invalid, SignedOut, TokenEnded, Unavailable
 from microblog_rt.mailboxes import Change, Mailboxes
 from microblog_rt.models import DEVICE_LENGTH, Session, User
 from microblog_rt.protocol import MICROSECONDS
@@ -30,10 +30,19 @@ RETRY_AFTER = 5.0  # seconds, when the database could not store a use
 
 
 class Reader(NamedTuple):
-    """A user and a session token's hash, as a request's credential claims; every read checks the session again."""
+    """A user and a token's hash, as a request's credential claims; every read checks the credential again.
+
+    The token is a session's, or with ``bearer`` an access token.
+    """
 
     user_id: int
     token_hash: str
+    bearer: bool = False
+
+    @property
+    def ended(self) -> SignedOut:
+        """The error when the credential has ended."""
+        return TokenEnded() if self.bearer else SignedOut()
 
 
 class Sessions:
@@ -80,7 +89,7 @@ class Sessions:
 
     async def visit(self, reader: Reader) -> Visit | None:
         """The reader's session with its user, counters and cursor; None if it has ended or is another user's."""
-        return await accounts.visit(self._storage, *reader)
+        return await accounts.visit(self._storage, reader.user_id, reader.token_hash)
 
     async def note_use(self, reader: Reader, last_used: int) -> None:
         """Store that a person uses a session, at most once a minute, and four times within the idle time.
@@ -107,7 +116,7 @@ class Sessions:
         Those that began ``before`` or ``after`` a time, if given.
         """
         async with self._storage.reading() as reading:
-            return await accounts.sessions(reading, *reader, size, before, after)
+            return await accounts.sessions(reading, reader.user_id, reader.token_hash, size, before, after)
 
     async def named(self, user_id: int, name: str) -> Session | None:
         """The user's live session with that ``session_name``."""

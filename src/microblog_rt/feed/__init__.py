@@ -10,13 +10,13 @@ Subscribe first, read second: whatever is committed after the subscription is ei
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Collection, Iterable
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable
 from contextlib import aclosing
 
 from microblog_rt import metrics
 from microblog_rt.accounts import Reader
 from microblog_rt.bus import Bus, Changed
-from microblog_rt.errors import Draining, SignedOut, Unavailable
+from microblog_rt.errors import Draining, Unavailable
 from microblog_rt.feed.reads import Reads
 from microblog_rt.feed.streams import Follower, Stream
 from microblog_rt.feed.watches import Watch, Watches
@@ -34,12 +34,20 @@ log = logging.getLogger(__name__)
 class Feed:
     """The feeds of all users, as seen from this process."""
 
-    def __init__(self, storage: Storage, hub: Hub, bus: Bus, timeouts: Timeouts = Timeouts()) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        hub: Hub,
+        bus: Bus,
+        timeouts: Timeouts = Timeouts(),
+        token_used: Callable[[Reader], None] = lambda _: None,
+    ) -> None:
         self._storage = storage
         self._hub = hub
         self._bus = bus
         self._timeouts = timeouts
-        self.reads = Reads(storage, bus, timeouts)
+        self.reads = Reads(storage, bus, timeouts, token_used)
+        self._token_used = token_used
         self._watches = Watches(storage, hub, bus, lambda: self.reconcile())
         self._to_reconcile: set[int | None] = set()  # None: every user
         self._reconciling: asyncio.Task[None] | None = None
@@ -47,8 +55,14 @@ class Feed:
 
     def known(self, reader: Reader, since: int, names: frozenset[str] = frozenset()) -> list[Notification] | None:
         """The answer to a poll, if it is known without a read."""
-        page = self._watches.page(reader, since, names)
+        page = self._known(reader, since, names)
         return None if page is None else page.notifications
+
+    def _known(self, reader: Reader, since: int, names: frozenset[str]) -> Page | None:
+        page = self._watches.page(reader, since, names)
+        if page is not None and reader.bearer:
+            self._token_used(reader)
+        return page
 
     async def page(self, reader: Reader, since: int, names: Collection[str] = ()) -> list[Notification]:
         """The notifications newer than the cursor ``since``, oldest first. Raises SignedOut, Unavailable."""
@@ -103,7 +117,7 @@ class Feed:
     def open(self, stream: Stream) -> None:
         """Subscribe ``stream`` and read for it, unless what it would read is known; ``leave`` must follow."""
         self._hub.add(stream)
-        page = self._watches.page(stream.reader, stream.cursor, stream.names)
+        page = self._known(stream.reader, stream.cursor, stream.names)
         if page is None or stream.ended:
             stream.advance()
         else:
@@ -228,7 +242,7 @@ class Poll:
     def answer(self, page: Page | None) -> None:
         if page is None:
             self._watch.refuse(self.reader)
-            self.fail(SignedOut())
+            self.fail(self.reader.ended)
             return
         if not self.names:
             self._watch.learn(self.reader, self.cursor, page)

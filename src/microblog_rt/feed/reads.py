@@ -3,13 +3,14 @@
 import asyncio
 import logging
 import random
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from itertools import islice
 from typing import Protocol
 
 from microblog_rt.accounts import Reader
 from microblog_rt.bus import Bus
-from microblog_rt.errors import Unavailable
+from microblog_rt.errors import ScopeMissing, Unavailable
+from microblog_rt.models import READ_NOTIFICATIONS
 from microblog_rt.storage import Storage, notifications
 from microblog_rt.storage.notifications import Page
 from microblog_rt.timeouts import Timeouts
@@ -44,7 +45,10 @@ class Question(Protocol):
 class Reads:
     """The questions that wait for a read, and the tasks that read."""
 
-    def __init__(self, storage: Storage, bus: Bus, timeouts: Timeouts) -> None:
+    def __init__(
+        self, storage: Storage, bus: Bus, timeouts: Timeouts, token_used: Callable[[Reader], None] = lambda _: None
+    ) -> None:
+        self._token_used = token_used
         self._storage = storage
         self._bus = bus
         self._timeouts = timeouts
@@ -89,22 +93,35 @@ class Reads:
             return
         for question, page in zip(batch, pages, strict=True):
             try:
-                question.answer(page)
+                self._answer(question, page)
             except Exception as error:
                 log.exception("answering a read failed")
                 question.fail(error)
 
     async def _pages(self, batch: Collection[Question]) -> Iterable[Page | None]:
-        """The answers, in order. Tabs of one browser share the session and often the cursor: one read answers them."""
+        """The answers, in order. Tabs of one browser share the session and often the cursor: one read answers them.
+
+        Sessions and access tokens are read with a query each.
+        """
         keys = [(each.reader, each.cursor, each.names) for each in batch]
-        distinct = list(dict.fromkeys(keys))
-        if len(distinct) == 1:
-            ((reader, cursor, names),) = distinct
-            page = await notifications.since(self._storage, reader.token_hash, reader.user_id, cursor, names)
-            return [page] * len(keys)
-        wanted = [(reader.token_hash, reader.user_id, cursor, names) for reader, cursor, names in distinct]
-        found = dict(zip(distinct, await notifications.since_each(self._storage, wanted), strict=True))
+        found: dict[object, Page | None] = {}
+        for bearer in (False, True):
+            distinct = list(dict.fromkeys(key for key in keys if key[0].bearer == bearer))
+            wanted = [(reader.token_hash, reader.user_id, cursor, names) for reader, cursor, names in distinct]
+            if len(wanted) == 1:
+                found[distinct[0]] = await notifications.since(self._storage, *wanted[0], bearer=bearer)
+            elif wanted:
+                pages = await notifications.since_each(self._storage, wanted, bearer=bearer)
+                found.update(zip(distinct, pages, strict=True))
         return [found[key] for key in keys]
+
+    def _answer(self, question: Question, page: Page | None) -> None:
+        if page is not None and not page.allowed:
+            question.fail(ScopeMissing(READ_NOTIFICATIONS))
+            return
+        if page is not None and question.reader.bearer:
+            self._token_used(question.reader)
+        question.answer(page)
 
     def _retry(self, questions: list[Question]) -> None:
         if not questions:

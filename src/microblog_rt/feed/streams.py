@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 from microblog_rt import metrics, protocol
 from microblog_rt.accounts import Reader
-from microblog_rt.errors import Draining, SignedOut
+from microblog_rt.errors import Draining
 from microblog_rt.feed.reads import Reads, is_temporary
 from microblog_rt.hub import Subscriber
 from microblog_rt.protocol import MICROSECONDS, Notification
@@ -77,7 +77,7 @@ class Stream(Subscriber):
         if self.ended:
             return
         if page is None:
-            self.end(SignedOut())
+            self.end(self.reader.ended)
             return
         self.end_read(page.clock)
         self.expires = asyncio.get_running_loop().time() + (page.expires - sql_time.now()) / MICROSECONDS

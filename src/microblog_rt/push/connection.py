@@ -159,7 +159,7 @@ class Connection(asyncio.Protocol):
 
     def respond_with(self, found: list[Notification], *, polled: bool) -> None:
         """Answer with notifications."""
-        if found or not polled or self._closes or self._head.method == b"HEAD":
+        if found or not polled or self._closes or not self._edge.is_plain(self._head):
             self.respond(self._edge.admission.page(protocol.frame(found).encode(), polled=polled))
         else:
             self._wrote(self._edge.empty_poll())
@@ -172,7 +172,7 @@ class Connection(asyncio.Protocol):
     def respond(self, answer: Answer) -> None:
         """Answer the request that is being served."""
         fields = [(b"connection", b"close")] if self._closes else []
-        self._wrote(self._edge.response(answer, fields, body=self._head.method != b"HEAD"))
+        self._wrote(self._edge.response(answer, fields, self._head))
 
     def accept(self, first: bytes) -> bytes:
         """Answer a WebSocket handshake and send the ``first`` frame; what has arrived after the handshake.

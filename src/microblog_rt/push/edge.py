@@ -10,6 +10,7 @@ from microblog_rt.feed import Feed
 from microblog_rt.hub import Hub
 from microblog_rt.push.connection import Connection
 from microblog_rt.push.peers import Addresses, Memory
+from microblog_rt.push.request import NO_HEAD, Head
 from microblog_rt.push.serving import Pages
 from microblog_rt.push.wheel import Wheel
 from microblog_rt.settings import Settings
@@ -97,16 +98,21 @@ class Edge:
             await self._empty.wait()
         self.wheel.close()
 
-    def response(self, answer: Answer, fields: Headers, *, body: bool) -> bytes:
-        """A response as HTTP/1.1, with these header fields as well."""
-        length = [(b"content-length", b"%d" % len(answer.body))]
+    def response(self, answer: Answer, fields: Headers, request: Head = NO_HEAD) -> bytes:
+        """The response to ``request`` as HTTP/1.1, with these header fields as well."""
+        length = [*self.admission.cors(request.headers), (b"content-length", b"%d" % len(answer.body))]
+        body = request.method != b"HEAD"
         head = b"HTTP/1.1 %d %s\r\n" % (answer.status, answer.status.phrase.encode())
         return head + _lines([*answer.headers, *length, *fields]) + self._date_line() + (answer.body if body else b"")
+
+    def is_plain(self, request: Head) -> bool:
+        """Whether the response to a poll with nothing new is ``empty_poll``."""
+        return request.method != b"HEAD" and not self.admission.cors(request.headers)
 
     def empty_poll(self) -> bytes:
         """The response to a poll with nothing new, encoded once a second."""
         if self._empty_poll[0] != self._now():
-            self._empty_poll = self._now(), self.response(self.admission.page(b"[]", polled=True), [], body=True)
+            self._empty_poll = self._now(), self.response(self.admission.page(b"[]", polled=True), [])
         return self._empty_poll[1]
 
     def handshake(self, token: bytes) -> bytes:

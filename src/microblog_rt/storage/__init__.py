@@ -11,6 +11,7 @@
     mailboxes.py       the mailbox clock, counters and read marks
     counters.py        which notifications are counted
     accounts.py        users and sessions
+    tokens.py          access tokens
     limits.py          rate limits
     messages.py        messages
     send.py            a send: all of the above in one change

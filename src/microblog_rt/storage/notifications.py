@@ -1,36 +1,57 @@
 """Notifications in the database, and the one statement that answers a read.
 
-That statement sees the mailbox clock, the rows newer than the cursor and the session in one snapshot. Two statements
-could skip a row (rows first, clock second) or leak one after a sign-out (session first, rows second).
+That statement sees the mailbox clock, the rows newer than the cursor and the credential in one snapshot. Two statements
+could skip a row (rows first, clock second) or leak one after a sign-out (session first, rows second). A credential is a
+session or an access token; a token without the scope finds no rows.
 """
 
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import and_, bindparam, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, func, or_, select, true, update
 from sqlalchemy.dialects.postgresql import insert  # rendered for SQLite too
-from sqlalchemy.sql import Select
 from sqlalchemy.types import BigInteger
 
 from microblog_rt import models
-from microblog_rt.models import Mailbox, Session
-from microblog_rt.protocol import Notification
+from microblog_rt.models import READ_NOTIFICATIONS, AccessToken, Mailbox, Session
+from microblog_rt.protocol import MICROSECONDS, Notification
 from microblog_rt.storage import Storage, Transaction, sql_time
 from microblog_rt.storage.counters import Counter
 from microblog_rt.storage.mailboxes import padded
 from microblog_rt.storage.prepared import Prepared
 from microblog_rt.storage.sql_time import NOW
 
+FOREVER = 3650 * 86_400 * MICROSECONDS
+
 
 class Page(NamedTuple):
-    """Notifications newer than a cursor, oldest first; the mailbox clock; when the session expires.
+    """Notifications newer than a cursor, oldest first; the mailbox clock; when the credential expires.
 
-    The last is in microseconds of this machine's clock.
+    The last is in microseconds of this machine's clock. ``allowed``: whether the credential may read notifications.
     """
 
     notifications: list[Notification]
     clock: int
     expires: int
+    allowed: bool = True
+
+
+class Credential(NamedTuple):
+    """The columns and conditions of a kind of credential; ``left`` is how long it is valid, in microseconds."""
+
+    table: Any
+    left: ColumnElement[int]
+    live: ColumnElement[bool]
+    allowed: ColumnElement[bool]
+
+
+SESSION = Credential(Session, Session.expires - NOW, Session.expires > NOW, true())
+TOKEN = Credential(
+    AccessToken,
+    func.coalesce(AccessToken.expires - NOW, FOREVER),
+    or_(AccessToken.expires.is_(None), AccessToken.expires > NOW),
+    AccessToken.scopes.contains(READ_NOTIFICATIONS),
+)
 
 
 # Built once: building a statement costs more than running it.
@@ -75,70 +96,94 @@ def current_count(tx: Transaction, user_id: int, counter: Counter) -> Notificati
     return Notification(counter.name, str(count), stamp)
 
 
-async def since(storage: Storage, token_hash: str, user_id: int, cursor: int, names: Collection[str]) -> Page | None:
+async def since(
+    storage: Storage, token_hash: str, user_id: int, cursor: int, names: Collection[str], *, bearer: bool = False
+) -> Page | None:
     """The notifications of that session's user newer than ``cursor`` (all, if the cursor is ahead of the clock).
 
-    ``names``: only these, if any. None if the session has ended or belongs to another user.
+    ``names``: only these, if any. ``bearer``: the hash is an access token's. None if the session or the token has ended
+    or belongs to another user.
     """
     bound = {"token_hash": token_hash, "user_id": user_id, "cursor": cursor}
-    statement = ALL
+    statement = ALL[bearer]
     if names:
-        statement, bound["names"] = NAMED, list(names)
+        statement, bound["names"] = NAMED[bearer], list(names)
     async with storage.feed_read() as connection:
         rows = (await connection.execute(statement, bound)).all()
-    if not rows:
-        return None
-    notifications = [Notification(row.name, row.payload_json, row.timestamp) for row in rows if row.name is not None]
-    return Page(notifications, rows[0].clock, sql_time.now() + rows[0].left)
+    return _page(rows, rows) if rows else None
 
 
-async def since_each(storage: Storage, wanted: Sequence[tuple[str, int, int, Collection[str]]]) -> list[Page | None]:
+async def since_each(
+    storage: Storage, wanted: Sequence[tuple[str, int, int, Collection[str]]], *, bearer: bool = False
+) -> list[Page | None]:
     """What ``since`` returns, for each of these token hashes, user ids, cursors and names, in one query."""
     floor = min(cursor for _, _, cursor, _ in wanted)
     hashes = padded([token_hash for token_hash, _, _, _ in wanted])
     rows_of: dict[str, list[Any]] = {}
     async with storage.feed_read() as connection:
-        for row in await connection.execute(OF_SESSIONS, {"token_hashes": hashes, "cursor": floor}):
+        for row in await connection.execute(OF_EACH[bearer], {"token_hashes": hashes, "cursor": floor}):
             rows_of.setdefault(row.token_hash, []).append(row)
-    return [await _page_of(storage, rows_of.get(each[0], []), *each) for each in wanted]
+    return [await _page_of(storage, rows_of.get(each[0], []), *each, bearer=bearer) for each in wanted]
 
 
 async def _page_of(
-    storage: Storage, rows: Sequence[Any], token_hash: str, user_id: int, cursor: int, names: Collection[str]
+    storage: Storage,
+    rows: Sequence[Any],
+    token_hash: str,
+    user_id: int,
+    cursor: int,
+    names: Collection[str],
+    *,
+    bearer: bool,
 ) -> Page | None:
     if not rows or rows[0].user_id != user_id:
         return None
     if cursor > rows[0].clock:  # then everything is new, also what is older than the cursors of the others
-        return await since(storage, token_hash, user_id, cursor, names)
+        return await since(storage, token_hash, user_id, cursor, names, bearer=bearer)
     wanted = [row for row in rows if row.name is not None and (not names or row.name in names)]
-    newer = [row for row in wanted if row.timestamp > cursor]
-    notifications = [Notification(row.name, row.payload_json, row.timestamp) for row in newer]
-    return Page(notifications, rows[0].clock, sql_time.now() + rows[0].left)
+    return _page(rows, [row for row in wanted if row.timestamp > cursor])
 
 
-def _newer_than_cursor(named: bool) -> Select[int, int, str, str, int]:
-    timestamp = models.Notification.timestamp
+def _page(rows: Sequence[Any], newer: Sequence[Any]) -> Page:
+    """The page with the rows ``newer``; the first of ``rows`` has the clock and the credential."""
+    notifications = [Notification(row.name, row.payload_json, row.timestamp) for row in newer if row.name is not None]
+    return Page(notifications, rows[0].clock, sql_time.now() + rows[0].left, bool(rows[0].allowed))
+
+
+def _newer_than_cursor(credential: Credential, *, named: bool) -> Any:
     cursor = bindparam("cursor", type_=BigInteger)
-    newer = and_(models.Notification.user_id == Mailbox.user_id, or_(timestamp > cursor, cursor > Mailbox.clock))
+    newer = or_(models.Notification.timestamp > cursor, cursor > Mailbox.clock)
     if named:
         newer = and_(newer, models.Notification.name.in_(bindparam("names", expanding=True)))
+    table = credential.table
+    this = and_(table.token_hash == bindparam("token_hash"), table.user_id == bindparam("user_id"))
+    return _read(credential, newer).where(this)
+
+
+def _newer_of_each(credential: Credential) -> Any:
+    newer = models.Notification.timestamp > bindparam("cursor", type_=BigInteger)
+    these = credential.table.token_hash.in_(bindparam("token_hashes", expanding=True))
+    return _read(credential, newer).where(these)
+
+
+def _read(credential: Credential, newer: ColumnElement[bool]) -> Any:
+    table = credential.table
     return (
         select(
+            table.token_hash,
+            table.user_id,
             Mailbox.clock,
-            (Session.expires - NOW).label("left"),
+            credential.left.label("left"),
+            credential.allowed.label("allowed"),
             models.Notification.name,
             models.Notification.payload_json,
-            timestamp.label("timestamp"),
+            models.Notification.timestamp,
         )
-        .select_from(Session)
-        .join(Mailbox, Mailbox.user_id == Session.user_id)
-        .outerjoin(models.Notification, newer)
-        .where(
-            Session.token_hash == bindparam("token_hash"),
-            Session.user_id == bindparam("user_id"),
-            Session.expires > NOW,
-        )
-        .order_by(timestamp)
+        .select_from(table)
+        .join(Mailbox, Mailbox.user_id == table.user_id)
+        .outerjoin(models.Notification, and_(models.Notification.user_id == Mailbox.user_id, newer, credential.allowed))
+        .where(credential.live)
+        .order_by(models.Notification.timestamp)
     )
 
 
@@ -152,27 +197,7 @@ STAMP = (
     .where(models.Notification.user_id == bindparam("of_user"), models.Notification.name == bindparam("of_name"))
     .values(timestamp=bindparam("stamp", type_=BigInteger))
 )
-OF_SESSIONS = (
-    select(
-        Session.token_hash,
-        Session.user_id,
-        Mailbox.clock,
-        (Session.expires - NOW).label("left"),
-        models.Notification.name,
-        models.Notification.payload_json,
-        models.Notification.timestamp,
-    )
-    .select_from(Session)
-    .join(Mailbox, Mailbox.user_id == Session.user_id)
-    .outerjoin(
-        models.Notification,
-        and_(
-            models.Notification.user_id == Mailbox.user_id,
-            models.Notification.timestamp > bindparam("cursor", type_=BigInteger),
-        ),
-    )
-    .where(Session.token_hash.in_(bindparam("token_hashes", expanding=True)), Session.expires > NOW)
-    .order_by(models.Notification.timestamp)
-)
-ALL = _newer_than_cursor(named=False)
-NAMED = _newer_than_cursor(named=True)
+# By whether the credential is an access token.
+ALL = {bearer: _newer_than_cursor(each, named=False) for bearer, each in ((False, SESSION), (True, TOKEN))}
+NAMED = {bearer: _newer_than_cursor(each, named=True) for bearer, each in ((False, SESSION), (True, TOKEN))}
+OF_EACH = {bearer: _newer_of_each(each) for bearer, each in ((False, SESSION), (True, TOKEN))}

@@ -4,6 +4,7 @@ See also: ``notifications.py``, the ASGI application; ``push/``, which serves th
 """
 
 import re
+from collections.abc import Iterable
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -11,11 +12,21 @@ from urllib.parse import parse_qs
 
 from microblog_rt import protocol, security_log
 from microblog_rt.accounts import Reader
-from microblog_rt.errors import BadRequest, Forbidden, HostUnknown, InvalidText, NotFound, Refused, SignedOut
+from microblog_rt.errors import (
+    BadRequest,
+    Forbidden,
+    HostUnknown,
+    InvalidText,
+    MethodNotAllowed,
+    NotFound,
+    Refused,
+    SignedOut,
+)
 from microblog_rt.settings import Settings
 from microblog_rt.text import is_storable
 from microblog_rt.web.authentication import Authentication
-from microblog_rt.web.hosts import Hosts, check_origin, is_well_formed
+from microblog_rt.web.hosts import Hosts, is_well_formed
+from microblog_rt.web.origins import Origins
 from microblog_rt.web.problems import ANSWERS, JSON, PROBLEM, headers_of, problem, status_of, unexpected
 from microblog_rt.web.sentences import SENTENCES, sentence
 from microblog_rt.web.tabs import Tabs
@@ -24,6 +35,7 @@ Scope = Any
 Headers = list[tuple[bytes, bytes]]
 
 PATH = "/notifications"
+METHODS = ("GET", "HEAD")
 POLL_AFTER = b"5"  # seconds
 NAMES = 100
 WAIT = re.compile(f"-?({protocol.CURSOR.pattern})")
@@ -59,7 +71,7 @@ class Admission:
     def __init__(self, authentication: Authentication, hosts: Hosts, settings: Settings) -> None:
         self._authentication = authentication
         self._hosts = hosts
-        self._public_url = settings.public_url
+        self._origins = Origins(settings)
         self._headers = [*HEADERS, (b"strict-transport-security", HSTS.encode())] if settings.secure else HEADERS
         self.tabs = Tabs(settings)
 
@@ -102,19 +114,27 @@ class Admission:
         status, text = ANSWERS["unexpected"].status, SENTENCES["unexpected"]
         return self._problem(status, [], problem(status, "unexpected", text, unexpected(error)))
 
-    def method_not_allowed(self) -> Answer:
-        """The answer to another method than GET and HEAD."""
-        status, code = HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed"
-        return self._problem(status, [(b"allow", b"GET, HEAD")], problem(status, code, SENTENCES[code]))
+    def other_method(self, method: str, headers: Headers) -> Answer:
+        """The answer to another method than GET and HEAD: to a preflight, or 405."""
+        return self.preflight(method, headers, METHODS) or self.refusal(MethodNotAllowed(METHODS))
+
+    def preflight(self, method: str, headers: Headers, allowed: Iterable[str]) -> Answer | None:
+        """The answer to a preflight (CORS) of an allowed origin; None to any other request."""
+        fields = self._origins.preflight(method, headers, allowed)
+        return None if fields is None else Answer(HTTPStatus.NO_CONTENT, [*self._headers, *fields], b"")
+
+    def cors(self, headers: Headers) -> Headers:
+        """The CORS header fields of the response to a request with these headers; usually none."""
+        return self._origins.fields(headers)
 
     def _problem(self, status: HTTPStatus, fields: Headers, body: bytes) -> Answer:
         return Answer(status, [*self._headers, (b"content-type", PROBLEM.encode()), *fields], body)
 
     def _check_origin(self, scope: Scope, *, required: bool = False) -> None:
         try:
-            check_origin(scope["headers"], self._public_url, required=required)
+            self._origins.check(scope["headers"], required=required)
         except Forbidden as error:
-            security_log.note("origin_refused", address=self.address(scope), reason=error.code, path=PATH)
+            security_log.note("origin_refused", address=self.address(scope), reason=error.code, path=scope["path"])
             raise
 
 

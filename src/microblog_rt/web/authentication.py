@@ -1,6 +1,6 @@
-"""Authentication: quart-auth's signed cookie with a user id and a session token.
+"""Authentication: quart-auth's signed cookie with a user id and a session token, or an access token.
 
-The cookie names the user, so that a tab can subscribe before it reads; every read checks the session in the database.
+Both name the user, so that a tab can subscribe before it reads; every read checks the credential in the database.
 """
 
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from quart_auth import Action, AuthUser, QuartAuth
 from werkzeug.http import parse_cookie
 
 from microblog_rt import protocol
-from microblog_rt.accounts import Accounts, Reader, Sessions, token_hash
+from microblog_rt.accounts import Accounts, Reader, Sessions, reader_of, token_hash
 from microblog_rt.errors import SignedOut
 from microblog_rt.models import User
 from microblog_rt.storage.accounts import Visit
@@ -30,6 +30,8 @@ ANONYMOUS = {"static", "health.alive", "health.ready", "metrics.numbers"}
 COOKIES_CACHED = 10_000
 LONGEST_CACHED = 1024  # bytes of a Cookie header
 LONGEST_COOKIE = 300  # characters; a valid one has about 180
+
+BEARER = b"bearer "
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -115,7 +117,14 @@ class Authentication(QuartAuth):
         app.context_processor(self._current_user)
 
     def authenticate(self, headers: Headers) -> Reader:
-        """The reader in a request's cookie, without I/O; raises SignedOut without a valid cookie."""
+        """The reader in a request's access token or else in its cookie, without I/O.
+
+        Raises TokenEnded for a text that is no token, SignedOut without a valid cookie. A request with a token has no
+        cookies for us.
+        """
+        token = bearer_token(headers)
+        if token is not None:
+            return reader_of(token)
         sent = b"; ".join([value for name, value in headers if name.lower() == b"cookie"])
         return self._cached_header(sent) if len(sent) <= LONGEST_CACHED else self._in_header(sent)
 
@@ -201,6 +210,15 @@ class Authentication(QuartAuth):
 
     async def _current_user(self) -> dict[str, Any]:
         return {"current_user": self.current}
+
+
+def bearer_token(headers: Headers) -> str | None:
+    """The token in ``Authorization: Bearer``; None without that scheme, "" for several."""
+    sent = [value for name, value in headers if name == b"authorization" or name.lower() == b"authorization"]
+    tokens = [value[len(BEARER) :] for value in sent if value[: len(BEARER)].lower() == BEARER]
+    if not tokens:
+        return None
+    return tokens[0].strip().decode("ascii", "replace") if len(sent) == 1 else ""
 
 
 def authentication() -> Authentication:

@@ -61,13 +61,17 @@ class Endpoint:
         elif not is_well_formed(scope["headers"]):
             await _respond(send, self._admission.refusal(HostUnknown()))
         elif scope["path"] == PATH:
-            await _respond(send, await self._http(scope, receive))
+            await _respond(send, self._with_cors(scope, await self._http(scope, receive)))
         elif any(name == b"sec-websocket-key" for name, _ in scope["headers"]):
             await _respond(send, self._admission.refusal(NotFound()))
         elif _is_valid_path(scope["path"]):
             await self._inner(self._public_scope(scope), receive, send)
         else:
             await _respond(send, self._admission.refusal(BadRequest()))
+
+    def _with_cors(self, scope: Scope, answer: Answer | None) -> Answer | None:
+        fields = self._admission.cors(scope["headers"])
+        return answer and answer._replace(headers=[*answer.headers, *fields])
 
     def _public_scope(self, scope: Scope) -> Scope:
         """The scope for Quart: the public scheme, the client's address behind the proxies, and the body's limit."""
@@ -101,7 +105,7 @@ class Endpoint:
 
     async def _http(self, scope: Scope, receive: Receive) -> Answer | None:
         if scope["method"] not in ("GET", "HEAD"):
-            return self._admission.method_not_allowed()
+            return self._admission.other_method(scope["method"], scope["headers"])
         try:
             reader, query = self._admission.admit(scope)
             notifications = await self._poll(scope, reader, query, receive)

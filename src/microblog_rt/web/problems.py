@@ -13,7 +13,16 @@ from quart import Quart, Response, current_app, g, make_response, request
 from werkzeug.exceptions import HTTPException
 
 from microblog_rt import metrics
-from microblog_rt.errors import BadRequest, NotFound, Refused, SignedOut, Unavailable
+from microblog_rt.errors import (
+    BadRequest,
+    MethodNotAllowed,
+    NotFound,
+    Refused,
+    SignedOut,
+    TokenEnded,
+    TooLarge,
+    Unavailable,
+)
 from microblog_rt.web.body_limits import ANONYMOUS_BODY, LimitedRequest
 from microblog_rt.web.languages import LANGUAGES, gettext, refresh, translated
 from microblog_rt.web.sentences import N_, SENTENCES
@@ -51,6 +60,9 @@ ANSWERS = {
     "invalid_text": Answer(HTTPStatus.BAD_REQUEST, 4400),
     "host_unknown": Answer(HTTPStatus.BAD_REQUEST, 4400),
     "not_found": Answer(HTTPStatus.NOT_FOUND, 4404),
+    "method_not_allowed": Answer(HTTPStatus.METHOD_NOT_ALLOWED, 4405),
+    "too_large": Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, 4413),
+    "unsupported_media_type": Answer(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, 4415),
     "invalid": Answer(HTTPStatus.UNPROCESSABLE_ENTITY, 4422),
     "idempotency_key_reused": Answer(HTTPStatus.UNPROCESSABLE_ENTITY, 4422),
     "too_many": Answer(HTTPStatus.TOO_MANY_REQUESTS, 4429),
@@ -62,8 +74,8 @@ ANSWERS = {
 # Codes of Quart's own errors. Not the status phrases: those differ between Python versions.
 CODES = {
     HTTPStatus.NOT_FOUND: NotFound.code,
-    HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "too_large",
+    HTTPStatus.METHOD_NOT_ALLOWED: MethodNotAllowed.code,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: TooLarge.code,
 }
 
 TITLES = {
@@ -85,6 +97,7 @@ HTML = "text/html"
 
 # RFC 9110 requires a challenge with every 401. No scheme is registered for cookies; browsers ignore an unknown one.
 CHALLENGE = 'Cookie realm="microblog-rt", form-action="/auth/login"'
+BEARER_CHALLENGE = 'Bearer realm="microblog-rt", error="invalid_token"'
 SAFE = {"GET", "HEAD", "OPTIONS"}
 
 
@@ -130,7 +143,11 @@ def wants_json() -> bool:
 
 def headers_of(error: Refused) -> dict[str, str]:
     """The header fields of an error's response."""
-    headers = {"WWW-Authenticate": CHALLENGE} if isinstance(error, SignedOut) else {}
+    headers: dict[str, str] = {}
+    if isinstance(error, SignedOut):
+        headers["WWW-Authenticate"] = BEARER_CHALLENGE if isinstance(error, TokenEnded) else CHALLENGE
+    if isinstance(error, MethodNotAllowed):
+        headers["Allow"] = ", ".join(error.allowed)
     return headers if error.retry_after is None else headers | {"Retry-After": str(error.retry_after)}
 
 

@@ -18,6 +18,11 @@ SENTENCES = {
     "invalid_text": N_("The request contains a NUL character. Remove it and try again."),
     "invalid": N_("This value is not valid."),
     "signed_out": N_("Sign in to continue."),
+    "token_ended": N_(
+        "The access token is not valid: it has expired, was revoked, or is incomplete. Create another on the page"
+        " “Access tokens”."
+    ),
+    "scope_missing": N_("The access token does not have the scope %(scope)s. Create one that has it."),
     "forbidden": N_("You are not allowed to do this."),
     "origin_missing": N_("The request has no Origin header. Send the address of this site as its origin."),
     "origin_foreign": N_("This request came from another site. Open this site and try again there."),
@@ -36,7 +41,8 @@ SENTENCES = {
     "method_not_allowed": N_("This address does not support that HTTP method."),
     "too_large": N_("The request is too large. Nothing was saved. Shorten it and try again."),
     "too_large_signed_out": N_("You are signed out. Nothing was sent. Sign in to send more than 4 KiB."),
-    "idempotency_key_reused": N_("This Idempotency-Key was already used for another message. Use a new key."),
+    "unsupported_media_type": N_("The body must be JSON. Send it with Content-Type: application/json."),
+    "idempotency_key_reused": N_("This Idempotency-Key was already used for another request. Use a new key."),
     "too_many": N_("Too many requests. Wait a moment and try again."),
     "unexpected": N_("An unexpected error occurred. It has been logged."),
     "unavailable": N_("Service unavailable. Try again in a moment."),
@@ -68,6 +74,11 @@ SENTENCES = {
     "wrong_current_password": N_("This is not your current password."),
     "account_disabled": N_("This account is disabled."),
     "unknown_user": N_("There is no user called %(name)s."),
+    "token_name_length": N_("The name of an access token has 1 to %(limit)s characters."),
+    "token_scope_missing": N_("Choose at least one permission."),
+    "token_scope_unknown": N_("%(name)s is not a scope. The scopes are %(known)s."),
+    "too_many_tokens": N_("You have %(limit)s access tokens. Revoke one that you do not use."),
+    "unknown_token": N_("There is no access token with the id %(name)s."),
     # Messages and notifications.
     "message_empty": N_("Enter a message."),
     "message_too_long": N_("The message has %(length)s characters. The limit is %(limit)s."),
