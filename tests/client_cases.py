@@ -1,4 +1,4 @@
-"""Runs the cases of ``tests/client_cases.json`` with the Python client; ``tests/js/client_cases.test.js`` with the other."""
+"""Runs the cases of ``tests/client_cases.json`` with the Python client, as ``tests/js/client_cases.test.js`` does."""
 
 import json
 from dataclasses import dataclass, field

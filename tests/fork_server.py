@@ -22,7 +22,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 ROOT = Path(__file__).parents[1]
-LOADED = ("microblog_rt.app", "microblog_rt.server", "aiosqlite", "alembic.command", "argon2", "microblog_rt.cli")
+LOADED = (
+    "microblog_rt.app",
+    "microblog_rt.server",
+    "aiosqlite",
+    "alembic.command",
+    "argon2",
+    "microblog_rt.client_commands",
+)
 
 _lock = threading.Lock()
 
@@ -111,7 +118,7 @@ def main() -> None:
 
 
 def _run(request: dict[str, Any], *stdio: int) -> NoReturn:
-    from microblog_rt.cli import main as command
+    from microblog_rt.client_commands import main as command
 
     os.setpgid(0, 0)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup

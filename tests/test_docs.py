@@ -94,7 +94,7 @@ def test_settings_page_lists_every_setting_with_its_default() -> None:
 
 
 def test_documented_settings_exist() -> None:
-    known = {f"{settings.PREFIX}{name.upper()}" for name in settings.PARSERS}
+    known = {f"{settings.PREFIX}{name.upper()}" for name in [*settings.PARSERS, *settings.CLIENT]}
     for page in PAGES:
         assert set(re.findall(r"MICROBLOG_[A-Z_]*[A-Z]", page.read_text())) <= known, page.name
 

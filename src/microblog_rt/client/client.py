@@ -8,6 +8,7 @@ from microblog_rt.client.api import Api, Item
 from microblog_rt.client.errors import Rejected
 from microblog_rt.client.events import BEST_FIRST, POLL, Status
 from microblog_rt.client.link import Link
+from microblog_rt.client.probe import Probed, probe
 from microblog_rt.client.state import Machine
 from microblog_rt.client.subscription import Subscription, milliseconds
 
@@ -45,6 +46,11 @@ class Client:
         self._subscription: Subscription | None = None
         self._since = 0.0
         self._status = Status(False)
+
+    @property
+    def url(self) -> str:
+        """The address of the server."""
+        return self._link.url
 
     @property
     def cursor(self) -> float:
@@ -94,6 +100,10 @@ class Client:
     async def publish_many(self, items: Iterable[Item]) -> list[Rejected | None]:
         """Publish (user, key, data) for each item; for each, None or why it was refused. Raises a ClientError."""
         return await self._api.publish_many(items)
+
+    async def probe(self, transport: str) -> Probed:
+        """Try one transport alone: whether it works from this network, and if not, why."""
+        return await probe(self._link, transport)
 
     async def get(self, path: str) -> Any:
         """The JSON of a resource below ``/api/v1``, such as ``/sessions``. Raises a ClientError."""

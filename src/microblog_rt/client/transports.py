@@ -92,13 +92,16 @@ class WebSocket:
 
 
 class Stream:
-    """Server-sent events: each is one notification. Comments are heartbeats, ``retry`` announces a restart."""
+    """Server-sent events: each is one notification; comments are heartbeats.
+
+    The server sends ``retry`` once at the beginning, and again before it ends a stream in order to restart.
+    """
 
     def __init__(self, operations: Operations, connection: Connection) -> None:
         self._operations = operations
         self._connection = connection
         self._watch = SilenceWatch(operations, self._end)
-        self._restarts = False
+        self._retries = 0
         self._rest = ""
         self._data: list[str] = []
         self._id = operations.open(SSE, connection.since, self._event)
@@ -119,7 +122,8 @@ class Stream:
                 for line in lines:
                     self._line(line)
             case Closed():
-                self._end(Reason(503 if self._restarts else 0, restarts=self._restarts, detail="the stream ended"))
+                restarts = self._retries > 1
+                self._end(Reason(503 if restarts else 0, restarts=restarts, detail="the stream ended"))
             case Response():
                 self._end(refusal_reason(event))
             case Failed():
@@ -134,18 +138,16 @@ class Stream:
         if line == "":
             self._dispatch()
         elif field == "":
-            self._restarts = False
             self._connection.receive([])
         elif field == "data":
             self._data.append(value.removeprefix(" "))
         elif field == "retry":
-            self._restarts = True
+            self._retries += 1
 
     def _dispatch(self) -> None:
         data, self._data = "\n".join(self._data), []
         if not data:
             return None
-        self._restarts = False
         try:
             received = [notification(json.loads(data))]
         except ValueError as error:
