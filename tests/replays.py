@@ -1,4 +1,4 @@
-"""Replays of invalid credentials, and sessions that end while subscribed, on every transport.
+"""Replays of invalid credentials, cookies and access tokens, and those that end while subscribed, on every transport.
 
 ``python -m tests.replays 1000 500`` is the full form: 1,000 replays, 500 revocations.
 """
@@ -16,13 +16,16 @@ import httpx
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests import http_client
-from tests.http_client import Person, get, session_cookie
+from tests.command_line import Folder
+from tests.http_client import Person, session_cookie
 from tests.server_process import Server
 from tests.timing import awake
 
 UNLIMITED = {f"MICROBLOG_{name}": "" for name in ("SIGN_IN_LIMIT", "SIGN_IN_GLOBAL_LIMIT", "TABS_PER_USER")}
 
+# A credential is the Cookie header, or a token's Authorization header, which begins with "Bearer ".
 Request = Callable[[Server, str], Awaitable[str]]
+BEARER = "Bearer "
 
 
 async def poll(server: Server, cookie: str) -> str:
@@ -37,9 +40,13 @@ async def page(server: Server, cookie: str) -> str:
     return await _status(server, "/messages", cookie)
 
 
-async def websocket(server: Server, cookie: str) -> str:
+def header(credential: str) -> dict[str, str]:
+    return {"Authorization" if credential.startswith(BEARER) else "Cookie": credential.rstrip()}
+
+
+async def websocket(server: Server, credential: str) -> str:
     try:
-        async with http_client.websocket(server.url, cookie) as tab:
+        async with http_client.websocket(server.url, "", headers=header(credential)) as tab:
             await tab.recv()
             return "open"
     except InvalidStatus as refusal:
@@ -47,7 +54,8 @@ async def websocket(server: Server, cookie: str) -> str:
 
 
 async def _status(server: Server, path: str, cookie: str) -> str:
-    answer = await get(server.url, cookie, path)
+    async with httpx.AsyncClient(base_url=server.url, timeout=http_client.DEADLINE) as client:
+        answer = await client.get(path, headers=header(cookie))
     location = answer.headers.get("Location", "")
     return str(answer.status_code) + (" to sign in" if location.startswith("/auth/login") else "")
 
@@ -91,6 +99,26 @@ def expired(person: Person) -> None:
     database.close()
 
 
+def token(server: Server, name: str = "bob") -> str:
+    """A new access token."""
+    result = Folder(server.folder).run("token", "add", name, "--scope", "notifications:read", **server.environ)
+    return result.stdout.strip()
+
+
+def stale_tokens(server: Server) -> Iterator[str]:
+    """Tokens that were valid, each ended in another way. Disables alice."""
+    folder = Folder(server.folder)
+    yield (kept := token(server))
+    with sqlite3.connect(server.folder / "microblog.db") as database:
+        database.execute("UPDATE access_token SET expires = ?", (time.time_ns() // 1000 - 1,))
+    database.close()
+    yield (kept := token(server))
+    token_id = folder.run("token", "list", "bob", **server.environ).stdout.split("\t")[0]
+    assert "revoked" in folder.run("token", "revoke", token_id, **server.environ).stdout, kept
+    yield token(server, "alice")
+    assert "disabled" in folder.run("user", "disable", "alice", **server.environ).stdout
+
+
 def tampered(good: str, chance: random.Random) -> str:
     """A valid cookie with one change."""
     place = chance.randrange(len(good))
@@ -112,17 +140,22 @@ async def replay(server: Server, count: int, seed: int = 1) -> dict[str, int]:
     chance = random.Random(seed)
     ended = await asyncio.to_thread(lambda: list(stale(server)))
     with_session = await asyncio.to_thread(server.person, "bob")
-    good = value(with_session)
+    cookie, good = f"{session_cookie(server.url)}=", value(with_session)
+    ended_tokens = await asyncio.to_thread(lambda: list(stale_tokens(server)))
+    good_token = await asyncio.to_thread(token, server)
     for ask, expected in ACCEPTANCES.items():
-        assert await ask(server, f"{session_cookie(server.url)}={good}") == expected, "the precondition"
+        assert await ask(server, f"{cookie}{good}") == expected, "the precondition"
+        assert ask is page or await ask(server, f"{BEARER}{good_token}") == expected, "the precondition"
+    kinds = [(cookie, ended, good), (BEARER, ended_tokens, good_token)]
     wrong: dict[str, int] = {}
     asks = list(REFUSALS)
     for number in range(count):
         ask = asks[number % len(asks)]
-        cookie = chance.choice(ended) if number // len(asks) % 2 else tampered(good, chance)
-        answer = await ask(server, f"{session_cookie(server.url)}={cookie}")
+        prefix, over, valid = kinds[number // (2 * len(asks)) % 2]
+        secret = chance.choice(over) if number // len(asks) % 2 else tampered(valid, chance)
+        answer = await ask(server, prefix + secret)
         if answer != REFUSALS[ask]:
-            wrong[f"{ask.__name__}: {answer} for {cookie}"] = 1
+            wrong[f"{ask.__name__}: {answer} for {prefix}{secret}"] = 1
     with_session.close()
     return wrong
 

@@ -219,6 +219,8 @@ PAGES = {
     "/auth/register",
     "/auth/sessions",
     "/auth/sessions/end",
+    "/auth/tokens",
+    "/auth/tokens/revoke",
     "/messages",
     "/static/<version>/<path:filename>",
     "/user/<username>",

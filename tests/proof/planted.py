@@ -28,7 +28,7 @@ from microblog_rt.storage import mailboxes as rows
 from microblog_rt.storage.counters import COUNTERS
 from microblog_rt.storage.send import Outgoing
 from microblog_rt.storage.sql_time import now
-from microblog_rt.web import forms, hosts
+from microblog_rt.web import forms, hosts, origins
 from microblog_rt.web.admission import Admission, parse
 
 VARIABLE = "PROOF_PLANT"

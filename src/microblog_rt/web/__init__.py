@@ -1,7 +1,8 @@
 """Quart: pages, forms, errors, and the endpoint of every transport.
 
-hosts.py          client address, allowed hosts and origins
-authentication.py session cookies; one ``authenticate`` for pages, polls and sockets
+hosts.py          client address, allowed hosts and the own origin
+origins.py        origins of other sites (CORS)
+authentication.py session cookies, access tokens; one ``authenticate`` for pages, polls and sockets
 tabs.py           limits on open connections
 known_devices.py  the device cookie
 flashes.py        sentences for the next page
@@ -10,7 +11,7 @@ languages.py      the language of a page
 templates.py      rendering
 problems.py       errors as HTTP statuses: an HTML page or problem+json
 sentences.py      the sentence for each error reason
-auth.py, sessions.py, people.py, messages.py   the pages
+auth.py, sessions.py, tokens.py, people.py, messages.py   the pages
 message_text.py   the HTML of a message's text
 static_files.py   files that browsers keep
 health.py         liveness and readiness
@@ -42,6 +43,7 @@ from microblog_rt.web import (
     sessions,
     static_files,
     templates,
+    tokens,
 )
 from microblog_rt.web.admission import HSTS, Admission, check_text
 from microblog_rt.web.authentication import Authentication
@@ -87,8 +89,8 @@ def create(settings: Settings, secret_keys: Sequence[str], services: Services) -
     forms.init(app, settings, cookies.browser)  # before authentication: a cross-site request costs no query
     authentication = Authentication(app, services.accounts, services.sessions, cookies.session, secure=settings.secure)
     app.before_request(forms.check_owner)
-    # A set, since sessions.py adds to the blueprint of auth.py.
-    for blueprint in {pages.blueprint for pages in (people, auth, sessions, messages, health, metrics)}:
+    # A set, since sessions.py and tokens.py add to the blueprint of auth.py.
+    for blueprint in {pages.blueprint for pages in (people, auth, sessions, tokens, messages, health, metrics)}:
         app.register_blueprint(blueprint)
     _add_headers(app, settings)
     admission = app.extensions["admission"] = Admission(authentication, hosts, settings)
