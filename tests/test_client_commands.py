@@ -1,0 +1,190 @@
+"""The commands listen, send, notify and status, and their exit statuses."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import api_double
+from tests.command_line import Folder
+from tests.ports import free_port
+from tests.server_process import COMMAND, DEADLINE, Person, Server
+
+PRIVATE = "very-private-token"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+@pytest.fixture
+def api() -> Iterator[api_double.Api]:
+    with api_double.serving() as api:
+        yield api
+
+
+@pytest.fixture
+def alice(server: Server) -> Iterator[Person]:
+    alice = server.person("alice")
+    yield alice
+    alice.close()
+
+
+@pytest.fixture
+def of_bob(server: Server, folder: Folder) -> dict[str, str]:
+    """The environment of bob's commands."""
+    token = folder.run("token", "add", "bob", "--scope", "notifications:read").stdout.strip()
+    return {"MICROBLOG_URL": server.url, "MICROBLOG_TOKEN": token}
+
+
+@contextmanager
+def listening(*options: str, **environ: str) -> Iterator["subprocess.Popen[str]"]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MICROBLOG_")}
+    process = subprocess.Popen(
+        [*COMMAND, "listen", *options],
+        env=clean | environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def line(process: "subprocess.Popen[str]") -> dict[str, Any]:
+    assert process.stdout is not None
+    shown: dict[str, Any] = json.loads(process.stdout.readline())
+    return shown
+
+
+@pytest.mark.parametrize("transport", ["websocket", "longpoll"])
+def test_listen_prints_json_lines_until_interrupted(alice: Person, of_bob: dict[str, str], transport: str) -> None:
+    alice.send("bob", "one")
+    with listening("--transport", transport, **of_bob) as process:
+        first = line(process)
+        assert (list(first), first["data"]) == (["name", "data", "timestamp"], 1)
+        alice.send("bob", "two")
+        assert line(process)["data"] == 2
+        process.send_signal(signal.SIGINT)
+        assert process.wait(DEADLINE) == 130
+        assert process.stderr is not None
+        assert process.stderr.read() == "", "no progress without a terminal"
+
+
+def test_listen_continues_after_since_and_selects_names(alice: Person, of_bob: dict[str, str]) -> None:
+    alice.send("bob", "one")
+    with listening(**of_bob) as process:
+        cursor = line(process)["timestamp"]
+    with listening("--since", repr(cursor), "--name", "unread_message_count", **of_bob) as process:
+        alice.send("bob", "two")
+        assert line(process)["data"] == 2
+
+
+def test_listen_passes_each_notification_to_a_command(alice: Person, of_bob: dict[str, str], tmp_path: Path) -> None:
+    alice.send("bob", "one")
+    with listening("--exec", f"cat >> {tmp_path}/seen; echo done", **of_bob) as process:
+        first = line(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "done\n"
+        assert json.loads((tmp_path / "seen").read_text()) == first
+
+
+def test_listen_ends_when_the_token_is_revoked(alice: Person, folder: Folder, of_bob: dict[str, str]) -> None:
+    alice.send("bob", "one")
+    with listening(**of_bob) as process:
+        line(process)
+        number = folder.run("token", "list", "bob").stdout.split("\t")[0]
+        assert folder.run("token", "revoke", number).returncode == 0
+        assert process.wait(DEADLINE) == 3
+
+
+@pytest.mark.parametrize("no_color", [False, True])
+def test_terminal_shows_colours_unless_they_are_unwanted(alice: Person, of_bob: dict[str, str], no_color: bool) -> None:
+    alice.send("bob", "one")
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ.update(of_bob)
+        if no_color:
+            os.environ["NO_COLOR"] = "1"
+        os.execvp(COMMAND[0], [*COMMAND, "listen"])
+    shown = b""
+    while b'"timestamp"' not in shown or b"connected by websocket" not in shown:
+        shown += os.read(terminal, 1024)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    os.close(terminal)
+    assert (b"\x1b[" in shown) != no_color
+
+
+def test_exit_status_tells_why_a_command_failed(folder: Folder, server: Server, api: api_double.Api) -> None:
+    def status(*words: str, url: str = server.url, token: str = PRIVATE) -> int:
+        result = folder.run(*words, MICROBLOG_URL=url, MICROBLOG_TOKEN=token)
+        assert "Traceback" not in result.stderr
+        assert PRIVATE not in result.stdout + result.stderr + "".join(folder.security_log)
+        return result.returncode
+
+    assert status("listen") == 3
+    assert status("status") == 3
+    assert status("send", "bob", "hello", url=api.url) == 3
+    assert status("notify", "bob", "build", "not JSON") == 2
+    assert status("listen", "--since", "-1") == 2
+    assert status("listen", "--since", "nan") == 2
+    assert status("listen", url="localhost:8000") == 2
+    assert status("listen", token="") == 2
+    assert status("listen", token="two words") == 2
+    assert status("send", "bob", "hello", "--from", "alice", url=api.url) == 2
+    assert status("status", url=f"http://127.0.0.1:{free_port()}") == 4
+
+
+def test_status_tells_which_transports_work(folder: Folder, of_bob: dict[str, str]) -> None:
+    result = folder.run("status", **of_bob)
+    lines = dict(each.split(maxsplit=1) for each in result.stdout.splitlines())
+    assert result.returncode == 0
+    assert lines["server"] == of_bob["MICROBLOG_URL"]
+    for transport in ("websocket", "longpoll", "poll"):
+        assert lines[transport].startswith("works, "), result.stdout
+
+
+def test_status_tells_why_a_transport_fails(folder: Folder, api: api_double.Api) -> None:
+    result = folder.run("status", "--url", api.url, "--token", api_double.TOKEN)
+    lines = dict(each.split(maxsplit=1) for each in result.stdout.splitlines())
+    assert result.returncode == 0
+    assert lines["sse"].startswith("works, ")
+    assert lines["poll"] == "fails: HTTP 404"
+
+
+def test_send_and_notify_with_a_token(folder: Folder, api: api_double.Api) -> None:
+    environ = {"MICROBLOG_URL": api.url, "MICROBLOG_TOKEN": api_double.TOKEN}
+    assert folder.run("send", "bob", "hello", **environ).returncode == 0
+    assert folder.run("notify", "bob", "build", '{"passed": true}', **environ).returncode == 0
+    assert [(path, body) for _, path, body, _ in api.requests] == [
+        ("/api/v1/messages", {"recipient": "bob", "body": "hello"}),
+        ("/api/v1/users/bob/notifications/build", {"data": {"passed": True}}),
+    ]
+
+
+def test_send_and_notify_in_the_database(server: Server, folder: Folder) -> None:
+    assert folder.run("send", "bob", "hello", "--from", "alice").returncode == 0
+    assert folder.run("notify", "bob", "build", "[1]").returncode == 0
+    bob = server.person("bob")
+    found = {each["name"]: each["data"] for each in bob.client.get("/notifications").json()}
+    assert found == {"unread_message_count": 1, "build": [1]}
+    bob.close()
+    assert "no user called john" in folder.refused("notify", "john", "build", "1")
+    assert folder.run("send", "bob", "hello").returncode == 2
+
+
+def test_settings_of_the_client_are_known_to_the_server(folder: Folder) -> None:
+    result = folder.run("db", "current", MICROBLOG_URL="http://localhost", MICROBLOG_TOKEN="x")
+    assert "Warning" not in result.stderr
