@@ -41,9 +41,9 @@ class StubDatabase:
         self.running = self.most = 0
 
     async def since(self, _: object, *question: Any) -> Page | None:
-        return (await self.since_each(_, [question]))[0]
+        return (await self.since_each(_, [question[:-1]], question[-1]))[0]
 
-    async def since_each(self, _: object, questions: Sequence[Any]) -> list[Page | None]:
+    async def since_each(self, _: object, questions: Sequence[Any], bearer: bool) -> list[Page | None]:
         self.batches.append(list(questions))
         self.running += 1
         self.most = max(self.most, self.running)

@@ -76,8 +76,8 @@ class SignedOut(Refused):
 
 
 class TokenEnded(SignedOut):
-    def __init__(self) -> None:
-        super().__init__("token_ended")
+    def __init__(self, reason: str = "token_ended") -> None:
+        super().__init__(reason)
 
 
 class Forbidden(Refused):

@@ -20,6 +20,7 @@ STATIC = find("static")
 TEMPLATES = find("templates")
 MIGRATIONS = find("migrations", "alembic")
 HYPERCORN = find("hypercorn.toml")
+OPENAPI = PACKAGE / "openapi.json"  # made from docs/openapi.yaml by ``python -m tests.openapi_document``
 TRANSLATIONS = PACKAGE / "translations"
 
 OTHERS = 0o077  # the permissions of other users

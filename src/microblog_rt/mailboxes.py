@@ -14,8 +14,9 @@ from microblog_rt.errors import BadRequest
 from microblog_rt.hub import Hub
 from microblog_rt.models import NOTIFICATION_NAME_LENGTH
 from microblog_rt.protocol import MICROSECONDS, Notification, Signal
-from microblog_rt.storage import Storage, Transaction, mailboxes, notifications
+from microblog_rt.storage import Storage, Transaction, idempotency, mailboxes, notifications
 from microblog_rt.storage.counters import UNREAD_MESSAGES, Counter
+from microblog_rt.storage.idempotency import Write
 from microblog_rt.storage.send import Outgoing, Sent, send
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,13 @@ class Change:
         self._lock()
         tick = self._tick(user_id, mailboxes.mark_read, counter, first, last)
         return self._counted(user_id, counter, tick) if tick else None
+
+    def once(self, write: Write | None, work: Callable[[], list[Notification]]) -> list[Notification]:
+        """The result of ``work``; if this ``write`` was done before, its first result, and nothing is changed.
+
+        Raises KeyReused.
+        """
+        return work() if write is None else idempotency.once(self.tx, write, work)
 
     def restamp(self, user_id: int) -> None:
         """Stamp every notification of the user anew, in the order they have. Raises NotFound."""

@@ -5,12 +5,14 @@ from functools import partial
 from typing import NamedTuple
 
 from microblog_rt import text
+from microblog_rt.errors import KeyReused
 from microblog_rt.mailboxes import Change, Mailboxes
 from microblog_rt.models import User
 from microblog_rt.protocol import FURTHEST, Notification
 from microblog_rt.settings import Settings
 from microblog_rt.storage import Storage, limits, messages, notifications
 from microblog_rt.storage.counters import UNREAD_MESSAGES
+from microblog_rt.storage.idempotency import Write
 from microblog_rt.storage.pages import Page
 from microblog_rt.storage.send import Outgoing
 
@@ -25,6 +27,14 @@ class Post(NamedTuple):
     timestamp: int
     created: int
     unread: bool
+
+
+class SentMessage(NamedTuple):
+    """A message as its sender gets it back."""
+
+    recipient: str
+    body: str
+    timestamp: int
 
 
 class Messages:
@@ -51,6 +61,20 @@ class Messages:
         """The same to the user of that name, in any case; return the name as it is written, None if not new."""
         return await self._send(sender_id, username, body, nonce, program_key)
 
+    async def send_once(self, sender_id: int, username: str, body: str, program_key: str = "") -> SentMessage:
+        """The same; return the message, the first one if it was sent already under ``program_key``."""
+        outgoing = Outgoing(sender_id, username, text.checked(body), "", program_key, self._limit)
+        try:
+            with limits.reported():
+                sent = await self._mailboxes.send(outgoing)
+        except messages.AlreadySent:
+            async with self._storage.reading() as reading:
+                found = await messages.sent_under(reading, sender_id, outgoing.hashed_program_key or "")
+            if found is None:
+                raise KeyReused from None  # it was withdrawn at this moment
+            return SentMessage(*found)
+        return SentMessage(sent.recipient, outgoing.body, sent.tick.clock)
+
     async def _send(self, sender_id: int, recipient: int | str, body: str, nonce: str, program_key: str) -> str | None:
         outgoing = Outgoing(sender_id, recipient, text.checked(body), nonce, program_key, self._limit)
         try:
@@ -59,17 +83,21 @@ class Messages:
         except messages.AlreadySent:
             return None
 
-    async def mark_read(self, user_id: int, *, first: int = 0, last: int = FURTHEST) -> Notification:
+    async def mark_read(
+        self, user_id: int, *, first: int = 0, last: int = FURTHEST, write: Write | None = None
+    ) -> Notification:
         """Mark what was received from the cursor ``first`` to ``last`` as read, by default everything.
 
-        Returns the count's notification. A mark of what is read already changes nothing and signals nothing.
+        Returns the count's notification. A mark of what is read already changes nothing and signals nothing, nor does a
+        ``write`` that was done before. Raises KeyReused.
         """
 
-        def work(change: Change) -> Notification:
+        def mark(change: Change) -> list[Notification]:
             marked = change.mark_read(user_id, UNREAD_MESSAGES, first, last)
-            return marked or notifications.current_count(change.tx, user_id, UNREAD_MESSAGES)
+            return [marked or notifications.current_count(change.tx, user_id, UNREAD_MESSAGES)]
 
-        return await self._mailboxes.change(user_id, work)
+        (count,) = await self._mailboxes.change(user_id, lambda change: change.once(write, partial(mark, change)))
+        return count
 
     async def inbox(self, user_id: int, size: int, before: int | None = None, after: int | None = None) -> Page[Post]:
         """Up to ``size`` received messages, newest first: those next to the cursor ``before`` or ``after``, if any."""

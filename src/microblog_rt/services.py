@@ -55,7 +55,7 @@ def assemble(settings: Settings, timeouts: Timeouts = Timeouts()) -> Services:
         hub,
         the_bus,
         mailboxes,
-        Notifications(mailboxes),
+        Notifications(mailboxes, storage),
         sessions,
         tokens,
         Accounts(storage, sessions, settings, timeouts),

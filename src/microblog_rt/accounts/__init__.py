@@ -11,7 +11,7 @@ attempts.py    how often a password may be tried and an account be made
 
 import asyncio
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from contextlib import nullcontext
 from functools import cache, partial
 from typing import Any, TypeVar
@@ -29,7 +29,7 @@ from microblog_rt.errors import Invalid, NotFound, SignedOut
 from microblog_rt.models import User
 from microblog_rt.secret_key import secret_keys
 from microblog_rt.settings import Settings
-from microblog_rt.storage import Storage, Transaction, limits, tokens
+from microblog_rt.storage import Storage, Transaction, idempotency, limits, tokens
 from microblog_rt.storage import accounts as stored
 from microblog_rt.storage.accounts import Visit
 from microblog_rt.storage.pages import Page
@@ -227,7 +227,7 @@ class Accounts:
 
     async def forget_expired(self) -> None:
         """Delete every expired session, token and result, and every attempt that has left its window."""
-        for forget_some in (stored.forget_expired, tokens.forget_expired, limits.forget):
+        for forget_some in (stored.forget_expired, tokens.forget_expired, idempotency.forget, limits.forget):
             while await self._storage.write(forget_some):
                 pass
 
@@ -242,6 +242,13 @@ class Accounts:
         if user is None:
             raise NotFound("unknown_user", name=username)
         return user
+
+    async def ids(self, usernames: Collection[str]) -> dict[str, int]:
+        """The ids of the users of these names, by name; without those that do not exist."""
+        keys = {name: names.key(name) for name in usernames}
+        async with self._storage.reading() as reading:
+            found = await stored.ids(reading, set(keys.values()))
+        return {name: found[key] for name, key in keys.items() if key in found}
 
     async def people(self, size: int, before: str | None = None, after: str | None = None) -> Page[User]:
         """Up to ``size`` users by name, without the disabled: those next to the key ``before`` or ``after``, if any."""

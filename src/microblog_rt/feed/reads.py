@@ -109,9 +109,9 @@ class Reads:
             distinct = list(dict.fromkeys(key for key in keys if key[0].bearer == bearer))
             wanted = [(reader.token_hash, reader.user_id, cursor, names) for reader, cursor, names in distinct]
             if len(wanted) == 1:
-                found[distinct[0]] = await notifications.since(self._storage, *wanted[0], bearer=bearer)
+                found[distinct[0]] = await notifications.since(self._storage, *wanted[0], bearer)
             elif wanted:
-                pages = await notifications.since_each(self._storage, wanted, bearer=bearer)
+                pages = await notifications.since_each(self._storage, wanted, bearer)
                 found.update(zip(distinct, pages, strict=True))
         return [found[key] for key in keys]
 

@@ -13,6 +13,7 @@
     accounts.py        users and sessions
     tokens.py          access tokens
     limits.py          rate limits
+    idempotency.py     writes under an Idempotency-Key
     messages.py        messages
     send.py            a send: all of the above in one change
     prepared.py        statements that SQLite's driver executes itself

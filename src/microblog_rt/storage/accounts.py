@@ -1,6 +1,6 @@
 """Users and sessions in the database."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -116,6 +116,12 @@ def add(tx: Transaction, user: User) -> None:
 async def by_name(reading: Reading, username: str) -> User | None:
     """The user of that name, in any case and any Unicode normalization form."""
     return (await reading.execute(BY_NAME, {"key": names.key(username)})).scalar_one_or_none()
+
+
+async def ids(reading: Reading, keys: Collection[str]) -> dict[str, int]:
+    """The ids of the users whose names have these keys, by key."""
+    found = await reading.execute(select(User.username_key, User.id).where(User.username_key.in_(keys)))
+    return dict(found.tuples().all())
 
 
 async def people(reading: Reading, size: int, before: str | None, after: str | None) -> Page[User]:

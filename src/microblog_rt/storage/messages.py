@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, String, bindparam, delete, func, not_, select
+from sqlalchemy import BigInteger, String, and_, bindparam, delete, func, not_, select
 from sqlalchemy.dialects.postgresql import insert  # rendered for SQLite too
 from sqlalchemy.orm import joinedload
 
@@ -70,6 +70,13 @@ async def inbox(
     )
     # In the order shown, the newest first, older messages come after.
     return await page(reading, statement, Message.timestamp, size, after, before, descending=True)
+
+
+async def sent_under(reading: Reading, sender_id: int, idempotency_key: str) -> Any:
+    """The recipient's name, the text and the timestamp of the message under a key; None if it was withdrawn."""
+    this = and_(Message.sender_id == sender_id, Message.idempotency_key == idempotency_key)
+    columns = select(User.username, Message.body, Message.timestamp).join(User, User.id == Message.recipient_id)
+    return (await reading.execute(columns.where(this))).one_or_none()
 
 
 async def sent_by(reading: Reading, sender_id: int, count: int) -> Sequence[tuple[int, int]]:

@@ -72,6 +72,14 @@ def replace(tx: Transaction, user_id: int, notification: Notification) -> None:
     REPLACE.row(tx, {"user_id": user_id, **row})
 
 
+def latest(tx: Transaction, user_id: int, name: str) -> Notification | None:
+    """The user's notification of that name."""
+    columns = select(models.Notification.name, models.Notification.payload_json, models.Notification.timestamp)
+    this = and_(models.Notification.user_id == user_id, models.Notification.name == name)
+    row = tx.execute(columns.where(this)).one_or_none()
+    return None if row is None else Notification(*row)
+
+
 def names(tx: Transaction, user_id: int) -> Sequence[str]:
     """The names of the user's notifications, oldest first."""
     return tx.execute(NAMES, {"of_user": user_id}).scalars().all()
@@ -97,7 +105,7 @@ def current_count(tx: Transaction, user_id: int, counter: Counter) -> Notificati
 
 
 async def since(
-    storage: Storage, token_hash: str, user_id: int, cursor: int, names: Collection[str], *, bearer: bool = False
+    storage: Storage, token_hash: str, user_id: int, cursor: int, names: Collection[str], bearer: bool = False
 ) -> Page | None:
     """The notifications of that session's user newer than ``cursor`` (all, if the cursor is ahead of the clock).
 
@@ -114,7 +122,7 @@ async def since(
 
 
 async def since_each(
-    storage: Storage, wanted: Sequence[tuple[str, int, int, Collection[str]]], *, bearer: bool = False
+    storage: Storage, wanted: Sequence[tuple[str, int, int, Collection[str]]], bearer: bool = False
 ) -> list[Page | None]:
     """What ``since`` returns, for each of these token hashes, user ids, cursors and names, in one query."""
     floor = min(cursor for _, _, cursor, _ in wanted)
@@ -123,7 +131,7 @@ async def since_each(
     async with storage.feed_read() as connection:
         for row in await connection.execute(OF_EACH[bearer], {"token_hashes": hashes, "cursor": floor}):
             rows_of.setdefault(row.token_hash, []).append(row)
-    return [await _page_of(storage, rows_of.get(each[0], []), *each, bearer=bearer) for each in wanted]
+    return [await _page_of(storage, rows_of.get(each[0], []), *each, bearer) for each in wanted]
 
 
 async def _page_of(
@@ -133,13 +141,12 @@ async def _page_of(
     user_id: int,
     cursor: int,
     names: Collection[str],
-    *,
     bearer: bool,
 ) -> Page | None:
     if not rows or rows[0].user_id != user_id:
         return None
     if cursor > rows[0].clock:  # then everything is new, also what is older than the cursors of the others
-        return await since(storage, token_hash, user_id, cursor, names, bearer=bearer)
+        return await since(storage, token_hash, user_id, cursor, names, bearer)
     wanted = [row for row in rows if row.name is not None and (not names or row.name in names)]
     return _page(rows, [row for row in wanted if row.timestamp > cursor])
 

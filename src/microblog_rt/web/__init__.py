@@ -17,6 +17,7 @@ static_files.py   files that browsers keep
 health.py         liveness and readiness
 metrics.py        metrics for the operator
 admission.py      which requests for ``/notifications`` are answered, on every transport
+api/              the JSON API
 notifications.py  ``/notifications`` as an ASGI application: poll and long poll; socket.py: as WebSocket
 """
 
@@ -46,6 +47,8 @@ from microblog_rt.web import (
     tokens,
 )
 from microblog_rt.web.admission import HSTS, Admission, check_text
+from microblog_rt.web.api import Api
+from microblog_rt.web.api.callers import Callers
 from microblog_rt.web.authentication import Authentication
 from microblog_rt.web.body_limits import LONGEST_BODY, LimitedRequest
 from microblog_rt.web.flashes import Flashes
@@ -94,7 +97,9 @@ def create(settings: Settings, secret_keys: Sequence[str], services: Services) -
         app.register_blueprint(blueprint)
     _add_headers(app, settings)
     admission = app.extensions["admission"] = Admission(authentication, hosts, settings)
-    endpoint = Endpoint(app.asgi_app, admission, authentication, hosts, services, settings)
+    callers = Callers(authentication, services, settings, secret_keys, cookies.browser)
+    api = Api(callers, admission, services)
+    endpoint = Endpoint(app.asgi_app, admission, authentication, hosts, services, settings, api)
     app.asgi_app = endpoint  # type: ignore[method-assign]
     templates.init(app)
     return app

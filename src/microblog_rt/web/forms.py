@@ -9,7 +9,7 @@ import hmac
 import re
 import secrets
 from base64 import urlsafe_b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from math import ceil
 from typing import Any, TypeVar, cast
@@ -236,11 +236,15 @@ def _view(mark: str) -> Any:
 async def _checked_owner() -> int:
     """The owner in the request's token; raises TokenMissing or TokenWrong."""
     sent = request.headers.get("X-CSRFToken") or (await request.form).get(TOKEN, "")
-    browser = _browser()
-    if not sent or not browser:
+    return checked_owner(_keys(), _browser(), sent)
+
+
+def checked_owner(keys: Sequence[str], browser: str, sent: str) -> int:
+    """The owner in the token ``sent`` by the ``browser`` of that cookie; raises TokenMissing or TokenWrong."""
+    if not sent or not BROWSER_FORMAT.fullmatch(browser):
         raise TokenMissing
     match = TOKEN_FORMAT.fullmatch(sent)
-    if match is None or not any(hmac.compare_digest(_signed(key, browser, match[1]), sent) for key in _keys()):
+    if match is None or not any(hmac.compare_digest(_signed(key, browser, match[1]), sent) for key in keys):
         raise TokenWrong
     return int(match[2])
 

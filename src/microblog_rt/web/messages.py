@@ -11,6 +11,7 @@ from wtforms import Form, HiddenField, SubmitField, TextAreaField
 
 from microblog_rt import protocol
 from microblog_rt.errors import BadRequest, Invalid, SignedOut, TooMany
+from microblog_rt.web.api.body import program_key
 from microblog_rt.web.authentication import current_user, redirect_to_login, signed_in
 from microblog_rt.web.context import page_key, page_links, services
 from microblog_rt.web.flashes import flash
@@ -30,7 +31,6 @@ from microblog_rt.web.templates import render_template
 blueprint = Blueprint("messages", __name__)
 
 PAGE_SIZE = 25
-PROGRAM_KEY = re.compile("[ -~]{1,255}")
 NONCE = re.compile(r"[\w-]{1,64}", re.ASCII)
 
 
@@ -49,7 +49,11 @@ async def send_message(recipient: str) -> ResponseReturnValue:
         return await _signed_out(form, recipient)
     refusal: Invalid | TooMany | None = None
     if submitted(form):
-        text, nonce, key = form.message.data or "", form.nonce.data or "", _program_key()
+        text, nonce, key = (
+            form.message.data or "",
+            form.nonce.data or "",
+            program_key(request.headers.getlist("Idempotency-Key")),
+        )
         try:
             name = await services().messages.send_to(current.id, recipient, text, nonce, key)
         except (Invalid, TooMany) as error:
@@ -87,13 +91,6 @@ def _anchor(nonce: str) -> str | None:
     return f"sent={nonce}" if NONCE.fullmatch(nonce) and not wants_json() else None
 
 
-def _program_key() -> str:
-    sent = request.headers.getlist("Idempotency-Key")
-    if len(sent) > 1 or not all(PROGRAM_KEY.fullmatch(each) for each in sent):
-        raise BadRequest("idempotency_key_format")
-    return sent[0] if sent else ""
-
-
 @blueprint.get("/messages")
 @signed_in
 async def messages() -> ResponseReturnValue:
@@ -109,25 +106,26 @@ async def messages() -> ResponseReturnValue:
 @blueprint.post("/messages/read")
 @signed_in
 async def read() -> ResponseReturnValue:
-    notification = await services().messages.mark_read(current_user().id, **await _interval())
+    first, last = await _interval()
+    notification = await services().messages.mark_read(current_user().id, first=first, last=last)
     if wants_json():
         return Response(protocol.frame([notification]), content_type=JSON)
     flash(gettext("Marked as read."), "success")
     return redirect(_back(), HTTPStatus.SEE_OTHER)
 
 
-async def _interval() -> dict[str, int]:
-    """The form's ``from`` and ``up_to``, for ``mark_read``."""
-    form, interval = await request.form, {}
-    for field, name in (("from", "first"), ("up_to", "last")):
+async def _interval() -> tuple[int, int]:
+    """The form's ``from`` and ``up_to``; by default everything."""
+    form, interval = await request.form, []
+    for field, default in (("from", 0), ("up_to", protocol.FURTHEST)):
         try:
-            for text in form.getlist(field):
-                if name in interval:
-                    raise ValueError
-                interval[name] = protocol.parse_cursor(text)
+            sent = form.getlist(field)
+            if len(sent) > 1:
+                raise ValueError
+            interval.append(protocol.parse_cursor(sent[0]) if sent else default)
         except ValueError:
             raise BadRequest("mark_format", field=field) from None
-    return interval
+    return interval[0], interval[1]
 
 
 def _back() -> str:

@@ -1,4 +1,4 @@
-"""``/notifications`` as an ASGI application that wraps Quart's: the poll, the long poll and the WebSocket.
+"""``/notifications`` and the API as an ASGI application that wraps Quart's: poll, long poll, WebSocket, JSON.
 
 ``microblog-rt serve`` serves nearly all of these requests without ASGI, in ``push/``. This is for other ASGI servers.
 See also: ``admission.py``, the checks; ``socket.py``, the WebSocket.
@@ -11,11 +11,12 @@ from urllib.parse import urlsplit
 
 from microblog_rt import metrics, protocol, security_log
 from microblog_rt.accounts import Reader
-from microblog_rt.errors import BadRequest, HostUnknown, NotFound, Refused, SignedOut
+from microblog_rt.errors import BadRequest, HostUnknown, NotFound, Refused, SignedOut, TooLarge
 from microblog_rt.protocol import Notification
 from microblog_rt.services import Services
 from microblog_rt.settings import Settings
 from microblog_rt.web.admission import PATH, Admission, Answer, Query, Scope
+from microblog_rt.web.api import Api, ApiRequest
 from microblog_rt.web.authentication import Authentication
 from microblog_rt.web.body_limits import ANONYMOUS_BODY, BODY_LIMIT, LONGEST_BODY
 from microblog_rt.web.hosts import Hosts, is_well_formed
@@ -43,8 +44,10 @@ class Endpoint:
         hosts: Hosts,
         services: Services,
         settings: Settings,
+        api: Api,
     ) -> None:
         self._inner = inner
+        self._api = api
         self._admission = admission
         self._authentication = authentication
         self._hosts = hosts
@@ -62,6 +65,8 @@ class Endpoint:
             await _respond(send, self._admission.refusal(HostUnknown()))
         elif scope["path"] == PATH:
             await _respond(send, self._with_cors(scope, await self._http(scope, receive)))
+        elif self._api.serves(scope["path"]):
+            await _respond(send, self._with_cors(scope, await self._call_api(scope, receive)))
         elif any(name == b"sec-websocket-key" for name, _ in scope["headers"]):
             await _respond(send, self._admission.refusal(NotFound()))
         elif _is_valid_path(scope["path"]):
@@ -116,6 +121,35 @@ class Endpoint:
         except Exception as error:
             return self._admission.failure(error)
         return self._admission.page(protocol.frame(notifications).encode(), polled=query.wait is None)
+
+    async def _call_api(self, scope: Scope, receive: Receive) -> Answer | None:
+        try:
+            address = self._admission.arrive(scope)
+            security_log.origin.set(address)
+            head = scope["method"], scope["path"], scope["query_string"], [(n.lower(), v) for n, v in scope["headers"]]
+            body = await self._body(ApiRequest(*head, b"", address), receive)
+        except Refused as error:
+            return self._admission.refusal(error)
+        except ClientDisconnected:
+            return None
+        except Exception as error:
+            return self._admission.failure(error)
+        return await self._api.answer(ApiRequest(*head, body, address))
+
+    async def _body(self, request: ApiRequest, receive: Receive) -> bytes:
+        """The body of a request. Longer ones than those of anonymous clients only from callers who may send them."""
+        received, limit, more = bytearray(), ANONYMOUS_BODY, True
+        while more:
+            event = await receive()
+            if event["type"] == "http.disconnect":
+                raise ClientDisconnected
+            received += event.get("body", b"")
+            more = event.get("more_body", False)
+            if len(received) > limit == ANONYMOUS_BODY:
+                limit = await self._api.body_limit(request)
+            if len(received) > limit:
+                raise TooLarge
+        return bytes(received)
 
     async def _poll(self, scope: Scope, reader: Reader, query: Query, receive: Receive) -> list[Notification]:
         if not query.wait:

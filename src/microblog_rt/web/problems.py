@@ -97,7 +97,7 @@ HTML = "text/html"
 
 # RFC 9110 requires a challenge with every 401. No scheme is registered for cookies; browsers ignore an unknown one.
 CHALLENGE = 'Cookie realm="microblog-rt", form-action="/auth/login"'
-BEARER_CHALLENGE = 'Bearer realm="microblog-rt", error="invalid_token"'
+BEARER_CHALLENGE = 'Bearer realm="microblog-rt"'
 SAFE = {"GET", "HEAD", "OPTIONS"}
 
 

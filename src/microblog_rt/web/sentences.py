@@ -18,6 +18,7 @@ SENTENCES = {
     "invalid_text": N_("The request contains a NUL character. Remove it and try again."),
     "invalid": N_("This value is not valid."),
     "signed_out": N_("Sign in to continue."),
+    "credential_missing": N_("Send an access token in the header Authorization, as in: Bearer mbrt_..."),
     "token_ended": N_(
         "The access token is not valid: it has expired, was revoked, or is incomplete. Create another on the page"
         " “Access tokens”."
@@ -98,6 +99,23 @@ SENTENCES = {
         "You are signed in as %(name)s now. Nothing was sent. Your text is below; "
         "to send it, sign in with the account that wrote it."
     ),
+    # The API.
+    "api_not_found": N_("Nothing was found at this address of the API. Its addresses are in /openapi.json."),
+    "session_cannot_publish": N_(
+        "A session may not publish notifications. Use an access token with the scope %(scope)s."
+    ),
+    "body_not_json": N_("The body must be one JSON object: %(error)s"),
+    "body_not_empty": N_("The body must be empty."),
+    "field_missing": N_("%(name)s is missing. Send it in the JSON object."),
+    "field_unknown": N_("%(name)s is not a field of this request. Remove it."),
+    "field_kind": N_("%(name)s must be %(kind)s."),
+    "query_kind": N_("%(field)s must be one %(kind)s in the query."),
+    "before_and_after": N_("Send either before or after."),
+    "all_or_interval": N_("Send either all, or from and up_to."),
+    "notification_name_reserved": N_("Names that begin with “unread_” belong to the application. Choose another name."),
+    "notification_data_too_long": N_("data has %(length)s bytes as JSON. The limit is %(limit)s."),
+    "unknown_notification": N_("There is no notification called %(name)s."),
+    "batch_length": N_("A batch has 1 to %(limit)s items."),
     # Requests.
     "page_key_format": N_("The address of this page is not valid. Go back and follow a link."),
     "since_format": N_("since must be one number of seconds, 0 or more."),

@@ -4,7 +4,15 @@ from http import HTTPStatus
 
 from quart import redirect, request, url_for
 from quart.typing import ResponseReturnValue
-from wtforms import BooleanField, Form, PasswordField, SelectChoice, SelectField, StringField, SubmitField
+from wtforms import (  # type: ignore[attr-defined]  # types-wtforms does not have SelectChoice yet
+    BooleanField,
+    Form,
+    PasswordField,
+    SelectChoice,
+    SelectField,
+    StringField,
+    SubmitField,
+)
 
 from microblog_rt.errors import Invalid, TooMany
 from microblog_rt.models import READ_MESSAGES, READ_NOTIFICATIONS, SEND_MESSAGES, TOKEN_NAME_LENGTH
