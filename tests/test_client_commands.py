@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from microblog_rt.models import SCOPES
 from tests import api_double
 from tests.command_line import Folder
 from tests.ports import free_port
@@ -41,7 +42,8 @@ def alice(server: Server) -> Iterator[Person]:
 @pytest.fixture
 def of_bob(server: Server, folder: Folder) -> dict[str, str]:
     """The environment of bob's commands."""
-    token = folder.run("token", "add", "bob", "--scope", "notifications:read").stdout.strip()
+    scopes = [word for scope in SCOPES for word in ("--scope", scope)]
+    token = folder.run("token", "add", "bob", *scopes).stdout.strip()
     return {"MICROBLOG_URL": server.url, "MICROBLOG_TOKEN": token}
 
 
@@ -152,6 +154,7 @@ def test_status_tells_which_transports_work(folder: Folder, of_bob: dict[str, st
     lines = dict(each.split(maxsplit=1) for each in result.stdout.splitlines())
     assert result.returncode == 0
     assert lines["server"] == of_bob["MICROBLOG_URL"]
+    assert lines["account"] == f"bob, token 'command line': {', '.join(SCOPES)}"
     for transport in ("websocket", "longpoll", "poll"):
         assert lines[transport].startswith("works, "), result.stdout
 
@@ -164,14 +167,12 @@ def test_status_tells_why_a_transport_fails(folder: Folder, api: api_double.Api)
     assert lines["poll"] == "fails: HTTP 404"
 
 
-def test_send_and_notify_with_a_token(folder: Folder, api: api_double.Api) -> None:
-    environ = {"MICROBLOG_URL": api.url, "MICROBLOG_TOKEN": api_double.TOKEN}
-    assert folder.run("send", "bob", "hello", **environ).returncode == 0
-    assert folder.run("notify", "bob", "build", '{"passed": true}', **environ).returncode == 0
-    assert [(path, body) for _, path, body, _ in api.requests] == [
-        ("/api/v1/messages", {"recipient": "bob", "body": "hello"}),
-        ("/api/v1/users/bob/notifications/build", {"data": {"passed": True}}),
-    ]
+def test_send_and_notify_with_a_token(alice: Person, folder: Folder, of_bob: dict[str, str]) -> None:
+    assert folder.run("send", "alice", "hello", **of_bob).returncode == 0
+    assert folder.run("notify", "alice", "build", '{"passed": true}', **of_bob).returncode == 0
+    found = {each["name"]: each["data"] for each in alice.client.get("/notifications").json()}
+    assert found == {"unread_message_count": 1, "build": {"passed": True}}
+    assert "no user called john" in folder.refused("send", "john", "hello", **of_bob)
 
 
 def test_send_and_notify_in_the_database(server: Server, folder: Folder) -> None:
@@ -182,6 +183,7 @@ def test_send_and_notify_in_the_database(server: Server, folder: Folder) -> None
     assert found == {"unread_message_count": 1, "build": [1]}
     bob.close()
     assert "no user called john" in folder.refused("notify", "john", "build", "1")
+    assert "unread_" in folder.refused("notify", "bob", "unread_x", "1"), "a name of the application"
     assert folder.run("send", "bob", "hello").returncode == 2
 
 

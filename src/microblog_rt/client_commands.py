@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from microblog_rt.errors import Misconfigured
+from microblog_rt.notifications import Publication
 from microblog_rt.services import Services
 from microblog_rt.token_commands import main, run_with_services
 
 if TYPE_CHECKING:
     from microblog_rt.client import Client, Notification, Status
+    from microblog_rt.client.probe import Probed
 
 __all__ = ["main"]
 
@@ -124,7 +126,7 @@ def notify(url: str | None, token: str | None, name: str, key: str, data: str) -
         return
 
     async def work(services: Services) -> None:
-        await services.notifications.add_notification((await services.accounts.known(name)).id, key, value)
+        await services.notifications.publish(Publication((await services.accounts.known(name)).id, key, value))
 
     run_with_services(work)
 
@@ -133,10 +135,14 @@ def notify(url: str | None, token: str | None, name: str, key: str, data: str) -
 @of_a_server
 def status(url: str | None, token: str | None) -> None:
     """Show whose token this is, and which transports work from this network."""
-    from microblog_rt.client.probe import Probed
+    from microblog_rt.client import ClientError
 
-    async def work(client: "Client") -> list[Probed]:
+    async def work(client: "Client") -> list["Probed"]:
         _line("server", client.url)
+        try:
+            _line("account", _account(await client.get("/tokens")))
+        except ClientError as error:
+            _line("account", f"unknown: {error}", works=False)
         probes = []
         for transport in TRANSPORTS:
             probes.append(await client.probe(transport))
@@ -149,7 +155,12 @@ def status(url: str | None, token: str | None) -> None:
         raise (Rejected if refused else Unreachable)(probes[-1].cause)
 
 
-def _outcome(probed: Any) -> str:
+def _account(answer: Any) -> str:
+    (token,) = [each for each in answer["tokens"] if each["current"]]
+    return f"{answer['username']}, token {token['name']!r}: {', '.join(token['scopes'])}"
+
+
+def _outcome(probed: "Probed") -> str:
     return f"works, {probed.ms:.0f} ms" if probed.works else f"fails: {probed.cause}"
 
 
