@@ -8,14 +8,29 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from microblog_rt import client
-from microblog_rt.client import Client, Notification, Rejected, SignedOut, SyncClient, Unreachable, sync
+from microblog_rt.client import (
+    Client,
+    Forbidden,
+    Invalid,
+    KeyReused,
+    NotFound,
+    Notification,
+    Rejected,
+    SignedOut,
+    SyncClient,
+    Unreachable,
+    sync,
+)
+from microblog_rt.models import SCOPES, SEND_MESSAGES
 from tests import api_double
 from tests.browser.proxy import Proxy
+from tests.command_line import Folder
 from tests.ports import free_port
 from tests.server_process import DEADLINE, Person, Server
 
@@ -41,6 +56,17 @@ def bob(server: Server) -> Iterator[Person]:
 def api() -> Iterator[api_double.Api]:
     with api_double.serving() as api:
         yield api
+
+
+@pytest.fixture
+def token(server: Server, tmp_path: Path) -> str:
+    """A token of alice with every scope."""
+    return token_of(tmp_path, "alice", *SCOPES)
+
+
+def token_of(folder: Path, name: str, *scopes: str) -> str:
+    options = [word for scope in scopes for word in ("--scope", scope)]
+    return Folder(folder).run("token", "add", name, *options).stdout.strip()
 
 
 def of(person: Person, url: str | None = None, **options: Any) -> Client:
@@ -266,20 +292,60 @@ async def test_send_is_repeated_with_the_same_key(api: api_double.Api) -> None:
     assert api.requests[1][3] == "mine"
 
 
-async def test_publish_names_user_and_key_in_the_path(api: api_double.Api) -> None:
-    async with Client(api.url, api_double.TOKEN) as tab:
-        await tab.publish("bob", "build/1", {"passed": True})
-    (request,) = api.requests
-    assert request[:3] == ("PUT", "/api/v1/users/bob/notifications/build%2F1", {"data": {"passed": True}})
-    assert request[3]
+async def test_message_is_sent_once_for_each_key(server: Server, token: str, bob: Person) -> None:
+    async with Client(server.url, token) as tab:
+        sent = await tab.send("bob", "hello", key="one")
+        assert (sent["author"], sent["recipient"], sent["body"]) == ("alice", "bob", "hello")
+        assert await tab.send("bob", "hello", key="one") == sent
+        with pytest.raises(KeyReused):
+            await tab.send("bob", "another text", key="one")
+        with pytest.raises(NotFound, match="john"):
+            await tab.send("john", "hello")
+        with pytest.raises(Invalid):
+            await tab.send("bob", "")
+    assert (await asyncio.to_thread(bob.client.get, "/notifications")).json()[0]["data"] == 1
 
 
-async def test_publish_many_returns_results_in_order(api: api_double.Api) -> None:
-    async with Client(api.url, api_double.TOKEN) as tab:
-        results = await tab.publish_many([("john" if n == 600 else "bob", "n", n) for n in range(1100)])
-    assert [len(body["items"]) for _, _, body, _ in api.requests] == [500, 500, 100]
-    assert [n for n, each in enumerate(results) if each is not None] == [600]
-    assert isinstance(results[600], client.NotFound)
+async def test_send_and_publish_wait_for_a_restart(server: Server, token: str, bob: Person) -> None:
+    async with Client(server.url, token) as tab:
+        await asyncio.to_thread(server.stop, signal.SIGKILL)
+        sending = asyncio.create_task(tab.send("bob", "hello"))
+        publishing = asyncio.create_task(tab.publish("bob", "build", {"passed": True}))
+        await asyncio.to_thread(server.start)
+        await asyncio.gather(sending, publishing)
+    found = (await asyncio.to_thread(bob.client.get, "/notifications")).json()
+    assert {each["name"]: each["data"] for each in found} == {COUNT: 1, "build": {"passed": True}}
+
+
+async def test_publish_many_returns_results_in_order(server: Server, token: str, bob: Person) -> None:
+    async with Client(server.url, token) as tab:
+        results = await tab.publish_many([("john" if n == 500 else "bob", f"n{n % 10}", n) for n in range(502)])
+        assert [n for n, each in enumerate(results) if each is not None] == [500]
+        assert isinstance(results[500], NotFound)
+        with pytest.raises(Invalid, match="unread_"):
+            await tab.publish("bob", COUNT, 7)
+    found = (await asyncio.to_thread(bob.client.get, "/notifications")).json()
+    assert max(each["data"] for each in found) == 501
+
+
+async def test_missing_scope_raises_forbidden(server: Server, tmp_path: Path) -> None:
+    token = await asyncio.to_thread(token_of, tmp_path, "alice", SEND_MESSAGES)
+    async with Client(server.url, token) as tab:
+        with pytest.raises(Forbidden):
+            await tab.publish("bob", "build", 1)
+        with pytest.raises(Forbidden):
+            await next_of(tab.notifications())
+
+
+async def test_marking_as_read_shows_the_new_count_once(server: Server, token: str, bob: Person) -> None:
+    await asyncio.to_thread(bob.send, "alice", "hello")
+    async with Client(server.url, token) as tab:
+        notifications = tab.notifications()
+        assert (await next_of(notifications)).data == 1
+        await tab.mark_read(tab.cursor)
+        assert (await next_of(notifications)).data == 0
+        await asyncio.to_thread(bob.send, "alice", "again")
+        assert (await next_of(notifications)).data == 1
 
 
 async def test_read_count_is_merged_without_moving_the_cursor(api: api_double.Api) -> None:
@@ -312,7 +378,7 @@ def test_synchronous_client_subscribes_and_sends(server: Server, alice: Person, 
         assert tab.cursor == each.timestamp
 
 
-def test_example_of_the_synchronous_client(api: api_double.Api) -> None:
-    result = doctest.testmod(sync, extraglobs={"url": api.url, "token": api_double.TOKEN})
+def test_example_of_the_synchronous_client(server: Server, token: str, bob: Person) -> None:
+    result = doctest.testmod(sync, extraglobs={"url": server.url, "token": token})
     assert (result.failed, result.attempted) == (0, 1)
-    assert [path for _, path, _, _ in api.requests] == ["/api/v1/messages", "/api/v1/users/bob/notifications/build"]
+    assert {each["name"] for each in bob.client.get("/notifications").json()} == {COUNT, "build"}
