@@ -4,9 +4,7 @@ import json
 import os
 import pty
 import signal
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import pytest
 from microblog_rt.models import SCOPES
 from tests import api_double
 from tests.command_line import Folder
+from tests.fork_server import Forked
 from tests.ports import free_port
 from tests.server_process import COMMAND, DEADLINE, Person, Server
 
@@ -47,68 +46,85 @@ def of_bob(server: Server, folder: Folder) -> dict[str, str]:
     return {"MICROBLOG_URL": server.url, "MICROBLOG_TOKEN": token}
 
 
-@contextmanager
-def listening(*options: str, **environ: str) -> Iterator["subprocess.Popen[str]"]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("MICROBLOG_")}
-    process = subprocess.Popen(
-        [*COMMAND, "listen", *options],
-        env=clean | environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        try:
-            yield process
-        finally:
-            process.kill()
+class Listening:
+    """A running ``microblog-rt listen``; ``errors`` is the file of its standard error."""
+
+    def __init__(self, folder: Path, options: tuple[str, ...], environ: dict[str, str]) -> None:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("MICROBLOG_")}
+        self.errors = folder / "errors"
+        read, write = os.pipe()
+        self.output = os.fdopen(read)
+        with self.errors.open("w") as errors, Path(os.devnull).open() as null:
+            stdio = null.fileno(), write, errors.fileno()
+            self.process = Forked(["listen", *options], folder, clean | environ, stdio)
+        os.close(write)
+
+    def line(self) -> dict[str, Any]:
+        shown: dict[str, Any] = json.loads(self.output.readline())
+        return shown
 
 
-def line(process: "subprocess.Popen[str]") -> dict[str, Any]:
-    assert process.stdout is not None
-    shown: dict[str, Any] = json.loads(process.stdout.readline())
-    return shown
+@pytest.fixture
+def listening(tmp_path: Path) -> Iterator[Callable[..., Listening]]:
+    """Starts ``microblog-rt listen`` with options and an environment."""
+    started: list[Listening] = []
+
+    def listen(*options: str, **environ: str) -> Listening:
+        started.append(Listening(tmp_path, options, environ))
+        return started[-1]
+
+    yield listen
+    for each in started:
+        each.process.send_signal(signal.SIGKILL)
+        each.process.wait(DEADLINE)
+        each.output.close()
 
 
 @pytest.mark.parametrize("transport", ["websocket", "longpoll"])
-def test_listen_prints_json_lines_until_interrupted(alice: Person, of_bob: dict[str, str], transport: str) -> None:
+def test_listen_prints_json_lines_until_interrupted(
+    alice: Person, of_bob: dict[str, str], transport: str, listening: Callable[..., Listening]
+) -> None:
     alice.send("bob", "one")
-    with listening("--transport", transport, **of_bob) as process:
-        first = line(process)
-        assert (list(first), first["data"]) == (["name", "data", "timestamp"], 1)
-        alice.send("bob", "two")
-        assert line(process)["data"] == 2
-        process.send_signal(signal.SIGINT)
-        assert process.wait(DEADLINE) == 130
-        assert process.stderr is not None
-        assert process.stderr.read() == "", "no progress without a terminal"
+    bob = listening("--transport", transport, **of_bob)
+    first = bob.line()
+    assert (list(first), first["data"]) == (["name", "data", "timestamp"], 1)
+    alice.send("bob", "two")
+    assert bob.line()["data"] == 2
+    bob.process.send_signal(signal.SIGINT)
+    assert bob.process.wait(DEADLINE) == 130
+    assert bob.errors.read_text() == "", "no progress without a terminal"
 
 
-def test_listen_continues_after_since_and_selects_names(alice: Person, of_bob: dict[str, str]) -> None:
+def test_listen_continues_after_since_and_selects_names(
+    alice: Person, of_bob: dict[str, str], listening: Callable[..., Listening]
+) -> None:
     alice.send("bob", "one")
-    with listening(**of_bob) as process:
-        cursor = line(process)["timestamp"]
-    with listening("--since", repr(cursor), "--name", "unread_message_count", **of_bob) as process:
-        alice.send("bob", "two")
-        assert line(process)["data"] == 2
+    cursor = listening(**of_bob).line()["timestamp"]
+    bob = listening("--since", repr(cursor), "--name", "unread_message_count", **of_bob)
+    alice.send("bob", "two")
+    assert bob.line()["data"] == 2
 
 
-def test_listen_passes_each_notification_to_a_command(alice: Person, of_bob: dict[str, str], tmp_path: Path) -> None:
+def test_listen_passes_each_notification_to_a_command(
+    alice: Person, of_bob: dict[str, str], tmp_path: Path, listening: Callable[..., Listening]
+) -> None:
     alice.send("bob", "one")
-    with listening("--exec", f"cat >> {tmp_path}/seen; echo done", **of_bob) as process:
-        first = line(process)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "done\n"
-        assert json.loads((tmp_path / "seen").read_text()) == first
+    bob = listening("--exec", "cat >> seen; echo done", **of_bob)
+    first = bob.line()
+    assert bob.output.readline() == "done\n"
+    assert json.loads((tmp_path / "seen").read_text()) == first
 
 
-def test_listen_ends_when_the_token_is_revoked(alice: Person, folder: Folder, of_bob: dict[str, str]) -> None:
+def test_listen_ends_when_the_token_is_revoked(
+    alice: Person, folder: Folder, of_bob: dict[str, str], listening: Callable[..., Listening]
+) -> None:
     alice.send("bob", "one")
-    with listening(**of_bob) as process:
-        line(process)
-        number = folder.run("token", "list", "bob").stdout.split("\t")[0]
-        assert folder.run("token", "revoke", number).returncode == 0
-        assert process.wait(DEADLINE) == 3
+    bob = listening(**of_bob)
+    bob.line()
+    number = folder.run("token", "list", "bob").stdout.split("\t")[0]
+    assert folder.run("token", "revoke", number).returncode == 0
+    assert bob.process.wait(DEADLINE) == 3
+    assert bob.errors.read_text().startswith("Error: ")
 
 
 @pytest.mark.parametrize("no_color", [False, True])
