@@ -121,7 +121,7 @@ async def by_name(reading: Reading, username: str) -> User | None:
 async def ids(reading: Reading, keys: Collection[str]) -> dict[str, int]:
     """The ids of the users whose names have these keys, by key."""
     found = await reading.execute(select(User.username_key, User.id).where(User.username_key.in_(keys)))
-    return dict(found.tuples().all())
+    return dict(found.all())
 
 
 async def people(reading: Reading, size: int, before: str | None, after: str | None) -> Page[User]:
