@@ -328,6 +328,13 @@ async def test_publish_many_returns_results_in_order(server: Server, token: str,
     assert max(each["data"] for each in found) == 501
 
 
+async def test_batch_is_divided_by_items_and_by_bytes(server: Server, token: str) -> None:
+    """Over the limits of the server it would be refused as a whole."""
+    async with Client(server.url, token) as tab:
+        assert await tab.publish_many([("bob", "n", "x" * 4000)] * 501) == [None] * 501
+        assert await tab.publish_many([]) == []
+
+
 async def test_missing_scope_raises_forbidden(server: Server, tmp_path: Path) -> None:
     token = await asyncio.to_thread(token_of, tmp_path, "alice", SEND_MESSAGES)
     async with Client(server.url, token) as tab:

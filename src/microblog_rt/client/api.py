@@ -1,11 +1,11 @@
 """Requests of the JSON API, repeated with the same Idempotency-Key until there is a response or the time is over."""
 
 import asyncio
+import json
 import random
 import uuid
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
-from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
@@ -20,6 +20,7 @@ from microblog_rt.client.timers import Backoff, Random
 API = "/api/v1"
 REPEATED = {429, 502, 503, 504}
 BATCH = 500  # items
+BATCH_BYTES = 900_000  # the server accepts a body of 1 MiB
 
 Item = tuple[str, str, Any]  # user, key, data
 
@@ -71,8 +72,7 @@ class Api:
     async def publish_many(self, items: Iterable[Item]) -> list[Rejected | None]:
         results: list[Rejected | None] = []
         for batch in _batches(items):
-            body = {"items": [{"user": user, "key": name, "data": data} for user, name, data in batch]}
-            answer = await self._call("POST", "/notifications", body, new_key())
+            answer = await self._call("POST", "/notifications", {"items": batch}, new_key())
             results += [_result(each) for each in answer["results"]]
         return results
 
@@ -134,9 +134,19 @@ def _result(item: dict[str, Any]) -> Rejected | None:
     return rejected(status, str(item.get("code", "")), str(item.get("detail", "")))
 
 
-def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
-    rest = iter(items)
-    while batch := list(islice(rest, BATCH)):
+def _batches(items: Iterable[Item]) -> Iterator[list[dict[str, Any]]]:
+    """The items in requests that the server accepts."""
+    batch: list[dict[str, Any]] = []
+    size = 0
+    for user, name, data in items:
+        item = {"user": user, "key": name, "data": data}
+        length = len(json.dumps(item).encode())
+        if batch and (len(batch) == BATCH or size + length > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(item)
+        size += length
+    if batch:
         yield batch
 
 
