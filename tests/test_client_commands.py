@@ -4,12 +4,15 @@ import json
 import os
 import pty
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from microblog_rt.client_commands import main
 from microblog_rt.models import SCOPES
 from tests import api_double
 from tests.command_line import Folder
@@ -201,6 +204,14 @@ def test_send_and_notify_in_the_database(server: Server, folder: Folder) -> None
     assert "no user called john" in folder.refused("notify", "john", "build", "1")
     assert "unread_" in folder.refused("notify", "bob", "unread_x", "1"), "a name of the application"
     assert folder.run("send", "bob", "hello").returncode == 2
+
+
+@pytest.mark.parametrize("command", ["listen", "status"])
+def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    monkeypatch.setitem(sys.modules, "microblog_rt.client", None)
+    result = CliRunner().invoke(main, [command, "--url", "http://localhost", "--token", "x"])
+    assert result.exit_code == 1
+    assert "microblog-rt[client]" in result.output
 
 
 def test_settings_of_the_client_are_known_to_the_server(folder: Folder) -> None:

@@ -9,6 +9,7 @@ import math
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
@@ -135,13 +136,13 @@ def notify(url: str | None, token: str | None, name: str, key: str, data: str) -
 @of_a_server
 def status(url: str | None, token: str | None) -> None:
     """Show whose token this is, and which transports work from this network."""
-    from microblog_rt.client import ClientError
+    library = _library()
 
     async def work(client: "Client") -> list["Probed"]:
         _line("server", client.url)
         try:
             _line("account", _account(await client.get("/tokens")))
-        except ClientError as error:
+        except library.ClientError as error:
             _line("account", f"unknown: {error}", works=False)
         probes = []
         for transport in TRANSPORTS:
@@ -176,12 +177,17 @@ def _remote(url: str | None, token: str | None) -> Target:
     return Target(url, token)
 
 
-def _run(work: Callable[["Client"], Awaitable[T]], target: Target, **options: Any) -> T:
-    """Run ``work`` with a client; its errors become exit statuses."""
+def _library() -> Any:
+    """The package of the client, which is an extra."""
     try:
-        from microblog_rt import client as library
+        return import_module("microblog_rt.client")
     except ImportError as error:
         raise Misconfigured(f"this command needs microblog-rt[client]: {error}") from None
+
+
+def _run(work: Callable[["Client"], Awaitable[T]], target: Target, **options: Any) -> T:
+    """Run ``work`` with a client; its errors become exit statuses."""
+    library = _library()
 
     async def run() -> T:
         async with library.Client(str(target.url), target.token, **options) as client:
