@@ -195,24 +195,15 @@ async def test_proxy_that_never_delivers(server: Server, alice: Person, bob: Per
 async def test_wall_clock_set_back_does_not_stop_the_client(
     server: Server, alice: Person, bob: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    real = time.time
     async with of(bob) as tab:
+        notifications = tab.notifications()
         for number, offset in enumerate((0, -86400, 86400), 1):
-            wall_clock = time.time
-            monkeypatch.setattr(time, "time", lambda offset=offset, clock=wall_clock: clock() + offset)
-            await asyncio.to_thread(alice.send, "bob", "hello")
-            notifications = tab.notifications()
-            assert (await next_of(notifications)).data == number
+            monkeypatch.setattr(time, "time", lambda offset=offset: real() + offset)
             await asyncio.to_thread(server.stop, signal.SIGKILL)
             await asyncio.to_thread(server.start)
-            await asyncio.to_thread(alice.send, "bob", "again")
-            assert (await next_of(notifications)).data == number + 1
-            await asyncio.to_thread(bob.post, "/messages/read")
-            assert (await next_of(notifications)).data == 0
-            for _ in range(number):
-                await asyncio.to_thread(alice.send, "bob", "fill")
-            while (await next_of(notifications)).data != number:
-                pass
-            monkeypatch.undo()
+            await asyncio.to_thread(alice.send, "bob", "hello")
+            assert (await next_of(notifications)).data == number
 
 
 @pytest.mark.parametrize("transport", ["websocket", "longpoll"])
