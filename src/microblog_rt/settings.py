@@ -27,6 +27,7 @@ SECRET_KEY_CHARACTERS = 6  # different ones
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}  # names of the local host
 DAY = 86400
 SHORTEST_IDLE = 120
+CLIENT = ("url", "token")  # of the commands that are clients, see client_commands.py
 
 
 class Limit(NamedTuple):
@@ -116,7 +117,7 @@ def warnings(settings: Settings) -> list[str]:
 
 def unknown(environ: Mapping[str, str]) -> list[str]:
     """Variables in ``environ`` with the settings prefix that name no setting, such as misspelt ones."""
-    known = {PREFIX + name.upper() for name in PARSERS}
+    known = {PREFIX + name.upper() for name in [*PARSERS, *CLIENT]}
     return sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
 
 

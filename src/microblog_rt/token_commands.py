@@ -12,7 +12,7 @@ from microblog_rt.protocol import MICROSECONDS
 from microblog_rt.services import Services
 from microblog_rt.settings import duration
 
-__all__ = ["main"]
+__all__ = ["main", "run_with_services"]
 
 
 @main.group()
