@@ -18,11 +18,12 @@ from tests.server_process import Server
 from tests.services import PostgreSQL
 
 from benchmarks.sizes import FULL, Sizes
+from microblog_rt.accounts import token_hash
 from microblog_rt.app import create_app
-from microblog_rt.models import User
+from microblog_rt.models import SCOPES, TOKEN_ID_LENGTH, User
 from microblog_rt.services import Services
 from microblog_rt.settings import Settings
-from microblog_rt.storage import Transaction, accounts, migrations
+from microblog_rt.storage import Transaction, accounts, migrations, tokens
 from microblog_rt.web.authentication import Authentication
 
 SUBSCRIBERS = 2000
@@ -43,10 +44,11 @@ UNLIMITED = {
 
 
 class Person(NamedTuple):
-    """A signed-in user: the name and the Cookie header."""
+    """A signed-in user: the name, the Cookie header, and an access token with every scope."""
 
     name: str
     cookie: str
+    token: str = ""
 
 
 # Makes a copy of a database: yields the settings of a server that uses it, and deletes it on exit.
@@ -148,4 +150,7 @@ def _added(tx: Transaction, app: Quart, services: Services, name: str) -> Person
     accounts.add(tx, user)
     token = secrets.token_urlsafe(32)
     services.sessions.insert(tx, user.id, token, remembered=True, device="")
-    return Person(name, f"{authentication.cookie_name}={authentication.dump_token(f'{user.id}.{token}', app)}")
+    cookie = f"{authentication.cookie_name}={authentication.dump_token(f'{user.id}.{token}', app)}"
+    columns = {"id": f"{user.id:032x}"[-TOKEN_ID_LENGTH:], "user_id": user.id, "name": name, "scopes": " ".join(SCOPES)}
+    tokens.add(tx, None, token_hash=token_hash(token), **columns)
+    return Person(name, cookie, f"mbrt_{user.id}_{token}")

@@ -364,7 +364,7 @@ async def test_half_closed_client_is_answered(site: Site) -> None:
 async def test_other_requests_are_passed_on_whole(site: Site, head: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sender = await person(site)
     answered: list[Any] = []
-    monkeypatch.setattr(site.app.extensions["direct_sends"], "answer", lambda *given: answered.append(given))
+    monkeypatch.setattr(site.app.extensions["direct"], "answer", lambda *given: answered.append(given))
     _, fields, body = request(Case(True), sender, "")
     async with raw_client(site.port) as client:
         await client.send(head.encode() + "\r\n".join([*fields, "", ""]).encode() + body)
@@ -375,8 +375,74 @@ async def test_other_requests_are_passed_on_whole(site: Site, head: str, monkeyp
 
 async def test_long_body_is_passed_on(site: Site) -> None:
     sender = await person(site)
-    case = Case(False, more=b"&submit=" + b"x" * 8192)
+    case = Case(False, more=b"&submit=" + b"x" * 32768)
     async with raw_client(site.port) as client:
         await client.send(post(*request(case, sender, "")))
         assert (await response(client)).status == 303
     assert len(site.passed_on) == 1
+
+
+# The API
+
+
+async def bearer(site: Site, *scopes: str) -> str:
+    return f"Authorization: Bearer {await site.services.tokens.add(await site.user(), 'test', scopes)}"
+
+
+class Call(NamedTuple):
+    """A request to the API, whether it is answered without Hypercorn, and the status."""
+
+    status: int
+    body: bytes = b'{"recipient": "user1", "body": "hello"}'
+    target: str = "/api/v1/messages"
+    fields: tuple[str, ...] = ("Content-Type: application/json", "{bearer}")
+    direct: bool = True
+
+
+CALLS = {
+    "a message": Call(201),
+    "unknown recipient": Call(404, b'{"recipient": "unknown", "body": "hello"}'),
+    "no text": Call(422, b'{"recipient": "user1", "body": ""}'),
+    "no JSON": Call(400, b"{"),
+    "no body": Call(400, b""),
+    "long body": Call(422, b'{"x": "' + b"x" * 30_000 + b'"}'),
+    "form": Call(415, fields=("Content-Type: text/plain", "{bearer}")),
+    "no token": Call(401, fields=("Content-Type: application/json",)),
+    "long body without a token": Call(401, b" " * 9000, fields=("Content-Type: application/json",)),
+    "scope missing": Call(403, b'{"items": []}', "/api/v1/notifications"),
+    "unknown operation": Call(404, target="/api/v1/unknown"),
+    "another method": Call(405, target="/api/v1/sessions"),
+    "foreign origin": Call(403, fields=("Content-Type: application/json", "{bearer}", "Origin: http://evil.example")),
+    "query": Call(201, target="/api/v1/messages?limit=1"),
+    "malformed key": Call(400, fields=("Content-Type: application/json", "{bearer}", "Idempotency-Key: ü")),
+    "escaped path": Call(201, target="/api/v1/%6dessages", direct=False),
+    "longer body": Call(422, b'{"x": "' + b"x" * 40_000 + b'"}', direct=False),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+async def test_api_is_answered_alike_by_the_edge_and_the_application(site: Site, call: Call) -> None:
+    token = await bearer(site, "messages:send")
+    fields = [HOST, *(field.format(bearer=token) for field in call.fields), f"Content-Length: {len(call.body)}"]
+    async with raw_client(site.port) as client:
+        await client.send(post(call.target, fields, call.body))
+        by_edge = await response(client)
+    assert bool(site.passed_on) is not call.direct
+    by_application = await by_quart(site, call.target, fields, call.body)
+    assert by_edge.status == by_application.status == call.status
+    assert without_varying(by_edge.headers) == without_varying(by_application.headers)
+    timestamp = rb'"timestamp": [0-9.]+'
+    assert re.sub(timestamp, b"", by_edge.body) == re.sub(timestamp, b"", by_application.body)
+    assert len(await received(site)) == (2 if call.status == 201 else 0)
+
+
+async def test_api_is_answered_to_allowed_origins_by_the_edge(settings: Settings) -> None:
+    async with served(replace(settings, allowed_origins=frozenset({"https://other.example"}))) as site:
+        token = await bearer(site, "messages:send")
+        body = b'{"recipient": "user1", "body": "hello"}'
+        fields = [HOST, token, "Content-Type: application/json", "Origin: https://other.example"]
+        async with raw_client(site.port) as client:
+            await client.send(post("/api/v1/messages", [*fields, f"Content-Length: {len(body)}"], body))
+            answer = await response(client)
+        assert (answer.status, answer.headers["access-control-allow-origin"]) == (201, "https://other.example")
+        assert site.passed_on == []

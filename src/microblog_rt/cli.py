@@ -83,7 +83,7 @@ def serve(binds: tuple[str, ...], workers: int, with_demo: bool) -> None:
 
         def work(ready: server.Announce) -> None:
             site = app.create_app(chosen)
-            parts = site.extensions["services"], site.extensions["admission"], site.extensions["direct_sends"]
+            parts = site.extensions["services"], site.extensions["admission"], site.extensions["direct"]
             server.run(server.serve(site, *parts, sockets, chosen, ready, supervised=workers > 1), chosen)
 
         def announce(*_: object) -> None:

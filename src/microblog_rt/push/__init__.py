@@ -1,4 +1,4 @@
-"""The push edge: serves ``/notifications`` and sends directly on the socket, and passes every other request on.
+"""The push edge: serves ``/notifications`` and writes directly on the socket, and passes every other request on.
 
 edge.py         what the connections of a process share
 accepted.py     an accepted connection: deadlines, flow control, end
@@ -9,7 +9,7 @@ tab.py          a tab: a WebSocket and its stream
 websocket.py    a WebSocket; frames.py: its frames
 event_stream.py a streamed response: server-sent events or JSON lines
 held_poll.py    a long poll
-serving.py      a send; a poll that reads; the interface of what a connection serves
+serving.py      a request with a body; a poll that reads; the interface of what a connection serves
 wheel.py        the timer of all deadlines
 peers.py        the connections of each address
 

@@ -1,7 +1,7 @@
-"""An accepted connection until it is a tab: serves polls and sends, and passes other requests to the server of pages.
+"""An accepted connection until it is a tab: serves some requests, and passes others to the server of pages.
 
-The first bytes of each request decide. One parser reads a request, except a send that the server of pages must answer:
-that one gets the same bytes, whose length a single Content-Length has given.
+The first bytes of each request decide. One parser reads a request, except a form that the server of pages must
+answer: that one gets the same bytes, whose length a single Content-Length has given.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from microblog_rt.protocol import Notification
 from microblog_rt.push import request
 from microblog_rt.push.accepted import FOREVER, Accepted
 from microblog_rt.push.request import Head
-from microblog_rt.push.serving import Admitted, PollRead, Send
+from microblog_rt.push.serving import Admitted, PollRead, Post
 from microblog_rt.web.admission import Answer, Query
 from microblog_rt.web.notifications import counted
 
@@ -140,7 +140,7 @@ class Connection(Accepted):
             self._pass_on()
             return False
         if head.length is not None:
-            return self._take_send(text, head, head.length)
+            return self._take_post(text, head, head.length)
         del self._buffer[: len(text)]
         self.begin_request()
         self.head = head
@@ -151,11 +151,11 @@ class Connection(Accepted):
             self.refuse(error)
         return True
 
-    def _take_send(self, text: bytes, head: Head, length: int) -> bool:
-        """The same for a send, whose body may follow its head by itself; one that arrives slowly is not for us."""
+    def _take_post(self, text: bytes, head: Head, length: int) -> bool:
+        """The same for a request whose body may follow its head by itself; one that arrives slowly is not for us."""
         end = len(text) + length
         arrived = len(self._buffer) >= end
-        if self._edge.sends is None or not (arrived or not self._waited):
+        if self._edge.direct is None or not (arrived or not self._waited):
             self._pass_on()
             return False
         self._waited = not arrived
@@ -164,7 +164,7 @@ class Connection(Accepted):
             del self._buffer[:end]
             self.begin_request()
             self.head, self._due = head, FOREVER
-            self._serving = Send(self, self._edge.sends, request.scope(head, self.transport), received, len(text))
+            self._serving = Post(self, self._edge.direct, request.scope(head, self.transport), received, len(text))
         return arrived
 
     def pass_on(self, received: bytes) -> None:

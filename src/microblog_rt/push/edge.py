@@ -21,7 +21,7 @@ from microblog_rt.push.wheel import Wheel
 from microblog_rt.settings import Settings
 from microblog_rt.timeouts import Timeouts
 from microblog_rt.web.admission import Admission, Answer, Headers, Query
-from microblog_rt.web.direct import DirectSends
+from microblog_rt.web.direct import Direct
 from microblog_rt.web.formats import Format
 
 CHECK_EVERY = 0.1  # seconds
@@ -34,7 +34,7 @@ class PassOn(Protocol):
 
 
 class Edge:
-    """Serves ``/notifications`` and ``sends`` on accepted connections; ``pass_on`` serves everything else."""
+    """Serves ``/notifications`` on accepted connections, and what ``direct`` answers; ``pass_on`` serves the rest."""
 
     def __init__(
         self,
@@ -44,9 +44,9 @@ class Edge:
         settings: Settings,
         pass_on: PassOn,
         timeouts: Timeouts = Timeouts(),
-        sends: DirectSends | None = None,
+        direct: Direct | None = None,
     ) -> None:
-        self.sends = sends
+        self.direct = direct
         self.feed = feed
         self.hub = hub
         self.admission = admission

@@ -1,4 +1,4 @@
-"""The head of a request that the edge serves, parsed by httptools: for ``/notifications``, or a send."""
+"""The head of a request that the edge serves, parsed by httptools: for ``/notifications``, or with a short body."""
 
 import asyncio
 import re
@@ -16,9 +16,9 @@ LONGEST_HEAD = 16384  # bytes; the same as in hypercorn.toml
 
 METHODS = b"GET", b"HEAD"
 BEGINNINGS = [method + b" " + PATH.encode() for method in METHODS]
-SEND = b"POST " + direct.PATH.encode()
-LONGEST_BODY = 8192  # bytes of a send that is served here
-LENGTH = re.compile(rb"[0-9]{1,4}")
+DIRECT = tuple(b"POST " + prefix.encode() for prefix in direct.PREFIXES)
+LONGEST_BODY = 32768  # bytes of a body that is read here
+LENGTH = re.compile(rb"[0-9]{1,5}")
 
 # A request line, and lines of printable characters that end in CRLF. Hypercorn refuses anything else.
 CLEAN = re.compile(rb"[A-Z]+ [\x21-\x7e]+ HTTP/1\.[01]\r\n(?:[\t\x20-\x7e\x80-\xff]+\r\n)+\r\n")
@@ -72,7 +72,7 @@ class Collector:
 def is_for_us(received: bytes) -> bool | None:
     """Whether ``received`` begins a request that is served here; None if it may still."""
     if received.startswith(b"P"):
-        return received.startswith(SEND) or (None if SEND.startswith(received) else False)
+        return received.startswith(DIRECT) or (None if any(each.startswith(received) for each in DIRECT) else False)
     for beginning in BEGINNINGS:
         length = len(beginning)
         if received.startswith(beginning):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from microblog_rt.accounts import Reader
 from microblog_rt.push.request import Head
 from microblog_rt.web.admission import Query, Scope
-from microblog_rt.web.direct import DirectSends
+from microblog_rt.web.direct import Direct
 from microblog_rt.web.notifications import counted
 
 if TYPE_CHECKING:
@@ -50,24 +50,24 @@ class Admitted(NamedTuple):
     query: Query
 
 
-class Send:
-    """A send; ``received`` is the request, whose body begins at ``body``."""
+class Post:
+    """A request with a body; ``received`` is all of it, and the body begins at ``body``."""
 
-    def __init__(self, connection: Connection, sends: DirectSends, scope: Scope, received: bytes, body: int) -> None:
+    def __init__(self, connection: Connection, direct: Direct, scope: Scope, received: bytes, body: int) -> None:
         self._connection = connection
         self._received = received
-        self._task = asyncio.get_running_loop().create_task(self._send(sends, scope, received[body:]))
+        self._task = asyncio.get_running_loop().create_task(self._answer(direct, scope, received[body:]))
 
     def abandon(self) -> None:
-        """The client disconnected; a send that has begun is completed."""
+        """The client disconnected; a change that has begun is completed."""
         self._task.cancel()
 
     def check_deadline(self, now: float) -> None:
         """Nothing to do: the database has time-outs of its own."""
 
-    async def _send(self, sends: DirectSends, scope: Scope, body: bytes) -> None:
+    async def _answer(self, direct: Direct, scope: Scope, body: bytes) -> None:
         try:
-            answer = await sends.answer(scope, body)
+            answer = await direct.answer(scope, body)
         except Exception as error:
             self._connection.refuse(error)
             return

@@ -37,7 +37,7 @@ from microblog_rt.services import Services
 from microblog_rt.settings import Settings
 from microblog_rt.timeouts import Timeouts
 from microblog_rt.web.admission import Admission
-from microblog_rt.web.direct import DirectSends
+from microblog_rt.web.direct import Direct
 
 __all__ = ["Announce", "Shutdown", "configuration", "listen", "listen_all", "run", "serve", "supervise"]
 
@@ -51,7 +51,7 @@ async def serve(
     app: Any,
     services: Services,
     admission: Admission,
-    sends: DirectSends,
+    direct: Direct,
     listening: Sequence[socket],
     settings: Settings,
     announce: Announce,
@@ -71,7 +71,7 @@ async def serve(
     config.keep_alive_timeout = settings.keep_alive_timeout
     _use_our_log(config)
     pages = Pages(app, config, timeouts)
-    edge = Edge(services.feed, services.hub, admission, settings, pages.serve, timeouts, sends)
+    edge = Edge(services.feed, services.hub, admission, settings, pages.serve, timeouts, direct)
     await pages.start()
     _collect_garbage_rarely()
     acceptors = [_acceptor(edge, each, config, timeouts) for each in listening]

@@ -16,7 +16,7 @@ message_text.py   the HTML of a message's text
 static_files.py   files that browsers keep
 health.py         liveness and readiness
 metrics.py        metrics for the operator
-direct.py         sends without Quart
+direct.py         what the push edge answers without Quart
 admission.py      which requests for ``/notifications`` are answered, on every transport
 api/              the JSON API
 notifications.py  ``/notifications`` as an ASGI application: poll and long poll; socket.py: as WebSocket
@@ -52,7 +52,7 @@ from microblog_rt.web.api import Api
 from microblog_rt.web.api.callers import Callers
 from microblog_rt.web.authentication import Authentication
 from microblog_rt.web.body_limits import LONGEST_BODY, LimitedRequest
-from microblog_rt.web.direct import DirectSends
+from microblog_rt.web.direct import Direct, FormSends
 from microblog_rt.web.flashes import Flashes
 from microblog_rt.web.hosts import FOR_OPERATORS, Hosts
 from microblog_rt.web.message_text import message_text
@@ -99,11 +99,12 @@ def create(settings: Settings, secret_keys: Sequence[str], services: Services) -
         app.register_blueprint(blueprint)
     _add_headers(app, settings)
     admission = app.extensions["admission"] = Admission(authentication, hosts, settings)
-    app.extensions["direct_sends"] = DirectSends(
-        admission, authentication, flashes, cookies.browser, secret_keys, _direct_headers(settings), services, settings
-    )
     callers = Callers(authentication, services, settings, secret_keys, cookies.browser)
     api = Api(callers, admission, services)
+    sends = FormSends(
+        admission, authentication, flashes, cookies.browser, secret_keys, _direct_headers(settings), services, settings
+    )
+    app.extensions["direct"] = Direct(sends, api, admission)
     endpoint = Endpoint(app.asgi_app, admission, authentication, hosts, services, settings, api)
     app.asgi_app = endpoint  # type: ignore[method-assign]
     templates.init(app)

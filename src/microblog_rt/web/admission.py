@@ -107,12 +107,6 @@ class Admission:
         self._hosts.check_host(scope)
         check_text(scope)
 
-    def arrive(self, scope: Scope) -> str:
-        """The client's address of a request for the API; raises HostUnknown, InvalidText."""
-        self._hosts.check_host(scope)
-        check_text(scope)
-        return self.address(scope)
-
     def address(self, scope: Scope) -> str:
         """The client's address behind the proxies, for limits; "" if unknown."""
         return self._hosts.client_address(scope)

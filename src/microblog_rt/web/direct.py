@@ -1,7 +1,7 @@
-"""Sends answered without Quart: a form's POST to ``/send_message/<recipient>``, as the push edge receives it.
+"""Requests that the push edge answers without Hypercorn and Quart: writes to the API, and messages sent by form.
 
-Quart, Hypercorn and their tasks take two thirds of a send's time (measured). What is answered here is the common case:
-a valid form of a signed-in user. Everything else is answered by Quart, to which the edge then passes the request.
+Quart, Hypercorn and their tasks take two thirds of a send's time (measured). Of forms, the common case is answered: a
+valid one of a signed-in user. Every other is answered by Quart, to which the edge then passes the request.
 See also: ``messages.py`` and ``forms.py``, which have the same rules for every request.
 """
 
@@ -20,6 +20,8 @@ from microblog_rt.services import Services
 from microblog_rt.settings import Settings
 from microblog_rt.text import is_storable
 from microblog_rt.web.admission import Admission, Answer, Headers, Scope
+from microblog_rt.web.api import PREFIX as API
+from microblog_rt.web.api import Api
 from microblog_rt.web.authentication import Authentication
 from microblog_rt.web.flashes import Flashes
 from microblog_rt.web.forms import TOKEN, browser_in, owner_in
@@ -29,9 +31,9 @@ from microblog_rt.web.messages import NONCE, SENT, anchor
 from microblog_rt.web.problems import prefers_json
 
 FORM = "application/x-www-form-urlencoded"
+PREFIXES = ("/send_message/", API)
 FIELDS = {TOKEN, "message", "nonce", "submit"}
 UNUSUAL = {b"authorization", b"idempotency-key", b"x-csrftoken"}
-PATH = "/send_message/"
 
 
 class Submitted(NamedTuple):
@@ -43,8 +45,23 @@ class Submitted(NamedTuple):
     nonce: str
 
 
-class DirectSends:
-    """Sends messages for the push edge."""
+class Direct:
+    """Answers POST requests whose path begins with one of ``PREFIXES``."""
+
+    def __init__(self, forms: "FormSends", api: Api, admission: Admission) -> None:
+        self._forms = forms
+        self._api = api
+        self._admission = admission
+
+    async def answer(self, scope: Scope, body: bytes) -> Answer | None:
+        """The answer; None, and nothing has changed, if Quart must answer."""
+        if not scope["path"].startswith(API):
+            return await self._forms.answer(scope, body)
+        return None if "%" in scope["path"] else await self._api.respond({**scope, "method": "POST"}, body)
+
+
+class FormSends:
+    """Sends messages for forms."""
 
     def __init__(
         self,
@@ -86,7 +103,7 @@ class DirectSends:
         check_origin(scope["headers"], self._public_url, required=True)
         fields = parse_qsl(body.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict")
         form = dict(fields)
-        recipient = unquote(scope["path"].removeprefix(PATH), errors="strict")
+        recipient = unquote(scope["path"].removeprefix(PREFIXES[0]), errors="strict")
         nonce = form.get("nonce", "")
         usual = (
             values(scope["headers"], b"content-type") == [FORM]

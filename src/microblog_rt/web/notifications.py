@@ -128,17 +128,15 @@ class Endpoint:
 
     async def _call_api(self, scope: Scope, receive: Receive) -> Answer | None:
         try:
-            address = self._admission.arrive(scope)
-            security_log.origin.set(address)
-            head = scope["method"], scope["path"], scope["query_string"], [(n.lower(), v) for n, v in scope["headers"]]
-            body = await self._body(ApiRequest(*head, b"", address), receive)
+            request = self._api.request(scope)
+            body = await self._body(request, receive)
         except Refused as error:
             return self._admission.refusal(error)
         except ClientDisconnected:
             return None
         except Exception as error:
             return self._admission.failure(error)
-        return await self._api.answer(ApiRequest(*head, body, address))
+        return await self._api.answer(request._replace(body=body))
 
     async def _body(self, request: ApiRequest, receive: Receive) -> bytes:
         """The body of a request. Longer ones than those of anonymous clients only from callers who may send them."""

@@ -10,8 +10,8 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
-from microblog_rt import files
-from microblog_rt.errors import MethodNotAllowed, NotFound, Refused
+from microblog_rt import files, security_log
+from microblog_rt.errors import MethodNotAllowed, NotFound, Refused, TooLarge
 from microblog_rt.models import PUBLISH_NOTIFICATIONS, READ_MESSAGES, SEND_MESSAGES
 from microblog_rt.services import Services
 from microblog_rt.web.admission import Admission, Answer
@@ -19,7 +19,7 @@ from microblog_rt.web.api import operations
 from microblog_rt.web.api.body import ApiRequest
 from microblog_rt.web.api.callers import Caller, Callers
 from microblog_rt.web.api.operations import Result
-from microblog_rt.web.body_limits import LONGEST_BODY
+from microblog_rt.web.body_limits import ANONYMOUS_BODY, LONGEST_BODY
 
 __all__ = ["Api", "ApiRequest"]
 
@@ -75,6 +75,26 @@ class Api:
         route, _ = _find(request)
         await self._callers.caller(request, route.scope)
         return LONGEST_BATCH if route.operation is operations.publish_all else LONGEST_BODY
+
+    async def respond(self, scope: Any, body: bytes) -> Answer:
+        """The answer to a request that ASGI's ``scope`` describes, with the whole ``body``."""
+        try:
+            request = self.request(scope)
+            if len(body) > ANONYMOUS_BODY and len(body) > await self.body_limit(request):
+                raise TooLarge
+        except Refused as error:
+            return self._admission.refusal(error)
+        except Exception as error:
+            return self._admission.failure(error)
+        return await self.answer(request._replace(body=body))
+
+    def request(self, scope: Any) -> ApiRequest:
+        """The request that ``scope`` describes, without its body. Raises HostUnknown, InvalidText."""
+        self._admission.check(scope)
+        address = self._admission.address(scope)
+        security_log.origin.set(address)
+        headers = [(name.lower(), value) for name, value in scope["headers"]]
+        return ApiRequest(scope["method"], scope["path"], scope["query_string"], headers, b"", address)
 
     async def answer(self, request: ApiRequest) -> Answer:
         """The answer to ``request``; the transport adds ``Admission.cors``, and leaves out the body after HEAD."""
