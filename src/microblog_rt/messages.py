@@ -1,6 +1,6 @@
 """Private messages: send one, mark as read what was shown, a page of the inbox, withdraw."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from microblog_rt.mailboxes import Change, Mailboxes
 from microblog_rt.models import User
 from microblog_rt.protocol import FURTHEST, Notification
 from microblog_rt.settings import Settings
-from microblog_rt.storage import Storage, limits, messages, notifications
+from microblog_rt.storage import Storage, Transaction, limits, messages, notifications
 from microblog_rt.storage.counters import UNREAD_MESSAGES
 from microblog_rt.storage.idempotency import Write
 from microblog_rt.storage.pages import Page
@@ -76,16 +76,23 @@ class Messages:
         return SentMessage(sent.recipient, outgoing.body, sent.tick.clock)
 
     async def _send(self, sender_id: int, recipient: int | str, body: str, nonce: str, program_key: str) -> str | None:
-        with limits.reported():
-            return await self.attempt(sender_id, recipient, body, nonce, program_key)
-
-    async def attempt(
-        self, sender_id: int, recipient: int | str, body: str, nonce: str, program_key: str = ""
-    ) -> str | None:
-        """The same, without counting a refusal in the metrics: for a caller that tries again if it is refused."""
         outgoing = Outgoing(sender_id, recipient, text.checked(body), nonce, program_key, self._limit)
         try:
-            return (await self._mailboxes.send(outgoing)).recipient
+            with limits.reported():
+                return (await self._mailboxes.send(outgoing)).recipient
+        except messages.AlreadySent:
+            return None
+
+    async def attempt(
+        self, sender_id: int, username: str, body: str, nonce: str, check: Callable[[Transaction], None]
+    ) -> str | None:
+        """As ``send_to``, after ``check`` in the same transaction, and without counting a refusal in the metrics.
+
+        For a caller that lets another way to send report what is refused.
+        """
+        outgoing = Outgoing(sender_id, username, text.checked(body), nonce, "", self._limit)
+        try:
+            return (await self._mailboxes.send(outgoing, check)).recipient
         except messages.AlreadySent:
             return None
 

@@ -12,7 +12,7 @@ from time import monotonic
 from typing import NamedTuple
 
 from microblog_rt import security_log
-from microblog_rt.errors import Invalid, SignedOut, TokenEnded, Unavailable
+from microblog_rt.errors import Invalid, Refused, SignedOut, TokenEnded, Unavailable
 from microblog_rt.mailboxes import Change, Mailboxes
 from microblog_rt.models import DEVICE_LENGTH, Session, User
 from microblog_rt.protocol import MICROSECONDS
@@ -43,6 +43,10 @@ class Reader(NamedTuple):
     def ended(self) -> SignedOut:
         """The error when the credential has ended."""
         return TokenEnded() if self.bearer else SignedOut()
+
+
+class UseDue(Refused):
+    """The use of a session must be stored first."""
 
 
 class Sessions:
@@ -90,6 +94,17 @@ class Sessions:
     async def visit(self, reader: Reader) -> Visit | None:
         """The reader's session with its user, counters and cursor; None if it has ended or is another user's."""
         return await accounts.visit(self._storage, reader.user_id, reader.token_hash)
+
+    def check(self, reader: Reader, navigates: bool, tx: Transaction) -> None:
+        """Check, at the beginning of a transaction, that the reader's session is live.
+
+        Raises SignedOut, and UseDue if the user ``navigates`` and that must be stored.
+        """
+        visit = accounts.visit_in(tx, reader.user_id, reader.token_hash)
+        if visit is None:
+            raise SignedOut
+        if navigates and self.is_use_due(visit.last_used):
+            raise UseDue
 
     async def note_use(self, reader: Reader, last_used: int) -> None:
         """Store that a person uses a session, at most once a minute, and four times within the idle time.

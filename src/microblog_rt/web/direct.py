@@ -6,6 +6,7 @@ See also: ``messages.py`` and ``forms.py``, which have the same rules for every 
 """
 
 from collections.abc import Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, unquote
@@ -89,10 +90,9 @@ class FormSends:
             cookies = parse_cookie("; ".join(values(scope["headers"], b"cookie")))
             form = self._submitted(scope, body, cookies)
             security_log.origin.set(self._admission.address(scope))
-            visit = await self._services.sessions.visit(form.reader)
-            if visit is None or (_navigates(scope) and self._services.sessions.is_use_due(visit.last_used)):
-                return None
-            name = await self._services.messages.attempt(visit.user_id, form.recipient, form.message, form.nonce)
+            check = partial(self._services.sessions.check, form.reader, _navigates(scope))
+            text, sender_id = form.message, form.reader.user_id
+            name = await self._services.messages.attempt(sender_id, form.recipient, text, form.nonce, check)
         except (Refused, ValueError):
             return None
         return self._redirect(scope, cookies, name, form.nonce) if name is not None else None
