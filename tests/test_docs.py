@@ -1,6 +1,7 @@
 """The documentation: links, cited files and tests, settings, and the commands in its code blocks."""
 
 import ast
+import itertools
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ import pytest
 from microblog_rt import files, settings
 
 ROOT = files.CHECKOUT
+COMMAND = f"{sys.executable} -m microblog_rt"
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
 PAGES += sorted((ROOT / "docs").glob("*.md"))
 
@@ -103,7 +105,7 @@ def test_documented_settings_exist() -> None:
 def test_commands_are_run_or_listed(page: Path) -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for block in _shell_blocks(page):
-        if page.name == "README.md" and ("jar" in block or "microblog-rt serve" in block):
+        if page.name == "README.md" and ("Bearer" in block or "microblog-rt serve" in block):
             continue  # the two tests below
         if page.name == "clients.md":
             continue  # tests/test_docs_clients.py
@@ -114,15 +116,17 @@ def test_commands_are_run_or_listed(page: Path) -> None:
                 assert command.split()[1] in targets, command
 
 
-def test_readme_subscribes_to_a_demo_server(demo: tuple[str, str], tmp_path: Path) -> None:
-    """The README's script, with this server's address and password."""
-    url, password = demo
-    (script,) = [block for block in _shell_blocks(ROOT / "README.md") if "-b jar" in block]
-    script = script.replace("http://127.0.0.1:8000", url).replace("demo-00000000", password)
-    script = script.replace("wait=30", "wait=1")
-    result = subprocess.run(["bash", "-euc", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("["), result.stdout
+def test_readme_subscribes_to_a_demo_server(demo: tuple[str, Path]) -> None:
+    """The README's script, with this server's address, and a notification to print."""
+    url, folder = demo
+    (script,) = [block for block in _shell_blocks(ROOT / "README.md") if "Bearer" in block]
+    script = script.replace("http://127.0.0.1:8000", url).replace(".venv/bin/microblog-rt", COMMAND)
+    script = f"{COMMAND} notify bob ci '{{}}'\n{script}"
+    with subprocess.Popen(["bash", "-euc", script], cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        (line,) = itertools.islice((each for each in process.stdout if each.startswith('{"name": "ci"')), 1)
+        process.terminate()
+    assert '"data": {}' in line
 
 
 def test_readme_serves_from_an_empty_folder(tmp_path: Path) -> None:
@@ -135,15 +139,14 @@ def test_readme_serves_from_an_empty_folder(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def demo(tmp_path: Path) -> Iterator[tuple[str, str]]:
-    """A demo server: its URL and the password of its accounts."""
+def demo(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A demo server: its URL and its folder."""
     folder = tmp_path / "server"
     folder.mkdir()
     with Serving(["serve", "--demo", "--bind", "127.0.0.1:0"], folder, "demo-") as output:
-        url, password = re.search(r"http://[\d.]+:\d+", output), re.search(r"demo-[0-9a-f]{8}", output)
+        url = re.search(r"http://[\d.]+:\d+", output)
         assert url, output
-        assert password, output
-        yield url[0], password[0]
+        yield url[0], folder
 
 
 class Serving:
