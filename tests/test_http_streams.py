@@ -41,19 +41,24 @@ def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     assert server.logged() == ""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def alice(shared: Server) -> Iterator[Person]:
     alice = shared.person("alice")
     yield alice
     alice.close()
 
 
-@pytest.fixture
-def bob(shared: Server) -> Iterator[Person]:
+@pytest.fixture(scope="module")
+def signed_in(shared: Server) -> Iterator[Person]:
     bob = shared.person("bob")
-    bob.post("/messages/read")
     yield bob
     bob.close()
+
+
+@pytest.fixture
+def bob(signed_in: Person) -> Person:
+    signed_in.post("/messages/read")
+    return signed_in
 
 
 def open_streams(server: Server, kind: str) -> int:
@@ -205,20 +210,28 @@ async def test_sign_out_ends_only_that_sessions_streams(
     other.close()
 
 
-async def test_sweep_ends_streams_of_sessions_that_another_process_ended(shared: Server, bob: Person) -> None:
-    async with streaming(bob, f"?since={cursor(bob)}") as stream, streaming(bob, "?name=x", NDJSON) as lines:
+async def test_sweep_ends_streams_of_sessions_that_another_process_ended(shared: Server) -> None:
+    await user_command(shared, "add", "carol")
+    carol = await asyncio.to_thread(shared.person, "carol")
+    async with streaming(carol) as stream, streaming(carol, "?name=x", NDJSON) as lines:
         await stream.opened()
         await lines.opened()
-        command = await asyncio.create_subprocess_exec(
-            *[*COMMAND, "user", "password", "bob"],
-            cwd=shared.folder,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.DEVNULL,
-        )
-        await command.communicate(f"{shared.password}\n".encode())
-        assert command.returncode == 0
+        await user_command(shared, "password", "carol")
         assert set(await stream.rest()) <= {":"}
         assert set(await lines.rest()) <= {""}
+    carol.close()
+
+
+async def user_command(server: Server, command: str, name: str) -> None:
+    """``microblog-rt user add`` or ``password``, with the password of the demo accounts."""
+    process = await asyncio.create_subprocess_exec(
+        *[*COMMAND, "user", command, name],
+        cwd=server.folder,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    await process.communicate(f"{server.password}\n".encode())
+    assert process.returncode == 0
 
 
 @both

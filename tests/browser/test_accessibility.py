@@ -12,7 +12,14 @@ from tests.server_process import Server
 
 ANONYMOUS = ["/", "/auth/login", "/auth/register", "/nothing"]
 SIGNED_IN = ["/", "/user/alice", "/user/bob", "/messages", "/send_message/alice", "/send_message/bob"]
-SIGNED_IN += ["/auth/sessions", "/auth/tokens", "/auth/change_password", "/auth/logout_everywhere", "/user/nobody"]
+SIGNED_IN += [
+    "/docs",
+    "/auth/sessions",
+    "/auth/tokens",
+    "/auth/change_password",
+    "/auth/logout_everywhere",
+    "/user/nobody",
+]
 
 PHONE: ViewportSize = {"width": 390, "height": 640}
 SMALL: ViewportSize = {"width": 320, "height": 640}

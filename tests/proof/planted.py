@@ -154,8 +154,9 @@ def acknowledge_before_commit() -> None:
     """A send is acknowledged before its transaction commits."""
     tasks = set()
 
-    async def change(self: mailboxes.Mailboxes, user_ids: Any, work: Callable[..., Any], **options: Any) -> None:
+    async def change(self: mailboxes.Mailboxes, user_ids: Any, work: Callable[..., Any], **options: Any) -> Any:
         tasks.add(asyncio.create_task(original(self, user_ids, work, **options)))
+        return [None]
 
     original = replace(mailboxes.Mailboxes, "change", change)
 

@@ -262,7 +262,7 @@ async def test_retry_with_idempotency_key_gets_the_first_result(join: Join, serv
     for headers in (key, key | {"Accept": "text/html"}):
         answer = await susan.post("/send_message/susan", headers=headers, message="goodbye")
         assert answer.status_code == 422
-        assert "already used for another message" in await text(answer)
+        assert "already used for another request" in await text(answer)
     assert [post.body for post in (await services.messages.inbox(1, 10)).rows] == ["hello"]
 
 

@@ -25,8 +25,8 @@ PASSWORD_LENGTHS = range(SHORTEST, LONGEST + 1)
 LONGEST_WORD = EMAIL_LENGTH  # of what the estimator is given
 
 # Names that could be taken for the operator's, and the first segments of all routes.
-OFFICIAL = {"admin", "administrator", "help", "microblog", "moderator", "root", "security", "support", "system"}
-ROUTES = {"auth", "healthz", "messages", "metrics", "notifications", "readyz", "send_message", "static", "user"}
+OFFICIAL = {"admin", "administrator", "api", "help", "microblog", "moderator", "root", "security", "support", "system"}
+ROUTES = {"auth", "docs", "healthz", "messages", "metrics", "notifications", "readyz", "send_message", "static", "user"}
 
 
 async def faults(username: str, password: str, email: str | None, site: str = "") -> list[Invalid]:

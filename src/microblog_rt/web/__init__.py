@@ -14,6 +14,7 @@ sentences.py      the sentence for each error reason
 auth.py, sessions.py, tokens.py, people.py, messages.py   the pages
 message_text.py   the HTML of a message's text
 static_files.py   files that browsers keep
+reference.py      the reference of the API
 health.py         liveness and readiness
 metrics.py        metrics for the operator
 direct.py         what the push edge answers without Quart
@@ -42,6 +43,7 @@ from microblog_rt.web import (
     metrics,
     people,
     problems,
+    reference,
     sessions,
     static_files,
     templates,
@@ -95,7 +97,7 @@ def create(settings: Settings, secret_keys: Sequence[str], services: Services) -
     authentication = Authentication(app, services.accounts, services.sessions, cookies.session, secure=settings.secure)
     app.before_request(forms.check_owner)
     # A set, since sessions.py and tokens.py add to the blueprint of auth.py.
-    for blueprint in {pages.blueprint for pages in (people, auth, sessions, tokens, messages, health, metrics)}:
+    for blueprint in {pages.blueprint for pages in PAGES}:
         app.register_blueprint(blueprint)
     _add_headers(app, settings)
     admission = app.extensions["admission"] = Admission(authentication, hosts, settings)
@@ -109,6 +111,9 @@ def create(settings: Settings, secret_keys: Sequence[str], services: Services) -
     app.asgi_app = endpoint  # type: ignore[method-assign]
     templates.init(app)
     return app
+
+
+PAGES = people, auth, sessions, tokens, messages, reference, health, metrics
 
 
 class CookieNames:
