@@ -17,6 +17,8 @@ blueprint = Blueprint("reference", __name__)
 METHODS = ("get", "post", "put", "delete")
 CODE, STRONG = re.compile("`([^`]+)`"), re.compile(r"\*\*([^*]+)\*\*")
 
+PARAGRAPHS = re.compile(r"\n\n|\n(?=[0-9]\. )")  # the items of a list as well
+
 Object = dict[str, Any]
 
 
@@ -90,7 +92,7 @@ def _example(document: Object, found: Object) -> str:
 
 
 def _paragraphs(text: str) -> list[Markup]:
-    return [_inline(each) for each in text.strip().split("\n\n") if each]
+    return [_inline(each) for each in PARAGRAPHS.split(text.strip()) if each]
 
 
 def _inline(text: str) -> Markup:
