@@ -142,6 +142,11 @@ async def show_user(services: Services, request: ApiRequest, caller: Caller, pat
     return _ok(username=user.username, member_since=since, disabled=user.disabled)
 
 
+async def end_sessions(services: Services, request: ApiRequest, caller: Caller, path: Json) -> Result:
+    body.empty(request)
+    return _ok(username=await services.site_users.end_all(path["name"]))
+
+
 def problem_of(error: Refused) -> Json:
     """A problem (RFC 9457) as an item of a batch."""
     status = status_of(error).status
