@@ -5,6 +5,7 @@ this site's own, which no such token may use.
 """
 
 import asyncio
+from collections.abc import Iterable
 from contextlib import suppress
 
 from microblog_rt import names, security_log
@@ -69,19 +70,29 @@ class SiteUsers:
             adding.add_done_callback(lambda task: self._added_or_failed(subject, task))
         return await asyncio.shield(adding)
 
-    async def end_all(self, username: str) -> str:
-        """End all sessions of a user, and revoke all tokens made before; the user's name.
-
-        A user of another site whom this one has not seen is created, so that an older token stays revoked. Raises
-        NotFound, Unavailable.
-        """
-        user = await self._find(username)
-        if user is None and self._keys is not None:
+    async def added(self, usernames: Iterable[str]) -> dict[str, int]:
+        """The ids of users of another site, of whom none has an account yet, by name; without names not allowed."""
+        ids: dict[str, int] = {}
+        for name in usernames if self._keys is not None else ():
             with suppress(TokenEnded):
-                await self.introduce(username)
+                ids[name] = await self.introduce(name)
+        return ids
+
+    async def known(self, username: str) -> User:
+        """The user of that name; one of another site gets an account. Raises NotFound, Unavailable."""
+        user = await self._find(username)
+        if user is None and await self.added([username]):
             user = await self._find(username)
         if user is None:
             raise NotFound("unknown_user", name=username)
+        return user
+
+    async def end_all(self, username: str) -> str:
+        """End all sessions of a user, and revoke all tokens made before; the user's name. Raises NotFound, Unavailable.
+
+        A user of another site gets an account, so that a token that was not used here yet is revoked too.
+        """
+        user = await self.known(username)
         user_id = user.id
 
         def work(tx: Transaction) -> None:
@@ -102,7 +113,7 @@ class SiteUsers:
             raise SubjectInvalid
         user = await self._find(subject) or await self._added(subject)
         if user.username != subject or user.jwts_after is None:
-            security_log.note("jwt_refused", subject=subject, reason="subject_taken")
+            security_log.note("jwt_refused", user=user.username, reason="subject_taken")
             raise SubjectTaken(subject)
         if len(self._ids) >= REMEMBERED:
             del self._ids[next(iter(self._ids))]

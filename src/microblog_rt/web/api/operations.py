@@ -66,7 +66,7 @@ async def mark_read(services: Services, request: ApiRequest, caller: Caller, _: 
 async def publish(services: Services, request: ApiRequest, caller: Caller, path: Json) -> Result:
     sent = body.fields(body.json_object(request), {"data": ANYTHING})
     write = body.write(request, caller.user_id, sent)
-    user = await services.accounts.known(path["name"])
+    user = await services.site_users.known(path["name"])
     publication = Publication(user.id, path["key"], sent["data"])
     return _ok(**_notification(await services.notifications.publish(publication, write)))
 
@@ -85,7 +85,9 @@ async def publish_all(services: Services, request: ApiRequest, caller: Caller, _
         raise Invalid("items", "batch_length", limit=LARGEST_BATCH)
     write = body.write(request, caller.user_id, sent)
     checked = [_item(each) for each in items]
-    ids = await services.accounts.ids({each["user"] for each in checked if not isinstance(each, Refused)})
+    names = {each["user"] for each in checked if not isinstance(each, Refused)}
+    ids = await services.accounts.ids(names)
+    ids |= await services.site_users.added(names - ids.keys())
     results: list[Notification | Refused | None] = [None] * len(items)
     publications: dict[int, Publication] = {}
     for place, each in enumerate(checked):
