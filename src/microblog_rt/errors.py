@@ -10,7 +10,7 @@
     │       ├── JwtRefused      a signed token (JWT) that is not valid
     │       ├── SubjectInvalid  a signed token for a name that no account can have
     │       ├── SubjectTaken    a signed token for the name of an account of this site's own
-    │       └── FirstSight      a signed token of a user whom this process does not know yet
+    │       └── FirstSight      a signed token of a user who is unknown to this process
     ├── Forbidden         not allowed, or no longer
     │   ├── OriginMissing   no Origin header where one is required
     │   ├── OriginForeign   the request comes from another site

@@ -1,7 +1,4 @@
-"""The settings, read once from environment variables and validated.
-
-Only ``app.py`` and what is above it read the environment.
-"""
+"""The settings, read once from environment variables, by ``app.py`` and what is above it, and validated."""
 
 import math
 import re
@@ -261,8 +258,7 @@ def _one_of(text: str, *allowed: str) -> str:
 
 
 def _event_loop(text: str) -> str:
-    _one_of(text, "auto", "asyncio", "uvloop")
-    if text == "uvloop" and find_spec("uvloop") is None:
+    if _one_of(text, "auto", "asyncio", "uvloop") == "uvloop" and find_spec("uvloop") is None:
         raise ValueError("uvloop is not installed; pip install 'microblog-rt[fast]'")
     return text
 

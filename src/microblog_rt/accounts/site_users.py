@@ -38,7 +38,7 @@ class SiteUsers:
     def reader(self, text: str) -> Reader:
         """The reader that an access token or a signed token names, without I/O.
 
-        Raises TokenEnded, and FirstSight for a user whom this process does not know; await ``introduce`` then.
+        Raises TokenEnded, and FirstSight for a user who is unknown to this process; await ``introduce`` then.
         """
         if self._keys is None or not JWT.fullmatch(text):
             return reader_of(text)
@@ -71,7 +71,7 @@ class SiteUsers:
         return await asyncio.shield(adding)
 
     async def added(self, usernames: Iterable[str]) -> dict[str, int]:
-        """The ids of users of another site, of whom none has an account yet, by name; without names not allowed."""
+        """The ids of users of another site without an account, who get one, by name; without names not allowed."""
         ids: dict[str, int] = {}
         for name in usernames if self._keys is not None else ():
             with suppress(TokenEnded):
