@@ -7,6 +7,10 @@
     │   └── Invalid       a form field has an unacceptable value
     ├── SignedOut         no session, or one that has ended
     │   └── TokenEnded    an access token that is not valid, or no longer
+    │       ├── JwtRefused      a signed token (JWT) that is not valid
+    │       ├── SubjectInvalid  a signed token for a name that no account can have
+    │       ├── SubjectTaken    a signed token for the name of an account of this site's own
+    │       └── FirstSight      a signed token of a user who is unknown to this process
     ├── Forbidden         not allowed, or no longer
     │   ├── OriginMissing   no Origin header where one is required
     │   ├── OriginForeign   the request comes from another site
@@ -78,6 +82,38 @@ class SignedOut(Refused):
 class TokenEnded(SignedOut):
     def __init__(self, reason: str = "token_ended") -> None:
         super().__init__(reason)
+
+
+class JwtRefused(TokenEnded):
+    """A signed token is not valid; ``why`` is for the program that made it."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__("jwt_refused")
+        self.values = {"why": why}
+
+
+class SubjectInvalid(TokenEnded):
+    code = "subject_invalid"
+
+    def __init__(self, reason: str = "subject_invalid", **values: str | int) -> None:
+        super().__init__(reason)
+        self.values = values
+
+
+class SubjectTaken(TokenEnded):
+    code = "subject_taken"
+
+    def __init__(self, name: str) -> None:
+        super().__init__("subject_taken")
+        self.values = {"name": name}
+
+
+class FirstSight(TokenEnded):
+    """Nothing is wrong: the account of ``subject`` must be looked up, or created, before the request is served."""
+
+    def __init__(self, subject: str) -> None:
+        super().__init__()
+        self.subject = subject
 
 
 class Forbidden(Refused):

@@ -49,6 +49,8 @@ class User(Base):
 
     ``username_key`` is unique, the same for each case and normalization form of a name. ``username_skeleton`` is the
     same for names that look alike (``names.py``); None if a release without this column created the account.
+    ``jwts_after``: the user belongs to another site, whose signed tokens are valid if they were issued after this time;
+    None for an account of this site's own.
     """
 
     __tablename__ = "user"
@@ -62,6 +64,7 @@ class User(Base):
     password_hash: Mapped[str] = mapped_column(String(256))
     member_since: Mapped[int] = mapped_column(BigInteger)
     disabled: Mapped[bool] = mapped_column(server_default=false())
+    jwts_after: Mapped[int | None] = mapped_column(BigInteger)
 
     mailbox: Mapped["Mailbox"] = relationship(back_populates="user", lazy="raise")
     messages_received: Mapped[list["Message"]] = relationship(

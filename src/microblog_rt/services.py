@@ -6,7 +6,7 @@ See also: ``app.py``, which puts the web application in front of them.
 from typing import NamedTuple
 
 from microblog_rt import bus, files
-from microblog_rt.accounts import Accounts, Sessions, Tokens
+from microblog_rt.accounts import Accounts, Sessions, SiteUsers, Tokens
 from microblog_rt.feed import Feed
 from microblog_rt.hub import Hub
 from microblog_rt.mailboxes import Mailboxes
@@ -27,6 +27,7 @@ class Services(NamedTuple):
     notifications: Notifications
     sessions: Sessions
     tokens: Tokens
+    site_users: SiteUsers
     accounts: Accounts
     messages: Messages
     feed: Feed
@@ -58,6 +59,7 @@ def assemble(settings: Settings, timeouts: Timeouts = Timeouts()) -> Services:
         Notifications(mailboxes, storage),
         sessions,
         tokens,
+        SiteUsers(storage, sessions, settings),
         Accounts(storage, sessions, settings, timeouts),
         Messages(storage, mailboxes, settings),
         Feed(storage, hub, the_bus, timeouts, tokens.note_use),

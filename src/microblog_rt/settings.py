@@ -1,7 +1,4 @@
-"""The settings, read once from environment variables and validated.
-
-Only ``app.py`` and what is above it read the environment.
-"""
+"""The settings, read once from environment variables, by ``app.py`` and what is above it, and validated."""
 
 import math
 import re
@@ -12,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-from microblog_rt import public_url
+from microblog_rt import jwts, public_url
 from microblog_rt.errors import Misconfigured
 
 PREFIX = "MICROBLOG_"
@@ -46,6 +43,8 @@ class Settings:
     secret_key: str | None = field(default=None, repr=False)  # several are separated by commas or spaces
     public_url: str | None = None
     allowed_origins: frozenset[str] | None = None
+    jwt_key: jwts.Keys | None = field(default=None, repr=False)
+    jwt_audience: str | None = None
     trusted_hops: int = 0
     sign_in_limit: Limit | None = Limit(10, 300)
     sign_in_global_limit: Limit | None = Limit(1000, 300)
@@ -253,16 +252,14 @@ def _drain(text: str) -> float:
     return _number(text)
 
 
-def _log(text: str) -> str:
-    if text not in ("text", "json"):
-        raise ValueError("must be text or json")
+def _one_of(text: str, *allowed: str) -> str:
+    if text not in allowed:
+        raise ValueError(f"must be {', '.join(allowed[:-1])} or {allowed[-1]}")
     return text
 
 
 def _event_loop(text: str) -> str:
-    if text not in ("auto", "asyncio", "uvloop"):
-        raise ValueError("must be auto, asyncio or uvloop")
-    if text == "uvloop" and find_spec("uvloop") is None:
+    if _one_of(text, "auto", "asyncio", "uvloop") == "uvloop" and find_spec("uvloop") is None:
         raise ValueError("uvloop is not installed; pip install 'microblog-rt[fast]'")
     return text
 
@@ -280,6 +277,8 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "secret_key": _secret_keys,
     "public_url": public_url.parse,
     "allowed_origins": public_url.parse_origins,
+    "jwt_key": jwts.parse,
+    "jwt_audience": lambda text: text or None,
     "trusted_hops": _hops,
     "sign_in_limit": _limit,
     "sign_in_global_limit": _limit,
@@ -292,7 +291,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "sweep": _seconds,
     "drain": _drain,
     "metrics_token": _secret_key,
-    "log": _log,
+    "log": lambda text: _one_of(text, "text", "json"),
     "session_idle": duration,
     "session_lifetime": duration,
     "keep_alive_timeout": _seconds,

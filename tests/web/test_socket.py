@@ -18,8 +18,9 @@ class Ending:
 
     def __init__(self, error: Exception) -> None:
         self.error = error
+        self.reads = None
 
-    async def follow(self, *_: object, **__: object) -> AsyncGenerator[list[Notification]]:
+    async def pages(self, *_: object) -> AsyncGenerator[list[Notification]]:
         yield []
         raise self.error
 
@@ -33,7 +34,7 @@ async def closed_with(error: Exception) -> tuple[int, str]:
     async def receive() -> None:
         await asyncio.get_running_loop().create_future()
 
-    socket = Socket(cast(Feed, Ending(error)), 20.0)
+    socket = Socket(cast(Feed, Ending(error)), 20.0, lambda reader, _: reader)
     await socket.serve(Reader(1, "x"), 0, frozenset(), receive, send)
     accept, first, close = sent
     assert accept == {"type": "websocket.accept", "headers": [(b"heartbeat", b"20")]}

@@ -2,6 +2,7 @@
 
 sessions.py    sessions
 tokens.py      access tokens
+site_users.py  users of another site, whose tokens that site signs
 rules.py       what a name, an e-mail address and a password must be
 strength.py    which passwords are easy to guess
 passwords.py   hashing
@@ -23,6 +24,7 @@ from microblog_rt.accounts.attempts import Attempt, Attempts
 from microblog_rt.accounts.devices import UNKNOWN, Device, Marks
 from microblog_rt.accounts.passwords import UNKNOWN_USERS_HASH, Match, Passwords
 from microblog_rt.accounts.sessions import Reader, Sessions, session_name, token_hash
+from microblog_rt.accounts.site_users import SiteUsers
 from microblog_rt.accounts.strength import Turns
 from microblog_rt.accounts.tokens import Tokens, reader_of
 from microblog_rt.errors import Invalid, NotFound, SignedOut
@@ -35,7 +37,7 @@ from microblog_rt.storage.accounts import Visit
 from microblog_rt.storage.pages import Page
 from microblog_rt.timeouts import Timeouts
 
-__all__ = ["Accounts", "Device", "Reader", "Sessions", "Tokens", "reader_of", "session_name", "token_hash"]
+__all__ = ["Accounts", "Device", "Reader", "Sessions", "SiteUsers", "Tokens", "reader_of", "session_name", "token_hash"]
 
 
 T = TypeVar("T")

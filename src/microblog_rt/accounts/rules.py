@@ -36,6 +36,12 @@ async def faults(username: str, password: str, email: str | None, site: str = ""
     return [*_name_faults(username), *_email_faults(email), *wrong_password]
 
 
+async def name_faults(username: str) -> list[Invalid]:
+    """Everything that is wrong with a name, except that it is taken or looks like one that is."""
+    await asyncio.to_thread(_reserved_skeletons)  # loads the data
+    return list(_name_faults(username))
+
+
 async def password_faults(password: str, *words: str) -> list[Invalid]:
     """What is wrong with a password; ``words``: the user's name and e-mail address, and the site's host."""
     if not all(len(each) in PASSWORD_LENGTHS for each in (password, normalized(password))):

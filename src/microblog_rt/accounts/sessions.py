@@ -13,13 +13,15 @@ from typing import NamedTuple
 
 from microblog_rt import security_log
 from microblog_rt.errors import Invalid, Refused, SignedOut, TokenEnded, Unavailable
+from microblog_rt.jwts import Claims
 from microblog_rt.mailboxes import Change, Mailboxes
-from microblog_rt.models import DEVICE_LENGTH, Session, User
+from microblog_rt.models import DEVICE_LENGTH, READ_NOTIFICATIONS, Session, User
 from microblog_rt.protocol import MICROSECONDS
 from microblog_rt.settings import Settings
 from microblog_rt.storage import Storage, Transaction, accounts, sql_time
 from microblog_rt.storage.accounts import Visit
-from microblog_rt.storage.pages import Page
+from microblog_rt.storage.notifications import Kind, Page
+from microblog_rt.storage.pages import Page as ListPage
 from microblog_rt.timeouts import Timeouts
 
 log = logging.getLogger(__name__)
@@ -32,12 +34,31 @@ RETRY_AFTER = 5.0  # seconds, when the database could not store a use
 class Reader(NamedTuple):
     """A user and a token's hash, as a request's credential claims; every read checks the credential again.
 
-    The token is a session's, or with ``bearer`` an access token.
+    The token is a session's, or with ``bearer`` an access token, or one that another site has signed (``jwt``).
     """
 
     user_id: int
     token_hash: str
     bearer: bool = False
+    jwt: Claims | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of credential, for the statement that checks it."""
+        return Kind.JWT if self.jwt else Kind.TOKEN if self.bearer else Kind.SESSION
+
+    @property
+    def key(self) -> str:
+        """What that statement finds the credential by."""
+        return self.jwt.subject if self.jwt else self.token_hash
+
+    def checked(self, page: Page | None) -> Page | None:
+        """What the read of this reader has found; None if a signed token has expired or was revoked."""
+        if page is None or self.jwt is None:
+            return page
+        if self.jwt.issued <= page.jwts_after or self.jwt.expires <= sql_time.now():
+            return None
+        return page._replace(expires=self.jwt.expires, allowed=READ_NOTIFICATIONS in self.jwt.scopes.split())
 
     @property
     def ended(self) -> SignedOut:
@@ -128,7 +149,7 @@ class Sessions:
 
     async def sessions(
         self, reader: Reader, size: int, before: int | None = None, after: int | None = None
-    ) -> Page[Session]:
+    ) -> ListPage[Session]:
         """Up to ``size`` live sessions of the user except the reader's, the newest first.
 
         Those that began ``before`` or ``after`` a time, if given.

@@ -17,7 +17,7 @@ from microblog_rt.accounts.sessions import Reader, Sessions, token_hash
 from microblog_rt.errors import Invalid, NotFound, TokenEnded, Unavailable
 from microblog_rt.models import SCOPES, TOKEN_ID_LENGTH, TOKEN_NAME_LENGTH, AccessToken, User
 from microblog_rt.protocol import MICROSECONDS
-from microblog_rt.storage import Storage, Transaction, accounts, tokens
+from microblog_rt.storage import Storage, Transaction, accounts, sql_time, tokens
 from microblog_rt.storage.tokens import TokenVisit
 
 if TYPE_CHECKING:
@@ -76,6 +76,12 @@ class Tokens:
 
     async def visit(self, reader: Reader) -> TokenVisit | None:
         """The reader's token with its user; None if it has ended or is another user's."""
+        if reader.jwt is not None:
+            claims = reader.jwt
+            live = claims.expires > sql_time.now() and await tokens.jwt_is_live(
+                self._storage, reader.user_id, claims.subject, claims.issued
+            )
+            return TokenVisit(reader.user_id, claims.subject, "", claims.scopes) if live else None
         return await tokens.visit(self._storage, reader.user_id, reader.token_hash)
 
     async def revoke(self, user_id: int, token_id: str) -> bool:
@@ -94,7 +100,9 @@ class Tokens:
             raise NotFound("unknown_token", name=token_id)
 
     def note_use(self, reader: Reader) -> None:
-        """Store that a token is used, at most once a minute, without waiting for that."""
+        """Store that a token is used, at most once a minute, without waiting for that; of a signed one nothing."""
+        if reader.jwt is not None:
+            return
         now = monotonic()
         if now - self._noted.get(reader.token_hash, float("-inf")) < USE_STORED_EVERY:
             return

@@ -26,7 +26,7 @@ from microblog_rt.storage import Storage, mailboxes
 from microblog_rt.storage.notifications import Page
 from microblog_rt.timeouts import Timeouts
 
-__all__ = ["Feed", "Stream"]
+__all__ = ["Feed", "Follower", "Stream"]
 
 log = logging.getLogger(__name__)
 
@@ -85,16 +85,19 @@ class Feed:
             except Draining:
                 return []
 
-    async def follow(
+    def follow(
         self, reader: Reader, since: int, names: Collection[str] = (), *, heartbeat: float
     ) -> AsyncGenerator[list[Notification]]:
-        """Yield what is newer than ``since`` at once, even if ``[]``; then each change, and ``[]`` as a heartbeat.
+        """``pages`` of a new follower."""
+        return self.pages(Follower(self.reads, reader, since, names), heartbeat)
+
+    async def pages(self, follower: Follower, heartbeat: float) -> AsyncGenerator[list[Notification]]:
+        """Yield what is newer than the cursor at once, even if ``[]``; then each change, and ``[]`` as a heartbeat.
 
         Raises SignedOut when the session has ended, Draining when this process is about to end, and Unavailable
         before the first page; after that it waits for the database to be back.
         """
         loop = asyncio.get_running_loop()
-        follower = Follower(self.reads, reader, since, names)
         self.open(follower)
         try:
             next_beat = float("inf")

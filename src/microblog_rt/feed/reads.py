@@ -12,7 +12,7 @@ from microblog_rt.bus import Bus
 from microblog_rt.errors import ScopeMissing, Unavailable
 from microblog_rt.models import READ_NOTIFICATIONS
 from microblog_rt.storage import Storage, notifications
-from microblog_rt.storage.notifications import Page
+from microblog_rt.storage.notifications import Kind, Page
 from microblog_rt.timeouts import Timeouts
 
 log = logging.getLogger(__name__)
@@ -101,19 +101,19 @@ class Reads:
     async def _pages(self, batch: Collection[Question]) -> Iterable[Page | None]:
         """The answers, in order. Tabs of one browser share the session and often the cursor: one read answers them.
 
-        Sessions and access tokens are read with a query each.
+        Each kind of credential is read with a query of its own.
         """
         keys = [(each.reader, each.cursor, each.names) for each in batch]
         found: dict[object, Page | None] = {}
-        for bearer in (False, True):
-            distinct = list(dict.fromkeys(key for key in keys if key[0].bearer == bearer))
-            wanted = [(reader.token_hash, reader.user_id, cursor, names) for reader, cursor, names in distinct]
+        for kind in Kind:
+            distinct = list(dict.fromkeys(key for key in keys if key[0].kind is kind))
+            wanted = [(reader.key, reader.user_id, cursor, names) for reader, cursor, names in distinct]
             if len(wanted) == 1:
-                found[distinct[0]] = await notifications.since(self._storage, *wanted[0], bearer)
+                found[distinct[0]] = await notifications.since(self._storage, *wanted[0], kind)
             elif wanted:
-                pages = await notifications.since_each(self._storage, wanted, bearer)
+                pages = await notifications.since_each(self._storage, wanted, kind)
                 found.update(zip(distinct, pages, strict=True))
-        return [found[key] for key in keys]
+        return [key[0].checked(found[key]) for key in keys]
 
     def _answer(self, question: Question, page: Page | None) -> None:
         if page is not None and not page.allowed:

@@ -19,12 +19,12 @@ from microblog_rt.storage.notifications import Page
 class Stream(Subscriber):
     """A subscriber that reads when it must, and passes on what is new."""
 
-    __slots__ = ("_reads", "asked", "cursor", "ended", "expires", "names", "reader", "started")
+    __slots__ = ("_read_as", "_reads", "asked", "cursor", "ended", "expires", "names", "reader", "started")
 
     def __init__(self, reads: Reads, reader: Reader, since: int, names: Collection[str] = ()) -> None:
         super().__init__(reader.user_id)
         self._reads = reads
-        self.reader = reader
+        self.reader = self._read_as = reader
         self.cursor = since
         self.names = frozenset(names)
         self.expires = float("inf")  # loop time at which the session expires
@@ -67,14 +67,24 @@ class Stream(Subscriber):
         self.expires = float("inf")
         self.want(protocol.FURTHEST)
 
+    def renew(self, reader: Reader) -> None:
+        """Continue with another credential of the same user, which is read with at once."""
+        self.reader = reader
+        self.expire()
+
     # For ``Reads``
 
     def begin(self) -> None:
+        self._read_as = self.reader
         self.begin_read()
 
     def answer(self, page: Page | None) -> None:
         self.asked = False
         if self.ended:
+            return
+        if page is None and self._read_as is not self.reader:
+            self.read_failed()  # the credential was replaced meanwhile
+            self.advance()
             return
         if page is None:
             self.end(self.reader.ended)
@@ -129,6 +139,10 @@ class Follower(Stream):
     def take(self, found: list[Notification]) -> None:
         self._found = found
         self._wake()
+
+    def answer(self, page: Page | None) -> None:
+        super().answer(page)
+        self._wake()  # ``expires`` may be earlier now
 
     def end(self, error: Exception) -> None:
         self.ended, self._error = True, error

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from microblog_rt import protocol
 from microblog_rt.accounts import Reader
-from microblog_rt.errors import BadRequest, Refused
+from microblog_rt.errors import BadRequest, FirstSight, Refused
 from microblog_rt.protocol import Notification
 from microblog_rt.push import request
 from microblog_rt.push.accepted import FOREVER, Accepted
 from microblog_rt.push.request import Head
-from microblog_rt.push.serving import Admitted, PollRead, Post
+from microblog_rt.push.serving import Admitted, Introduction, PollRead, Post
 from microblog_rt.web.admission import Answer, Query
 from microblog_rt.web.notifications import counted
 
@@ -145,11 +145,17 @@ class Connection(Accepted):
         self.begin_request()
         self.head = head
         self._due = FOREVER
+        self.serve(text, head)
+        return True
+
+    def serve(self, text: bytes, head: Head) -> None:
+        """Serve a request that has been taken, or refuse it."""
         try:
             self._serve(text, head)
+        except FirstSight as sight:
+            self._serving = Introduction(self, self._edge, sight, text, head)
         except Exception as error:
             self.refuse(error)
-        return True
 
     def _take_post(self, text: bytes, head: Head, length: int) -> bool:
         """The same for a request whose body may follow its head by itself; one that arrives slowly is not for us."""

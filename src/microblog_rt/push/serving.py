@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from microblog_rt.accounts import Reader
+from microblog_rt.errors import FirstSight
 from microblog_rt.push.request import Head
 from microblog_rt.web.admission import Query, Scope
 from microblog_rt.web.direct import Direct
@@ -98,3 +99,26 @@ class PollRead:
             self._connection.refuse(error)
         else:
             self._connection.respond_with(counted("poll", found), polled=query.wait is None)
+
+
+class Introduction:
+    """A request of a user of another site who is new here; it is served once there is an account."""
+
+    def __init__(self, connection: Connection, edge: Edge, sight: FirstSight, text: bytes, head: Head) -> None:
+        self._connection = connection
+        self._task = asyncio.get_running_loop().create_task(self._introduce(edge, sight, text, head))
+
+    def abandon(self) -> None:
+        """The client disconnected."""
+        self._task.cancel()
+
+    def check_deadline(self, now: float) -> None:
+        """Nothing to do: the database has time-outs of its own."""
+
+    async def _introduce(self, edge: Edge, sight: FirstSight, text: bytes, head: Head) -> None:
+        try:
+            await edge.admission.introduce(sight)
+        except Exception as error:
+            self._connection.refuse(error)
+        else:
+            self._connection.serve(text, head)

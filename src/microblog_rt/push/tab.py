@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from microblog_rt import metrics, protocol
 from microblog_rt.accounts import Reader
+from microblog_rt.errors import Refused
 from microblog_rt.protocol import Notification
 from microblog_rt.push import frames
 from microblog_rt.push.live_stream import EncodedOnce, LiveStream
@@ -13,7 +14,7 @@ from microblog_rt.push.request import accept_token
 from microblog_rt.push.websocket import WebSocket
 from microblog_rt.web.admission import Query
 from microblog_rt.web.problems import close_of
-from microblog_rt.web.socket import HEARTBEATS_UNANSWERED, NOT_ACKNOWLEDGED
+from microblog_rt.web.socket import HEARTBEATS_UNANSWERED, NOT_ACKNOWLEDGED, QUOTE
 
 if TYPE_CHECKING:
     from microblog_rt.push.connection import Connection
@@ -69,6 +70,9 @@ class Tab(LiveStream, WebSocket):
     # For the WebSocket
 
     def received(self, message: str | bytes) -> None:
+        if isinstance(message, str) and message.startswith(QUOTE):
+            self._renew(message)
+            return
         if not isinstance(message, str) or not protocol.is_acknowledgement(message):
             raise frames.Violation(frames.UNSUPPORTED)
         self._acknowledges = True
@@ -76,6 +80,14 @@ class Tab(LiveStream, WebSocket):
         if self._newest and float(message) == self._newest / protocol.MICROSECONDS:
             metrics.ACKNOWLEDGED_AFTER.observe(protocol.age_of(self._newest))
             self._newest = 0
+
+    def _renew(self, message: str) -> None:
+        try:
+            self.renew(self._edge.admission.renewed(self.reader, message))
+        except Refused as error:
+            self.end_with_error(error)
+        except ValueError:
+            raise frames.Violation(frames.UNSUPPORTED) from None
 
 
 _frame_of = EncodedOnce(lambda each: frames.frame(frames.TEXT, protocol.frame([each]).encode()))

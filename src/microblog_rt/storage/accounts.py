@@ -99,7 +99,7 @@ def add(tx: Transaction, user: User) -> None:
     """
     if tx.dialect.name == postgres.NAME and user.username_skeleton:
         postgres.lock(tx, f"skeleton:{user.username_skeleton}")  # SQLite's write lock covers the whole database
-    columns = ("username", "username_key", "username_skeleton", "email", "password_hash")
+    columns = ("username", "username_key", "username_skeleton", "email", "password_hash", "jwts_after")
     row = insert(User).values({column: getattr(user, column) for column in columns} | {"member_since": NOW})
     row = row.on_conflict_do_nothing(index_elements=["username_key"])
     added = tx.execute(row.returning(User.id, User.member_since)).one_or_none()

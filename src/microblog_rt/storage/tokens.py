@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import and_, bindparam, delete, func, insert, not_, or_, select, update
 
 from microblog_rt.models import AccessToken, User
 from microblog_rt.storage import Reading, Storage, Transaction
@@ -37,6 +37,19 @@ async def visit(storage: Storage, user_id: int, token_hash: str) -> TokenVisit |
     return None if row is None else TokenVisit(*row)
 
 
+OF_JWT = Prepared(
+    select(User.username, User.jwts_after).where(
+        User.id == bindparam("of_user"), User.username == bindparam("subject"), not_(User.disabled)
+    )
+)
+
+
+async def jwt_is_live(storage: Storage, user_id: int, subject: str, issued: int) -> bool:
+    """Whether a token that another site has signed for that user was not revoked; False for another user's id."""
+    row = await storage.row(OF_JWT, {"of_user": user_id, "subject": subject})
+    return row is not None and row[1] is not None and issued > row[1]
+
+
 async def of_user(reading: Reading, user_id: int) -> Sequence[AccessToken]:
     """The live tokens of a user, the newest first."""
     statement = select(AccessToken).where(AccessToken.user_id == user_id, LIVE)
@@ -67,8 +80,10 @@ def end(tx: Transaction, user_id: int, token_id: str) -> bool:
 
 
 def end_all(tx: Transaction, user_id: int) -> None:
-    """Delete every token of a user."""
+    """Delete every token of a user, and revoke those that another site has signed."""
     tx.execute(delete(AccessToken).where(AccessToken.user_id == user_id))
+    of_site = and_(User.id == user_id, User.jwts_after.is_not(None))
+    tx.execute(update(User).where(of_site).values(jwts_after=NOW))
 
 
 def note_use(tx: Transaction, token_hash: str, every: int) -> None:

@@ -94,7 +94,9 @@ def create(settings: Settings, secret_keys: Sequence[str], services: Services) -
     known_devices.init(app, cookies.device, secure=settings.secure)
     flashes = Flashes(app, cookies.flash, secret_keys, secure=settings.secure)
     forms.init(app, settings, cookies.browser)  # before authentication: a cross-site request costs no query
-    authentication = Authentication(app, services.accounts, services.sessions, cookies.session, secure=settings.secure)
+    authentication = Authentication(
+        app, services.accounts, services.sessions, services.site_users, cookies.session, secure=settings.secure
+    )
     app.before_request(forms.check_owner)
     # A set, since sessions.py and tokens.py add to the blueprint of auth.py.
     for blueprint in {pages.blueprint for pages in PAGES}:

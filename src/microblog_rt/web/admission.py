@@ -3,6 +3,7 @@
 See also: ``notifications.py``, the ASGI application; ``push/``, which serves the same URL without ASGI.
 """
 
+import json
 import re
 from collections.abc import Iterable
 from datetime import timedelta
@@ -14,6 +15,7 @@ from microblog_rt import protocol, security_log
 from microblog_rt.accounts import Reader
 from microblog_rt.errors import (
     BadRequest,
+    FirstSight,
     Forbidden,
     HostUnknown,
     InvalidText,
@@ -81,7 +83,7 @@ class Admission:
         self.tabs = Tabs(settings)
 
     def admit(self, scope: Scope, *, socket: bool = False) -> tuple[Reader, Query]:
-        """The reader and the query of a request; ``socket``: a WebSocket handshake. Raises Refused."""
+        """The reader and the query of a request; ``socket``: a WebSocket handshake. Raises Refused, FirstSight."""
         self.check(scope)
         if scope["path"] != PATH:
             raise NotFound
@@ -90,6 +92,28 @@ class Admission:
         if socket:
             self._check_origin(scope, required=True)
         return reader, self.query(scope["query_string"], scope["headers"], reader)
+
+    async def admitted(self, scope: Scope, *, socket: bool = False) -> tuple[Reader, Query]:
+        """The same; a user of another site who is new here gets an account."""
+        try:
+            return self.admit(scope, socket=socket)
+        except FirstSight as sight:
+            await self.introduce(sight)
+        return self.admit(scope, socket=socket)
+
+    async def introduce(self, sight: FirstSight) -> None:
+        """Look up the account of a user of another site, or create it. Raises Refused."""
+        await self._authentication.site_users.introduce(sight.subject)
+
+    def renewed(self, reader: Reader, message: str) -> Reader:
+        """The reader of the token in a client's frame, a JSON string. Raises TokenEnded, Forbidden; ValueError."""
+        token = json.loads(message)
+        if not isinstance(token, str):
+            raise ValueError("not a string")
+        new = self._authentication.site_users.renewed(reader, token)
+        if new is None:
+            raise Forbidden
+        return new
 
     def query(self, query_string: bytes, headers: Headers, reader: Reader) -> Query:
         """The query of a request of ``reader``. Raises BadRequest, InvalidText, SignedOut."""

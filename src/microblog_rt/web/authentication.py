@@ -1,4 +1,4 @@
-"""Authentication: quart-auth's signed cookie with a user id and a session token, or an access token.
+"""Authentication: quart-auth's signed cookie with a user id and a session token, an access token, or a signed token.
 
 Both name the user, so that a tab can subscribe before it reads; every read checks the credential in the database.
 """
@@ -17,8 +17,8 @@ from quart_auth import Action, AuthUser, QuartAuth
 from werkzeug.http import parse_cookie
 
 from microblog_rt import protocol
-from microblog_rt.accounts import Accounts, Reader, Sessions, reader_of, token_hash
-from microblog_rt.errors import SignedOut
+from microblog_rt.accounts import Accounts, Reader, Sessions, SiteUsers, token_hash
+from microblog_rt.errors import FirstSight, SignedOut
 from microblog_rt.models import User
 from microblog_rt.storage.accounts import Visit
 from microblog_rt.storage.counters import UNREAD_MESSAGES
@@ -95,7 +95,17 @@ class Authentication(QuartAuth):
     user_class = CurrentUser
     serializer_class = AgelessSerializer  # type: ignore[assignment]
 
-    def __init__(self, app: Quart, accounts: Accounts, sessions: Sessions, cookie_name: str, *, secure: bool) -> None:
+    def __init__(
+        self,
+        app: Quart,
+        accounts: Accounts,
+        sessions: Sessions,
+        site_users: SiteUsers,
+        cookie_name: str,
+        *,
+        secure: bool,
+    ) -> None:
+        self.site_users = site_users
         self._app = app
         self._accounts = accounts
         self._sessions = sessions
@@ -119,14 +129,22 @@ class Authentication(QuartAuth):
     def authenticate(self, headers: Headers) -> Reader:
         """The reader in a request's access token or else in its cookie, without I/O.
 
-        Raises TokenEnded for a text that is no token, SignedOut without a valid cookie. A request with a token has no
-        cookies for us.
+        Raises TokenEnded for a text that is no token, SignedOut without a valid cookie, FirstSight. A request with a
+        token has no cookies for us.
         """
         token = bearer_token(headers)
         if token is not None:
-            return reader_of(token)
+            return self.site_users.reader(token)
         sent = b"; ".join([value for name, value in headers if name.lower() == b"cookie"])
         return self._cached_header(sent) if len(sent) <= LONGEST_CACHED else self._in_header(sent)
+
+    async def authenticated(self, headers: Headers) -> Reader:
+        """The same; a user of another site who is new here gets an account. Raises SubjectInvalid, SubjectTaken."""
+        try:
+            return self.authenticate(headers)
+        except FirstSight as sight:
+            await self.site_users.introduce(sight.subject)
+        return self.authenticate(headers)
 
     def _in_header(self, sent: bytes) -> Reader:
         reader = self.reader_in(parse_cookie(sent.decode("ascii", "ignore")))

@@ -50,7 +50,7 @@ class Endpoint:
         self._feed = services.feed
         self._hub = services.hub
         self._secure = settings.secure
-        self._socket = Socket(self._feed, settings.heartbeat)
+        self._socket = Socket(self._feed, settings.heartbeat, admission.renewed)
         self._stream = HttpStream(self._feed, admission, settings.heartbeat)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,7 +96,7 @@ class Endpoint:
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         try:
-            reader, query = self._admission.admit(scope, socket=True)
+            reader, query = await self._admission.admitted(scope, socket=True)
             self._hub.check_open()
             with self._admission.tabs.opened(reader.user_id, self._admission.address(scope), metrics.WEBSOCKETS):
                 await self._socket.serve(reader, query.since, query.names, receive, send)
@@ -110,7 +110,7 @@ class Endpoint:
         if scope["method"] not in ("GET", "HEAD"):
             return self._admission.other_method(scope["method"], scope["headers"])
         try:
-            reader, query = self._admission.admit(scope)
+            reader, query = await self._admission.admitted(scope)
             if query.form is not None:
                 self._hub.check_open()
                 with self._admission.tabs.opened(reader.user_id, self._admission.address(scope), query.form.gauge):

@@ -55,6 +55,8 @@ ANSWERS = {
     "refused": Answer(HTTPStatus.BAD_REQUEST, 4400),
     "bad_request": Answer(HTTPStatus.BAD_REQUEST, 4400),
     "signed_out": Answer(HTTPStatus.UNAUTHORIZED, 4401),
+    "subject_invalid": Answer(HTTPStatus.UNAUTHORIZED, 4401),
+    "subject_taken": Answer(HTTPStatus.UNAUTHORIZED, 4401),
     "forbidden": Answer(HTTPStatus.FORBIDDEN, 4403),
     "origin_missing": Answer(HTTPStatus.FORBIDDEN, 4403),
     "origin_foreign": Answer(HTTPStatus.FORBIDDEN, 4403),

@@ -23,6 +23,11 @@ SENTENCES = {
         "The access token is not valid: it has expired, was revoked, or is incomplete. Create another on the page"
         " “Access tokens”."
     ),
+    "jwt_refused": N_("The signed token (JWT) is not valid: %(why)s."),
+    "subject_invalid": N_("The “sub” of the signed token is not in Unicode's form NFKC, as a username must be."),
+    "subject_taken": N_(
+        "The “sub” of the signed token, %(name)s, is the name of another account here. Use another “sub” for this user."
+    ),
     "scope_missing": N_("The access token does not have the scope %(scope)s. Create one that has it."),
     "forbidden": N_("You are not allowed to do this."),
     "origin_missing": N_("The request has no Origin header. Send the address of this site as its origin."),

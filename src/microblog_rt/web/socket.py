@@ -1,4 +1,4 @@
-"""``/notifications`` as a WebSocket: sends the feed's pages as frames, receives acknowledgements.
+"""``/notifications`` as a WebSocket: sends the feed's pages as frames, receives acknowledgements and fresh tokens.
 
 One task sends, one receives; when one ends, both end. See also: ``push/websocket.py`` for frame limits.
 """
@@ -10,13 +10,16 @@ from typing import Any
 
 from microblog_rt import metrics, protocol
 from microblog_rt.accounts import Reader
-from microblog_rt.feed import Feed
+from microblog_rt.errors import Refused
+from microblog_rt.feed import Feed, Follower
 from microblog_rt.protocol import Notification
 from microblog_rt.web.problems import close_of
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
+Renewed = Callable[[Reader, str], Reader]  # the reader of a token in a frame
 
+QUOTE = '"'  # begins a frame that is a token
 UNSUPPORTED = 1003
 NOT_ACKNOWLEDGED = 4408
 
@@ -37,19 +40,20 @@ class Closing(Exception):
 class Socket:
     """Serves the WebSockets of this process; one call of ``serve`` per connection."""
 
-    def __init__(self, feed: Feed, heartbeat: float) -> None:
+    def __init__(self, feed: Feed, heartbeat: float, renewed: Renewed) -> None:
         self._feed = feed
+        self._renewed = renewed
         self._heartbeat = heartbeat
 
     async def serve(self, reader: Reader, since: int, names: frozenset[str], receive: Receive, send: Send) -> None:
         """Serve one connection until either side closes it; raises Refused before the handshake is accepted."""
-        feed = self._feed.follow(reader, since, names, heartbeat=self._heartbeat)
-        async with aclosing(feed) as pages:
+        follower = Follower(self._feed.reads, reader, since, names)
+        async with aclosing(self._feed.pages(follower, self._heartbeat)) as pages:
             first = await anext(pages)
             header = (b"heartbeat", f"{self._heartbeat:g}".encode())
             await send({"type": "websocket.accept", "headers": [header]})
             try:
-                await _run(first, pages, receive, send)
+                await _run(first, pages, Client(follower, self._renewed), receive, send)
             except* Closing as group:
                 closing = _first(group)
                 if closing.code is not None:
@@ -58,9 +62,8 @@ class Socket:
 
 
 async def _run(
-    first: list[Notification], pages: AsyncGenerator[list[Notification]], receive: Receive, send: Send
+    first: list[Notification], pages: AsyncGenerator[list[Notification]], client: "Client", receive: Receive, send: Send
 ) -> None:
-    client = Client()
     async with asyncio.TaskGroup() as group:
         group.create_task(_receive_all(client, receive))
         await _send_all(first, pages, client, send)
@@ -93,17 +96,25 @@ async def _receive_all(client: "Client", receive: Receive) -> None:
 
 
 class Client:
-    """The acknowledgements of one client: of heartbeats, and of the notifications sent since the last."""
+    """The acknowledgements of one client: of heartbeats, and of the notifications sent since the last.
 
-    __slots__ = ("_acknowledges", "_news", "_unanswered")
+    A token that it sends replaces its credential.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_acknowledges", "_follower", "_news", "_renewed", "_unanswered")
+
+    def __init__(self, follower: Follower, renewed: Renewed) -> None:
+        self._follower = follower
+        self._renewed = renewed
         self._acknowledges = False
         self._unanswered = 0
         self._news: Notification | None = None
 
     def received(self, text: str | None) -> None:
-        """Process one received frame; raises Closing unless it is an acknowledgement."""
+        """Process one received frame; raises Closing unless it is an acknowledgement or a valid token."""
+        if text is not None and text.startswith(QUOTE):
+            self._renew(text)
+            return
         if text is None or not protocol.is_acknowledgement(text):
             raise Closing(UNSUPPORTED)
         self._acknowledges = True
@@ -111,6 +122,14 @@ class Client:
         if self._news is not None and float(text) == self._news.timestamp / protocol.MICROSECONDS:
             metrics.ACKNOWLEDGED_AFTER.observe(protocol.age(self._news))
             self._news = None
+
+    def _renew(self, text: str) -> None:
+        try:
+            self._follower.renew(self._renewed(self._follower.reader, text))
+        except Refused as error:
+            raise Closing(*close_of(error)) from None
+        except ValueError:
+            raise Closing(UNSUPPORTED) from None
 
     def expect_news_acknowledgement(self, newest: Notification) -> None:
         """Record that notifications are sent; their delay is measured if acknowledged before the next heartbeat."""

@@ -48,6 +48,7 @@ ROUTES = [
     Route("POST", "notifications", PUBLISH_NOTIFICATIONS, operations.publish_all),
     Route("GET", "sessions", None, operations.list_sessions),
     Route("GET", "tokens", None, operations.list_tokens),
+    Route("DELETE", "users/{name}/sessions", PUBLISH_NOTIFICATIONS, operations.end_sessions),
     Route("GET", "users/{name}", None, operations.show_user),
 ]
 PATTERNS = {path: re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", path)) for path in {each.path for each in ROUTES}}

@@ -63,7 +63,7 @@ class Callers:
         return caller
 
     async def _owner(self, request: ApiRequest, scope: str | None) -> Caller:
-        reader = self._authentication.authenticate(request.headers)
+        reader = await self._authentication.authenticated(request.headers)
         visit = await self._services.tokens.visit(reader)
         if visit is None:
             raise TokenEnded

@@ -66,7 +66,7 @@ async def mark_read(services: Services, request: ApiRequest, caller: Caller, _: 
 async def publish(services: Services, request: ApiRequest, caller: Caller, path: Json) -> Result:
     sent = body.fields(body.json_object(request), {"data": ANYTHING})
     write = body.write(request, caller.user_id, sent)
-    user = await services.accounts.known(path["name"])
+    user = await services.site_users.known(path["name"])
     publication = Publication(user.id, path["key"], sent["data"])
     return _ok(**_notification(await services.notifications.publish(publication, write)))
 
@@ -85,7 +85,9 @@ async def publish_all(services: Services, request: ApiRequest, caller: Caller, _
         raise Invalid("items", "batch_length", limit=LARGEST_BATCH)
     write = body.write(request, caller.user_id, sent)
     checked = [_item(each) for each in items]
-    ids = await services.accounts.ids({each["user"] for each in checked if not isinstance(each, Refused)})
+    names = {each["user"] for each in checked if not isinstance(each, Refused)}
+    ids = await services.accounts.ids(names)
+    ids |= await services.site_users.added(names - ids.keys())
     results: list[Notification | Refused | None] = [None] * len(items)
     publications: dict[int, Publication] = {}
     for place, each in enumerate(checked):
@@ -140,6 +142,11 @@ async def show_user(services: Services, request: ApiRequest, caller: Caller, pat
     user = await services.accounts.known(path["name"])
     since = user.member_since / MICROSECONDS
     return _ok(username=user.username, member_since=since, disabled=user.disabled)
+
+
+async def end_sessions(services: Services, request: ApiRequest, caller: Caller, path: Json) -> Result:
+    body.empty(request)
+    return _ok(username=await services.site_users.end_all(path["name"]))
 
 
 def problem_of(error: Refused) -> Json:
