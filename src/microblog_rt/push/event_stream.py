@@ -6,10 +6,8 @@ The body is chunked, so that a client can tell the end of a stream from a lost c
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import socket
 import sys
-import termios
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,6 +20,10 @@ from microblog_rt.push.live_stream import EncodedOnce, LiveStream
 from microblog_rt.web.admission import Query
 from microblog_rt.web.formats import FORMATS, SSE, Format
 from microblog_rt.web.problems import unexpected
+
+if sys.platform == "linux":
+    import fcntl
+    import termios
 
 if TYPE_CHECKING:
     from microblog_rt.push.connection import Connection
@@ -91,10 +93,9 @@ def _is_acknowledged(transport: asyncio.Transport) -> bool:
     if transport.get_write_buffer_size():
         return False
     connection = transport.get_extra_info("socket")
-    if connection is None or connection.family == socket.AF_UNIX or sys.platform != "linux":
+    if sys.platform != "linux" or connection is None or connection.family == socket.AF_UNIX:
         return True
-    waiting = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4))
-    return waiting == bytes(4)
+    return fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)) == bytes(4)
 
 
 def _chunk(data: bytes) -> bytes:
