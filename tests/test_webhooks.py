@@ -46,6 +46,10 @@ class Process:
         self.ahead = 0.0
         self.hooks = Webhooks(services.storage, services.hub, receiver, settings, ahead=lambda: self.ahead)
 
+    async def notify(self, user: User, name: str, data: Any) -> None:
+        """Set a notification, at the time of this clock."""
+        await self.services.mailboxes.change(user.id, lambda change: change.set(user.id, name, data), ahead=self.ahead)
+
     async def after(self, passed: float) -> None:
         """What the tasks do when so many seconds have passed."""
         self.ahead += passed
@@ -94,11 +98,17 @@ async def test_untold_notification_is_posted_once(process: Process, receiver: Lo
 
 async def test_post_has_what_is_newer_than_the_last_one(process: Process, receiver: LocalReceiver, susan: User) -> None:
     for number in range(2):
-        await process.services.notifications.add_notification(susan.id, f"name{number}", number)
+        await process.notify(susan, f"name{number}", number)
         await process.after(AFTER + EVERY)
     names = [[each["name"] for each in post.json["notifications"]] for post in receiver.posts]
-    # The clock of the process is ahead of the notifications' here, so the second one is due at once.
     assert names == [["name0"], ["name1"]]
+
+
+async def test_state_that_keeps_changing_is_posted(process: Process, receiver: LocalReceiver, susan: User) -> None:
+    for number in range(7):
+        await process.notify(susan, "job", number)
+        await process.after(AFTER / 5)
+    assert [post.json["notifications"][0]["data"] for post in receiver.posts] == [4]
 
 
 async def test_current_tab_prevents_a_post(process: Process, receiver: LocalReceiver, susan: User) -> None:
@@ -133,6 +143,19 @@ async def test_tab_that_closes_early_prevents_no_post(process: Process, receiver
     await send(process.services, susan)
     await process.after(AFTER + EVERY)
     assert len(receiver.posts) == 1
+
+
+async def test_tab_that_follows_a_changing_state_prevents_a_post(
+    process: Process, receiver: LocalReceiver, susan: User
+) -> None:
+    """Also when its acknowledgement is that of a state which was replaced meanwhile."""
+    client = Client(process.services, await signed_in(process.services, susan))
+    for number in range(10):
+        await client.poll()
+        await process.notify(susan, "job", number)
+        await process.after(AFTER / 4)
+    assert receiver.posts == []
+    assert len(client.state) == 1
 
 
 async def test_poll_confirms_with_its_next_cursor(process: Process, receiver: LocalReceiver, susan: User) -> None:
@@ -189,32 +212,21 @@ async def test_event_stream_confirms_once_its_data_is_acknowledged() -> None:
         assert it.feed.hub.told() == {1: confirmed}
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [FAILED, b"HTTP/1.1 302 Found\r\nLocation: /hook?key=1\r\nContent-Length: 0\r\n\r\n", b"nonsense\r\n\r\n", HELD],
-    ids=["500", "redirect", "nonsense", "slow"],
-)
-async def test_failed_post_is_retried_later_and_later(
-    services: Services, settings: Settings, receiver: LocalReceiver, susan: User, answer: bytes
-) -> None:
-    chosen = configured(settings, receiver.url)
-    async with Receiver(chosen, QUICK) as client:
-        process = Process(services, client, chosen)
-        await process.after(0)
-        await send(services, susan)
-        receiver.answer = answer
-        await process.after(AFTER + EVERY)
-        assert len(receiver.posts) == 1
-        await process.after(2.4)  # a pause is at least a half of 5 seconds
-        assert len(receiver.posts) == 1
-        await process.after(2.7)
-        assert len(receiver.posts) == 2
-        await process.after(4.9)
-        assert len(receiver.posts) == 2
-        receiver.answer = ACCEPTED
-        await process.after(5.2)
-        assert len(receiver.posts) == 3
-        await process.after(DAY)
+async def test_failed_post_is_retried_later_and_later(process: Process, receiver: LocalReceiver, susan: User) -> None:
+    await send(process.services, susan)
+    receiver.answer = FAILED
+    await process.after(AFTER + EVERY)
+    assert len(receiver.posts) == 1
+    await process.after(2.4)  # a pause is at least a half of 5 seconds
+    assert len(receiver.posts) == 1
+    await process.after(2.7)
+    assert len(receiver.posts) == 2
+    await process.after(4.9)
+    assert len(receiver.posts) == 2
+    receiver.answer = ACCEPTED
+    await process.after(5.2)
+    assert len(receiver.posts) == 3
+    await process.after(DAY)
     assert len(receiver.posts) == 3
     assert len({post.body for post in receiver.posts}) == 1
 
@@ -242,11 +254,11 @@ async def test_post_after_giving_up_has_only_what_is_new(
     process: Process, receiver: LocalReceiver, susan: User
 ) -> None:
     receiver.answer = FAILED
-    await process.services.notifications.add_notification(susan.id, "old", 1)
+    await process.notify(susan, "old", 1)
     await process.after(AFTER + EVERY)
     await process.after(DAY + 1)
     receiver.answer = ACCEPTED
-    await process.services.notifications.add_notification(susan.id, "new", 1)
+    await process.notify(susan, "new", 1)
     await process.after(AFTER + EVERY)
     assert [each["name"] for each in receiver.posts[-1].json["notifications"]] == ["new"]
 
@@ -288,11 +300,9 @@ async def test_killed_process_has_its_post_repeated(receiver: LocalReceiver, tmp
     with Server(tmp_path, environ=environ) as server:
         alice = await asyncio.to_thread(server.person, "alice")
         # The webhooks begin with the first turn; what is sent before it is not POSTed.
-        for number in range(50):
-            await asyncio.to_thread(alice.send, "bob", f"{number}")
-            if receiver.posts:
-                break
-        await receiver.arrived(1)
+        async with asyncio.timeout(DEADLINE):
+            while not receiver.posts:
+                await asyncio.to_thread(alice.send, "bob", "hello")
         await asyncio.to_thread(server.stop, signal.SIGKILL)
         alice.close()
     receiver.answer = ACCEPTED
@@ -342,9 +352,9 @@ async def test_application_runs_webhooks(settings: Settings, receiver: LocalRece
     services: Services = app.extensions["services"]
     async with app.test_app():
         user = await services.accounts.register("susan", "correct horse")
-        while not receiver.posts:
-            await send(services, user)
-            await asyncio.sleep(0)
+        async with asyncio.timeout(DEADLINE):
+            while not receiver.posts:  # what is older than the first turn is not POSTed
+                await services.notifications.add_notification(user.id, "job", 1)
     assert receiver.posts[0].json["user"] == "susan"
 
 
@@ -375,6 +385,25 @@ async def test_documented_example_verifies_each_secret(receiver: LocalReceiver) 
     assert not is_authentic(header, post.body, "another secret")
     assert not is_authentic(header, post.body + b" ", SECRET)
     assert not is_authentic(signature([SECRET], int(time.time()) - 301, b"{}"), b"{}", SECRET)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (FAILED, "status 500"),
+        (b"HTTP/1.1 302 Found\r\nLocation: /hook?key=1\r\nContent-Length: 0\r\n\r\n", "status 302"),
+        (b"nonsense\r\n\r\n", "illegal"),
+        (HELD, "no answer within 0.2 s"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n", "no answer within 0.2 s"),
+    ],
+    ids=["500", "redirect", "nonsense", "slow", "slow-body"],
+)
+async def test_other_answer_is_a_failure(receiver: LocalReceiver, answer: bytes, reason: str) -> None:
+    receiver.answer = answer
+    async with Receiver(receiver_settings(receiver.url), QUICK) as client:
+        with pytest.raises(Failed, match=reason):
+            await client.post(b"{}")
+    assert len(receiver.posts) == 1
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]", "[::ffff:127.0.0.1]"])

@@ -21,6 +21,7 @@ def upgrade() -> None:
         "webhook",
         sa.Column("user_id", ID, autoincrement=False, nullable=False),
         sa.Column("told", sa.BigInteger(), nullable=False),
+        sa.Column("untold_since", sa.BigInteger(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("first_attempt", sa.BigInteger(), nullable=False),
         sa.Column("next_attempt", sa.BigInteger(), nullable=False),

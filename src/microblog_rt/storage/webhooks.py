@@ -6,7 +6,7 @@ Every function takes ``ahead``, microseconds added to the clock, which tests use
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, ColumnElement, and_, bindparam, case, exists, func, literal, or_, select, update
+from sqlalchemy import BigInteger, ColumnElement, and_, bindparam, case, func, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import insert  # rendered for SQLite too
 
 from microblog_rt.models import Mailbox, Notification, User, Webhook
@@ -18,7 +18,8 @@ from microblog_rt.storage.sql_time import NOW, Later
 THE_SITE = 0  # the user id of the row of the site itself
 AT_ONCE = 100  # notifications in a POST
 LONGEST_PAUSE = 2 * 3600 * MICROSECONDS  # a later time was stored by a clock that has been set back since
-FIELDS = ("user_id", "told", "attempts", "first_attempt", "next_attempt")
+FIELDS = ("user_id", "told", "untold_since", "attempts", "first_attempt", "next_attempt")
+NOTHING = {"untold_since": 0, "attempts": 0, "first_attempt": 0}
 
 
 class Claim(NamedTuple):
@@ -41,7 +42,7 @@ def turn(tx: Transaction, every: int, ahead: int) -> int | None:
     None if another process has taken it.
     """
     now = NOW + literal(ahead, BigInteger)
-    row = insert(Webhook).values(user_id=THE_SITE, told=now, attempts=0, first_attempt=0, next_attempt=now + every)
+    row = insert(Webhook).values(user_id=THE_SITE, told=now, **NOTHING, next_attempt=now + every)
     row = row.on_conflict_do_update(
         index_elements=["user_id"], set_={"next_attempt": row.excluded.next_attempt}, where=_reached(now, every)
     )
@@ -49,55 +50,70 @@ def turn(tx: Transaction, every: int, ahead: int) -> int | None:
     return began
 
 
-async def due(reading: Reading, began: int, after: int, ahead: int, limit: int) -> Sequence[int]:
-    """Some users with a notification that is older than ``after`` microseconds, and which they were not told.
+async def unnoticed(reading: Reading, began: int, limit: int) -> dict[int, int]:
+    """Some users who were not told a notification, with the timestamp of the oldest, which is not stored yet.
 
     Scans the mailboxes; an index would cost something with every send.
     """
-    now = NOW + literal(ahead, BigInteger)
     told = func.coalesce(Webhook.told, began)
-    untold = and_(
-        Notification.user_id == Mailbox.user_id, Notification.timestamp > told, Notification.timestamp <= now - after
+    oldest = (
+        select(func.min(Notification.timestamp))
+        .where(Notification.user_id == Mailbox.user_id, Notification.timestamp > told)
+        .correlate(Mailbox, Webhook)
+        .scalar_subquery()
     )
     statement = (
-        select(Mailbox.user_id)
+        select(Mailbox.user_id, oldest)
         .outerjoin(Webhook, Webhook.user_id == Mailbox.user_id)
-        .where(Mailbox.clock > told, or_(Webhook.user_id.is_(None), _reached(now)), exists().where(untold))
+        .where(Mailbox.clock > told, func.coalesce(Webhook.untold_since, 0) == 0, oldest.is_not(None))
         .limit(limit)
     )
+    return {row[0]: row[1] for row in await reading.execute(statement)}
+
+
+def notice(tx: Transaction, untold: Mapping[int, int], began: int) -> None:
+    """Store what ``unnoticed`` has found."""
+    rows = [{"of_user": each, "since": untold[each], "began": began} for each in sorted(untold)]
+    tx.execute(NOTICE, rows)
+
+
+async def due(reading: Reading, after: int, ahead: int, limit: int) -> Sequence[int]:
+    """Some users who were not told a notification within ``after`` microseconds."""
+    now = NOW + literal(ahead, BigInteger)
+    untold = Webhook.untold_since.between(1, now - after)
+    statement = select(Webhook.user_id).where(untold, _reached(now)).limit(limit)
     return (await reading.execute(statement)).scalars().all()
 
 
-def claim(tx: Transaction, user_id: int, began: int, after: int, lease: int, ahead: int) -> Claim | None:
+def claim(tx: Transaction, user_id: int, after: int, lease: int, ahead: int) -> Claim | None:
     """Claim the next POST for the user; None if another process has, or if there is nothing to POST any more."""
     now = NOW + literal(ahead, BigInteger)
-    row = insert(Webhook).values(user_id=user_id, told=began, attempts=1, first_attempt=now, next_attempt=now + lease)
-    row = row.on_conflict_do_update(
-        index_elements=["user_id"],
-        set_={
-            "attempts": Webhook.attempts + 1,
-            "first_attempt": case((Webhook.attempts == 0, row.excluded.first_attempt), else_=Webhook.first_attempt),
-            "next_attempt": row.excluded.next_attempt,
-        },
-        where=_reached(now),
+    statement = (
+        update(Webhook)
+        .where(Webhook.user_id == user_id, Webhook.untold_since.between(1, now - after), _reached(now))
+        .values(
+            attempts=Webhook.attempts + 1,
+            first_attempt=case((Webhook.attempts == 0, now), else_=Webhook.first_attempt),
+            next_attempt=now + lease,
+        )
+        .returning(Webhook.told, Webhook.attempts, Webhook.first_attempt, Webhook.next_attempt)
     )
-    fields = tx.execute(row.returning(*(getattr(Webhook, each) for each in FIELDS))).one_or_none()
-    if fields is None:
+    row = tx.execute(statement).one_or_none()
+    if row is None:
         return None
-    found = tx.execute(UNTOLD, {"of_user": user_id, "cursor": fields.told}).all()
-    claimed_at = fields.next_attempt - lease
-    if not found or found[0].timestamp > claimed_at - after:
-        settle(tx, user_id, fields.next_attempt, 0)
+    found = tx.execute(UNTOLD, {"of_user": user_id, "cursor": row.told}).all()
+    if not found:
+        settle(tx, user_id, row.next_attempt, 0)
         return None
     notifications = [Sent(each.name, each.payload_json, each.timestamp) for each in found]
-    failing = claimed_at - fields.first_attempt
-    return Claim(user_id, found[0].username, notifications, fields.attempts, failing, fields.next_attempt)
+    failing = row.next_attempt - lease - row.first_attempt
+    return Claim(user_id, found[0].username, notifications, row.attempts, failing, row.next_attempt)
 
 
 def settle(tx: Transaction, user_id: int, leased: int, told: int) -> None:
     """End a claim: the user was told everything up to ``told``, or the POST was given up."""
-    values = {"told": Later(Webhook.told, literal(told, BigInteger)), "attempts": 0, "first_attempt": 0}
-    tx.execute(_claimed(user_id, leased).values(**values, next_attempt=0))
+    told_to = Later(Webhook.told, literal(told, BigInteger))
+    tx.execute(_claimed(user_id, leased).values(**NOTHING, told=told_to, next_attempt=0))
 
 
 def postpone(tx: Transaction, user_id: int, leased: int, pause: int, ahead: int) -> None:
@@ -127,21 +143,27 @@ UNTOLD = (
     .order_by(Notification.timestamp)
     .limit(AT_ONCE)
 )
-# Up to the newest notification only: a client may have a cursor that is ahead of the clock.
-NEWEST_TOLD = (
-    select(
-        Notification.user_id,
-        func.max(Notification.timestamp),
-        literal(0, BigInteger),
-        literal(0, BigInteger),
-        literal(0, BigInteger),
-    )
-    .where(Notification.user_id == OF_USER, Notification.timestamp <= CURSOR)
-    .group_by(Notification.user_id)
+# At most up to the clock.
+CONFIRMED = select(
+    Mailbox.user_id,
+    case((Mailbox.clock < CURSOR, Mailbox.clock), else_=CURSOR),
+    *(literal(0, BigInteger) for _ in FIELDS[2:]),
+).where(Mailbox.user_id == OF_USER)
+_TOLD = insert(Webhook).from_select(FIELDS, CONFIRMED)
+NOTE_TOLD = _TOLD.on_conflict_do_update(
+    index_elements=["user_id"], set_={"told": _TOLD.excluded.told, **NOTHING}, where=Webhook.told < _TOLD.excluded.told
 )
-_ROW = insert(Webhook).from_select(FIELDS, NEWEST_TOLD)
-NOTE_TOLD = _ROW.on_conflict_do_update(
+SINCE = bindparam("since", type_=BigInteger)
+_UNTOLD = insert(Webhook).values(
+    user_id=OF_USER,
+    told=bindparam("began", type_=BigInteger),
+    untold_since=SINCE,
+    attempts=0,
+    first_attempt=0,
+    next_attempt=0,
+)
+NOTICE = _UNTOLD.on_conflict_do_update(
     index_elements=["user_id"],
-    set_={"told": _ROW.excluded.told, "attempts": 0, "first_attempt": 0},
-    where=Webhook.told < _ROW.excluded.told,
+    set_={"untold_since": _UNTOLD.excluded.untold_since},
+    where=and_(Webhook.untold_since == 0, Webhook.told < _UNTOLD.excluded.untold_since),
 )

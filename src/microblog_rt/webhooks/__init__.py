@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 POSTS_AT_ONCE = 8
 USERS_AT_ONCE = 64
-TOLD_AT_ONCE = 500  # in one transaction, during which other writers wait on SQLite
+STORED_AT_ONCE = 500  # in one transaction, during which other writers wait on SQLite
 
 
 class Webhooks:
@@ -64,7 +64,7 @@ class Webhooks:
         told = self._hub.told()
         new = {user_id: cursor for user_id, cursor in told.items() if cursor > self._stored.get(user_id, 0)}
         pending = iter(new.items())
-        while some := dict(islice(pending, TOLD_AT_ONCE)):
+        while some := dict(islice(pending, STORED_AT_ONCE)):
             await self._storage.write(partial(_note_told, some))
         self._stored = told
 
@@ -73,12 +73,13 @@ class Webhooks:
         began = await self._storage.write(lambda tx: webhooks.turn(tx, _microseconds(self._every), self._ahead()))
         if began is None:
             return
+        await self._notice(began)
         free = asyncio.Semaphore(POSTS_AT_ONCE)
 
         async def post(user_id: int) -> None:
             async with free:
                 try:
-                    await self._post(user_id, began)
+                    await self._post(user_id)
                 except Unavailable:
                     pass  # storage has logged it; the POST is repeated
                 except Exception:
@@ -87,15 +88,23 @@ class Webhooks:
         more = True
         while more:
             async with self._storage.reading() as reading:
-                users = await webhooks.due(reading, began, self._after, self._ahead(), USERS_AT_ONCE)
+                users = await webhooks.due(reading, self._after, self._ahead(), USERS_AT_ONCE)
             await asyncio.gather(*map(post, users))
             more = len(users) == USERS_AT_ONCE
 
-    async def _post(self, user_id: int, began: int) -> None:
+    async def _notice(self, began: int) -> None:
+        """Store since when users were not told, before newer notifications replace the oldest."""
+        more = True
+        while more:
+            async with self._storage.reading() as reading:
+                untold = await webhooks.unnoticed(reading, began, STORED_AT_ONCE)
+            if untold:
+                await self._storage.write(partial(_notice, untold, began))
+            more = len(untold) == STORED_AT_ONCE
+
+    async def _post(self, user_id: int) -> None:
         lease = _microseconds(self._timeouts.webhook_lease)
-        claim = await self._storage.write(
-            lambda tx: webhooks.claim(tx, user_id, began, self._after, lease, self._ahead())
-        )
+        claim = await self._storage.write(lambda tx: webhooks.claim(tx, user_id, self._after, lease, self._ahead()))
         if claim is None:
             return
         try:
@@ -146,6 +155,10 @@ class Webhooks:
 
 def _note_told(told: dict[int, int], tx: Transaction) -> None:
     webhooks.note_told(tx, told)
+
+
+def _notice(untold: dict[int, int], began: int, tx: Transaction) -> None:
+    webhooks.notice(tx, untold, began)
 
 
 def _body(claim: Claim) -> bytes:
