@@ -13,7 +13,7 @@ from microblog_rt.keys import is_weak, split_keys
 SECRET_LENGTH = 32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WebhookSettings:
     """Validated settings of webhooks, which are off without a URL."""
 
