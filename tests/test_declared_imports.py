@@ -58,14 +58,14 @@ def undeclared(packages: dict[str, Path], known: set[str]) -> list[str]:
     ]
 
 
-EXTRAS = ["postgres", "redis", "fast", "client"]
+EXTRAS = ["postgres", "redis", "fast", "client", "jwt", "webhooks"]
 
 
 @pytest.mark.parametrize(
     ("folders", "extras"),
     [
-        (["src"], ["postgres", "redis", "fast", "client"]),
-        (["tests", "benchmarks", "alembic"], ["postgres", "redis", "fast", "client", "dev", "bench"]),
+        (["src"], EXTRAS),
+        (["tests", "benchmarks", "alembic"], [*EXTRAS, "dev", "bench"]),
     ],
 )
 def test_every_imported_package_is_declared(folders: list[str], extras: list[str]) -> None:

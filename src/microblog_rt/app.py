@@ -36,6 +36,8 @@ def create_app(settings: Settings, timeouts: Timeouts = Timeouts()) -> Quart:
             await stack.enter_async_context(_running(services.feed.receive(services.bus)))
             await stack.enter_async_context(_running(services.feed.sweep(settings.sweep)))
             await stack.enter_async_context(_running(_delete_expired(services, timeouts.cleanup)))
+            if settings.webhook_url is not None:
+                await stack.enter_async_context(_running(_webhooks(services, settings, timeouts)))
             await _connected(services.bus, timeouts.bus_start)
             await stack.enter_async_context(_running(_measure(services.bus, timeouts.measure)))
             yield
@@ -52,6 +54,14 @@ async def _measure(bus: Bus, every: float) -> None:
     finally:
         metrics.WORKERS.set(0)
         metrics.CONNECTED.set(0)
+
+
+async def _webhooks(services: Services, settings: Settings, timeouts: Timeouts) -> None:
+    from microblog_rt.webhooks import Webhooks  # needs the extra of that name
+    from microblog_rt.webhooks.receiver import Receiver
+
+    receiver = Receiver(settings, timeouts)
+    await Webhooks(services.storage, services.hub, receiver, settings, timeouts).run()
 
 
 async def _delete_expired(services: Services, every: float) -> None:

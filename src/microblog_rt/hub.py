@@ -84,6 +84,10 @@ class Subscriber:
         self.position = max(self.position, self._reached)
         return pending
 
+    def told(self) -> int:
+        """The timestamp up to which its client has notifications of every name; UNKNOWN if that is not certain."""
+        return UNKNOWN
+
     def advance(self) -> None:
         """Called when there is something to read or to take."""
 
@@ -185,6 +189,10 @@ class Hub:
         """For each user with a subscriber (of ``user_ids``, if given), the position of the one furthest behind."""
         wanted = self._users if user_ids is None else [each for each in user_ids if each in self._users]
         return {each: min(one.position for one in self._users[each].subscribers) for each in wanted}
+
+    def told(self) -> dict[int, int]:
+        """For each user with a subscriber, the greatest timestamp that one of them was told."""
+        return {each: max(one.told() for one in user.subscribers) for each, user in self._users.items()}
 
     def _set_if_empty(self) -> None:
         if self.closing and not self._to_drain:

@@ -168,6 +168,9 @@ DATABASE_UNAVAILABLE = Family(
 ).counter()
 UNEXPECTED_ERRORS = Family("microblog_unexpected_errors", "Unexpected errors; each is logged.").counter()
 
+_webhooks = Family("microblog_webhooks", "POSTs of webhooks, by outcome.", "outcome")
+WEBHOOKS = {each: _webhooks.counter(each) for each in ("delivered", "failed", "given_up")}
+
 LOG_LINES_LOST = Family("microblog_log_lines_lost", "Log lines dropped since the log's reader did not read.").counter()
 ACCEPT_PAUSES = Family(
     "microblog_accept_pauses", "Times that accepting connections paused for a second: few descriptors were left."

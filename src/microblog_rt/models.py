@@ -1,4 +1,4 @@
-"""The mapped classes: User, Mailbox, Session, AccessToken, Message, Notification, Attempt and IdempotentWrite.
+"""The mapped classes: User, Mailbox, Session, AccessToken, Message, Notification, Attempt, IdempotentWrite, Webhook.
 
 Every time is an integer of microseconds since 1970; pages format it (``web/languages.py``). All relationships are
 ``lazy="raise"``: a query loads what a page shows.
@@ -203,3 +203,23 @@ class IdempotentWrite(Base):
     request: Mapped[str] = mapped_column(String(64))
     result_json: Mapped[str] = mapped_column(Text)
     expires: Mapped[int] = mapped_column(BigInteger)
+
+
+class Webhook(Base):
+    """How far a user's notifications have been told, while webhooks are used, and when the next POST may begin.
+
+    ``told``: the timestamp up to which a client has confirmed notifications, or a receiver has accepted them.
+    ``untold_since``: the timestamp of the oldest notification after that, 0 without one; a newer one of the same name
+    replaces that notification, but not this. ``first_attempt``: when the first of the failed ``attempts`` began; 0
+    without one. The row of user 0 has the time at which webhooks were first used as ``told``, and when to look for
+    notifications next.
+    """
+
+    __tablename__ = "webhook"
+
+    user_id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
+    told: Mapped[int] = mapped_column(BigInteger)
+    untold_since: Mapped[int] = mapped_column(BigInteger)
+    attempts: Mapped[int] = mapped_column(Integer)
+    first_attempt: Mapped[int] = mapped_column(BigInteger)
+    next_attempt: Mapped[int] = mapped_column(BigInteger)

@@ -95,3 +95,8 @@ NUMBER = re.compile(r"[ \t\n\r]*-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?[ 
 def is_acknowledgement(text: str) -> bool:
     """Whether a client's frame is a bare, finite JSON number."""
     return NUMBER.fullmatch(text) is not None and math.isfinite(float(text))
+
+
+def acknowledged(text: str) -> int:
+    """The cursor of an acknowledgement."""
+    return round(min(max(float(text), 0.0) * MICROSECONDS, FURTHEST))

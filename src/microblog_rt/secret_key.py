@@ -13,7 +13,8 @@ from pathlib import Path
 
 from microblog_rt.errors import Misconfigured
 from microblog_rt.files import OTHERS
-from microblog_rt.settings import Settings, is_weak, split_keys
+from microblog_rt.keys import is_weak, split_keys
+from microblog_rt.settings import Settings
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-from microblog_rt import jwts, public_url
+from microblog_rt import jwts, public_url, webhook_settings
 from microblog_rt.errors import Misconfigured
+from microblog_rt.keys import SECRET_KEY_LENGTH, is_weak, split_keys
+from microblog_rt.webhook_settings import WebhookSettings
 
 PREFIX = "MICROBLOG_"
 DEFAULT_DATABASE_URL = "sqlite+aiosqlite:///microblog.db"
@@ -19,8 +21,6 @@ POSTGRESQL = "postgresql+asyncpg://"
 MEMORY = "memory://"
 SQLITE_BUS = "sqlite://"
 POSTGRESQL_BUS = "postgresql://"
-SECRET_KEY_LENGTH = 16
-SECRET_KEY_CHARACTERS = 6  # different ones
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}  # names of the local host
 DAY = 86400
 SHORTEST_IDLE = 120
@@ -35,7 +35,7 @@ class Limit(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(WebhookSettings):
     """Validated settings. ``None`` disables a limit or a cap."""
 
     database_url: str = field(default=DEFAULT_DATABASE_URL, repr=False)
@@ -82,6 +82,7 @@ class Settings:
         if settings.session_idle < SHORTEST_IDLE:
             raise Misconfigured(f"{PREFIX}SESSION_IDLE: must be at least 2 minutes")
         _check_bus(settings)
+        webhook_settings.check(settings, settings.heartbeat)
         return settings
 
     @property
@@ -178,16 +179,6 @@ def _check_bus(settings: Settings) -> None:
         raise Misconfigured(
             f"{PREFIX}BUS_URL: {POSTGRESQL_BUS} must be used with a PostgreSQL database; change one of the two"
         )
-
-
-def split_keys(text: str) -> list[str]:
-    """The keys in ``text``, separated by commas or spaces."""
-    return re.split(r"[,\s]+", text.strip(" ,\r\n\t"))
-
-
-def is_weak(key: str) -> bool:
-    """Whether a key is too short, or consists of a few characters only."""
-    return len(key) < SECRET_KEY_LENGTH or len(set(key)) < SECRET_KEY_CHARACTERS
 
 
 def _secret_key(text: str) -> str:
@@ -296,4 +287,5 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "session_lifetime": duration,
     "keep_alive_timeout": _seconds,
     "event_loop": _event_loop,
+    **webhook_settings.PARSERS,
 }

@@ -43,6 +43,14 @@ class Timeouts:
     measure: float = 1.0  # between two updates of gauges
     bus_start: float = 2.5  # a starting process waits this long for its bus; longer than its first attempt takes
 
+    # Webhooks (webhooks/)
+    webhook_check: float = 2.0  # between two searches for untold notifications; a tenth of the delay if that is less
+    webhook_post: float = 10.0  # for the whole POST
+    webhook_lease: float = 30.0  # after which the POST of a process that ended is repeated
+    webhook_retry_min: float = 5.0  # doubling up to the maximum, less up to a half at random
+    webhook_retry_max: float = 900.0
+    webhook_give_up: float = 86_400.0  # after the first failed POST
+
     # The buses (bus/)
     heartbeat_interval: float = 2.0
     heartbeat_lost: float = 10.0  # without a heartbeat for so long, a bus connects again

@@ -8,7 +8,8 @@ import pytest
 from quart import Quart
 
 from microblog_rt.app import create_app
-from microblog_rt.settings import Settings, split_keys
+from microblog_rt.keys import split_keys
+from microblog_rt.settings import Settings
 from tests.conftest import PASSWORD
 from tests.web.conftest import HEADERS, Browser
 

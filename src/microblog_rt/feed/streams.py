@@ -10,7 +10,7 @@ from microblog_rt import metrics, protocol
 from microblog_rt.accounts import Reader
 from microblog_rt.errors import Draining
 from microblog_rt.feed.reads import Reads, is_temporary
-from microblog_rt.hub import Subscriber
+from microblog_rt.hub import UNKNOWN, Subscriber
 from microblog_rt.protocol import MICROSECONDS, Notification
 from microblog_rt.storage import sql_time
 from microblog_rt.storage.notifications import Page
@@ -57,6 +57,9 @@ class Stream(Subscriber):
             self._reads.ask(self)
         elif self._pending:
             self._pass_on(_named(self.take_pending(), self.names))
+
+    def told(self) -> int:
+        return self.cursor if self.started and not self.names else UNKNOWN
 
     def close(self, back_in: float) -> None:
         if not self.ended:  # a drain closes the streams that there were when it began

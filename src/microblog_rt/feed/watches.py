@@ -25,7 +25,7 @@ SESSIONS_KEPT = 32
 class Watch(Subscriber):
     """What is known of one user's notifications, from the cursor ``floor`` up to ``position``."""
 
-    __slots__ = ("_floor", "_latest", "_sessions", "_signalled", "used")
+    __slots__ = ("_confirmed", "_floor", "_latest", "_sessions", "_signalled", "used")
 
     drains = False
 
@@ -33,12 +33,16 @@ class Watch(Subscriber):
         super().__init__(user_id)
         self.used = 0.0
         self._signalled = UNKNOWN
+        self._confirmed = UNKNOWN  # the greatest cursor of a poll
         self.forget()
 
     @property
     def current(self) -> bool:
         """Whether everything up to the newest signal is known."""
         return self.position != FURTHEST
+
+    def told(self) -> int:
+        return self._confirmed
 
     def forget(self) -> None:
         """Know nothing until the next read."""
@@ -64,6 +68,8 @@ class Watch(Subscriber):
 
     def learn(self, reader: Reader, since: int, page: Page) -> None:
         """Add what a read from the cursor ``since`` found, unless a newer signal has arrived meanwhile."""
+        if since <= page.clock:
+            self._confirmed = max(self._confirmed, since)
         if page.clock < self._signalled or len(page.notifications) > NAMES_KEPT:
             return
         if since > page.clock:
@@ -91,6 +97,8 @@ class Watch(Subscriber):
         left = self._sessions.get(reader.token_hash, 0.0) - asyncio.get_running_loop().time()
         if left <= 0:
             return None
+        if cursor > self._confirmed and not names:
+            self._confirmed = cursor
         newer = [each for each in self._latest.values() if each.timestamp > cursor]
         found = [each for each in newer if not names or each.name in names]
         return Page(found, self.position, sql_time.now() + round(left * MICROSECONDS))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Tab(LiveStream, WebSocket):
     """A tab, from its handshake on; the response to that waits for the first read."""
 
-    __slots__ = (*WebSocket.FRAME_SLOTS, "_acknowledges", "_newest", "_unanswered")
+    __slots__ = (*WebSocket.FRAME_SLOTS, "_acknowledges", "_confirmed", "_newest", "_unanswered")
 
     gauge = metrics.WEBSOCKETS
     deliveries = metrics.DELIVERIES["websocket"]
@@ -34,6 +34,7 @@ class Tab(LiveStream, WebSocket):
         super().__init__(edge, connection, reader, query, address)
         self._acknowledges = False
         self._unanswered = 0
+        self._confirmed = query.since  # the cursor that the client sent last
         self._newest = 0  # the timestamp of the newest notification sent, until it is acknowledged
 
     # For the stream
@@ -42,6 +43,8 @@ class Tab(LiveStream, WebSocket):
         return self._edge.handshake(accept_token(connection.head.key or b""))
 
     def first(self, found: list[Notification]) -> bytes:
+        if found and found[0].timestamp <= self._confirmed:
+            self._confirmed = 0  # the cursor was ahead of the clock
         return self.encode(found)
 
     def encode(self, found: list[Notification]) -> bytes:
@@ -52,6 +55,9 @@ class Tab(LiveStream, WebSocket):
 
     def wrote(self, clock: int) -> None:
         self._newest = clock
+
+    def told(self) -> int:
+        return min(super().told(), self._confirmed)
 
     def end_with_error(self, error: Exception) -> None:
         self.end_with(*close_of(error))
@@ -77,6 +83,7 @@ class Tab(LiveStream, WebSocket):
             raise frames.Violation(frames.UNSUPPORTED)
         self._acknowledges = True
         self._unanswered = 0
+        self._confirmed = protocol.acknowledged(message)
         if self._newest and float(message) == self._newest / protocol.MICROSECONDS:
             metrics.ACKNOWLEDGED_AFTER.observe(protocol.age_of(self._newest))
             self._newest = 0
