@@ -94,8 +94,8 @@ def plain(action: events.Action) -> dict[str, Any] | None:
     return None
 
 
-def load() -> list[dict[str, Any]]:
-    """All cases."""
-    cases = json.loads(FILE.read_text())["cases"]
+def load(kind: str = "cases") -> list[dict[str, Any]]:
+    """The cases of a kind; by default those of the state machine."""
+    cases = json.loads(FILE.read_text())[kind]
     assert isinstance(cases, list)
     return cases

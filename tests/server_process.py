@@ -35,7 +35,7 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         self.environ = UNHURRIED | (environ or {})
         self.log = folder / "server.log"
-        self.process: Forked | None = None
+        self.process: Forked | subprocess.Popen[bytes] | None = None
         self.password = ""
 
     def start(self) -> None:
@@ -46,11 +46,16 @@ class Server:
         self._output = os.fdopen(read)
         with self.log.open("a") as log, Path(os.devnull).open() as null:
             stdio = null.fileno(), write, log.fileno()
-            self.process = Forked(arguments, self.folder, {**clean, **self.environ}, stdio)
+            self.process = self._launch(arguments, {**clean, **self.environ}, stdio)
         os.close(write)
         serving, demo = self._output.readline(), self._output.readline()
         assert self.url in serving, self.log.read_text()
         self.password = demo.split()[-1]
+
+    def _launch(
+        self, arguments: list[str], environ: dict[str, str], stdio: tuple[int, int, int]
+    ) -> Forked | subprocess.Popen[bytes]:
+        return Forked(arguments, self.folder, environ, stdio)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Stop it and return the exit status."""

@@ -1,56 +1,63 @@
 """The commands listen, send, notify and status, and their exit statuses."""
 
+import asyncio
 import json
 import os
 import pty
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from microblog_rt.client.events import BEST_FIRST
 from microblog_rt.client_commands import main
 from microblog_rt.models import SCOPES
-from tests import api_double
+from tests.browser.proxy import Proxy
 from tests.command_line import Folder
 from tests.fork_server import Forked
 from tests.ports import free_port
-from tests.server_process import COMMAND, DEADLINE, Person, Server
+from tests.server_process import DEADLINE, Server
+from tests.token_users import BUS, TokenUser, token_user
 
 PRIVATE = "very-private-token"
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    return Folder(tmp_path)
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for all tests. It notices at once what the commands change in its database."""
+    with Server(tmp_path_factory.mktemp("server"), environ=BUS) as server:
+        yield server
+    assert server.logged() == ""
 
 
 @pytest.fixture
-def api() -> Iterator[api_double.Api]:
-    with api_double.serving() as api:
-        yield api
+def folder(shared: Server) -> Folder:
+    return Folder(shared.folder)
 
 
 @pytest.fixture
-def alice(server: Server) -> Iterator[Person]:
-    alice = server.person("alice")
-    yield alice
-    alice.close()
+def alice(shared: Server) -> TokenUser:
+    return token_user(shared)
 
 
 @pytest.fixture
-def of_bob(server: Server, folder: Folder) -> dict[str, str]:
+def bob(shared: Server) -> TokenUser:
+    return token_user(shared)
+
+
+@pytest.fixture
+def of_bob(bob: TokenUser) -> dict[str, str]:
     """The environment of bob's commands."""
-    scopes = [word for scope in SCOPES for word in ("--scope", scope)]
-    token = folder.run("token", "add", "bob", *scopes).stdout.strip()
-    return {"MICROBLOG_URL": server.url, "MICROBLOG_TOKEN": token}
+    return {"MICROBLOG_URL": bob.server.url, "MICROBLOG_TOKEN": bob.token}
 
 
 class Listening:
-    """A running ``microblog-rt listen``; ``errors`` is the file of its standard error."""
+    """A running ``microblog-rt listen`` in ``folder``; ``errors`` is the file of its standard error."""
 
     def __init__(self, folder: Path, options: tuple[str, ...], environ: dict[str, str]) -> None:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("MICROBLOG_")}
@@ -83,127 +90,127 @@ def listening(tmp_path: Path) -> Iterator[Callable[..., Listening]]:
         each.output.close()
 
 
-@pytest.mark.parametrize("transport", ["websocket", "longpoll"])
+@pytest.mark.parametrize("transport", ["websocket", "sse", "longpoll"])
 def test_listen_prints_json_lines_until_interrupted(
-    alice: Person, of_bob: dict[str, str], transport: str, listening: Callable[..., Listening]
+    alice: TokenUser, bob: TokenUser, of_bob: dict[str, str], transport: str, listening: Callable[..., Listening]
 ) -> None:
-    alice.send("bob", "one")
-    bob = listening("--transport", transport, **of_bob)
-    first = bob.line()
+    alice.send(bob, "one")
+    command = listening("--transport", transport, **of_bob)
+    first = command.line()
     assert (list(first), first["data"]) == (["name", "data", "timestamp"], 1)
-    alice.send("bob", "two")
-    assert bob.line()["data"] == 2
-    bob.process.send_signal(signal.SIGINT)
-    assert bob.process.wait(DEADLINE) == 130
-    assert bob.errors.read_text() == "", "no progress without a terminal"
+    alice.send(bob, "two")
+    assert command.line()["data"] == 2
+    command.process.send_signal(signal.SIGINT)
+    assert command.process.wait(DEADLINE) == 130
+    assert command.errors.read_text() == "", "no progress without a terminal"
 
 
 def test_listen_continues_after_since_and_selects_names(
-    alice: Person, of_bob: dict[str, str], listening: Callable[..., Listening]
+    alice: TokenUser, bob: TokenUser, of_bob: dict[str, str], listening: Callable[..., Listening]
 ) -> None:
-    alice.send("bob", "one")
+    alice.send(bob, "one")
     cursor = listening(**of_bob).line()["timestamp"]
-    bob = listening("--since", repr(cursor), "--name", "unread_message_count", **of_bob)
-    alice.send("bob", "two")
-    assert bob.line()["data"] == 2
+    command = listening("--since", repr(cursor), "--name", "unread_message_count", **of_bob)
+    alice.send(bob, "two")
+    assert command.line()["data"] == 2
 
 
 def test_listen_passes_each_notification_to_a_command(
-    alice: Person, of_bob: dict[str, str], tmp_path: Path, listening: Callable[..., Listening]
+    alice: TokenUser, bob: TokenUser, of_bob: dict[str, str], tmp_path: Path, listening: Callable[..., Listening]
 ) -> None:
-    alice.send("bob", "one")
-    bob = listening("--exec", "cat >> seen; echo done", **of_bob)
-    first = bob.line()
-    assert bob.output.readline() == "done\n"
+    alice.send(bob, "one")
+    command = listening("--exec", "cat >> seen; echo done", **of_bob)
+    first = command.line()
+    assert command.output.readline() == "done\n"
     assert json.loads((tmp_path / "seen").read_text()) == first
 
 
 def test_listen_ends_when_the_token_is_revoked(
-    alice: Person, folder: Folder, of_bob: dict[str, str], listening: Callable[..., Listening]
+    alice: TokenUser, bob: TokenUser, folder: Folder, of_bob: dict[str, str], listening: Callable[..., Listening]
 ) -> None:
-    alice.send("bob", "one")
-    bob = listening(**of_bob)
-    bob.line()
-    number = folder.run("token", "list", "bob").stdout.split("\t")[0]
+    alice.send(bob, "one")
+    command = listening(**of_bob)
+    command.line()
+    number = folder.run("token", "list", bob.name).stdout.split("\t")[0]
     assert folder.run("token", "revoke", number).returncode == 0
-    assert bob.process.wait(DEADLINE) == 3
-    assert bob.errors.read_text().startswith("Error: ")
+    assert command.process.wait(DEADLINE) == 3
+    assert command.errors.read_text().startswith("Error: ")
 
 
 @pytest.mark.parametrize("no_color", [False, True])
-def test_terminal_shows_colours_unless_they_are_unwanted(alice: Person, of_bob: dict[str, str], no_color: bool) -> None:
-    alice.send("bob", "one")
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.environ.update(of_bob)
-        if no_color:
-            os.environ["NO_COLOR"] = "1"
-        os.execvp(COMMAND[0], [*COMMAND, "listen"])
+def test_terminal_shows_colours_unless_they_are_unwanted(
+    alice: TokenUser, bob: TokenUser, of_bob: dict[str, str], tmp_path: Path, no_color: bool
+) -> None:
+    alice.send(bob, "one")
+    terminal, end = pty.openpty()
+    environ = of_bob | ({"NO_COLOR": "1"} if no_color else {})
+    command = Forked(["listen"], tmp_path, environ, (end, end, end))
+    os.close(end)
     shown = b""
     while b'"timestamp"' not in shown or b"connected by websocket" not in shown:
         shown += os.read(terminal, 1024)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+    command.send_signal(signal.SIGKILL)
+    command.wait(DEADLINE)
     os.close(terminal)
     assert (b"\x1b[" in shown) != no_color
 
 
-def test_exit_status_tells_why_a_command_failed(folder: Folder, server: Server, api: api_double.Api) -> None:
-    def status(*words: str, url: str = server.url, token: str = PRIVATE) -> int:
-        result = folder.run(*words, MICROBLOG_URL=url, MICROBLOG_TOKEN=token)
-        assert "Traceback" not in result.stderr
-        assert PRIVATE not in result.stdout + result.stderr + "".join(folder.security_log)
-        return result.returncode
+def test_exit_status_tells_why_a_command_failed(shared: Server, caplog: pytest.LogCaptureFixture) -> None:
+    def status(*words: str, url: str = shared.url, token: str = PRIVATE) -> int:
+        result = CliRunner().invoke(main, words, env={"MICROBLOG_URL": url, "MICROBLOG_TOKEN": token})
+        assert isinstance(result.exception, SystemExit), result.output
+        assert PRIVATE not in result.output + caplog.text
+        return result.exit_code
 
     assert status("listen") == 3
     assert status("status") == 3
-    assert status("send", "bob", "hello", url=api.url) == 3
+    assert status("send", "bob", "hello") == 3
     assert status("notify", "bob", "build", "not JSON") == 2
     assert status("listen", "--since", "-1") == 2
     assert status("listen", "--since", "nan") == 2
     assert status("listen", url="localhost:8000") == 2
     assert status("listen", token="") == 2
     assert status("listen", token="two words") == 2
-    assert status("send", "bob", "hello", "--from", "alice", url=api.url) == 2
+    assert status("send", "bob", "hello", "--from", "alice") == 2
     assert status("status", url=f"http://127.0.0.1:{free_port()}") == 4
 
 
-def test_status_tells_which_transports_work(folder: Folder, of_bob: dict[str, str]) -> None:
+def test_status_tells_which_transports_work(bob: TokenUser, folder: Folder, of_bob: dict[str, str]) -> None:
     result = folder.run("status", **of_bob)
     lines = dict(each.split(maxsplit=1) for each in result.stdout.splitlines())
     assert result.returncode == 0
-    assert lines["server"] == of_bob["MICROBLOG_URL"]
-    assert lines["account"] == f"bob, token 'command line': {', '.join(SCOPES)}"
-    for transport in ("websocket", "longpoll", "poll"):
+    assert lines["server"] == bob.server.url
+    assert lines["account"] == f"{bob.name}, token 'test': {', '.join(SCOPES)}"
+    for transport in BEST_FIRST:
         assert lines[transport].startswith("works, "), result.stdout
 
 
-def test_status_tells_why_a_transport_fails(folder: Folder, api: api_double.Api) -> None:
-    result = folder.run("status", "--url", api.url, "--token", api_double.TOKEN)
+async def test_status_tells_why_a_transport_fails(shared: Server, folder: Folder, of_bob: dict[str, str]) -> None:
+    async with Proxy(shared.port) as proxy:
+        proxy.refuses = {"websocket", "long poll"}
+        environ = of_bob | {"MICROBLOG_URL": proxy.url}
+        result = await asyncio.to_thread(partial(folder.run, "status", **environ))
     lines = dict(each.split(maxsplit=1) for each in result.stdout.splitlines())
     assert result.returncode == 0
+    assert lines["websocket"] == lines["longpoll"] == "fails: HTTP 502"
     assert lines["sse"].startswith("works, ")
-    assert lines["poll"] == "fails: HTTP 404"
+    assert lines["poll"].startswith("works, ")
 
 
-def test_send_and_notify_with_a_token(alice: Person, folder: Folder, of_bob: dict[str, str]) -> None:
-    assert folder.run("send", "alice", "hello", **of_bob).returncode == 0
-    assert folder.run("notify", "alice", "build", '{"passed": true}', **of_bob).returncode == 0
-    found = {each["name"]: each["data"] for each in alice.client.get("/notifications").json()}
-    assert found == {"unread_message_count": 1, "build": {"passed": True}}
+def test_send_and_notify_with_a_token(alice: TokenUser, folder: Folder, of_bob: dict[str, str]) -> None:
+    assert folder.run("send", alice.name, "hello", **of_bob).returncode == 0
+    assert folder.run("notify", alice.name, "build", '{"passed": true}', **of_bob).returncode == 0
+    assert alice.state() == {"unread_message_count": 1, "build": {"passed": True}}
     assert "no user called john" in folder.refused("send", "john", "hello", **of_bob)
 
 
-def test_send_and_notify_in_the_database(server: Server, folder: Folder) -> None:
-    assert folder.run("send", "bob", "hello", "--from", "alice").returncode == 0
-    assert folder.run("notify", "bob", "build", "[1]").returncode == 0
-    bob = server.person("bob")
-    found = {each["name"]: each["data"] for each in bob.client.get("/notifications").json()}
-    assert found == {"unread_message_count": 1, "build": [1]}
-    bob.close()
+def test_send_and_notify_in_the_database(alice: TokenUser, bob: TokenUser, folder: Folder) -> None:
+    assert folder.run("send", bob.name, "hello", "--from", alice.name).returncode == 0
+    assert folder.run("notify", bob.name, "build", "[1]").returncode == 0
+    assert bob.state() == {"unread_message_count": 1, "build": [1]}
     assert "no user called john" in folder.refused("notify", "john", "build", "1")
-    assert "unread_" in folder.refused("notify", "bob", "unread_x", "1"), "a name of the application"
-    assert folder.run("send", "bob", "hello").returncode == 2
+    assert "unread_" in folder.refused("notify", bob.name, "unread_x", "1"), "a name of the application"
+    assert folder.run("send", bob.name, "hello").returncode == 2
 
 
 @pytest.mark.parametrize("command", ["listen", "status"])

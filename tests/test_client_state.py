@@ -11,6 +11,9 @@ import pytest
 from microblog_rt import client
 from microblog_rt.client.api import Retries
 from microblog_rt.client.errors import Forbidden, KeyReused, Rejected, SignedOut, Unavailable, rejected
+from microblog_rt.client.event_stream import EventStream
+from microblog_rt.client.events import Response, notification, parse
+from microblog_rt.client.responses import close_reason, refusal_reason
 from tests.client_cases import Run, load
 
 CASES = load()
@@ -24,6 +27,37 @@ def test_client_performs_the_actions_of_each_case(case: dict[str, Any]) -> None:
     for number, step in enumerate(case["steps"]):
         expected = {"expect": step["expect"], "state": step["state"]}
         assert run.perform(step) == expected, f"step {number}: {json.dumps(step)}"
+
+
+@pytest.mark.parametrize("case", load("websocket_frames"), ids=lambda case: case["frame"])
+def test_frame_is_received_or_ignored(case: dict[str, Any]) -> None:
+    expected = case["notifications"]
+    assert parse(case["frame"]) == (expected and [notification(each) for each in expected])
+
+
+@pytest.mark.parametrize("case", load("close_codes"), ids=lambda case: f"{case['code']} {case['reason']}")
+def test_close_code_is_a_status(case: dict[str, Any]) -> None:
+    reason = close_reason(case["code"], case["reason"])
+    end = {"status": reason.status, "wait": reason.wait, "restarts": reason.restarts}
+    assert end == {"wait": 0, "restarts": False} | case["end"]
+
+
+@pytest.mark.parametrize("case", load("refusals"), ids=lambda case: f"{case['status']} {case['code']}")
+def test_only_the_application_refuses(case: dict[str, Any]) -> None:
+    body = json.dumps({"code": case["code"]} if case["code"] else {})
+    response = Response(1, case["status"], {"content-type": case["content_type"]}, body)
+    assert refusal_reason(response).status == case["reported"]
+
+
+@pytest.mark.parametrize("case", load("event_streams"), ids=lambda case: case["case"])
+@pytest.mark.parametrize("size", [None, 7, 1])
+def test_event_stream_is_parsed_in_any_parts(case: dict[str, Any], size: int | None) -> None:
+    text, stream = case["stream"], EventStream()
+    size = size or len(text)
+    parts = [text[start : start + size] for start in range(0, len(text), size)]
+    received = [each for part in parts for each in stream.push(part)]
+    assert received == [notification(each) for each in case["notifications"]]
+    assert stream.restarts == case["restarts"]
 
 
 def test_cases_reach_every_state_and_transport() -> None:

@@ -5,28 +5,57 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from microblog_rt import files
-from tests.command_line import Folder
 from tests.server_process import Server
+from tests.token_users import TokenUser, token_user
 
 PAGE = (files.CHECKOUT / "docs" / "clients.md").read_text()
 SCRIPTS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 TOKEN, COMMANDS = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 
-def shell(server: Server, script: str) -> list[str]:
-    """The lines that a shell script prints after the commands that make a token, up to the first of an endless one."""
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for all examples."""
+    with Server(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def environ(shared: Server) -> dict[str, str]:
+    """The environment after the commands that make a token."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MICROBLOG_")}
-    path = f"{Path(sys.executable).parent}:{clean['PATH']}"
-    token = TOKEN.replace("http://127.0.0.1:8000", server.url)
+    clean |= {"PATH": f"{Path(sys.executable).parent}:{clean['PATH']}", "PYTHONUNBUFFERED": "1"}
+    script = TOKEN.replace("http://127.0.0.1:8000", shared.url) + "env -0"
+    made = subprocess.run(["bash", "-euc", script], cwd=shared.folder, env=clean, capture_output=True, check=True)
+    return dict(line.split("=", 1) for line in made.stdout.decode().split("\0") if line)
+
+
+@pytest.fixture
+def alice(shared: Server) -> TokenUser:
+    return token_user(shared, name="alice")
+
+
+@pytest.fixture
+def bob(shared: Server, alice: TokenUser) -> TokenUser:
+    """The owner of the token, with one message."""
+    bob = token_user(shared, name="bob")
+    bob.read_all()
+    alice.send(bob, "hello")
+    return bob
+
+
+def shell(server: Server, environ: dict[str, str], script: str) -> list[str]:
+    """The lines that a shell script prints, up to the first of an endless one."""
     with subprocess.Popen(
-        ["bash", "-euc", token + script],
+        ["bash", "-euc", script],
         cwd=server.folder,
-        env=clean | {"PATH": path, "PYTHONUNBUFFERED": "1"},
+        env=environ,
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -44,30 +73,27 @@ def shell(server: Server, script: str) -> list[str]:
 
 
 @pytest.mark.parametrize("number", range(len(SCRIPTS)))
-def test_script_prints_what_it_receives(server: Server, folder: Folder, number: int) -> None:
-    folder.run("send", "bob", "hello", "--from", "alice")
-    (server.folder / "example.py").write_text(SCRIPTS[number])
-    (line,) = shell(server, "python example.py")
+def test_script_prints_what_it_receives(bob: TokenUser, environ: dict[str, str], number: int) -> None:
+    (bob.server.folder / "cursor").unlink(missing_ok=True)
+    (bob.server.folder / "example.py").write_text(SCRIPTS[number])
+    (line,) = shell(bob.server, environ, "python example.py")
     sends = "client.send" in SCRIPTS[number]
     assert line == ("[False, True]\n" if sends else "unread_message_count 1\n")
 
 
-def test_stored_cursor_is_where_the_script_continues(server: Server, folder: Folder) -> None:
+def test_stored_cursor_is_where_the_script_continues(alice: TokenUser, bob: TokenUser, environ: dict[str, str]) -> None:
+    (bob.server.folder / "cursor").unlink(missing_ok=True)
     (script,) = [each for each in SCRIPTS if "stored" in each]
-    (server.folder / "example.py").write_text(script.replace("repr(client.cursor))", "repr(client.cursor)), exit()"))
-    for number in (1, 2):
-        folder.run("send", "bob", "hello", "--from", "alice")
-        assert shell(server, "python example.py") == [f"unread_message_count {number}\n"]
+    script = script.replace("repr(client.cursor))", "repr(client.cursor)), exit()")
+    (bob.server.folder / "example.py").write_text(script)
+    assert shell(bob.server, environ, "python example.py") == ["unread_message_count 1\n"]
+    alice.send(bob, "hello")
+    assert shell(bob.server, environ, "python example.py") == ["unread_message_count 2\n"]
 
 
-def test_commands_print_what_the_page_says(server: Server, folder: Folder) -> None:
-    lines = shell(server, COMMANDS)
-    assert lines[0].split() == ["server", server.url]
+def test_commands_print_what_the_page_says(shared: Server, environ: dict[str, str]) -> None:
+    lines = shell(shared, environ, COMMANDS)
+    assert lines[0].split() == ["server", shared.url]
     assert lines[1].startswith("account    bob, ")
     assert lines[-1] == "stored\n"
-    assert '"passed": true' in (server.folder / "build.json").read_text()
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    return Folder(tmp_path)
+    assert '"passed": true' in (shared.folder / "build.json").read_text()

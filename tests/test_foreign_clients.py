@@ -17,13 +17,13 @@ import pytest
 from playwright.async_api import async_playwright
 
 from tests.browser.conftest import ARGUMENTS, CHROMIUM
-from tests.server_process import DEADLINE, Person, Server
+from tests.server_process import DEADLINE, Server
 from tests.services import BOUND
+from tests.token_users import TokenUser, token_user
 
 MODULES = "/usr/share/nodejs"  # where Debian's packages of Node modules are
 
-# Literals replace URL, SOCKET_URL, AUTH (the header that authenticates) and BROWSER (with the Origin as well, which a
-# cookie requires).
+# Literals replace URL, SOCKET_URL and AUTH, the header with the access token.
 PYTHON = {
     "httpx-sse": """
 import httpx, httpx_sse
@@ -35,7 +35,7 @@ with httpx.Client(headers=AUTH, timeout=None) as client:
     "aiohttp, WebSocket": """
 import aiohttp, asyncio
 async def main():
-    async with aiohttp.ClientSession(headers=BROWSER) as session, session.ws_connect(URL) as socket:
+    async with aiohttp.ClientSession(headers=AUTH) as session, session.ws_connect(URL) as socket:
         async for frame in socket: [print(each["data"], flush=True) for each in frame.json()]
 asyncio.run(main())
 """,
@@ -48,7 +48,7 @@ asyncio.run(main())
 """,
     "websockets": """
 import json, websockets.sync.client
-with websockets.sync.client.connect(SOCKET_URL, additional_headers=BROWSER, proxy=None) as socket:
+with websockets.sync.client.connect(SOCKET_URL, additional_headers=AUTH, proxy=None) as socket:
     for frame in socket:
         for each in json.loads(frame):
             print(each["data"], flush=True)
@@ -65,7 +65,7 @@ while True:
 NODE = {
     "ws": """
 const WebSocket = require("ws");
-new WebSocket(SOCKET_URL, { headers: BROWSER }).on("message", (frame) => {
+new WebSocket(SOCKET_URL, { headers: AUTH }).on("message", (frame) => {
   for (const each of JSON.parse(frame)) console.log(each.data);
 });
 """,
@@ -85,7 +85,7 @@ curl -sN -H AUTH -H "Accept: application/x-ndjson" URL |
   sed -un 's/.*"data": \\([0-9]*\\).*/\\1/p'
 """,
     "wscat": """
-tail -f /dev/null | wscat -o ORIGIN -H AUTH -c SOCKET_URL |
+tail -f /dev/null | wscat -H AUTH -c SOCKET_URL |
   sed -un 's/.*"data": \\([0-9]*\\).*/\\1/p'
 """,
     "curl, long poll": """
@@ -116,36 +116,25 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def alice(shared: Server) -> Iterator[Person]:
-    alice = shared.person("alice")
-    yield alice
-    alice.close()
+def alice(shared: Server) -> TokenUser:
+    return token_user(shared)
 
 
 @pytest.fixture
-def bob(shared: Server, alice: Person) -> Iterator[Person]:
+def bob(shared: Server, alice: TokenUser) -> TokenUser:
     """With a badge of 0."""
-    bob = shared.person("bob")
-    alice.send("bob", "hello")
-    bob.post("/messages/read")
-    yield bob
-    bob.close()
+    bob = token_user(shared)
+    alice.send(bob, "hello")
+    bob.read_all()
+    return bob
 
 
-def authorization(person: Person) -> dict[str, str]:
-    """The header that authenticates a client."""
-    return {"Cookie": person.cookie()}
-
-
-def filled(script: str, person: Person) -> str:
-    url, auth = f"{person.server.url}/notifications", authorization(person)
-    ((name, value),) = auth.items()
+def filled(script: str, user: TokenUser) -> str:
+    url, value = f"{user.server.url}/notifications", f"Bearer {user.token}"
     literals = {
         "SOCKET_URL": json.dumps(url.replace("http", "ws", 1)),
-        "BROWSER": json.dumps({**auth, "Origin": person.server.url}),
-        "-H AUTH": f"-H '{name}: {value}'",
-        "ORIGIN": person.server.url,
-        "AUTH": json.dumps(auth),
+        "-H AUTH": f"-H 'Authorization: {value}'",
+        "AUTH": json.dumps({"Authorization": value}),
         "URL": json.dumps(url),
     }
     for word, literal in literals.items():
@@ -171,15 +160,15 @@ def running(command: list[str]) -> Iterator[Callable[[], str]]:
 @pytest.mark.timeout(DEADLINE)
 @pytest.mark.parametrize(("command", "script"), [pytest.param(*(each[0], each[2]), id=each[1]) for each in SCRIPTS])
 def test_client_receives_every_change_in_five_lines(
-    alice: Person, bob: Person, command: list[str], script: str
+    alice: TokenUser, bob: TokenUser, command: list[str], script: str
 ) -> None:
     assert len(script.strip().splitlines()) <= 5
     with running([*command, filled(script, bob)]) as next_line:
         received = [next_line()]
         for number in range(3):
-            alice.send("bob", f"message {number}")
+            alice.send(bob, f"message {number}")
             received.append(next_line())
-        bob.post("/messages/read")
+        bob.read_all()
         received.append(next_line())
     assert received == ["0", "1", "2", "3", "0"]
 

@@ -1,4 +1,4 @@
-"""A proxy between browser and server that can refuse, cut and mute requests for notifications, and refuse sends.
+"""A proxy in front of a server that can refuse, cut and mute requests for notifications, refuse sends, lose responses.
 
 It reads request heads only and forwards all bytes unchanged, so Host and Origin are those of the proxy.
 """
@@ -25,6 +25,7 @@ KINDS = {
     "long poll": re.compile(rb"^GET /notifications\?\S*\bwait="),
     "held poll": re.compile(rb"^GET /notifications\?\S*\bwait=(?!0\b)"),
     "send": re.compile(rb"^POST /send_message/"),
+    "api": re.compile(rb"^(POST|PUT|DELETE) /api/"),
     "poll": re.compile(rb"^GET /notifications\?(?!\S*\bwait=)(?![^\0]*\r\nupgrade:)", re.IGNORECASE),
 }
 LENGTH = re.compile(rb"^content-length: *(\d+)\r$", re.IGNORECASE | re.MULTILINE)
@@ -39,8 +40,9 @@ class Proxy:
 
     ``refuses``: kinds of requests that get a page with the HTTP status ``refusal``. ``socket_life``: seconds after
     which a WebSocket is cut. ``mute``: WebSockets open, but frames of the server are dropped. ``delay``: seconds by
-    which bytes are delayed in each direction. ``passed``, ``refused`` and ``cut`` are counters, with which a test
-    checks its own preconditions; ``targets`` are those of all requests.
+    which bytes are delayed in each direction. ``loses``: how many responses of the API to drop, with their connections.
+    ``passed``, ``refused``, ``cut`` and ``lost`` are counters, with which a test checks its own preconditions;
+    ``targets`` are those of all requests.
     """
 
     def __init__(self, upstream: int) -> None:
@@ -51,7 +53,9 @@ class Proxy:
         self.delay = 0.0
         self.passed: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
+        self.loses = 0
         self.cut = 0
+        self.lost = 0
         self.targets: list[str] = []
         self._upstream = upstream
         self._port = free_port()
@@ -125,6 +129,7 @@ class Proxy:
                 raise Ended
             self.passed.update(kinds)
             connection.is_socket = "websocket" in kinds
+            connection.writes = "api" in kinds
             length = LENGTH.search(head)
             body = await connection.reader.readexactly(int(length[1])) if length else b""
             await self._write(connection.server, head + body)
@@ -134,6 +139,11 @@ class Proxy:
     async def _forward_responses(self, connection: "Connection") -> None:
         while not connection.is_socket:
             chunk = await _read(connection.responses)
+            if connection.writes and self.loses:
+                self.loses -= 1
+                self.lost += 1
+                connection.browser.transport.abort()
+                raise Ended
             muted = connection.is_socket and self.mute
             await self._write(connection.browser, _head(chunk) if muted else chunk)
         try:
@@ -165,6 +175,7 @@ class Connection:
     responses: StreamReader
     server: StreamWriter
     is_socket: bool = False
+    writes: bool = False  # whether the last request was one of the API that changes data
 
 
 def _page(status: HTTPStatus) -> bytes:

@@ -9,7 +9,7 @@ import { makeTab, startTab } from "./fake_browser.js";
 const MINUTE = 60_000;
 const read = (path) => readFileSync(new URL(`../../${path}`, import.meta.url), "utf8");
 const table = (text) => text.split("\n").filter((line) => /^(\/\/ )?\| [a-z, ]+ \| .* \| .* \| .* \|$/.test(line));
-const cases = JSON.parse(read("tests/client_cases_browser.json"));
+const cases = JSON.parse(read("tests/client_cases.json"));
 const rows = table(read("static/rt/client.js")).map((line) => line.replace("// ", ""));
 const tested = new Set();
 

@@ -11,7 +11,7 @@ import { websocket } from "../../static/rt/websocket.js";
 import { makeTab } from "./fake_browser.js";
 
 /** What clients of the protocol must do, whatever their language. */
-const CASES = JSON.parse(readFileSync(new URL("../client_cases_browser.json", import.meta.url), "utf8"));
+const CASES = JSON.parse(readFileSync(new URL("../client_cases.json", import.meta.url), "utf8"));
 
 class RecordingConnection {
   received = [];

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -116,6 +117,21 @@ async def test_notification_is_published_and_deleted(program: Joined) -> None:
     assert seen == deleted
     assert await susan.code("DELETE", "users/john/notifications/other") == (404, "not_found")
     assert await susan.code("PUT", "users/nothing/notifications/build", {"data": 1}) == (404, "not_found")
+
+
+async def test_key_of_a_notification_may_have_a_slash(program: Joined) -> None:
+    """In a path as in a batch; a name of a user may not."""
+    susan = await program("susan")
+    for key in ("a/b", "/", "a//", "../a", "%2F", "a\n"):
+        await susan.ok("POST", "notifications", {"items": [{"user": "susan", "key": key, "data": 1}]})
+        path = f"users/susan/notifications/{quote(key, safe='')}"
+        assert (await susan.ok("PUT", path, {"data": 2}))["name"] == key
+        assert (await state(susan))[key] == 2
+        assert (await susan.ok("DELETE", path))["data"] is None
+    assert await susan.code("PUT", f"users/susan%2Fx/notifications/{quote('a/b', safe='')}", {"data": 1}) == (
+        404,
+        "not_found",
+    )
 
 
 async def test_batch_has_a_result_for_each_item_in_order(program: Joined) -> None:

@@ -4,14 +4,16 @@ import os
 import subprocess
 import sys
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 
 from microblog_rt import files
-from tests import server_process
 from tests.server_process import Server
+from tests.services import BOUND
+from tests.token_users import token_user
 
 ROOT = files.CHECKOUT
 
@@ -39,6 +41,21 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "bin" / "microblog-rt"
 
 
+class InstalledServer(Server):
+    """A server of the installed command, which cannot be forked from a process of this checkout."""
+
+    def __init__(self, folder: Path, command: Path) -> None:
+        super().__init__(folder)
+        self.command = command
+
+    def _launch(
+        self, arguments: list[str], environ: dict[str, str], stdio: tuple[int, int, int]
+    ) -> subprocess.Popen[bytes]:
+        stdin, stdout, stderr = stdio
+        command = [*BOUND, str(self.command), *arguments]
+        return subprocess.Popen(command, cwd=self.folder, env=environ, stdin=stdin, stdout=stdout, stderr=stderr)
+
+
 def test_the_wheel_holds_all_it_needs_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
@@ -57,11 +74,10 @@ def test_the_wheel_holds_all_it_needs_and_nothing_else(wheel: Path) -> None:
     assert [name for name in names if "__pycache__" in name or name.endswith(".db")] == []
 
 
-def test_the_installed_command_serves_in_an_empty_folder(
-    installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(server_process, "COMMAND", [str(installed)])
-    with Server(tmp_path) as server:
+def test_the_installed_command_serves_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
+    with InstalledServer(tmp_path, installed) as server:
+        assert server.process is not None
+        assert str(installed.parent) in Path(f"/proc/{server.process.pid}/cmdline").read_text()
         alice, bob = server.person("alice"), server.person("bob")
         alice.send("bob", "hello from a wheel")
         assert bob.client.get("/notifications").json()[0]["data"] == 1
@@ -86,6 +102,37 @@ def test_the_other_commands_work_there_too(installed: Path, tmp_path: Path, word
     )
     assert result.returncode == 0
     assert [line for line in result.stderr.splitlines() if "microblog_rt.security" not in line] == []
+
+
+CLIENT = """
+import sys
+from microblog_rt.client import SyncClient
+with SyncClient(*sys.argv[1:]) as client:
+    print(next(client.notifications()).data, client._client.status.transport)
+"""
+
+
+def test_the_client_subscribes_with_its_extra_alone(wheel: Path, installed: Path, tmp_path: Path) -> None:
+    """Installed last, beside the server that it subscribes to, whose environment has nothing else of the extra."""
+    python = str(installed.with_name("python"))
+    run = partial(subprocess.run, cwd=tmp_path, capture_output=True, text=True)
+    assert "ModuleNotFoundError" in run([python, "-c", "import microblog_rt.client"]).stderr
+    pip = [
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--upgrade-strategy",
+        "only-if-needed",
+    ]
+    run([*pip, f"{wheel}[client]"], check=True)
+    run([python, "-m", "pip", "check"], check=True)
+    with InstalledServer(tmp_path, installed) as server:
+        alice, bob = token_user(server), token_user(server)
+        alice.send(bob, "hello")
+        assert run([python, "-c", CLIENT, server.url, bob.token], check=True).stdout == "1 websocket\n"
 
 
 def test_the_module_runs_like_the_command(installed: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import json
 import random
 import uuid
 from collections.abc import Iterable, Iterator
+from hashlib import sha256
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -66,13 +67,14 @@ class Api:
         return _notifications(await self._call("POST", "/messages/read", body, new_key()))
 
     async def publish(self, user: str, name: str, data: Any, key: str | None) -> None:
-        path = f"/users/{quote(user, safe='')}/notifications/{quote(name, safe='')}"
+        path = f"/users/{_segment(user)}/notifications/{_segment(name)}"
         await self._call("PUT", path, {"data": data}, key or new_key())
 
-    async def publish_many(self, items: Iterable[Item]) -> list[Rejected | None]:
+    async def publish_many(self, items: Iterable[Item], key: str | None) -> list[Rejected | None]:
         results: list[Rejected | None] = []
-        for batch in _batches(items):
-            answer = await self._call("POST", "/notifications", {"items": batch}, new_key())
+        key = key or new_key()
+        for number, batch in enumerate(_batches(items)):
+            answer = await self._call("POST", "/notifications", {"items": batch}, _part(key, number))
             results += [_result(each) for each in answer["results"]]
         return results
 
@@ -109,6 +111,16 @@ class _NotJson(Exception):
 def new_key() -> str:
     """A new Idempotency-Key."""
     return uuid.uuid4().hex
+
+
+def _part(key: str, number: int) -> str:
+    """The Idempotency-Key of one of the requests that share ``key``."""
+    return key if number == 0 else sha256(f"{number} {key}".encode()).hexdigest()
+
+
+def _segment(text: str) -> str:
+    """``text`` as one segment of a path. URLs are shortened by the segments ``.`` and ``..``, unless encoded."""
+    return "%2E" * len(text) if text in (".", "..") else quote(text, safe="")
 
 
 def _json(response: httpx.Response) -> Any:

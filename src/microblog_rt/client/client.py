@@ -97,9 +97,12 @@ class Client:
         """Replace the notification ``key`` of ``user`` by ``data``, any JSON value. Raises a ClientError."""
         await self._api.publish(user, key, data, idempotency_key)
 
-    async def publish_many(self, items: Iterable[Item]) -> list[Rejected | None]:
-        """Publish (user, key, data) for each item; for each, None or why it was refused. Raises a ClientError."""
-        return await self._api.publish_many(items)
+    async def publish_many(self, items: Iterable[Item], *, idempotency_key: str | None = None) -> list[Rejected | None]:
+        """Publish (user, key, data) for each item; for each, None or why it was refused. Raises a ClientError.
+
+        A call with the same items and ``idempotency_key`` publishes what was refused or not carried out before.
+        """
+        return await self._api.publish_many(items, idempotency_key)
 
     async def probe(self, transport: str) -> Probed:
         """Try one transport alone: whether it works from this network, and if not, why."""

@@ -53,9 +53,10 @@ class SyncClient:
         """See `Client.publish`."""
         self._call(partial(self._client.publish, user, key, data, idempotency_key=idempotency_key))
 
-    def publish_many(self, items: Iterable[Item]) -> list[Rejected | None]:
+    def publish_many(self, items: Iterable[Item], *, idempotency_key: str | None = None) -> list[Rejected | None]:
         """See `Client.publish_many`."""
-        results: list[Rejected | None] = self._call(self._client.publish_many, list(items))
+        publish = partial(self._client.publish_many, list(items), idempotency_key=idempotency_key)
+        results: list[Rejected | None] = self._call(publish)
         return results
 
     def get(self, path: str) -> Any:

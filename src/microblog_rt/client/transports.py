@@ -1,14 +1,13 @@
 """The four transports without I/O: WebSocket, SSE, long poll, poll.
 
-See also: ``connection.py`` for their interface, ``static/rt/websocket.js``, ``longpoll.js`` and ``poll.js``.
+See also: ``connection.py`` for their interface, ``static/rt/websocket.js``, ``sse.js``, ``longpoll.js``, ``poll.js``.
 """
 
-import json
 import math
-import re
 from collections.abc import Callable
 
 from microblog_rt.client.connection import Connection, Operations, Transport
+from microblog_rt.client.event_stream import EventStream
 from microblog_rt.client.events import (
     LONGPOLL,
     POLL,
@@ -21,7 +20,6 @@ from microblog_rt.client.events import (
     Reason,
     Response,
     Text,
-    notification,
     parse,
 )
 from microblog_rt.client.responses import Answer, Request, close_reason, milliseconds, refusal_reason
@@ -92,18 +90,13 @@ class WebSocket:
 
 
 class Stream:
-    """Server-sent events: each is one notification; comments are heartbeats.
-
-    The server sends ``retry`` once at the beginning, and again before it ends a stream in order to restart.
-    """
+    """Server-sent events: each is one notification; comments are heartbeats."""
 
     def __init__(self, operations: Operations, connection: Connection) -> None:
         self._operations = operations
         self._connection = connection
         self._watch = SilenceWatch(operations, self._end)
-        self._retries = 0
-        self._rest = ""
-        self._data: list[str] = []
+        self._parser = EventStream()
         self._id = operations.open(SSE, connection.since, self._event)
 
     def close(self) -> None:
@@ -118,11 +111,10 @@ class Stream:
                     self._end(Reason(detail="the response is not an event stream"))
             case Text():
                 self._watch.restart()
-                *lines, self._rest = re.split(r"\r?\n", self._rest + event.text)
-                for line in lines:
-                    self._line(line)
+                # Also when the part has no event: a comment is a heartbeat.
+                self._connection.receive(self._parser.push(event.text))
             case Closed():
-                restarts = self._retries > 1
+                restarts = self._parser.restarts
                 self._end(Reason(503 if restarts else 0, restarts=restarts, detail="the stream ended"))
             case Response():
                 self._end(refusal_reason(event))
@@ -132,27 +124,6 @@ class Stream:
     def _end(self, reason: Reason) -> None:
         self.close()
         self._connection.end(reason)
-
-    def _line(self, line: str) -> None:
-        field, _, value = line.partition(":")
-        if line == "":
-            self._dispatch()
-        elif field == "":
-            self._connection.receive([])
-        elif field == "data":
-            self._data.append(value.removeprefix(" "))
-        elif field == "retry":
-            self._retries += 1
-
-    def _dispatch(self) -> None:
-        data, self._data = "\n".join(self._data), []
-        if not data:
-            return None
-        try:
-            received = [notification(json.loads(data))]
-        except ValueError as error:
-            return self._end(Reason(detail=f"invalid event: {error}"))
-        return self._connection.receive(received)
 
 
 class SilenceWatch:

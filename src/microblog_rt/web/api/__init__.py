@@ -51,7 +51,14 @@ ROUTES = [
     Route("DELETE", "users/{name}/sessions", PUBLISH_NOTIFICATIONS, operations.end_sessions),
     Route("GET", "users/{name}", None, operations.show_user),
 ]
-PATTERNS = {path: re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", path)) for path in {each.path for each in ROUTES}}
+# Of the variables, only the key of a notification may have a slash, which servers pass on decoded. It comes last.
+VARIABLE = re.compile(r"{(\w+)}")
+PATTERNS = {
+    path: re.compile(
+        VARIABLE.sub(lambda found: f"(?P<{found[1]}>{'.' if found[1] == 'key' else '[^/]'}+)", path), re.DOTALL
+    )
+    for path in {each.path for each in ROUTES}
+}
 
 
 class Api:
