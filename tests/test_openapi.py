@@ -253,6 +253,7 @@ PAGES = {
     "/auth/sessions/end",
     "/auth/tokens",
     "/auth/tokens/revoke",
+    "/docs",
     "/messages",
     "/static/<version>/<path:filename>",
     "/user/<username>",

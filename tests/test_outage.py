@@ -155,6 +155,7 @@ async def test_requests_succeed_after_pooled_connections_were_cut(services: Serv
         for cut in [each["pid"] for each in await operator.fetch(TERMINATE_OTHERS)]:
             while is_running(cut):  # a backend leaves pg_stat_activity before it closes its connection
                 await operator.fetchval("SELECT 1")
+        await operator.fetchval("SELECT 1")  # a turn of the event loop, which then knows that they are closed
     for number in range(10):
         await services.messages.send_message(susan.id, susan.id, f"after {number}")
         await services.feed.page(reader, 0)

@@ -191,7 +191,7 @@ class Hub:
         return {each: min(one.position for one in self._users[each].subscribers) for each in wanted}
 
     def told(self) -> dict[int, int]:
-        """For each user with a subscriber, the greatest timestamp that one of them was told."""
+        """For each user with a subscriber, the greatest timestamp that one of them has received."""
         return {each: max(one.told() for one in user.subscribers) for each, user in self._users.items()}
 
     def _set_if_empty(self) -> None:

@@ -1,4 +1,4 @@
-"""Webhooks in the database: how far each user was told, and who POSTs next.
+"""Webhooks in the database: how far the clients of each user have received, and who POSTs next.
 
 Every function takes ``ahead``, microseconds added to the clock, which tests use to let time pass.
 """
@@ -111,7 +111,7 @@ def claim(tx: Transaction, user_id: int, after: int, lease: int, ahead: int) -> 
 
 
 def settle(tx: Transaction, user_id: int, leased: int, told: int) -> None:
-    """End a claim: the user was told everything up to ``told``, or the POST was given up."""
+    """End a claim: the user has received everything up to ``told``, or the POST was given up."""
     told_to = Later(Webhook.told, literal(told, BigInteger))
     tx.execute(_claimed(user_id, leased).values(**NOTHING, told=told_to, next_attempt=0))
 
@@ -122,7 +122,7 @@ def postpone(tx: Transaction, user_id: int, leased: int, pause: int, ahead: int)
 
 
 def note_told(tx: Transaction, told: Mapping[int, int]) -> None:
-    """Store that these users, by id, were told everything up to a timestamp."""
+    """Store that these users, by id, have received everything up to a timestamp."""
     tx.execute(NOTE_TOLD, [{"of_user": each, "cursor": told[each]} for each in sorted(told)])
 
 

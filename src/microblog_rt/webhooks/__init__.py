@@ -1,4 +1,4 @@
-"""Webhooks: a notification that no client of its user was told in time is POSTed to a receiver, at least once.
+"""Webhooks: a notification that no client of its user has received in time is POSTed to a receiver, at least once.
 
     receiver.py   the signed POST, only to addresses that are allowed
 
@@ -50,7 +50,7 @@ class Webhooks:
         self._every = min(timeouts.webhook_check, settings.webhook_after / 10)
         self._timeouts = timeouts
         self._clock_ahead = ahead
-        self._stored: dict[int, int] = {}  # of the users with a subscriber, how far they were told
+        self._stored: dict[int, int] = {}  # of the users with a subscriber, how far they have received
         self._failing = False
 
     async def run(self) -> None:
