@@ -36,7 +36,7 @@ python: $(VENV)/dev.stamp tools
 # the debug mode of asyncio, which slows them down as well.
 CORE_TESTS := tests/bus tests/test_feed.py tests/test_feed_failures.py tests/test_hub.py tests/test_mailboxes.py \
 	tests/test_messages.py tests/test_protocol.py tests/test_publish_queue.py \
-	tests/test_streams.py tests/test_watches.py
+	tests/test_streams.py tests/test_watches.py tests/test_site_users.py
 CORE := */microblog_rt/feed/*,*/microblog_rt/hub.py,*/microblog_rt/mailboxes.py,*/microblog_rt/protocol.py,*/microblog_rt/bus/*
 
 coverage: $(VENV)/dev.stamp tools

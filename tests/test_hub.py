@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microblog_rt.hub import NAMES_KEPT, Hub, Subscriber
+from microblog_rt.hub import NAMES_KEPT, UNKNOWN, Hub, Subscriber
 from microblog_rt.protocol import Notification, Signal
 from tests.clients import subscribed
 
@@ -253,3 +253,18 @@ def test_failing_subscriber_does_not_affect_others(caplog: pytest.LogCaptureFixt
         hub.deliver(signal(11))
         assert subscriber.must_read
     assert caplog.messages == ["subscriber failed"]
+
+
+def test_hub_knows_the_furthest_confirmation_of_each_user() -> None:
+    class Confirming(Subscriber):
+        def __init__(self, user_id: int, cursor: int) -> None:
+            super().__init__(user_id)
+            self.cursor = cursor
+
+        def told(self) -> int:
+            return self.cursor
+
+    hub = Hub()
+    for each in (Subscriber(SUSAN), Confirming(SUSAN, 7), Confirming(SUSAN, 5), Subscriber(SUSAN + 1)):
+        hub.add(each)
+    assert hub.told() == {SUSAN: 7, SUSAN + 1: UNKNOWN}

@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from itertools import permutations
 from typing import Any
 
@@ -12,7 +13,7 @@ from sqlalchemy import event, insert, make_url
 from sqlalchemy.dialects import sqlite
 
 from microblog_rt import messages
-from microblog_rt.errors import BadRequest, Invalid, KeyReused, NotFound, TooMany
+from microblog_rt.errors import BadRequest, Invalid, KeyReused, NotFound, SignedOut, TooMany
 from microblog_rt.hub import Hub
 from microblog_rt.models import Message, User
 from microblog_rt.protocol import FURTHEST, Signal
@@ -414,3 +415,14 @@ async def test_invalid_notification_is_refused(services: Services, susan: User, 
 async def test_notification_for_unknown_user_is_not_found(services: Services) -> None:
     with pytest.raises(NotFound):
         await services.notifications.add_notification(999, "x", 1)
+
+
+async def test_check_refuses_a_send_in_its_transaction(services: Services, susan: User, john: User) -> None:
+    reader = await signed_in(services, john)
+    check = partial(services.sessions.check, reader, False)
+    assert await services.messages.attempt(john.id, "Susan", "hello", "n1", check) == "susan"
+    assert await services.messages.attempt(john.id, "susan", "hello", "n1", check) is None
+    await services.sessions.end_session(reader)
+    with pytest.raises(SignedOut):
+        await services.messages.attempt(john.id, "susan", "not sent", "n2", check)
+    assert [post.body for post in (await services.messages.inbox(susan.id, 10)).rows] == ["hello"]

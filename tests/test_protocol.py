@@ -71,3 +71,10 @@ def test_other_text_is_not_an_acknowledgement(text: str) -> None:
 
 def test_repr_of_a_notification_shows_its_fields() -> None:
     assert repr(Notification("a", "[1]", 2)) == "Notification('a', [1], 2)"
+
+
+@pytest.mark.parametrize(
+    ("text", "cursor"), [("1.5", 1_500_000), ("-3", 0), (" 2 ", 2_000_000), ("1e300", protocol.FURTHEST)]
+)
+def test_acknowledgement_is_a_cursor(text: str, cursor: int) -> None:
+    assert protocol.acknowledged(text) == cursor

@@ -14,7 +14,7 @@ from microblog_rt.errors import Draining, SignedOut, Unavailable
 from microblog_rt.feed import reads
 from microblog_rt.feed.reads import Reads
 from microblog_rt.feed.streams import Follower, Stream
-from microblog_rt.hub import Hub
+from microblog_rt.hub import UNKNOWN, Hub
 from microblog_rt.protocol import FURTHEST, MICROSECONDS, Notification, Signal
 from microblog_rt.storage import notifications as notification_rows
 from microblog_rt.storage.notifications import Page
@@ -346,3 +346,17 @@ async def test_follower_ahead_of_the_clock_is_set_back(stub: StubDatabase, feed_
     follower = Follower(feed_reads, Reader(SUSAN, "t"), FURTHEST, ())
     assert await follower.next(NEVER) == []
     assert follower.cursor == 10
+
+
+async def test_stream_of_every_name_confirms_its_cursor(stub: StubDatabase, feed_reads: Reads) -> None:
+    hub = Hub()
+    new = Follower(feed_reads, Reader(SUSAN, "t"), 5, ())
+    some = Follower(feed_reads, Reader(SUSAN, "t"), 5, ("n",))
+    assert (new.told(), some.told()) == (UNKNOWN, UNKNOWN)
+    follower = await follower_of(hub, feed_reads)
+    hub.deliver(Signal(SUSAN, 11, 10, Notification("n", "1", 11)))
+    assert await follower.next(NEVER)
+    assert follower.told() == 11
+    hub.add(some)
+    await some.next(NEVER)
+    assert some.told() == UNKNOWN

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event
 
-from microblog_rt.accounts import Reader
+from microblog_rt.accounts import Reader, reader_of
 from microblog_rt.bus import BusEvent, Gap, MemoryBus
 from microblog_rt.bus.base import Health
 from microblog_rt.errors import SignedOut, Unavailable
@@ -25,6 +25,7 @@ from microblog_rt.settings import Settings
 from microblog_rt.storage import accounts as rows
 from microblog_rt.storage import notifications as notification_rows
 from microblog_rt.storage import sql_time
+from tests.asgi_server import warnings_logged
 from tests.clients import DEADLINE, send, signals_lost, signed_in
 from tests.conftest import KEY, PATIENT
 
@@ -277,7 +278,7 @@ async def test_failed_bus_makes_the_next_poll_read(
 
     with signals_lost():
         await polls.feed.receive(Failing())
-    assert caplog.messages == ["bus failed, restarting it"]
+    assert warnings_logged(caplog.records) == ["bus failed, restarting it"]
     assert await polls.data(reader, since) == {"a": 1}
 
 
@@ -859,3 +860,26 @@ def test_batch_of_reads_equals_single_reads(database: str) -> None:
             runner.run(run())
 
         check()
+
+
+async def test_watch_confirms_the_greatest_cursor_of_its_polls(polls: Polls, services: Services, susan: User) -> None:
+    reader = await signed_in(services, susan)
+    assert await polls.poll(reader) == []
+    sent = await services.notifications.add_notification(susan.id, "n", 1)
+    await polls.poll(reader)
+    assert services.hub.told()[susan.id] < sent.timestamp
+    await polls.poll(reader, sent.timestamp)
+    assert services.hub.told() == {susan.id: sent.timestamp}
+    await polls.poll(reader, 0)
+    assert services.hub.told() == {susan.id: sent.timestamp}
+
+
+async def test_use_of_a_token_is_noted_with_and_without_a_read(services: Services, susan: User) -> None:
+    used: list[Reader] = []
+    feed = Feed(services.storage, services.hub, StubBus(), PATIENT, used.append)
+    reader = reader_of(await services.tokens.add(susan, "test", ["notifications:read"]))
+    for _ in range(2):
+        assert await feed.page(reader, 0) == []
+    assert feed.known(reader, 0) == []
+    await feed.close()
+    assert used == [reader] * 3
