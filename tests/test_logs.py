@@ -159,3 +159,14 @@ def test_server_whose_log_is_not_read_serves_and_stops(tmp_path: Path) -> None:
     assert re.search(r"^microblog_log_lines_lost_total [1-9]", numbers, re.MULTILINE)
     os.close(reading)
     os.close(writing)
+
+
+def test_urls_of_requests_are_not_logged() -> None:
+    """That of the webhooks may contain a secret."""
+    script = (
+        "import logging; from microblog_rt import logs; logs.begin('text', several=False);"
+        "logging.getLogger('httpx').info('HTTP Request: POST https://secret'); logging.getLogger('x').info('shown')"
+    )
+    logged = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stderr
+    assert "shown" in logged
+    assert "secret" not in logged

@@ -139,6 +139,17 @@ async def test_published_notification_arrives_and_revocation_ends_everything(sha
             assert await ask(client, token("reader", iat=time.time() + 1)) == (200, "")
 
 
+async def test_repeated_batch_with_two_spellings_of_a_new_user(shared: Server) -> None:
+    service = bearer(token("service", scope=PUBLISH)) | {"Idempotency-Key": "spellings"}
+    items = [{"user": name, "key": "orders", "data": 1} for name in ("carolx", "Carolx")]
+    async with httpx.AsyncClient(base_url=shared.url, timeout=DEADLINE) as client:
+        first, again = [
+            await client.post("/api/v1/notifications", json={"items": items}, headers=service) for _ in "12"
+        ]
+    assert [each["status"] for each in first.json()["results"]] == [200, 200]
+    assert again.json() == first.json()
+
+
 async def test_expiry_closes_a_tab_unless_a_fresh_token_was_sent(shared: Server) -> None:
     expires = time.time() + 1.2
     texts = [token("expiring", exp=expires, jti=str(n)) for n in range(2)]

@@ -17,6 +17,7 @@ from microblog_rt import metrics
 def begin(form: str, *, several: bool) -> None:
     """Log to standard error as ``text`` or ``json``; ``several``: with process ids, as several processes log there."""
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs URLs, and that of the webhooks may have a secret
     process = " [%(process)d]" if several else ""
     handler = NonBlockingHandler(2)
     text = logging.Formatter(f"%(asctime)s{process} %(levelname)s %(name)s: %(message)s")

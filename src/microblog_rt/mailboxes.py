@@ -135,7 +135,8 @@ class Mailboxes:
     async def send(self, outgoing: Outgoing, check: Callable[[Transaction], None] | None = None) -> Sent:
         """Send a message as ``change`` does everything else; it is written for speed (``storage/send.py``).
 
-        ``check`` runs first; what it raises refuses the send. Raises what both raise, Unavailable.
+        ``check`` runs first, on PostgreSQL in a transaction of its own; what it raises refuses the send. Raises what
+        both raise, Unavailable.
         """
         committed: list[Sent] = []
 

@@ -86,7 +86,7 @@ class Messages:
     async def attempt(
         self, sender_id: int, username: str, body: str, nonce: str, check: Callable[[Transaction], None]
     ) -> str | None:
-        """As ``send_to``, after ``check`` in the same transaction, and without counting a refusal in the metrics.
+        """As ``send_to``, after ``check`` (see ``Mailboxes.send``), and without counting a refusal in the metrics.
 
         For a caller that lets another way to send report what is refused.
         """

@@ -117,7 +117,7 @@ class Sessions:
         return await accounts.visit(self._storage, reader.user_id, reader.token_hash)
 
     def check(self, reader: Reader, navigates: bool, tx: Transaction) -> None:
-        """Check, at the beginning of a transaction, that the reader's session is live.
+        """Check that the reader's session is live, as part of a write.
 
         Raises SignedOut, and UseDue if the user ``navigates`` and that must be stored.
         """

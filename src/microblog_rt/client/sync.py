@@ -1,7 +1,7 @@
 """``SyncClient``: the client without ``await``. An event loop in a thread of its own keeps the connection."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -34,11 +34,15 @@ class SyncClient:
     def notifications(self, since: float | None = None, names: Sequence[str] = ()) -> Iterator[Notification]:
         """See `Client.notifications`."""
         subscription = self._call(self._subscribe, since, names)
-        while True:
-            try:
-                yield self._call(subscription.__anext__)
-            except StopAsyncIteration:
-                return
+        try:
+            while True:
+                try:
+                    yield self._call(subscription.__anext__)
+                except StopAsyncIteration:
+                    return
+        finally:
+            with suppress(RuntimeError):  # the client was closed before
+                self._call(subscription.aclose)
 
     def send(self, recipient: str, body: str, *, key: str | None = None) -> dict[str, Any]:
         """See `Client.send`."""

@@ -20,7 +20,8 @@ metrics.py        metrics for the operator
 direct.py         what the push edge answers without Quart
 admission.py      which requests for ``/notifications`` are answered, on every transport
 api/              the JSON API
-notifications.py  ``/notifications`` as an ASGI application: poll and long poll; socket.py: as WebSocket
+notifications.py  the ASGI application: polls, and what other modules serve without Quart
+socket.py         ``/notifications`` as a WebSocket; http_stream.py, formats.py: as a stream
 """
 
 from collections.abc import Sequence
@@ -108,7 +109,7 @@ def create(settings: Settings, secret_keys: Sequence[str], services: Services) -
     sends = FormSends(
         admission, authentication, flashes, cookies.browser, secret_keys, _direct_headers(settings), services, settings
     )
-    app.extensions["direct"] = Direct(sends, api, admission)
+    app.extensions["direct"] = Direct(sends, api)
     endpoint = Endpoint(app.asgi_app, admission, authentication, hosts, services, settings, api)
     app.asgi_app = endpoint  # type: ignore[method-assign]
     templates.init(app)

@@ -49,10 +49,9 @@ class Submitted(NamedTuple):
 class Direct:
     """Answers POST requests whose path begins with one of ``PREFIXES``."""
 
-    def __init__(self, forms: "FormSends", api: Api, admission: Admission) -> None:
+    def __init__(self, forms: "FormSends", api: Api) -> None:
         self._forms = forms
         self._api = api
-        self._admission = admission
 
     async def answer(self, scope: Scope, body: bytes) -> Answer | None:
         """The answer; None, and nothing has changed, if Quart must answer."""

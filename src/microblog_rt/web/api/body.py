@@ -94,7 +94,7 @@ def empty(request: ApiRequest) -> None:
 
 def microseconds(seconds: float) -> int:
     """A number of seconds as a cursor."""
-    return min(round(seconds * protocol.MICROSECONDS), protocol.FURTHEST)
+    return round(min(seconds * protocol.MICROSECONDS, protocol.FURTHEST))
 
 
 def page(request: ApiRequest, most: int, usual: int) -> dict[str, int]:

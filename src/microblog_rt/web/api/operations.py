@@ -85,9 +85,10 @@ async def publish_all(services: Services, request: ApiRequest, caller: Caller, _
         raise Invalid("items", "batch_length", limit=LARGEST_BATCH)
     write = body.write(request, caller.user_id, sent)
     checked = [_item(each) for each in items]
-    names = {each["user"] for each in checked if not isinstance(each, Refused)}
+    names = list(dict.fromkeys(each["user"] for each in checked if not isinstance(each, Refused)))
     ids = await services.accounts.ids(names)
-    ids |= await services.site_users.added(names - ids.keys())
+    if await services.site_users.added(each for each in names if each not in ids):
+        ids = await services.accounts.ids(names)  # as a retry finds them: two spellings may name one user
     results: list[Notification | Refused | None] = [None] * len(items)
     publications: dict[int, Publication] = {}
     for place, each in enumerate(checked):
