@@ -84,11 +84,17 @@ def test_script_prints_what_it_receives(bob: TokenUser, environ: dict[str, str],
 def test_stored_cursor_is_where_the_script_continues(alice: TokenUser, bob: TokenUser, environ: dict[str, str]) -> None:
     (bob.server.folder / "cursor").unlink(missing_ok=True)
     (script,) = [each for each in SCRIPTS if "stored" in each]
-    script = script.replace("repr(client.cursor))", "repr(client.cursor)), exit()")
-    (bob.server.folder / "example.py").write_text(script)
-    assert shell(bob.server, environ, "python example.py") == ["unread_message_count 1\n"]
+    script = script.replace("new.replace(stored)", "new.replace(stored), exit()")
+
+    def printed() -> str:
+        command = [sys.executable, "-c", script]
+        return subprocess.run(command, cwd=bob.server.folder, env=environ, capture_output=True, text=True).stdout
+
+    assert printed() == "unread_message_count 1\n"
+    stored = float((bob.server.folder / "cursor").read_text())
     alice.send(bob, "hello")
-    assert shell(bob.server, environ, "python example.py") == ["unread_message_count 2\n"]
+    assert printed() == "unread_message_count 2\n"
+    assert float((bob.server.folder / "cursor").read_text()) > stored
 
 
 def test_commands_print_what_the_page_says(shared: Server, environ: dict[str, str]) -> None:
