@@ -94,7 +94,7 @@ async def close_code(opened: ClientConnection) -> int | None:
 @pytest.mark.parametrize("ask", [poll, long_poll, event_stream, tab, api])
 async def test_no_invalid_token_is_accepted(shared: Server, ask: Ask) -> None:
     async with httpx.AsyncClient(base_url=shared.url, timeout=DEADLINE) as client:
-        assert await ask(client, token(f"by_{ask.__name__}")) == (200, "")  # first sight, and the precondition
+        assert await ask(client, token(f"by_{ask.__name__}")) == (200, "")  # the first request, and the precondition
         wrong = {what: await ask(client, text) for what, text in site_tokens.refused(ALGORITHM)}
         assert {what: answer for what, answer in wrong.items() if answer != (401, "signed_out")} == {}
         assert await ask(client, token("alice")) == (401, "subject_taken")

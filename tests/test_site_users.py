@@ -1,4 +1,4 @@
-"""Users of another site: their account at first sight, what their signed tokens read, and how those end."""
+"""Users of another site: their account at the first request, what their signed tokens read, and how those end."""
 
 import asyncio
 import time
@@ -12,12 +12,12 @@ from sqlalchemy import func, select, update
 from microblog_rt import jwts
 from microblog_rt.accounts import Reader
 from microblog_rt.errors import (
-    FirstSight,
     Invalid,
     NotFound,
     ScopeMissing,
     SubjectInvalid,
     SubjectTaken,
+    SubjectUnknown,
     TokenEnded,
 )
 from microblog_rt.feed import Follower
@@ -49,8 +49,8 @@ async def reader(services: Services, name: str = "visitor", **claims: Any) -> Re
     text = signed(name, **claims)
     try:
         return services.site_users.reader(text)
-    except FirstSight as sight:
-        await services.site_users.introduce(sight.subject)
+    except SubjectUnknown as unknown:
+        await services.site_users.ensure_account(unknown.subject)
     return services.site_users.reader(text)
 
 
@@ -72,10 +72,10 @@ async def test_parallel_first_requests_make_one_account(services: Services, othe
     assert services.site_users._adding == {}
 
 
-async def test_first_sight_costs_one_lookup(services: Services) -> None:
+async def test_first_request_costs_one_lookup(services: Services) -> None:
     await reader(services)
     assert (await reader(services, jti="another")).user_id == (await found(services)).id
-    services.site_users.reader(signed())  # without FirstSight
+    services.site_users.reader(signed())  # without SubjectUnknown
 
 
 async def test_site_user_has_no_password(services: Services) -> None:
@@ -170,7 +170,7 @@ async def test_revoked_token_reads_nothing_more(services: Services, other: Servi
         await services.feed.page(old, 0)
 
 
-async def test_revocation_applies_before_first_sight(services: Services, settings: Settings) -> None:
+async def test_revocation_applies_before_the_first_request(services: Services, settings: Settings) -> None:
     text = signed("unseen")
     await services.site_users.end_all("unseen")
     with pytest.raises(TokenEnded):

@@ -1,4 +1,4 @@
-"""Webhooks: what no client was told is POSTed, at least once, signed, and only to addresses that are allowed."""
+"""Webhooks: what no client has received is POSTed, at least once, signed, and only to addresses that are allowed."""
 
 import asyncio
 import logging
@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from microblog_rt import files
+from microblog_rt import files, webhooks
 from microblog_rt.app import create_app
-from microblog_rt.errors import Misconfigured
+from microblog_rt.errors import Misconfigured, Unavailable
 from microblog_rt.models import User
 from microblog_rt.protocol import seconds
 from microblog_rt.services import Services, assemble
@@ -261,6 +261,27 @@ async def test_post_after_giving_up_has_only_what_is_new(
     await process.notify(susan, "new", 1)
     await process.after(AFTER + EVERY)
     assert [each["name"] for each in receiver.posts[-1].json["notifications"]] == ["new"]
+
+
+async def test_failing_claims_wait_for_the_next_interval(
+    process: Process, receiver: LocalReceiver, susan: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reads work and writes do not; another claim at once would fail as well."""
+    claims: list[int] = []
+
+    async def fail(user_id: int) -> None:
+        claims.append(user_id)
+        assert len(claims) == 1, "claimed again without a pause"
+        raise Unavailable
+
+    monkeypatch.setattr(webhooks, "USERS_AT_ONCE", 1)
+    await send(process.services, susan)
+    with monkeypatch.context() as patch:
+        patch.setattr(process.hooks, "_post", fail)
+        await process.after(AFTER + EVERY)
+    assert (claims, receiver.posts) == ([susan.id], [])
+    await process.after(EVERY)
+    assert len(receiver.posts) == 1
 
 
 async def test_second_process_does_not_post_meanwhile(

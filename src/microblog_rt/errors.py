@@ -10,7 +10,7 @@
     │       ├── JwtRefused      a signed token (JWT) that is not valid
     │       ├── SubjectInvalid  a signed token for a name that no account can have
     │       ├── SubjectTaken    a signed token for the name of an account of this site's own
-    │       └── FirstSight      a signed token of a user who is unknown to this process
+    │       └── SubjectUnknown      a signed token of a user who is unknown to this process
     ├── Forbidden         not allowed, or no longer
     │   ├── OriginMissing   no Origin header where one is required
     │   ├── OriginForeign   the request comes from another site
@@ -108,7 +108,7 @@ class SubjectTaken(TokenEnded):
         self.values = {"name": name}
 
 
-class FirstSight(TokenEnded):
+class SubjectUnknown(TokenEnded):
     """Nothing is wrong: the account of ``subject`` must be looked up, or created, before the request is served."""
 
     def __init__(self, subject: str) -> None:

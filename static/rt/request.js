@@ -3,7 +3,7 @@
 import { LONGEST_WAIT, Timer } from "./timers.js";
 
 const POLL_AFTER = 5_000;
-const REFUSALS = { signed_out: 401, forbidden: 403 }; // by the code of the problem
+const REFUSALS = { signed_out: 401, subject_invalid: 401, subject_taken: 401, forbidden: 403 }; // by the code of the problem
 
 /**
  * Sends one request and calls `onResponse` once with { status, notifications, pollAfter, wait }.

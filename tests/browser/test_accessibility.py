@@ -18,7 +18,7 @@ SIGNED_IN += [
     "/auth/tokens",
     "/auth/change_password",
     "/auth/logout_everywhere",
-    "/user/nobody",
+    "/user/unknown",
 ]
 
 PHONE: ViewportSize = {"width": 390, "height": 640}

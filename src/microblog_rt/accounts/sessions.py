@@ -12,7 +12,7 @@ from time import monotonic
 from typing import NamedTuple
 
 from microblog_rt import security_log
-from microblog_rt.errors import Invalid, Refused, SignedOut, TokenEnded, Unavailable
+from microblog_rt.errors import Invalid, JwtRefused, Refused, SignedOut, TokenEnded, Unavailable
 from microblog_rt.jwts import Claims
 from microblog_rt.mailboxes import Change, Mailboxes
 from microblog_rt.models import DEVICE_LENGTH, READ_NOTIFICATIONS, Session, User
@@ -63,6 +63,8 @@ class Reader(NamedTuple):
     @property
     def ended(self) -> SignedOut:
         """The error when the credential has ended."""
+        if self.jwt is not None:
+            return JwtRefused("it has expired or was revoked")
         return TokenEnded() if self.bearer else SignedOut()
 
 
@@ -138,7 +140,7 @@ class Sessions:
         storing = self._storage.begin_write(
             lambda tx: accounts.note_use(tx, reader.token_hash, self._idle, self._lifetime)
         )
-        storing.add_done_callback(_log_failure)
+        storing.add_done_callback(log_failure)
         await asyncio.wait({storing}, timeout=self._wait)
         if not storing.done() or storing.exception():
             self._retry_use = monotonic() + RETRY_AFTER
@@ -187,10 +189,11 @@ class Sessions:
         await self._mailboxes.change(user_id, change)
 
 
-def _log_failure(storing: "asyncio.Task[None]") -> None:
+def log_failure(storing: "asyncio.Task[None]") -> None:
+    """Log that the use of a credential could not be stored, unless the database is unavailable."""
     error = None if storing.cancelled() else storing.exception()
     if error is not None and not isinstance(error, Unavailable):
-        log.error("the last use of a session could not be stored", exc_info=error)
+        log.error("the use of a session or token could not be stored", exc_info=error)
 
 
 def token_hash(token: str) -> str:

@@ -1,4 +1,4 @@
-"""Users of another site, whose tokens that site signs (``jwts.py``): an account without a password at first sight.
+"""Users of another site, which signs their tokens (``jwts.py``). Their first request creates their account.
 
 Such a user has a time ``User.jwts_after``; tokens issued up to then are revoked. A user without it has an account of
 this site's own, which no such token may use.
@@ -12,7 +12,7 @@ from microblog_rt import names, security_log
 from microblog_rt.accounts import rules
 from microblog_rt.accounts.sessions import Reader, Sessions
 from microblog_rt.accounts.tokens import reader_of
-from microblog_rt.errors import FirstSight, Invalid, NotFound, SubjectInvalid, SubjectTaken, TokenEnded
+from microblog_rt.errors import Invalid, NotFound, SubjectInvalid, SubjectTaken, SubjectUnknown, TokenEnded
 from microblog_rt.jwts import JWT, Claims
 from microblog_rt.models import User
 from microblog_rt.settings import Settings
@@ -38,35 +38,35 @@ class SiteUsers:
     def reader(self, text: str) -> Reader:
         """The reader that an access token or a signed token names, without I/O.
 
-        Raises TokenEnded, and FirstSight for a user who is unknown to this process; await ``introduce`` then.
+        Raises TokenEnded, and SubjectUnknown for a user who is unknown to this process; await ``ensure_account`` then.
         """
         if self._keys is None or not JWT.fullmatch(text):
             return reader_of(text)
         claims = self._keys.claims(text, self._audience)
         user_id = self._ids.get(claims.subject)
         if user_id is None:
-            raise FirstSight(claims.subject)
+            raise SubjectUnknown(claims.subject)
         return _reader(user_id, claims)
 
     def renewed(self, reader: Reader, text: str) -> Reader | None:
         """The reader of a token that replaces that of ``reader``; None if it is another user's. Raises TokenEnded."""
         try:
             new = self.reader(text)
-        except FirstSight:  # the process has forgotten it, which the reader still knows
+        except SubjectUnknown:  # the process has forgotten it, which the reader still knows
             if reader.jwt is None or self._keys is None:
                 return None
             claims = self._keys.claims(text, self._audience)
             return _reader(reader.user_id, claims) if claims.subject == reader.jwt.subject else None
         return new if new.user_id == reader.user_id else None
 
-    async def introduce(self, subject: str) -> int:
+    async def ensure_account(self, subject: str) -> int:
         """The id of that user, who gets an account if there is none. Raises SubjectInvalid, SubjectTaken, Unavailable.
 
         Requests at the same time share one lookup.
         """
         adding = self._adding.get(subject)
         if adding is None:
-            adding = self._adding[subject] = asyncio.create_task(self._introduced(subject))
+            adding = self._adding[subject] = asyncio.create_task(self._account_of(subject))
             adding.add_done_callback(lambda task: self._added_or_failed(subject, task))
         return await asyncio.shield(adding)
 
@@ -75,7 +75,7 @@ class SiteUsers:
         ids: dict[str, int] = {}
         for name in usernames if self._keys is not None else ():
             with suppress(TokenEnded):
-                ids[name] = await self.introduce(name)
+                ids[name] = await self.ensure_account(name)
         return ids
 
     async def known(self, username: str) -> User:
@@ -108,7 +108,7 @@ class SiteUsers:
         if not task.cancelled():
             task.exception()  # there may be no request left that it is raised to
 
-    async def _introduced(self, subject: str) -> int:
+    async def _account_of(self, subject: str) -> int:
         if not is_storable(subject):
             raise SubjectInvalid
         user = await self._find(subject) or await self._added(subject)

@@ -13,15 +13,15 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from microblog_rt import security_log
-from microblog_rt.accounts.sessions import Reader, Sessions, token_hash
-from microblog_rt.errors import Invalid, NotFound, TokenEnded, Unavailable
+from microblog_rt.accounts.sessions import Reader, Sessions, log_failure, token_hash
+from microblog_rt.errors import Invalid, NotFound, TokenEnded
 from microblog_rt.models import SCOPES, TOKEN_ID_LENGTH, TOKEN_NAME_LENGTH, AccessToken, User
 from microblog_rt.protocol import MICROSECONDS
 from microblog_rt.storage import Storage, Transaction, accounts, sql_time, tokens
 from microblog_rt.storage.tokens import TokenVisit
 
 if TYPE_CHECKING:
-    import asyncio
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class Tokens:
             self._noted.clear()  # the database knows when each was used
         self._noted[reader.token_hash] = now
         work = partial(_note_use, reader.token_hash)
-        self._storage.begin_write(work).add_done_callback(_log_failure)
+        self._storage.begin_write(work).add_done_callback(log_failure)
 
 
 def reader_of(text: str) -> Reader:
@@ -123,9 +123,3 @@ def reader_of(text: str) -> Reader:
 
 def _note_use(hashed: str, tx: Transaction) -> None:
     tokens.note_use(tx, hashed, USE_STORED_EVERY * MICROSECONDS)
-
-
-def _log_failure(storing: "asyncio.Task[None]") -> None:
-    error = None if storing.cancelled() else storing.exception()
-    if error is not None and not isinstance(error, Unavailable):
-        log.error("the last use of a token could not be stored", exc_info=error)

@@ -10,7 +10,12 @@ from microblog_rt.client.events import Failed, Notification, OperationEvent, Rea
 from microblog_rt.client.timers import LONGEST_WAIT, Timer
 
 POLL_AFTER = 5_000.0
-REFUSALS = {"signed_out": 401, "forbidden": 403}  # by the code of the problem
+REFUSALS = {
+    "signed_out": 401,
+    "subject_invalid": 401,
+    "subject_taken": 401,
+    "forbidden": 403,
+}  # by the code of the problem
 
 
 class Answer(NamedTuple):

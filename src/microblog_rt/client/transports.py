@@ -35,20 +35,33 @@ POLL_TIMEOUT = 10_000.0
 EVENT_STREAM = "text/event-stream"
 
 
-class WebSocket:
-    """Each frame has the body of a poll's response; heartbeats are acknowledged."""
+class Watched:
+    """A connection that stays open, and ends if it is silent."""
+
+    _id: int
 
     def __init__(self, operations: Operations, connection: Connection) -> None:
         self._operations = operations
         self._connection = connection
         self._watch = SilenceWatch(operations, self._end)
-        self._first = True
-        self._acknowledged_at = self._measured_at = -math.inf
-        self._id = operations.open(WEBSOCKET, connection.since, self._event)
 
     def close(self) -> None:
         self._watch.close()
         self._operations.close(self._id)
+
+    def _end(self, reason: Reason) -> None:
+        self.close()
+        self._connection.end(reason)
+
+
+class WebSocket(Watched):
+    """Each frame has the body of a poll's response; heartbeats are acknowledged."""
+
+    def __init__(self, operations: Operations, connection: Connection) -> None:
+        super().__init__(operations, connection)
+        self._first = True
+        self._acknowledged_at = self._measured_at = -math.inf
+        self._id = operations.open(WEBSOCKET, connection.since, self._event)
 
     def _event(self, event: OperationEvent) -> None:
         match event:
@@ -63,10 +76,6 @@ class WebSocket:
                 self._end(refusal_reason(event))
             case Failed():
                 self._end(Reason(detail=event.error))
-
-    def _end(self, reason: Reason) -> None:
-        self.close()
-        self._connection.end(reason)
 
     def _frame(self, text: str) -> None:
         try:
@@ -89,19 +98,13 @@ class WebSocket:
         return self._operations.send(self._id, repr(self._connection.since))
 
 
-class Stream:
+class Stream(Watched):
     """Server-sent events: each is one notification; comments are heartbeats."""
 
     def __init__(self, operations: Operations, connection: Connection) -> None:
-        self._operations = operations
-        self._connection = connection
-        self._watch = SilenceWatch(operations, self._end)
+        super().__init__(operations, connection)
         self._parser = EventStream()
         self._id = operations.open(SSE, connection.since, self._event)
-
-    def close(self) -> None:
-        self._watch.close()
-        self._operations.close(self._id)
 
     def _event(self, event: OperationEvent) -> None:
         match event:
@@ -120,10 +123,6 @@ class Stream:
                 self._end(refusal_reason(event))
             case Failed():
                 self._end(Reason(detail=event.error))
-
-    def _end(self, reason: Reason) -> None:
-        self.close()
-        self._connection.end(reason)
 
 
 class SilenceWatch:

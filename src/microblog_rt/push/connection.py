@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from microblog_rt import protocol
 from microblog_rt.accounts import Reader
-from microblog_rt.errors import BadRequest, FirstSight, Refused
+from microblog_rt.errors import BadRequest, Refused, SubjectUnknown
 from microblog_rt.protocol import Notification
 from microblog_rt.push import request
 from microblog_rt.push.accepted import FOREVER, Accepted
 from microblog_rt.push.request import Head
-from microblog_rt.push.serving import Admitted, Introduction, PollRead, Post
+from microblog_rt.push.serving import AccountLookup, Admitted, PollRead, Post
 from microblog_rt.web.admission import Answer, Query
 from microblog_rt.web.notifications import counted
 
@@ -152,8 +152,8 @@ class Connection(Accepted):
         """Serve a request that has been taken, or refuse it."""
         try:
             self._serve(text, head)
-        except FirstSight as sight:
-            self._serving = Introduction(self, self._edge, sight, text, head)
+        except SubjectUnknown as unknown:
+            self._serving = AccountLookup(self, self._edge, unknown, text, head)
         except Exception as error:
             self.refuse(error)
 

@@ -1,4 +1,4 @@
-"""What a connection serves, as it sees that: a poll that reads, a stream, or the server of pages."""
+"""What a connection waits for while it serves a request: a task, a stream, or the server of pages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from microblog_rt.accounts import Reader
-from microblog_rt.errors import FirstSight
+from microblog_rt.errors import SubjectUnknown
 from microblog_rt.push.request import Head
 from microblog_rt.web.admission import Query, Scope
 from microblog_rt.web.direct import Direct
@@ -51,13 +51,13 @@ class Admitted(NamedTuple):
     query: Query
 
 
-class Post:
-    """A request with a body; ``received`` is all of it, and the body begins at ``body``."""
+class Answering:
+    """A request that a task answers."""
 
-    def __init__(self, connection: Connection, direct: Direct, scope: Scope, received: bytes, body: int) -> None:
+    _task: asyncio.Task[None]
+
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._received = received
-        self._task = asyncio.get_running_loop().create_task(self._answer(direct, scope, received[body:]))
 
     def abandon(self) -> None:
         """The client disconnected; a change that has begun is completed."""
@@ -65,6 +65,15 @@ class Post:
 
     def check_deadline(self, now: float) -> None:
         """Nothing to do: the database has time-outs of its own."""
+
+
+class Post(Answering):
+    """A request with a body; ``received`` is all of it, and the body begins at ``body``."""
+
+    def __init__(self, connection: Connection, direct: Direct, scope: Scope, received: bytes, body: int) -> None:
+        super().__init__(connection)
+        self._received = received
+        self._task = asyncio.get_running_loop().create_task(self._answer(direct, scope, received[body:]))
 
     async def _answer(self, direct: Direct, scope: Scope, body: bytes) -> None:
         try:
@@ -78,19 +87,12 @@ class Post:
             self._connection.respond(answer)
 
 
-class PollRead:
+class PollRead(Answering):
     """A poll that must read."""
 
     def __init__(self, connection: Connection, edge: Edge, reader: Reader, query: Query) -> None:
-        self._connection = connection
+        super().__init__(connection)
         self._task = asyncio.get_running_loop().create_task(self._read(edge, reader, query))
-
-    def abandon(self) -> None:
-        """The client disconnected."""
-        self._task.cancel()
-
-    def check_deadline(self, now: float) -> None:
-        """Nothing to do: the database has time-outs of its own."""
 
     async def _read(self, edge: Edge, reader: Reader, query: Query) -> None:
         try:
@@ -101,23 +103,16 @@ class PollRead:
             self._connection.respond_with(counted("poll", found), polled=query.wait is None)
 
 
-class Introduction:
-    """A request of a user of another site who is new here; it is served once there is an account."""
+class AccountLookup(Answering):
+    """A request of a user of another site whose account this process does not know; served once there is one."""
 
-    def __init__(self, connection: Connection, edge: Edge, sight: FirstSight, text: bytes, head: Head) -> None:
-        self._connection = connection
-        self._task = asyncio.get_running_loop().create_task(self._introduce(edge, sight, text, head))
+    def __init__(self, connection: Connection, edge: Edge, unknown: SubjectUnknown, text: bytes, head: Head) -> None:
+        super().__init__(connection)
+        self._task = asyncio.get_running_loop().create_task(self._look_up(edge, unknown, text, head))
 
-    def abandon(self) -> None:
-        """The client disconnected."""
-        self._task.cancel()
-
-    def check_deadline(self, now: float) -> None:
-        """Nothing to do: the database has time-outs of its own."""
-
-    async def _introduce(self, edge: Edge, sight: FirstSight, text: bytes, head: Head) -> None:
+    async def _look_up(self, edge: Edge, unknown: SubjectUnknown, text: bytes, head: Head) -> None:
         try:
-            await edge.admission.introduce(sight)
+            await edge.admission.ensure_account(unknown)
         except Exception as error:
             self._connection.refuse(error)
         else:

@@ -15,7 +15,6 @@ from microblog_rt import protocol, security_log
 from microblog_rt.accounts import Reader
 from microblog_rt.errors import (
     BadRequest,
-    FirstSight,
     Forbidden,
     HostUnknown,
     InvalidText,
@@ -23,6 +22,7 @@ from microblog_rt.errors import (
     NotFound,
     Refused,
     SignedOut,
+    SubjectUnknown,
 )
 from microblog_rt.settings import Settings
 from microblog_rt.text import is_storable
@@ -83,7 +83,7 @@ class Admission:
         self.tabs = Tabs(settings)
 
     def admit(self, scope: Scope, *, socket: bool = False) -> tuple[Reader, Query]:
-        """The reader and the query of a request; ``socket``: a WebSocket handshake. Raises Refused, FirstSight."""
+        """The reader and the query of a request; ``socket``: a WebSocket handshake. Raises Refused, SubjectUnknown."""
         self.check(scope)
         if scope["path"] != PATH:
             raise NotFound
@@ -97,13 +97,13 @@ class Admission:
         """The same; a user of another site who is new here gets an account."""
         try:
             return self.admit(scope, socket=socket)
-        except FirstSight as sight:
-            await self.introduce(sight)
+        except SubjectUnknown as unknown:
+            await self.ensure_account(unknown)
         return self.admit(scope, socket=socket)
 
-    async def introduce(self, sight: FirstSight) -> None:
+    async def ensure_account(self, unknown: SubjectUnknown) -> None:
         """Look up the account of a user of another site, or create it. Raises Refused."""
-        await self._authentication.site_users.introduce(sight.subject)
+        await self._authentication.site_users.ensure_account(unknown.subject)
 
     def renewed(self, reader: Reader, message: str) -> Reader:
         """The reader of the token in a client's frame, a JSON string. Raises TokenEnded, Forbidden; ValueError."""

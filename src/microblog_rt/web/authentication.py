@@ -18,7 +18,7 @@ from werkzeug.http import parse_cookie
 
 from microblog_rt import protocol
 from microblog_rt.accounts import Accounts, Reader, Sessions, SiteUsers, token_hash
-from microblog_rt.errors import FirstSight, SignedOut
+from microblog_rt.errors import SignedOut, SubjectUnknown
 from microblog_rt.models import User
 from microblog_rt.storage.accounts import Visit
 from microblog_rt.storage.counters import UNREAD_MESSAGES
@@ -129,8 +129,8 @@ class Authentication(QuartAuth):
     def authenticate(self, headers: Headers) -> Reader:
         """The reader in a request's access token or else in its cookie, without I/O.
 
-        Raises TokenEnded for a text that is no token, SignedOut without a valid cookie, FirstSight. A request with a
-        token has no cookies for us.
+        Raises TokenEnded for a text that is no token, SignedOut without a valid cookie, SubjectUnknown. The cookies of
+        a request with a token are ignored.
         """
         token = bearer_token(headers)
         if token is not None:
@@ -142,8 +142,8 @@ class Authentication(QuartAuth):
         """The same; a user of another site who is new here gets an account. Raises SubjectInvalid, SubjectTaken."""
         try:
             return self.authenticate(headers)
-        except FirstSight as sight:
-            await self.site_users.introduce(sight.subject)
+        except SubjectUnknown as unknown:
+            await self.site_users.ensure_account(unknown.subject)
         return self.authenticate(headers)
 
     def _in_header(self, sent: bytes) -> Reader:

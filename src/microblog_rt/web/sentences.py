@@ -28,7 +28,7 @@ SENTENCES = {
     "subject_taken": N_(
         "The “sub” of the signed token, %(name)s, is the name of another account here. Use another “sub” for this user."
     ),
-    "scope_missing": N_("The access token does not have the scope %(scope)s. Create one that has it."),
+    "scope_missing": N_("The access token does not have the scope %(scope)s. Use one that has it."),
     "forbidden": N_("You are not allowed to do this."),
     "origin_missing": N_("The request has no Origin header. Send the address of this site as its origin."),
     "origin_foreign": N_("This request came from another site. Open this site and try again there."),

@@ -76,21 +76,24 @@ class Webhooks:
         await self._notice(began)
         free = asyncio.Semaphore(POSTS_AT_ONCE)
 
-        async def post(user_id: int) -> None:
+        async def post(user_id: int) -> bool:
+            """Whether the user is not due any more, or another process POSTs."""
             async with free:
                 try:
                     await self._post(user_id)
+                    return True
                 except Unavailable:
                     pass  # storage has logged it; the POST is repeated
                 except Exception:
                     log.exception("webhook for user %d failed", user_id)
+                return False
 
         more = True
         while more:
             async with self._storage.reading() as reading:
                 users = await webhooks.due(reading, self._after, self._ahead(), USERS_AT_ONCE)
-            await asyncio.gather(*map(post, users))
-            more = len(users) == USERS_AT_ONCE
+            done = await asyncio.gather(*map(post, users))
+            more = len(users) == USERS_AT_ONCE and all(done)  # others are tried again after the interval
 
     async def _notice(self, began: int) -> None:
         """Store since when users were not told, before newer notifications replace the oldest."""

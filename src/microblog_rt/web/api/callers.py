@@ -66,7 +66,7 @@ class Callers:
         reader = await self._authentication.authenticated(request.headers)
         visit = await self._services.tokens.visit(reader)
         if visit is None:
-            raise TokenEnded
+            raise reader.ended
         self._services.tokens.note_use(reader)
         if scope is not None and scope not in visit.scopes.split(" "):
             raise ScopeMissing(scope)
