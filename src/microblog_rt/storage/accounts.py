@@ -136,12 +136,6 @@ async def visit(storage: Storage, user_id: int, token_hash: str) -> Visit | None
     return None if row is None else Visit(row)
 
 
-def visit_in(tx: Transaction, user_id: int, token_hash: str) -> Visit | None:
-    """The same within a write transaction."""
-    row = VISIT.row(tx, {"of_user": user_id, "token_hash": token_hash})
-    return None if row is None else Visit(row)
-
-
 def _instance(model: type[M], columns: Sequence[Column[Any]], row: Sequence[Any]) -> M:
     """An object from the beginning of a row; SQLite's driver returns truth values as numbers."""
     values = zip(columns, row, strict=False)
