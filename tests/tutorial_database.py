@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ WHERE user.username = ? AND message.timestamp > coalesce(user.last_message_read_
 """
 
 PASSWORDS = {"susan": "cat in a hat", "john": "dog on a log", "maria": "frog in a bog"}
-METHODS = {"susan": "scrypt", "john": "pbkdf2:sha256:50000", "maria": "pbkdf2:sha256"}
+METHODS = {"susan": "scrypt", "john": "pbkdf2:sha256:50000", "maria": "pbkdf2:sha256:260000"}
 
 
 class TutorialDatabase:
@@ -93,6 +94,7 @@ class TutorialDatabase:
         self.connection.close()
 
 
+@cache
 def password_hash(username: str) -> str:
     """A hash of the user's password, by one of the methods of Werkzeug's releases."""
     return generate_password_hash(PASSWORDS[username], METHODS[username])

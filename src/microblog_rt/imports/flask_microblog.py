@@ -66,13 +66,16 @@ def _messages(file: TutorialFile, found: Import) -> None:
         if sender not in found.users or recipient not in found.users:
             found.losses.append(f"message {message_id}: its sender or its recipient does not exist")
             continue
+        kept = _body(body, message_id, found)
+        if kept is None:
+            continue
         created = moment(time)
         if created is None:
             found.notes.append(f"message {message_id}: without a valid time; it becomes the oldest")
         else:
             _seen(found.users[sender], created)
         created = BEFORE_ALL if created is None else created
-        rows.append((recipient, created, message_id, sender, _body(body, message_id, found)))
+        rows.append((recipient, created, message_id, sender, kept))
     read_up_to = {row[0]: moment(row[1]) for row in file.rows("user", "id", "last_message_read_time")}
     now = sql_time.now()
     stamped = []
@@ -178,8 +181,8 @@ def _note_look_alikes(chosen: Mapping[int, str], found: Import) -> None:
             found.notes.append(f"user {name} looks like {other}; both keep their names")
 
 
-def _body(body: Any, message_id: int, found: Import) -> str:
-    """The text as a form stores it; as it is, if it is one that a form refuses."""
+def _body(body: Any, message_id: int, found: Import) -> str | None:
+    """The text as a form stores it; as it is, if a form refuses it; None if it is too long to be stored."""
     kept = _text(body)
     if not text.is_storable(kept):
         found.notes.append(f"message {message_id}: characters that cannot be stored become \N{REPLACEMENT CHARACTER}")
@@ -189,6 +192,7 @@ def _body(body: Any, message_id: int, found: Import) -> str:
     except Invalid:
         if len(kept) > MESSAGE_CODE_POINTS:
             found.losses.append(f"message {message_id}: {len(kept)} characters, more than {MESSAGE_CODE_POINTS}")
+            return None
     return kept
 
 
