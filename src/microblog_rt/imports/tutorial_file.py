@@ -34,7 +34,7 @@ class TutorialFile:
     def check(self) -> None:
         """Raise Misconfigured if it is another application's."""
         if OURS in self._columns:
-            raise Misconfigured("it is a database of microblog-rt; to move one, copy it (docs/operations.md)")
+            raise Misconfigured("it is a database of microblog-rt; to move one, see Backup in docs/operations.md")
         for table, wanted in COLUMNS.items():
             missing = wanted - self._columns.get(table, set() if table == "user" else wanted)
             if missing:
