@@ -29,6 +29,7 @@ LOADED = (
     "alembic.command",
     "argon2",
     "microblog_rt.client_commands",
+    "microblog_rt.import_commands",
 )
 
 _lock = threading.Lock()
@@ -118,7 +119,7 @@ def main() -> None:
 
 
 def _run(request: dict[str, Any], *stdio: int) -> NoReturn:
-    from microblog_rt.client_commands import main as command
+    from microblog_rt.import_commands import main as command
 
     os.setpgid(0, 0)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup

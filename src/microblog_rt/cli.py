@@ -20,6 +20,7 @@ from microblog_rt.server import listening
 from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
 from microblog_rt.storage import migrations
+from microblog_rt.timeouts import Timeouts
 from microblog_rt.web import static_files
 from microblog_rt.web.sentences import sentence
 
@@ -216,8 +217,7 @@ def translate_update() -> None:
     """Update every catalogue from the strings in the code and the templates."""
     from microblog_rt import translations
 
-    for line in translations.update():
-        click.echo(line)
+    click.echo("\n".join(translations.update()))
 
 
 @translate.command("compile")
@@ -225,8 +225,7 @@ def translate_compile() -> None:
     """Compile every catalogue."""
     from microblog_rt import translations
 
-    for line in translations.compile_all():
-        click.echo(line)
+    click.echo("\n".join(translations.compile_all()))
 
 
 @cache
@@ -267,13 +266,13 @@ def _log_command() -> None:
     security_log.note("command", command=context.command_path, user=context.params.get("name"), uid=os.getuid())
 
 
-def run_with_services(work: Callable[[Services], Awaitable[T]]) -> T:
+def run_with_services(work: Callable[[Services], Awaitable[T]], timeouts: Timeouts = Timeouts()) -> T:
     chosen = _settings()
     _log_command()
     _prepare_database(chosen)
 
     async def run() -> T:
-        services = assemble(chosen)
+        services = assemble(chosen, timeouts)
         try:
             return await work(services)
         finally:
