@@ -95,6 +95,7 @@ def main() -> None:
     channel = socket.socket(fileno=0)
     for name in LOADED:
         __import__(name)
+    _compile_templates()
     running: set[int] = set()
     while True:
         message, descriptors, *_ = socket.recv_fds(channel, 2**17, 3)
@@ -116,6 +117,14 @@ def main() -> None:
         channel.send(json.dumps(answer).encode())
     for pid in running:
         os.kill(pid, signal.SIGKILL)
+
+
+def _compile_templates() -> None:
+    from microblog_rt.app import create_app
+    from microblog_rt.settings import Settings
+    from tests.compiled_templates import compile_all
+
+    compile_all(create_app(Settings(secret_key="for-no-session")))
 
 
 def _run(request: dict[str, Any], *stdio: int) -> NoReturn:

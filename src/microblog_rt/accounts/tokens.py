@@ -7,7 +7,7 @@ holds the SHA-256 of the secret. Every read looks the token up again, as it does
 import logging
 import re
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -35,8 +35,12 @@ USES_REMEMBERED = 10_000
 class Tokens:
     """Creates, looks up and revokes access tokens."""
 
-    def __init__(self, storage: Storage, sessions: Sessions) -> None:
+    def __init__(
+        self, storage: Storage, sessions: Sessions, refused: Callable[[Reader], None] = lambda _: None
+    ) -> None:
+        """``refused`` is called with the reader of a signed token that has ended or is of an unknown user."""
         self._storage = storage
+        self._refused = refused
         self._sessions = sessions
         self._noted: dict[str, float] = {}  # when the use of a token was last stored, by the monotonic clock
 
@@ -81,7 +85,10 @@ class Tokens:
             live = claims.expires > sql_time.now() and await tokens.jwt_is_live(
                 self._storage, reader.user_id, claims.subject, claims.issued
             )
-            return TokenVisit(reader.user_id, claims.subject, "", claims.scopes) if live else None
+            if not live:
+                self._refused(reader)
+                return None
+            return TokenVisit(reader.user_id, claims.subject, "", claims.scopes)
         return await tokens.visit(self._storage, reader.user_id, reader.token_hash)
 
     async def revoke(self, user_id: int, token_id: str) -> bool:
