@@ -66,6 +66,37 @@ async def state(program: Program) -> dict[str, Any]:
     return {each["name"]: each["data"] for each in await program.ok("GET", "/notifications")}
 
 
+async def listed_in_pages(program: Program, kind: str, size: int) -> list[list[str]]:
+    """The ids on each page of ``sessions`` or ``tokens``."""
+    pages, before = [], ""
+    while True:
+        page = await program.ok("GET", f"{kind}?limit={size}{before}")
+        pages.append([each["id"] for each in page[kind]])
+        if page["before"] is None:
+            return pages
+        before = f"&before={page['before']!r}"
+
+
+@pytest.mark.parametrize("kind", ["sessions", "tokens"])
+async def test_sessions_and_tokens_are_listed_in_pages(program: Joined, services: Services, kind: str) -> None:
+    susan = await program("susan")
+    user = await services.accounts.known("susan")
+    for number in range(5):
+        if kind == "sessions":
+            await services.sessions.start_session(user, remembered=False)
+        elif number < 4:  # there is one already
+            await services.tokens.add(user, f"{number}", SCOPES)
+    everything = await susan.ok("GET", kind)
+    ids = [each["id"] for each in everything[kind]]
+    created = [each["created"] for each in everything[kind]]
+    assert (len(set(ids)), everything["before"]) == (5, None)
+    assert created == sorted(created, reverse=True)
+    assert await listed_in_pages(susan, kind, 2) == [ids[:2], ids[2:4], ids[4:]]
+    assert await listed_in_pages(susan, kind, 5) == [ids]
+    for query in ("limit=0", "limit=101", "before=x", "before=1&before=2"):
+        assert await susan.code("GET", f"{kind}?{query}") == (400, "bad_request")
+
+
 async def test_message_is_sent_listed_and_read(program: Joined) -> None:
     susan, john = await program("susan"), await program("john")
     sent = await susan.call("POST", "messages", {"recipient": "JOHN", "body": " hello "})

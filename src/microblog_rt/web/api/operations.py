@@ -7,9 +7,11 @@ from microblog_rt import protocol
 from microblog_rt.accounts import session_name
 from microblog_rt.errors import BadRequest, Invalid, NotFound, Refused
 from microblog_rt.messages import Post
+from microblog_rt.models import AccessToken, Session
 from microblog_rt.notifications import Publication
 from microblog_rt.protocol import MICROSECONDS, Notification
 from microblog_rt.services import Services
+from microblog_rt.storage.pages import Page
 from microblog_rt.web.api import body
 from microblog_rt.web.api.body import ANYTHING, ITEMS, SECONDS, TEXT, TRUE, ApiRequest
 from microblog_rt.web.api.callers import Caller
@@ -105,9 +107,8 @@ async def publish_all(services: Services, request: ApiRequest, caller: Caller, _
 
 
 async def list_sessions(services: Services, request: ApiRequest, caller: Caller, _: Json) -> Result:
-    # Those of the page, and the one of the caller, which the page shows apart.
-    own = [await services.sessions.named(caller.user_id, session_name(caller.reader.token_hash))]
-    page = await services.sessions.sessions(caller.reader, LARGEST_PAGE)
+    query = body.page(request, LARGEST_PAGE, LARGEST_PAGE, ("before",))
+    page = await services.sessions.all_sessions(caller.user_id, query["limit"], query.get("before"))
     sessions = [
         {
             "id": session_name(each.token_hash),
@@ -117,13 +118,14 @@ async def list_sessions(services: Services, request: ApiRequest, caller: Caller,
             "expires": each.expires / MICROSECONDS,
             "current": each.token_hash == caller.reader.token_hash,
         }
-        for each in [*own, *page.rows]
-        if each is not None
+        for each in page.rows
     ]
-    return _ok(username=caller.username, sessions=sessions)
+    return _ok(username=caller.username, sessions=sessions, before=_next(page))
 
 
 async def list_tokens(services: Services, request: ApiRequest, caller: Caller, _: Json) -> Result:
+    query = body.page(request, LARGEST_PAGE, LARGEST_PAGE, ("before",))
+    page = await services.tokens.page(caller.user_id, query["limit"], query.get("before"))
     tokens = [
         {
             "id": each.id,
@@ -134,9 +136,9 @@ async def list_tokens(services: Services, request: ApiRequest, caller: Caller, _
             "expires": None if each.expires is None else each.expires / MICROSECONDS,
             "current": each.id == caller.token_id,
         }
-        for each in await services.tokens.of_user(caller.user_id)
+        for each in page.rows
     ]
-    return _ok(username=caller.username, tokens=tokens)
+    return _ok(username=caller.username, tokens=tokens, before=_next(page))
 
 
 async def show_user(services: Services, request: ApiRequest, caller: Caller, path: Json) -> Result:
@@ -168,6 +170,11 @@ def _result(result: Notification | Refused | None) -> Json:
     if isinstance(result, Notification):
         return {"status": HTTPStatus.OK, "timestamp": result.timestamp / MICROSECONDS}
     return problem_of(result or Refused())
+
+
+def _next(page: Page[Session] | Page[AccessToken]) -> float | None:
+    """The key of the next page of what was created earlier; None if there is none."""
+    return page.rows[-1].created / MICROSECONDS if page.rows and page.next else None
 
 
 def _message(each: Post) -> Json:
