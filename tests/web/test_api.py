@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -12,6 +13,7 @@ from quart import Quart
 
 from microblog_rt.models import PUBLISH_NOTIFICATIONS, READ_MESSAGES, READ_NOTIFICATIONS, SCOPES, SEND_MESSAGES
 from microblog_rt.services import Services
+from microblog_rt.settings import Limit, Settings
 from tests.conftest import PASSWORD
 from tests.web.conftest import ORIGIN, Browser, Join
 
@@ -50,6 +52,17 @@ class Program:
 
 
 Joined = Callable[..., Awaitable[Program]]
+
+
+@pytest.fixture
+def changes() -> dict[str, Any]:
+    """Settings that a test changes."""
+    return {}
+
+
+@pytest.fixture
+def settings(settings: Settings, changes: dict[str, Any]) -> Settings:
+    return replace(settings, **changes)
 
 
 @pytest.fixture
@@ -417,6 +430,33 @@ async def test_send_limit_applies(program: Joined, services: Services) -> None:
     answer = await susan.call("POST", "messages", {"recipient": "susan", "body": "2"})
     assert (answer.status_code, answer.json()["code"]) == (429, "too_many")
     assert int(answer.headers["Retry-After"]) > 0
+
+
+def refused_for(answer: httpx.Response) -> int:
+    """The seconds to wait after a refusal over a limit."""
+    assert (answer.status_code, answer.json()["code"]) == (429, "too_many"), answer.text
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    return int(answer.headers["Retry-After"])
+
+
+@pytest.mark.parametrize("changes", [{"publish_limit": Limit(4, 3600)}])
+async def test_publish_limit_counts_items_of_each_publisher(app: Quart, program: Joined) -> None:
+    susan, john = await program("susan"), await program("john")
+    again = await program("susan")  # another token of the same user
+    items = [{"user": "john", "key": f"n{number}", "data": 1} for number in range(3)]
+    await susan.ok("POST", "notifications", {"items": items})
+    await again.ok("PUT", "users/john/notifications/n0", {"data": 2})
+    for method, path, content in [
+        ("PUT", "users/john/notifications/n0", {"data": 3}),
+        ("DELETE", "users/john/notifications/n0", None),
+        ("POST", "notifications", {"items": items[:1]}),
+    ]:
+        assert 0 < refused_for(await susan.call(method, path, content)) <= 900
+        assert 0 < refused_for(await again.call(method, path, content)) <= 900
+    assert (await state(john))["n0"] == 2
+    await john.ok("DELETE", "users/john/notifications/n0")
+    too_many = await john.call("POST", "notifications", {"items": items * 2})
+    assert 0 < refused_for(too_many) <= 900, "more than is left, although more than the limit"
 
 
 async def test_unknown_host_is_refused(program: Joined) -> None:

@@ -68,6 +68,7 @@ async def mark_read(services: Services, request: ApiRequest, caller: Caller, _: 
 async def publish(services: Services, request: ApiRequest, caller: Caller, path: Json) -> Result:
     sent = body.fields(body.json_object(request), {"data": ANYTHING})
     write = body.write(request, caller.user_id, sent)
+    services.notifications.count(caller.user_id, 1)
     user = await services.site_users.known(path["name"])
     publication = Publication(user.id, path["key"], sent["data"])
     return _ok(**_notification(await services.notifications.publish(publication, write)))
@@ -76,6 +77,7 @@ async def publish(services: Services, request: ApiRequest, caller: Caller, path:
 async def delete(services: Services, request: ApiRequest, caller: Caller, path: Json) -> Result:
     body.empty(request)
     write = body.write(request, caller.user_id, None)
+    services.notifications.count(caller.user_id, 1)
     user = await services.accounts.known(path["name"])
     return _ok(**_notification(await services.notifications.delete(user.id, path["key"], write)))
 
@@ -86,6 +88,7 @@ async def publish_all(services: Services, request: ApiRequest, caller: Caller, _
     if not 1 <= len(items) <= LARGEST_BATCH:
         raise Invalid("items", "batch_length", limit=LARGEST_BATCH)
     write = body.write(request, caller.user_id, sent)
+    services.notifications.count(caller.user_id, len(items))
     checked = [_item(each) for each in items]
     names = list(dict.fromkeys(each["user"] for each in checked if not isinstance(each, Refused)))
     ids = await services.accounts.ids(names)
