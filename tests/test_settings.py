@@ -46,6 +46,7 @@ def test_every_setting_can_be_set() -> None:
             "MICROBLOG_SIGN_IN_LIMIT": "3/2minutes",
             "MICROBLOG_SIGN_IN_GLOBAL_LIMIT": "100/hour",
             "MICROBLOG_SEND_LIMIT": "5/second",
+            "MICROBLOG_PUBLISH_LIMIT": "600/minute",
             "MICROBLOG_TABS_PER_USER": "7",
             "MICROBLOG_TABS_PER_ADDRESS": "8",
             "MICROBLOG_CONNECTIONS_PER_ADDRESS": "9",
@@ -70,6 +71,7 @@ def test_every_setting_can_be_set() -> None:
         sign_in_limit=Limit(3, 120),
         sign_in_global_limit=Limit(100, 3600),
         send_limit=Limit(5, 1),
+        publish_limit=Limit(600, 60),
         tabs_per_user=7,
         tabs_per_address=8,
         connections_per_address=9,
@@ -92,6 +94,7 @@ def test_every_setting_can_be_set() -> None:
         "SIGN_IN_LIMIT",
         "SIGN_IN_GLOBAL_LIMIT",
         "SEND_LIMIT",
+        "PUBLISH_LIMIT",
         "REGISTER_LIMIT",
         "TABS_PER_USER",
         "TABS_PER_ADDRESS",
@@ -101,6 +104,11 @@ def test_every_setting_can_be_set() -> None:
 def test_empty_limit_disables_it(name: str) -> None:
     chosen = Settings.from_environ({f"MICROBLOG_{name}": ""})
     assert getattr(chosen, name.lower()) is None
+
+
+def test_publishing_has_no_limit_by_default() -> None:
+    """Services publish thousands a second."""
+    assert Settings().publish_limit is None
 
 
 BAD = [

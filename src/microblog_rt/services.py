@@ -57,7 +57,7 @@ def assemble(settings: Settings, timeouts: Timeouts = Timeouts()) -> Services:
         hub,
         the_bus,
         mailboxes,
-        Notifications(mailboxes, storage),
+        Notifications(mailboxes, storage, settings.publish_limit),
         sessions,
         tokens,
         site_users,

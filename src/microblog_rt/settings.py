@@ -49,6 +49,7 @@ class Settings(WebhookSettings):
     sign_in_limit: Limit | None = Limit(10, 300)
     sign_in_global_limit: Limit | None = Limit(1000, 300)
     send_limit: Limit | None = Limit(60, 60)
+    publish_limit: Limit | None = None
     tabs_per_user: int | None = 20
     tabs_per_address: int | None = 200
     connections_per_address: int | None = 500
@@ -274,6 +275,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "sign_in_limit": _limit,
     "sign_in_global_limit": _limit,
     "send_limit": _limit,
+    "publish_limit": _limit,
     "tabs_per_user": _cap,
     "tabs_per_address": _cap,
     "connections_per_address": _cap,

@@ -18,6 +18,7 @@ from microblog_rt.errors import Invalid, NotFound, TokenEnded
 from microblog_rt.models import SCOPES, TOKEN_ID_LENGTH, TOKEN_NAME_LENGTH, AccessToken, User
 from microblog_rt.protocol import MICROSECONDS
 from microblog_rt.storage import Storage, Transaction, accounts, sql_time, tokens
+from microblog_rt.storage.pages import Page
 from microblog_rt.storage.tokens import TokenVisit
 
 if TYPE_CHECKING:
@@ -75,8 +76,12 @@ class Tokens:
 
     async def of_user(self, user_id: int) -> Sequence[AccessToken]:
         """The user's live tokens, the newest first."""
+        return (await self.page(user_id, OF_USER)).rows
+
+    async def page(self, user_id: int, size: int, before: int | None = None) -> Page[AccessToken]:
+        """Up to ``size`` live tokens of the user, the newest first: those created ``before`` a time, if given."""
         async with self._storage.reading() as reading:
-            return await tokens.of_user(reading, user_id)
+            return await tokens.of_user(reading, user_id, size, before)
 
     async def visit(self, reader: Reader) -> TokenVisit | None:
         """The reader's token with its user; None if it has ended or is another user's."""
