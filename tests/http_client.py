@@ -64,7 +64,7 @@ class Person:
 
 def cookie_named(kind: str, names: Iterable[str]) -> str:
     """The name in ``names`` of an instance's cookie ``session``, ``browser`` or ``flash``."""
-    (name,) = [each for each in names if re.match(f"(__Host-)?microblog_{kind}(_|$)", each)]
+    (name,) = [each for each in names if re.match(f"(__(Host|Secure)-)?microblog_{kind}(_|$)", each)]
     return name
 
 
