@@ -151,13 +151,13 @@ async def _next(otherwise: str | None = None) -> str:
 
 
 def _is_local(target: str) -> bool:
-    """Whether ``target`` is a path of this site: below the prefix, which no segment ``..`` leaves."""
-    below = request.root_path + "/"
-    return (
-        bool(LOCAL_PATH.fullmatch(target)) and target.startswith(below) and not (below > "/" and UPWARDS.search(target))
-    )
+    """Whether ``target`` is a path of this site: below the path prefix, which no segment ``..`` leaves."""
+    prefix = request.root_path
+    if not LOCAL_PATH.fullmatch(target) or not target.startswith(f"{prefix}/"):
+        return False
+    return not (prefix and UPWARDS.match(target))
 
 
 # One leading slash, not two, and no backslash (browsers treat it as a slash), space or control character.
 LOCAL_PATH = re.compile(r"/(?![/\\])[!-\[\]-~]*")
-UPWARDS = re.compile(r"/(?:\.|%2e){2}(?:[/?#]|$)", re.IGNORECASE)  # as browsers read it
+UPWARDS = re.compile(r"[^?#]*/(?:\.|%2e){2}(?:[/?#]|$)", re.IGNORECASE)  # as browsers read it
