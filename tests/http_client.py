@@ -42,7 +42,7 @@ class Person:
 
     def post(self, path: str, **fields: str) -> httpx.Response:
         """Submit a form with a CSRF token; redirects are not followed."""
-        return self.client.post(path, data={"csrf_token": self.token(), **fields}, headers={"Origin": self.server.url})
+        return self.client.post(path, data={"csrf_token": self.token(), **fields}, headers={"Origin": origin_of(self.server.url)})
 
     def send(self, recipient: str, text: str) -> None:
         """Send a message."""
@@ -68,6 +68,11 @@ def cookie_named(kind: str, names: Iterable[str]) -> str:
     return name
 
 
+def origin_of(url: str) -> str:
+    """The origin of a server's address, which may have a path."""
+    return "/".join(url.split("/")[:3])
+
+
 def session_cookie(url: str) -> str:
     """The name of the cookies of sessions at ``url``."""
     cookies = httpx.get(f"{url}/auth/login", timeout=DEADLINE).cookies
@@ -90,7 +95,7 @@ def websocket(
     """
     return connect(
         url.replace("http", "ws", 1) + target,
-        origin=url if origin == OWN else origin,  # type: ignore[arg-type]
+        origin=origin_of(url) if origin == OWN else origin,  # type: ignore[arg-type]
         additional_headers={"Cookie": cookie, **(headers or {})},
         **{"compression": None, "proxy": None} | options,
     )
