@@ -42,7 +42,9 @@ class Person:
 
     def post(self, path: str, **fields: str) -> httpx.Response:
         """Submit a form with a CSRF token; redirects are not followed."""
-        return self.client.post(path, data={"csrf_token": self.token(), **fields}, headers={"Origin": origin_of(self.server.url)})
+        return self.client.post(
+            path, data={"csrf_token": self.token(), **fields}, headers={"Origin": origin_of(self.server.url)}
+        )
 
     def send(self, recipient: str, text: str) -> None:
         """Send a message."""

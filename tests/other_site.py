@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 
 import httpx
@@ -29,7 +30,7 @@ http {
     server {
         listen 127.0.0.1:PORT;
         absolute_redirect off;
-        root FOLDER/site;
+        root SITE;
         LOCATIONS
     }
 }
@@ -37,18 +38,22 @@ http {
 
 
 class OtherSite(Server):
-    """nginx with a site in the folder ``site``, in front of one server; ``url`` is that of our application."""
+    """nginx with a site in the folder ``site``, in front of one server.
+
+    ``url`` is the address of our application, ``root`` that of the other site.
+    """
 
     def __init__(self, folder: Path, behind: Server) -> None:
         super().__init__(folder, environ=ENVIRON)
         self.password = behind.password
-        self.site = folder / "site"
-        self.root = self.url.removesuffix(PREFIX)  # the address of the other site
+        self.root = self.url.removesuffix(PREFIX)
+        self._folder = TemporaryDirectory()  # nginx's workers are another user's, and pytest's folders are private
+        self.site = Path(self._folder.name)
         self._behind = behind
 
     def start(self) -> None:
         assert NGINX, "nginx is missing: apt-get install nginx"
-        self.site.mkdir()
+        self.site.chmod(0o755)
         (self.site / "index.html").write_text("<!doctype html><title>Another site</title>")
         (upgrade,) = re.findall(r"    map \$http_upgrade [^}]*}\n", DEPLOYED)
         (upstream,) = re.findall(r"    upstream microblog {[^}]*}\n", DEPLOYED)
@@ -57,13 +62,20 @@ class OtherSite(Server):
             assert upstream.count(wanted) == 1
             upstream = upstream.replace(wanted, here)
         text = CONFIGURATION.replace("MAPS", upgrade + upstream).replace("LOCATIONS", block("as it arrived:"))
-        text = text.replace("FOLDER", str(self.folder)).replace("PORT", str(self.port))
+        text = text.replace("SITE", str(self.site)).replace("FOLDER", str(self.folder)).replace("PORT", str(self.port))
         (self.folder / "nginx.conf").write_text(text)
-        command = [NGINX, "-e", str(self.folder / "error.log"), "-p", str(self.folder), "-c", f"{self.folder}/nginx.conf"]
+        command = [
+            NGINX,
+            "-e",
+            str(self.folder / "error.log"),
+            "-p",
+            str(self.folder),
+            "-c",
+            f"{self.folder}/nginx.conf",
+        ]
         tried = subprocess.run([*command, "-t"], capture_output=True, text=True)
         assert tried.returncode == 0, tried.stderr
-        (self.folder / "site").chmod(0o755)
-        self._running = subprocess.Popen([*BOUND, *command, "-g", "daemon off; user root;"])
+        self._running = subprocess.Popen([*BOUND, *command, "-g", "daemon off;"])
         until(self._answers)
 
     def _answers(self) -> bool:
@@ -73,6 +85,6 @@ class OtherSite(Server):
             return False
 
     def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
-        with self._running as running:
+        with self._folder, self._running as running:
             running.terminate()
             running.wait(DEADLINE)

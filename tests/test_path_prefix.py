@@ -222,6 +222,7 @@ async def test_everything_that_a_user_does_stays_below_the_prefix(ask: Ask, site
         assert len(links) > 8
         assert [each for each in links if not each.startswith(f"{PREFIX}/")] == []
     assert f'data-notifications="{PREFIX}/notifications?user=' in page.body.decode()
+    assert f'data-owner="{PREFIX}/' in (await john.get(f"{PREFIX}/send_message/susan")).body.decode()
     (script,) = re.findall(r'src="([^"]*/main.js)"', page.body.decode())
     assert (await john.get(script)).headers["cache-control"].endswith("immutable")
     read = await john.post(f"{PREFIX}/messages/read")
@@ -394,7 +395,7 @@ async def test_openapi_names_the_public_url(settings: Settings) -> None:
 async def test_mounted_application_gets_the_path_from_its_server(site: Site) -> None:
     """Servers that mount it send the whole ``path``, and in ``root_path`` where it is mounted."""
     headers = [(b"host", HOST.encode())]
-    scope = {"type": "http", "http_version": "1.1", "scheme": "http", "method": "GET", "root_path": PREFIX}
-    scope |= {"path": f"{PREFIX}/auth/login", "query_string": b"", "headers": headers}
+    scope: dict[str, Any] = {"type": "http", "http_version": "1.1", "scheme": "http", "method": "GET"}
+    scope |= {"path": f"{PREFIX}/auth/login", "root_path": PREFIX, "query_string": b"", "headers": headers}
     start, *_ = await messages_sent(site.app, scope | {"client": None}, {"type": "http.request", "body": b""})
     assert start["status"] == 200

@@ -1,4 +1,4 @@
-"""The proxies of ``docs/operations.md`` as real programs: HAProxy, Caddy, Traefik, and nginx behind HAProxy or nginx."""
+"""The proxies of ``docs/operations.md`` as real programs, and nginx behind HAProxy or nginx."""
 
 import asyncio
 from collections.abc import Iterator
