@@ -78,7 +78,7 @@ def serve(binds: tuple[str, ...], workers: int, with_demo: bool) -> None:
     with ExitStack() as stack:
         sockets = [stack.enter_context(each) for each in server.listen_all(binds)]
         urls = [chosen.public_url] if chosen.public_url else map(listening.url, sockets)
-        lines = [f"Serving {' and '.join(urls)} (press Ctrl-C to stop)"]
+        lines = [f"Serving {' and '.join(url + chosen.path_prefix for url in urls)} (press Ctrl-C to stop)"]
         if with_demo:
             lines += _demo_accounts(chosen)
 

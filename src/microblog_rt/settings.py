@@ -42,6 +42,7 @@ class Settings(WebhookSettings):
     bus_url: str = field(default=MEMORY, repr=False)
     secret_key: str | None = field(default=None, repr=False)  # several are separated by commas or spaces
     public_url: str | None = None
+    path_prefix: str = ""
     allowed_origins: frozenset[str] | None = None
     jwt_key: jwts.Keys | None = field(default=None, repr=False)
     jwt_audience: str | None = None
@@ -268,6 +269,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "bus_url": _bus_url,
     "secret_key": _secret_keys,
     "public_url": public_url.parse,
+    "path_prefix": public_url.parse_prefix,
     "allowed_origins": public_url.parse_origins,
     "jwt_key": jwts.parse,
     "jwt_audience": lambda text: text or None,
