@@ -20,7 +20,7 @@ import pytest
 from microblog_rt import metrics
 from microblog_rt.protocol import Notification
 from microblog_rt.push import connection as push
-from microblog_rt.push import request
+from microblog_rt.push import request, turns
 from microblog_rt.server.drain import drain
 from microblog_rt.timeouts import Timeouts
 from tests.asgi_server import (
@@ -583,6 +583,96 @@ async def test_pipelined_polls_leave_others_their_turn(it: Serving, monkeypatch:
     counting.cancel()
     assert served.total() == 300
     assert max(served.values()) <= 2 * push.AT_ONCE  # a turn of the counter may see two of the loop
+
+
+async def test_handshakes_that_arrive_together_leave_others_their_turn(
+    it: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn, served = 0, Counter[int]()
+    serve = push.Connection.serve
+
+    def counted(self: push.Connection, *request: Any) -> None:
+        served[turn] += 1
+        serve(self, *request)
+
+    def count_turns() -> None:
+        nonlocal turn
+        turn += 1
+        asyncio.get_running_loop().call_soon(count_turns)
+
+    monkeypatch.setattr(push.Connection, "serve", counted)
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(raw_client(it.port)) for _ in range(100)]
+        await until(lambda: len(it.edge.connections) == 100)
+        count_turns()
+        arrived(*clients, sent=TAB)
+        for client in clients:
+            assert (await client.head()).startswith(b"HTTP/1.1 101 ")
+    assert served.total() == 100
+    assert max(served.values()) == turns.AT_ONCE
+
+
+def arrived(*clients: RawClient, sent: bytes) -> None:
+    """Send from all clients without a turn of the event loop, which then finds all of it."""
+    for client in clients:
+        client.writer.write(sent)
+
+
+async def test_form_does_not_wait_behind_handshakes(it: Serving, app: Recording) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        *clients, last = [await stack.enter_async_context(raw_client(it.port)) for _ in range(100)]
+        await until(lambda: len(it.edge.connections) == 100)
+        arrived(*clients, sent=TAB)
+        await last.send(b"POST /send HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        await response(last)
+        assert len(it.feed.streams) < 99
+
+
+async def test_client_that_leaves_before_its_turn_is_forgotten(it: Serving) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(raw_client(it.port)) for _ in range(50)]
+        await until(lambda: len(it.edge.connections) == 50)
+        arrived(*clients, sent=TAB)
+        for client in clients:
+            client.writer.transport.abort()
+    await it.idle()
+
+
+async def test_half_closed_clients_get_their_answers_in_their_turn(it: Serving) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(raw_client(it.port)) for _ in range(50)]
+        await until(lambda: len(it.edge.connections) == 50)
+        arrived(*clients, sent=POLL)
+        for client in clients:
+            client.writer.write_eof()
+        for client in clients:
+            assert (await response(client)).body == b"[]"
+    await it.idle()
+
+
+async def test_more_bytes_do_not_give_a_second_turn(it: Serving) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(raw_client(it.port)) for _ in range(50)]
+        await until(lambda: len(it.edge.connections) == 50)
+        arrived(*clients, sent=POLL)
+        await until(lambda: it.edge.turns.waiting > 0)
+        arrived(*clients, sent=POLL)
+        for client in clients:
+            assert [(await response(client)).body for _ in range(2)] == [b"[]", b"[]"]
+    assert it.edge.turns.waiting == 0
+
+
+async def test_close_serves_those_that_wait_for_their_turn(it: Serving) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(raw_client(it.port)) for _ in range(50)]
+        await until(lambda: len(it.edge.connections) == 50)
+        arrived(*clients, sent=POLL)
+        await until(lambda: it.edge.turns.waiting > 0)
+        waiting = [each for each in it.edge.connections if each._in_line]
+        closing = asyncio.create_task(it.edge.close())
+        answers = [await rest(client) for client in clients]
+        await closing
+    assert len([each for each in answers if each.endswith(b"[]")]) >= len(waiting) > 0
 
 
 # Memory

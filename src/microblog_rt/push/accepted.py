@@ -21,8 +21,8 @@ class Accepted(asyncio.Protocol):
 
     # fmt: off
     __slots__ = (
-        "_address", "_buffer", "_closing", "_due", "_edge", "_pages", "_paused", "_requests", "_serving", "ended",
-        "transport",
+        "_address", "_buffer", "_closing", "_due", "_edge", "_in_line", "_pages", "_paused", "_requests", "_serving",
+        "ended", "transport",
     )
     # fmt: on
 
@@ -37,6 +37,7 @@ class Accepted(asyncio.Protocol):
         self._requests = 0
         self._due = FOREVER
         self._paused = self._closing = False
+        self._in_line = False  # whether a request has arrived whose turn has not come
         self.ended = False  # whether the client has closed its side
 
     def proceed(self) -> None:
@@ -56,7 +57,8 @@ class Accepted(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self.ended = True
-        if self._closing or self._serving is None or not self.transport.can_write_eof():
+        serving = self._serving is not None or self._in_line
+        if self._closing or not serving or not self.transport.can_write_eof():
             return False  # close the transport; TLS cannot be open in one direction
         self._set_due(self._edge.timeouts.half_closed)
         return True
@@ -88,7 +90,8 @@ class Accepted(asyncio.Protocol):
         """Whether the client has not sent a whole request, or only a part of the next."""
         if self._pages is not None:
             return self._pages.incomplete
-        return self._serving is None and not self._closing and (not self._requests or bool(self._buffer))
+        serving = self._serving is not None or self._in_line
+        return not serving and not self._closing and (not self._requests or bool(self._buffer))
 
     @property
     def idle(self) -> bool:
@@ -103,7 +106,7 @@ class Accepted(asyncio.Protocol):
 
     def close_unless_serving(self) -> None:
         """Close it if no request is being served here."""
-        if self._pages is None and self._serving is None and not self._closing:
+        if self._pages is None and self._serving is None and not self._in_line and not self._closing:
             self.transport.close()
 
     def leave(self) -> None:

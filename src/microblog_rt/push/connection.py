@@ -127,19 +127,22 @@ class Connection(Accepted):
         else:  # others have their turn; ``_looping`` stays set until then
             asyncio.get_running_loop().call_soon(self._resume)
             return
-        self._looping = False
+        self._looping = self._in_line
 
     def _resume(self) -> None:
-        self._looping = False
+        self._looping = self._in_line = False
         self._advance()
 
     def _take_request(self) -> bool:
-        """Begin the next request; False if it has not arrived, or was passed on."""
+        """Begin the next request; False if it has not arrived, was passed on, or waits for its turn."""
         text = self._edge.targets.next_head(self._buffer)
         if text is None:
             return False
         last = self._last
         targets = self._edge.targets
+        if last is None and text.startswith(b"GET") and not self._edge.turns.take(self._resume):
+            self._in_line, self._due = True, FOREVER
+            return False
         head = (last and targets.repeated(last.head, last.text, text)) or targets.parse(text)
         if head is None:
             self._pass_on()

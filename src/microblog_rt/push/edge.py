@@ -17,6 +17,7 @@ from microblog_rt.push.peers import Addresses, Memory
 from microblog_rt.push.request import NO_HEAD, Head, Targets
 from microblog_rt.push.serving import Pages
 from microblog_rt.push.tab import Tab
+from microblog_rt.push.turns import Turns
 from microblog_rt.push.wheel import Wheel
 from microblog_rt.settings import Settings
 from microblog_rt.timeouts import Timeouts
@@ -56,6 +57,7 @@ class Edge:
         self.keep_alive = settings.keep_alive_timeout
         self.targets = Targets(settings.path_prefix)
         self.wheel = Wheel()
+        self.turns = Turns()
         self.addresses = Addresses(settings.connections_per_peer)
         self.memory = Memory()
         self.connections: set[Accepted] = set()  # all but tabs
