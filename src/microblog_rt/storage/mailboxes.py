@@ -64,25 +64,27 @@ RECOUNT = {each: _counting(each, each.unread()) for each in COUNTERS}
 # How many of the unread are in the interval, and the oldest of those before it.
 SHOWN = {
     each: select(
-        each.unread(each.items.timestamp <= LAST, after=FIRST - 1),
-        each.unread(each.items.timestamp < FIRST, what=func.min(each.items.timestamp)),
+        each.unread(each.position <= LAST, after=FIRST - 1),
+        each.unread(each.position < FIRST, what=func.min(each.position)),
         each.mark,
-        Mailbox.clock,
+        each.end,
     ).where(THIS_USER)
     for each in COUNTERS
 }
 # The same for an interval from the beginning: all but the newer ones, since there may be many in it.
 SHOWN_UP_TO = {
-    each: select(each.column - each.unread(after=LAST), null(), each.mark, Mailbox.clock).where(THIS_USER)
+    each: select(each.column - each.unread(after=LAST), null(), each.mark, each.end).where(THIS_USER)
     for each in COUNTERS
 }
 MARK_ITEMS = {
     each: update(each.items)
-    .where(each.items.recipient_id == bindparam("of_user"), each.items.timestamp.between(FIRST, LAST))
-    .where(each.items.timestamp > MARK, not_(each.items.read))
+    .where(each.items.recipient_id == bindparam("of_user"), each.position.between(FIRST, LAST))
+    .where(each.position > MARK, not_(each.read))
     .values(read=True)
     for each in COUNTERS
+    if each.read is not None
 }
+MOVE_MARK = {each: update(Mailbox).where(THIS_USER).values({each.mark: MARK}) for each in COUNTERS}
 MARK_READ = {each: COUNT[each].values({each.mark: MARK}) for each in COUNTERS}
 
 
@@ -112,15 +114,17 @@ def mark_read(tx: Transaction, user_id: int, counter: Counter, first: int, last:
 
     Without an unread item before the interval, the mark moves to its end; this writes no item, however many there
     are. Otherwise the items are marked one by one, each once in its life, and the mark moves up to the oldest unread.
+    Of a counter without ``read`` everything up to ``last`` is marked, also what is not counted yet.
     """
     interval = {"of_user": user_id, "first": first, "last": last}
-    statement = SHOWN[counter] if first else SHOWN_UP_TO[counter]
-    shown, oldest_before, mark, clock = tx.execute(statement, interval).one()
+    statement = SHOWN[counter] if first and counter.read is not None else SHOWN_UP_TO[counter]
+    shown, oldest_before, marked, end = tx.execute(statement, interval).one()
+    mark = min(last, end)  # what does not exist yet has not been read
     if not shown:
+        if counter.read is None and mark > marked:
+            tx.execute(MOVE_MARK[counter], {"of_user": user_id, "mark": mark})
         return None
-    if oldest_before is None:
-        mark = min(last, clock)  # what does not exist yet has not been read
-    else:
+    if oldest_before is not None:
         mark = oldest_before - 1
         tx.execute(MARK_ITEMS[counter], interval | {"mark": mark})
     return _ticked(tx, MARK_READ[counter], user_id, delta=-shown, mark=mark, ahead=ahead)
