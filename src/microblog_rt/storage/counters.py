@@ -6,10 +6,10 @@ To add one: its columns in ``models.Mailbox``, a migration, and an entry here. N
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, ScalarSelect, and_, func, not_, select
+from sqlalchemy import ColumnElement, ScalarSelect, and_, func, join, not_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
-from microblog_rt.models import Mailbox, Message
+from microblog_rt.models import Follow, Mailbox, Mention, Message, Post
 from microblog_rt.storage.sql_time import Later
 
 
@@ -62,4 +62,17 @@ UNREAD_MESSAGES = _received(
     "unread_message_count", Mailbox.unread_message_count, Mailbox.last_message_read_time, Message
 )
 
-COUNTERS = (UNREAD_MESSAGES,)
+UNREAD_MENTIONS = _received(
+    "unread_mention_count", Mailbox.unread_mention_count, Mailbox.last_mention_read_time, Mention
+)
+UNREAD_POSTS = Counter(
+    "unread_post_count",
+    Mailbox.unread_post_count,
+    Mailbox.last_post_seen,
+    items=join(Follow, Post, Post.user_id == Follow.followed_id),
+    of_mailbox=and_(Follow.follower_id == Mailbox.user_id, Post.id <= Follow.delivered_id),
+    position=Post.id,
+    end=select(func.coalesce(func.max(Post.id), 0)).scalar_subquery(),
+)
+
+COUNTERS = (UNREAD_MESSAGES, UNREAD_MENTIONS, UNREAD_POSTS)

@@ -10,7 +10,7 @@ itself, so it may be the first statement; it computes only from that row. Whatev
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import BigInteger, any_, bindparam, func, not_, null, select, update
+from sqlalchemy import BigInteger, ColumnElement, any_, bindparam, func, not_, null, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.dml import ReturningUpdate
 
@@ -36,14 +36,14 @@ class Tick(NamedTuple):
 
 # Built once: building a statement costs more than running it.
 THIS_USER = Mailbox.user_id == bindparam("of_user")
-TICK = (
+TICK_EACH = (
     update(Mailbox)
-    .where(THIS_USER)
     .values(
         clock_before=Mailbox.clock, clock=Later(Mailbox.clock + 1, NOW_AT_LAST + bindparam("ahead", type_=BigInteger))
     )
     .returning(Mailbox.clock, Mailbox.clock_before)
 )
+TICK = TICK_EACH.where(THIS_USER)
 LOCK = (
     select(Mailbox.user_id)
     .where(Mailbox.user_id == any_(bindparam("user_ids", type_=ARRAY(BigInteger))))
@@ -54,8 +54,9 @@ FIRST, LAST = bindparam("first", type_=BigInteger), bindparam("last", type_=BigI
 MARK = bindparam("mark", type_=BigInteger)
 
 
-def _counting(counter: Counter, value: Any) -> ReturningUpdate[Any]:
-    return TICK.values({counter.column: value}).returning(counter.column)
+def _counting(counter: Counter, value: Any, tick: Any = TICK) -> ReturningUpdate[Any]:
+    counting: ReturningUpdate[Any] = tick.values({counter.column: value}).returning(counter.column)
+    return counting
 
 
 COUNT = {each: _counting(each, each.column + bindparam("delta")) for each in COUNTERS}
@@ -102,6 +103,20 @@ def tick(tx: Transaction, user_id: int, ahead: int = 0) -> Tick:
 def count(tx: Transaction, user_id: int, counter: Counter, delta: int, ahead: int = 0) -> Tick:
     """Tick, and add ``delta`` to the counter. Raises NotFound."""
     return _tick(COUNT_PREPARED[counter].row(tx, {"of_user": user_id, "ahead": ahead, "delta": delta}))
+
+
+def count_each(
+    tx: Transaction, user_ids: Sequence[int], counter: Counter, delta: ColumnElement[int], ahead: int = 0
+) -> dict[int, Tick]:
+    """Add ``delta``, an expression of each of these locked mailboxes, to its counter; those that changed, ticked."""
+    statement = (
+        _counting(counter, counter.column + delta, TICK_EACH)
+        .where(delta != 0)
+        .where(Mailbox.user_id.in_(padded(list(user_ids))))
+        .returning(Mailbox.user_id)
+    )
+    rows: Any = tx.execute(statement, {"ahead": ahead})
+    return {user_id: Tick(clock, before, value) for clock, before, value, user_id in rows}
 
 
 def recount(tx: Transaction, user_id: int, counter: Counter, ahead: int = 0) -> Tick:

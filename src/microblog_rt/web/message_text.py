@@ -4,8 +4,9 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import regex
-from linkify_it import LinkifyIt
 from markupsafe import Markup, escape
+
+from microblog_rt import spans
 
 LINES = 10  # shown at once
 
@@ -14,11 +15,6 @@ LINK = Markup('<a href="{url}" rel="nofollow noopener" dir="ltr">{url}</a>')
 DECEPTIVE = regex.compile(r"[\p{Default_Ignorable_Code_Point}\p{Cc}\p{White_Space}]")
 # Unicode names are not linked: their letters can look like those of another name.
 HOST = regex.compile(r"[A-Za-z0-9.-]+(?::[0-9]*)?")
-
-_find = LinkifyIt(
-    schemas={"ftp:": None, "mailto:": None, "//": None},
-    options={"fuzzy_link": False, "fuzzy_email": False, "fuzzy_ip": False},
-).match
 
 
 class MessageText(NamedTuple):
@@ -36,10 +32,10 @@ def message_text(body: str) -> MessageText:
 
 def _linked(text: str) -> Markup:
     parts, end = [], 0
-    for each in _find(text) or []:
-        if _is_clear(each.raw):
-            parts += [escape(text[end : each.index]), LINK.format(url=each.raw)]
-            end = each.last_index
+    for each in spans.urls(text):
+        if _is_clear(each.value):
+            parts += [escape(text[end : each.start]), LINK.format(url=each.value)]
+            end = each.end
     return Markup().join([*parts, escape(text[end:])])
 
 
