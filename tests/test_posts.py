@@ -253,8 +253,8 @@ async def test_pages_do_not_shift_while_posts_arrive(services: Services, susan: 
 async def test_profile_counts(services: Services, susan: User, john: User) -> None:
     await services.posts.follow(susan.id, john)
     await services.posts.post(john.id, "one")
-    assert await services.posts.profile(john.id, susan.id) == (1, 0, 1, True)
-    assert await services.posts.profile(susan.id, john.id) == (0, 1, 0, False)
+    assert await services.posts.profile(john.id, susan.id) == (1, 0, 1, True, False)
+    assert await services.posts.profile(susan.id, john.id) == (0, 1, 0, False, True)
     assert [each.body for each in (await services.posts.by_author(john.id, 5)).rows] == ["one"]
 
 

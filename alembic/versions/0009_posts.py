@@ -25,7 +25,7 @@ COUNTERS = {
 
 
 def upgrade() -> None:
-    op.add_column("user", sa.Column("display_name", sa.String(200), nullable=True))
+    op.add_column("user", sa.Column("display_name", sa.String(500), nullable=True))
     op.add_column("user", sa.Column("about_me", sa.String(1400), nullable=True))
     for name, kind in COUNTERS.items():
         op.add_column("mailbox", sa.Column(name, kind, server_default=sa.text("0"), nullable=False))

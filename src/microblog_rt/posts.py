@@ -40,9 +40,9 @@ class Posts:
     async def post(self, author_id: int, body: str, nonce: str = "", reply_to_id: int | None = None) -> bool:
         """Post ``body`` (1 to 140 characters, see ``text.checked``) and return whether it was new.
 
-        The same text under the same ``nonce`` of one author is posted once; an empty nonce is ignored. The users whom
-        it names, and the author of the post that it replies to, get a mention. Its delivery to followers begins when
-        it is committed. Raises Invalid for the body, NotFound for an unknown ``reply_to_id``, TooMany, Unavailable.
+        The same text under the same ``nonce`` of one author is posted once; an empty nonce is ignored. The users that
+        it names, and the author of the post that it replies to, get a mention. Its delivery to followers begins after
+        the commit. Raises Invalid for the body, NotFound for an unknown ``reply_to_id``, TooMany, Unavailable.
         """
         body = text.checked(body, "post")
         mentioned = await self._mentioned(body, reply_to_id) - {author_id}
@@ -163,7 +163,7 @@ class Posts:
             return await posts.profile(reading, user_id, reader_id)
 
     async def names_in(self, bodies: Collection[str]) -> dict[str, str]:
-        """The names of the users whom these texts mention, by the key of the name (``names.key``)."""
+        """The names of the users that these texts mention, by the key of the name (``names.key``)."""
         keys = {names.key(each.value) for body in bodies for each in spans.mentions(body)}
         async with self._storage.reading() as reading:
             return await posts.names(reading, keys)

@@ -1,4 +1,5 @@
-// The messages page: marks as read what was shown, and inserts what arrives. Without JavaScript a button marks.
+// The pages of messages and of mentions: they mark as read what was shown, and insert what arrives. Without JavaScript a
+// button marks.
 
 import { isProblem } from "./request.js";
 import { Timer } from "./timers.js";
@@ -76,6 +77,11 @@ export class MessagesPage {
     form.elements.up_to.value = String(this.#notifiedUpTo);
     form.hidden = count === 0;
     this.#work();
+  }
+
+  /** The name of the notification that counts what this page lists. */
+  get counted() {
+    return this.#list.dataset.count ?? "unread_message_count";
   }
 
   get #form() {

@@ -191,6 +191,11 @@ def replace_hash(user_id: int, old: str, new: str, tx: Transaction) -> bool:
     return tx.execute(update(User).where(mine).values(password_hash=new)).rowcount == 1
 
 
+def set_profile(tx: Transaction, user_id: int, **said: str | None) -> None:
+    """Replace what a user says on the profile: ``display_name``, ``about_me``."""
+    tx.execute(update(User).where(User.id == user_id).values(**said))
+
+
 def set_disabled(tx: Transaction, user_id: int, disabled: bool) -> None:
     """Disable or enable a user."""
     tx.execute(update(User).where(User.id == user_id).values(disabled=disabled))

@@ -29,12 +29,13 @@ class AlreadyPosted(Refused):
 
 
 class Profile(NamedTuple):
-    """The numbers on a user's profile, and whether the reader follows the user."""
+    """The numbers on a user's profile; whether the reader follows the user, and the user the reader."""
 
     followers: int
     following: int
     posts: int
     followed: bool
+    follows_reader: bool
 
 
 def take_turn(tx: Transaction) -> None:
@@ -90,7 +91,7 @@ async def undelivered(reading: Reading, older_than: float = 0) -> dict[int, int]
 
 
 async def behind(reading: Reading, author_id: int, post_id: int, after: int, count: int) -> Sequence[int]:
-    """The next ``count`` followers after the id ``after`` to whom the author's posts up to ``post_id`` are due."""
+    """The next ``count`` followers after the id ``after`` that lack some of the author's posts up to ``post_id``."""
     statement = select(Follow.follower_id).where(
         Follow.followed_id == author_id, Follow.follower_id > after, Follow.delivered_id < post_id
     )
@@ -141,12 +142,12 @@ def unfollow(tx: Transaction, follower_id: int, followed_id: int) -> None:
 
 async def profile(reading: Reading, user_id: int, reader_id: int) -> Profile:
     """The numbers on the profile of ``user_id``, as ``reader_id`` sees it."""
-    followed = exists().where(Follow.follower_id == reader_id, Follow.followed_id == user_id)
     statement = select(
         select(func.count()).where(Follow.followed_id == user_id).scalar_subquery(),
         select(func.count()).where(Follow.follower_id == user_id).scalar_subquery(),
         select(func.count()).where(Post.user_id == user_id).scalar_subquery(),
-        followed,
+        exists().where(Follow.follower_id == reader_id, Follow.followed_id == user_id),
+        exists().where(Follow.follower_id == user_id, Follow.followed_id == reader_id),
     )
     return Profile(*(await reading.execute(statement)).one())
 
