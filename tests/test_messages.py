@@ -4,7 +4,6 @@ import asyncio
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
 from itertools import permutations
 from typing import Any
 
@@ -417,12 +416,17 @@ async def test_notification_for_unknown_user_is_not_found(services: Services) ->
         await services.notifications.add_notification(999, "x", 1)
 
 
-async def test_check_refuses_a_send_in_its_transaction(services: Services, susan: User, john: User) -> None:
+async def test_send_in_a_session_is_refused_when_that_is_not_in_use(
+    services: Services, susan: User, john: User
+) -> None:
     reader = await signed_in(services, john)
-    check = partial(services.sessions.check, reader, False)
-    assert await services.messages.attempt(john.id, "Susan", "hello", "n1", check) == "susan"
-    assert await services.messages.attempt(john.id, "susan", "hello", "n1", check) is None
+    session = services.sessions.use(reader, True)
+    assert await services.messages.attempt(john.id, "Susan", "hello", "n1", session) == "susan"
+    assert await services.messages.attempt(john.id, "susan", "hello", "n1", session) is None
+    for sender_id, refused in [(susan.id, session), (john.id, session._replace(unused_below=0))]:
+        with pytest.raises(SignedOut):
+            await services.messages.attempt(sender_id, "susan", "not sent", "n2", refused)
     await services.sessions.end_session(reader)
     with pytest.raises(SignedOut):
-        await services.messages.attempt(john.id, "susan", "not sent", "n2", check)
+        await services.messages.attempt(john.id, "susan", "not sent", "n2", session)
     assert [post.body for post in (await services.messages.inbox(susan.id, 10)).rows] == ["hello"]

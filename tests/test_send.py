@@ -17,6 +17,7 @@ from microblog_rt.protocol import MICROSECONDS, Signal
 from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Limit, Settings
 from microblog_rt.storage import sql_time
+from tests.clients import signed_in
 from tests.conftest import KEY, PASSWORD, PATIENT
 
 LIMIT = Limit(3, 60)
@@ -189,7 +190,8 @@ class Wire:
         target.close()
 
 
-async def test_send_on_postgresql_is_one_round_trip(postgresql_emptied: str) -> None:
+@pytest.mark.parametrize("in_session", [False, True])
+async def test_send_on_postgresql_is_one_round_trip(postgresql_emptied: str, in_session: bool) -> None:
     url = make_url(postgresql_emptied)
     assert url.port is not None
     wire = Wire(url.port)
@@ -197,10 +199,14 @@ async def test_send_on_postgresql_is_one_round_trip(postgresql_emptied: str) -> 
         here = url.set(port=port).render_as_string(hide_password=False)
         services = assemble(Settings(database_url=here, secret_key=KEY, send_limit=Limit(50, 60)), PATIENT)
         john, _ = [await services.accounts.register(name, PASSWORD) for name in ("john", "susan")]
+        session = services.sessions.use(await signed_in(services, john), True)
         counts = []
         for number in range(10):
             before = wire.round_trips
-            assert await services.messages.send_to(john.id, "susan", f"no. {number}", "n", "")
+            message = john.id, "susan", f"no. {number}", "n"
+            assert await (
+                services.messages.attempt(*message, session) if in_session else services.messages.send_to(*message, "")
+            )
             counts.append(wire.round_trips - before)
         assert counts[1:] == [1] * 9  # the first connects and prepares
         await services.close()

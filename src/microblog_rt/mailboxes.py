@@ -148,17 +148,14 @@ class Mailboxes:
 
         return await self._storage.write(run, lambda: self._committed(changes[0]))
 
-    async def send(self, outgoing: Outgoing, check: Callable[[Transaction], None] | None = None) -> Sent:
+    async def send(self, outgoing: Outgoing) -> Sent:
         """Send a message as ``change`` does everything else; it is written for speed (``storage/send.py``).
 
-        ``check`` runs first, on PostgreSQL in a transaction of its own; what it raises refuses the send. Raises what
-        both raise, Unavailable.
+        Raises what ``storage.send`` raises, Unavailable.
         """
         committed: list[Sent] = []
 
         def run(tx: Transaction) -> Sent:
-            if check is not None:
-                check(tx)
             sent = send(tx, outgoing)
             committed.append(sent)
             return sent

@@ -1,6 +1,6 @@
 """Private messages: send one, mark as read what was shown, a page of the inbox, withdraw."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -10,11 +10,11 @@ from microblog_rt.mailboxes import Change, Mailboxes
 from microblog_rt.models import User
 from microblog_rt.protocol import FURTHEST, Notification
 from microblog_rt.settings import Settings
-from microblog_rt.storage import Storage, Transaction, limits, messages, notifications
+from microblog_rt.storage import Storage, limits, messages, notifications
 from microblog_rt.storage.counters import UNREAD_MESSAGES
 from microblog_rt.storage.idempotency import Write
 from microblog_rt.storage.pages import Page
-from microblog_rt.storage.send import Outgoing
+from microblog_rt.storage.send import Outgoing, SessionUse
 
 WITHDRAWN_AT_ONCE = 500  # in one transaction, during which other writers wait on SQLite
 
@@ -83,16 +83,14 @@ class Messages:
         except messages.AlreadySent:
             return None
 
-    async def attempt(
-        self, sender_id: int, username: str, body: str, nonce: str, check: Callable[[Transaction], None]
-    ) -> str | None:
-        """As ``send_to``, after ``check`` (see ``Mailboxes.send``), and without counting a refusal in the metrics.
+    async def attempt(self, sender_id: int, username: str, body: str, nonce: str, session: SessionUse) -> str | None:
+        """As ``send_to`` in that session, without counting a refusal in the metrics.
 
-        For a caller that lets another way to send report what is refused.
+        For a caller that lets another way to send report what is refused. Raises SignedOut as well.
         """
-        outgoing = Outgoing(sender_id, username, text.checked(body), nonce, "", self._limit)
+        outgoing = Outgoing(sender_id, username, text.checked(body), nonce, "", self._limit, session)
         try:
-            return (await self._mailboxes.send(outgoing, check)).recipient
+            return (await self._mailboxes.send(outgoing)).recipient
         except messages.AlreadySent:
             return None
 

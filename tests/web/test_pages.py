@@ -1,9 +1,11 @@
 """The pages: content, form errors, limits."""
 
+import asyncio
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from quart import Quart, Response
@@ -44,6 +46,17 @@ async def test_registering_signs_in(stranger: Browser) -> None:
     page = await text(await stranger.get("/"))
     assert badge(page) == "0"
     assert "/rt/main.js" in page
+
+
+@pytest.mark.sqlite
+async def test_profile_costs_two_calls_to_a_thread(stranger: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The queries of the session and of the profile."""
+    await stranger.register("susan")
+    loop = asyncio.get_running_loop()
+    in_thread = Mock(side_effect=loop.run_in_executor)
+    monkeypatch.setattr(loop, "run_in_executor", in_thread)
+    assert (await stranger.get("/user/susan")).status_code == 200
+    assert in_thread.call_count == 2
 
 
 @pytest.mark.parametrize(

@@ -243,8 +243,7 @@ class Accounts:
 
     async def find(self, username: str) -> User | None:
         """The user of that name, in any case and any Unicode normalization form."""
-        async with self._storage.reading() as reading:
-            return await stored.by_name(reading, username)
+        return await stored.by_name(self._storage, username)
 
     async def known(self, username: str) -> User:
         """The user of that name, in any case. Raises NotFound."""

@@ -12,16 +12,17 @@ from time import monotonic
 from typing import NamedTuple
 
 from microblog_rt import security_log
-from microblog_rt.errors import Invalid, JwtRefused, Refused, SignedOut, TokenEnded, Unavailable
+from microblog_rt.errors import Invalid, JwtRefused, SignedOut, TokenEnded, Unavailable
 from microblog_rt.jwts import Claims
 from microblog_rt.mailboxes import Change, Mailboxes
 from microblog_rt.models import DEVICE_LENGTH, READ_NOTIFICATIONS, Session, User
-from microblog_rt.protocol import MICROSECONDS
+from microblog_rt.protocol import FURTHEST, MICROSECONDS
 from microblog_rt.settings import Settings
 from microblog_rt.storage import Storage, Transaction, accounts, sql_time
 from microblog_rt.storage.accounts import Visit
 from microblog_rt.storage.notifications import Kind, Page
 from microblog_rt.storage.pages import Page as ListPage
+from microblog_rt.storage.send import SessionUse
 from microblog_rt.timeouts import Timeouts
 
 log = logging.getLogger(__name__)
@@ -68,10 +69,6 @@ class Reader(NamedTuple):
         return TokenEnded() if self.bearer else SignedOut()
 
 
-class UseDue(Refused):
-    """The use of a session must be stored first."""
-
-
 class Sessions:
     """Starts, looks up and ends sessions."""
 
@@ -85,6 +82,7 @@ class Sessions:
         self._lifetime = settings.session_lifetime * MICROSECONDS
         idle = settings.session_idle * MICROSECONDS
         self._idle = {True: idle, False: min(idle, IDLE_UNLESS_REMEMBERED)}  # by "remembered"
+        self._use_due = min(USE_STORED_EVERY, self._idle[False] // 4)
         self._retry_use = 0.0  # of the monotonic clock: the other one may be set back
 
     async def start_session(self, user: User, *, remembered: bool, device: str = "") -> str:
@@ -118,16 +116,9 @@ class Sessions:
         """The reader's session with its user, counters and cursor; None if it has ended or is another user's."""
         return await accounts.visit(self._storage, reader.user_id, reader.token_hash)
 
-    def check(self, reader: Reader, navigates: bool, tx: Transaction) -> None:
-        """Check that the reader's session is live, as part of a write.
-
-        Raises SignedOut, and UseDue if the user ``navigates`` and that must be stored.
-        """
-        visit = accounts.visit_in(tx, reader.user_id, reader.token_hash)
-        if visit is None:
-            raise SignedOut
-        if navigates and self.is_use_due(visit.last_used):
-            raise UseDue
+    def use(self, reader: Reader, navigates: bool) -> SessionUse:
+        """The reader's session as a send checks it: refused if the user ``navigates`` and that must be stored."""
+        return SessionUse(reader.token_hash, self._use_due if navigates else FURTHEST)
 
     async def note_use(self, reader: Reader, last_used: int) -> None:
         """Store that a person uses a session, at most once a minute, and four times within the idle time.
@@ -147,7 +138,7 @@ class Sessions:
 
     def is_use_due(self, last_used: int) -> bool:
         """Whether a use now must be stored."""
-        return sql_time.now() - last_used >= min(USE_STORED_EVERY, self._idle[False] // 4)
+        return sql_time.now() - last_used >= self._use_due
 
     async def sessions(
         self, reader: Reader, size: int, before: int | None = None, after: int | None = None

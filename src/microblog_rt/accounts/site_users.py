@@ -138,8 +138,7 @@ class SiteUsers:
         return user
 
     async def _find(self, username: str) -> User | None:
-        async with self._storage.reading() as reading:
-            return await stored.by_name(reading, username)
+        return await stored.by_name(self._storage, username)
 
 
 def _reader(user_id: int, claims: Claims) -> Reader:

@@ -71,11 +71,11 @@ class Credentials(NamedTuple):
 
 
 # Built once: building a statement costs more than running it.
-BY_NAME = select(User).where(User.username_key == bindparam("key"))
 ALIKE = select(User.username).where(
     User.username_skeleton == bindparam("skeleton", type_=String), User.id != bindparam("user_id")
 )
 USER, SESSION = [list(cast(Table, model.__table__).columns) for model in (User, Session)]
+BY_NAME = Prepared(select(*USER).where(User.username_key == bindparam("key")))
 VISIT = Prepared(
     select(
         *USER,
@@ -113,9 +113,10 @@ def add(tx: Transaction, user: User) -> None:
     tx.execute(insert(Mailbox).values(user_id=user.id, **start))
 
 
-async def by_name(reading: Reading, username: str) -> User | None:
+async def by_name(storage: Storage, username: str) -> User | None:
     """The user of that name, in any case and any Unicode normalization form."""
-    return (await reading.execute(BY_NAME, {"key": names.key(username)})).scalar_one_or_none()
+    row = await storage.row(BY_NAME, {"key": names.key(username)})
+    return None if row is None else _instance(User, USER, row)
 
 
 async def ids(reading: Reading, keys: Collection[str]) -> dict[str, int]:
@@ -132,12 +133,6 @@ async def people(reading: Reading, size: int, before: str | None, after: str | N
 async def visit(storage: Storage, user_id: int, token_hash: str) -> Visit | None:
     """The live session of that user and token, in one statement; None if it has ended or is another user's."""
     row = await storage.row(VISIT, {"of_user": user_id, "token_hash": token_hash})
-    return None if row is None else Visit(row)
-
-
-def visit_in(tx: Transaction, user_id: int, token_hash: str) -> Visit | None:
-    """The same within a write transaction."""
-    row = VISIT.row(tx, {"of_user": user_id, "token_hash": token_hash})
     return None if row is None else Visit(row)
 
 

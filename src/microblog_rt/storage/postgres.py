@@ -7,12 +7,14 @@ a retry with the same key then gets its result.
 """
 
 import contextlib
+import select
 import socket
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from sqlalchemy import BigInteger, Connection, Engine, bindparam, event, func, make_url, select
+from sqlalchemy import BigInteger, Connection, Engine, bindparam, event, func, make_url
+from sqlalchemy import select as sql_select
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -37,8 +39,10 @@ UNAVAILABLE = ("08", "28", "3D", "53", "57", "58", "40", "55", "25006")
 
 NAME = "postgresql"
 
+POLLRDHUP = getattr(select, "POLLRDHUP", 0)  # Linux; elsewhere POLLHUP, which is always reported
+
 # "on" at a standby, and where the server or the database was made read-only.
-CHECK = select(func.current_setting("transaction_read_only"), NOW_AT_LAST)
+CHECK = sql_select(func.current_setting("transaction_read_only"), NOW_AT_LAST)
 
 
 class Writer:
@@ -151,7 +155,7 @@ def lock(tx: Connection, subject: str) -> None:
     tx.execute(LOCK, {"subject": subject})
 
 
-LOCK = select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("subject"), 0, type_=BigInteger)))
+LOCK = sql_select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("subject"), 0, type_=BigInteger)))
 
 
 def connection_options(url: str, timeouts: Timeouts) -> dict[str, Any]:
@@ -167,7 +171,8 @@ def connection_options(url: str, timeouts: Timeouts) -> dict[str, Any]:
 
         def __init__(self, protocol: Any, transport: Any, *more: Any) -> None:
             super().__init__(protocol, transport, *more)
-            _keep_alive(transport.get_extra_info("socket"), timeouts)
+            self.socket = transport.get_extra_info("socket")
+            _keep_alive(self.socket, timeouts)
 
         async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109
             if timeout is None:
@@ -227,5 +232,12 @@ def _engine(url: str, timeouts: Timeouts, server_settings: Mapping[str, str] = {
 
 def _discard_closed(connection: Any, *_: Any) -> None:
     # Known without a query. One dead connection means that the server was unreachable: all are dead.
-    if connection.driver_connection.is_closed():
+    if connection.driver_connection.is_closed() or _has_hung_up(connection.driver_connection.socket):
         raise InvalidatePoolError
+
+
+def _has_hung_up(connection: socket.socket) -> bool:
+    """Whether the server has closed the connection; asyncpg knows it only some turns of the event loop later."""
+    hang_up = select.poll()
+    hang_up.register(connection.fileno(), POLLRDHUP)
+    return bool(hang_up.poll(0))

@@ -6,7 +6,6 @@ See also: ``messages.py`` and ``forms.py``, which have the same rules for every 
 """
 
 from collections.abc import Sequence
-from functools import partial
 from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, unquote
@@ -89,9 +88,9 @@ class FormSends:
             cookies = parse_cookie("; ".join(values(scope["headers"], b"cookie")))
             form = self._submitted(scope, body, cookies)
             security_log.origin.set(self._admission.address(scope))
-            check = partial(self._services.sessions.check, form.reader, _navigates(scope))
+            session = self._services.sessions.use(form.reader, _navigates(scope))
             text, sender_id = form.message, form.reader.user_id
-            name = await self._services.messages.attempt(sender_id, form.recipient, text, form.nonce, check)
+            name = await self._services.messages.attempt(sender_id, form.recipient, text, form.nonce, session)
         except (Refused, ValueError):
             return None
         return self._redirect(scope, cookies, name, form.nonce) if name is not None else None
