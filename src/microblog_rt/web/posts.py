@@ -30,8 +30,8 @@ class PostForm(Form):
     submit = SubmitField(lazy(N_("Post")))
 
 
-@blueprint.route("/", methods=["GET", "POST"])
 @blueprint.route("/index", methods=["GET", "POST"])
+@blueprint.route("/", methods=["GET", "POST"])
 @redisplays_form(nonce=None, post=lazy(N_("Your post")))
 async def index() -> ResponseReturnValue:
     current, form = current_user(), await bind_form(PostForm)
