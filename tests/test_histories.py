@@ -132,7 +132,9 @@ class Histories(RuleBasedStateMachine):
         shown = self.run(self.services.posts.home(user.id, size)).rows
         if arrives:
             self.post(number + 1, number, "")
-        self.run(self.services.posts.see(user.id, shown))
+        up_to = self.run(self.services.posts.newest_unseen(user.id, shown))
+        if up_to is not None:
+            self.run(self.services.posts.see(user.id, up_to))
 
     @rule()
     def deliver(self) -> None:

@@ -386,7 +386,9 @@ def open_home(shown: set[str]) -> Script:
     async def script(services: Services) -> None:
         posts = (await services.posts.home(SUSAN, 25)).rows
         shown.update(post.body for post in posts)
-        await services.posts.see(SUSAN, posts)
+        up_to = await services.posts.newest_unseen(SUSAN, posts)
+        if up_to is not None:
+            await services.posts.see(SUSAN, up_to)
 
     return script
 

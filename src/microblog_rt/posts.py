@@ -106,16 +106,18 @@ class Posts:
         async with self._storage.reading() as reading:
             return await posts.home(reading, reader_id, size, before, after)
 
-    async def see(self, reader_id: int, shown: Iterable[Post]) -> Notification | None:
-        """Mark the posts up to the newest of ``shown``, a first page of ``home``, as seen.
-
-        Returns the count's notification, None if the mark is there already.
-        """
+    async def newest_unseen(self, reader_id: int, shown: Iterable[Post]) -> int | None:
+        """The id up to which ``see`` is to mark when ``shown``, a first page of ``home``, was shown; None if it has."""
         newest = max((each.id for each in shown if each.user_id != reader_id), default=0)
         async with self._storage.reading() as reading:
-            if newest <= await posts.seen_up_to(reading, reader_id):
-                return None
-        return await self._mark(reader_id, UNREAD_POSTS, 0, newest)
+            return newest if newest > await posts.seen_up_to(reading, reader_id) else None
+
+    async def see(self, reader_id: int, up_to: int) -> Notification:
+        """Mark the posts up to the id ``up_to``, the newest that a first page of ``home`` showed, as seen.
+
+        Returns the count's notification.
+        """
+        return await self._mark(reader_id, UNREAD_POSTS, 0, up_to)
 
     async def mark_read(self, user_id: int, *, first: int = 0, last: int = FURTHEST) -> Notification:
         """Mark mentions from the cursor ``first`` to ``last`` as read, by default all; the count's notification."""

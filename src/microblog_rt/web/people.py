@@ -8,17 +8,18 @@ from typing import NamedTuple
 from zlib import crc32
 
 import regex
-from quart import Blueprint, redirect, url_for
+from quart import Blueprint, redirect, request, url_for
 from quart.typing import ResponseReturnValue
 from wtforms import Form, StringField, SubmitField, TextAreaField
 
 from microblog_rt import names
-from microblog_rt.errors import Invalid
-from microblog_rt.web.authentication import current_user, signed_in
+from microblog_rt.errors import Invalid, SignedOut
+from microblog_rt.web.authentication import current_user, redirect_to_login, signed_in
 from microblog_rt.web.context import page_key, page_links, post_id, services
 from microblog_rt.web.flashes import flash
-from microblog_rt.web.forms import add_error, bind_form, redisplays_form, render_form, submitted
+from microblog_rt.web.forms import add_error, bind_form, redisplays_form, refuse_form, render_form, submitted
 from microblog_rt.web.languages import gettext, lazy
+from microblog_rt.web.problems import wants_json
 from microblog_rt.web.sentences import N_
 from microblog_rt.web.templates import render_template
 
@@ -95,9 +96,17 @@ async def unfollow(username: str) -> ResponseReturnValue:
 
 @blueprint.route("/edit_profile", methods=["GET", "POST"])
 @redisplays_form(display_name=lazy(N_("Name")), about_me=lazy(N_("About me")))
-@signed_in
 async def edit_profile() -> ResponseReturnValue:
-    user, form = current_user().user, await bind_form(ProfileForm)
+    form = await bind_form(ProfileForm)
+    if not current_user().signed_in:
+        if wants_json():
+            raise SignedOut
+        if request.method == "GET":
+            return redirect_to_login()
+        refuse_form(SignedOut())
+        submitted(form)
+        return await render_form("edit_profile.html", form)
+    user = current_user().user
     if submitted(form):
         try:
             said = form.display_name.data or "", form.about_me.data or ""
@@ -107,6 +116,6 @@ async def edit_profile() -> ResponseReturnValue:
         else:
             flash(gettext("Your profile has been saved."), "success")
             return redirect(url_for(".user", username=user.username), HTTPStatus.SEE_OTHER)
-    elif form.display_name.data is None:
+    elif request.method == "GET":
         form = ProfileForm(display_name=user.display_name or "", about_me=user.about_me or "")
     return await render_form("edit_profile.html", form)

@@ -4,11 +4,12 @@ import secrets
 from http import HTTPStatus
 from typing import Any
 
-from quart import redirect, request, url_for
+from quart import Response, redirect, request, url_for
 from quart.typing import ResponseReturnValue
 from wtforms import Form, HiddenField, SubmitField, TextAreaField
 
-from microblog_rt.errors import Invalid, SignedOut, TooMany
+from microblog_rt import protocol
+from microblog_rt.errors import BadRequest, Invalid, SignedOut, TooMany
 from microblog_rt.models import Post
 from microblog_rt.storage.pages import Page
 from microblog_rt.web.authentication import current_user, redirect_to_login, signed_in
@@ -18,7 +19,7 @@ from microblog_rt.web.forms import add_error, bind_form, redisplays_form, refuse
 from microblog_rt.web.languages import gettext, lazy
 from microblog_rt.web.messages import anchor
 from microblog_rt.web.people import PAGE_SIZE, blueprint
-from microblog_rt.web.problems import wants_json
+from microblog_rt.web.problems import JSON, wants_json
 from microblog_rt.web.sentences import N_
 from microblog_rt.web.templates import render_template
 
@@ -42,12 +43,23 @@ async def index() -> ResponseReturnValue:
         return answer
     key = page_key(post_id)
     page = await services().posts.home(current.id, PAGE_SIZE, **key)
-    new_posts = current.count("unread_post_count")
-    if request.method == "GET" and not key and not _prefetched():
-        seen = await services().posts.see(current.id, page.rows)
-        new_posts = new_posts if seen is None else seen.data
-    shown = await _shown(page)
-    return await render_form("home.html", form, first_page=not key, new_posts=new_posts, **shown)
+    unseen = None if key else await services().posts.newest_unseen(current.id, page.rows)
+    return await render_form("home.html", form, first_page=not key, unseen=unseen, **await _shown(page))
+
+
+@blueprint.post("/posts/seen")
+@signed_in
+async def seen() -> ResponseReturnValue:
+    """Mark the posts that the home page has shown, up to the id ``up_to``."""
+    try:
+        (up_to,) = (await request.form).getlist("up_to")
+        newest = post_id(up_to)
+    except ValueError:
+        raise BadRequest("seen_format") from None
+    notification = await services().posts.see(current_user().id, newest)
+    if wants_json():
+        return Response(protocol.frame([notification]), content_type=JSON)
+    return redirect(url_for(".index"), HTTPStatus.SEE_OTHER)
 
 
 @blueprint.get("/explore")
@@ -100,8 +112,3 @@ async def _shown(page: Page[Post], *more: Post) -> dict[str, Any]:
     mentioned = await services().posts.names_in([each.body for each in (*page.rows, *more)])
     links = page_links(page, lambda post: str(post.id), previous="after", next="before")
     return {"posts": page.rows, "mentioned": mentioned, **links}
-
-
-def _prefetched() -> bool:
-    """Whether the browser asks in advance for a page that it does not show yet."""
-    return "prefetch" in request.headers.get("Sec-Purpose", request.headers.get("Purpose", ""))

@@ -96,6 +96,7 @@ SENTENCES = {
     "post_too_complex": N_(
         "The characters of the post consist of %(length)s parts (Unicode code points). The limit is %(limit)s."
     ),
+    "seen_format": N_("up_to must be the id of one post."),
     "unknown_post": N_("This post does not exist."),
     "display_name_too_long": N_("The name has %(length)s characters. The limit is %(limit)s."),
     "display_name_too_complex": N_(
