@@ -2,6 +2,7 @@
 
 import re
 from html import unescape
+from typing import Any
 
 import pytest
 from quart import Quart
@@ -80,7 +81,7 @@ async def test_refused_text_is_kept(john: Browser, services: Services, path: str
 async def test_text_is_kept_when_the_session_has_ended(john: Browser, services: Services, path: str) -> None:
     await services.posts.post(1, "a question")
     page = await text(await john.get(path))
-    form = {"post": "hello", "nonce": field(page, "nonce"), "csrf_token": field(page, "csrf_token")}
+    form: dict[str, Any] = {"post": "hello", "nonce": field(page, "nonce"), "csrf_token": field(page, "csrf_token")}
     await john.post("/auth/logout")
     refused = await john.post(path, **form)
     page = await text(refused)
@@ -98,7 +99,7 @@ async def test_text_is_not_stored_under_another_account(
 ) -> None:
     """The page shows the text; its form stays that of the user who typed it."""
     page = await text(await john.get(path))
-    form = {"post": "by john", "about_me": "by john", "csrf_token": field(page, "csrf_token")}
+    form: dict[str, Any] = {"post": "by john", "about_me": "by john", "csrf_token": field(page, "csrf_token")}
     await john.post("/auth/logout")
     await john.post("/auth/login", username="susan", password=PASSWORD)
     for _ in range(2):
@@ -153,7 +154,7 @@ async def test_mention_links_and_is_marked(susan: Browser, john: Browser) -> Non
     assert '<a href="/user/susan" class="mention"><bdi>@Susan</bdi></a>, not @unknown' in page
     assert page.count('class="mention"') == 1
     assert count(page, "mention") == page.count(">unread</span>") == 1
-    interval = {"from": field(page, "from"), "up_to": field(page, "up_to")}
+    interval: dict[str, Any] = {"from": field(page, "from"), "up_to": field(page, "up_to")}
     (notification,) = await (await susan.post("/mentions/read", **interval, headers=JSON)).get_json()
     assert (notification["name"], notification["data"]) == ("unread_mention_count", 0)
     page = await text(await susan.get("/mentions"))
@@ -171,7 +172,7 @@ async def test_reply_is_shown_below_its_post(susan: Browser, john: Browser) -> N
 
 async def test_profile_shows_what_its_user_says(susan: Browser, john: Browser) -> None:
     await susan.post("/follow/john")
-    said = {"display_name": " Juan  <i> ", "about_me": "https://example.org\nI like cats"}
+    said: dict[str, Any] = {"display_name": " Juan  <i> ", "about_me": "https://example.org\nI like cats"}
     assert (await john.post("/edit_profile", **said)).location == "/user/john"
     page = await text(await susan.get("/user/john"))
     assert '<h1 class="name mb-0">Juan &lt;i&gt;</h1>' in page
