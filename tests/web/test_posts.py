@@ -29,6 +29,11 @@ def count(page: str, name: str) -> int:
     return int(found[1])
 
 
+def hidden_forms(page: str) -> set[str]:
+    """The ids of the forms that are not shown."""
+    return set(re.findall(r'<form id="(\w+)"[^>]* hidden>', page))
+
+
 def typed(page: str, name: str) -> str:
     """The text in a field of several lines."""
     found = re.search(rf'<textarea[^>]*name="{name}"[^>]*>\s*(.*?)</textarea>', page, re.DOTALL)
@@ -154,11 +159,13 @@ async def test_mention_links_and_is_marked(susan: Browser, john: Browser) -> Non
     assert '<a href="/user/susan" class="mention"><bdi>@Susan</bdi></a>, not @unknown' in page
     assert page.count('class="mention"') == 1
     assert count(page, "mention") == page.count(">unread</span>") == 1
+    assert hidden_forms(page) == {"mark_read"}
     interval: dict[str, Any] = {"from": field(page, "from"), "up_to": field(page, "up_to")}
     (notification,) = await (await susan.post("/mentions/read", **interval, headers=JSON)).get_json()
     assert (notification["name"], notification["data"]) == ("unread_mention_count", 0)
     page = await text(await susan.get("/mentions"))
     assert count(page, "mention") == page.count(">unread</span>") == 0
+    assert hidden_forms(page) == {"mark_read", "mark_all"}
 
 
 async def test_reply_is_shown_below_its_post(susan: Browser, john: Browser) -> None:
