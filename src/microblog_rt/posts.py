@@ -164,6 +164,11 @@ class Posts:
         async with self._storage.reading() as reading:
             return await posts.profile(reading, user_id, reader_id)
 
+    async def followed(self, reader_id: int, user_ids: Collection[int]) -> set[int]:
+        """Those of ``user_ids`` that the reader follows."""
+        async with self._storage.reading() as reading:
+            return await posts.followed(reading, reader_id, user_ids)
+
     async def names_in(self, bodies: Collection[str]) -> dict[str, str]:
         """The names of the users that these texts mention, by the key of the name (``names.key``)."""
         keys = {names.key(each.value) for body in bodies for each in spans.mentions(body)}

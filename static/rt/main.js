@@ -98,6 +98,7 @@ function mentionBadge(document, env, language) {
 function showNewPosts(document, n, sentence) {
   const link = document.querySelector("#new_posts");
   if (!link) return;
-  link.hidden = n === 0;
-  if (n) link.textContent = sentence;
+  const { none } = link.dataset; // the text without new posts, where the link stays
+  link.hidden = !n && !none;
+  if (n || none) link.textContent = sentence || none;
 }

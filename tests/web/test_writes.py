@@ -117,6 +117,8 @@ def fields(route: Route, name: str) -> dict[str, str]:
     new = "a new one of mine" if "change" in route.endpoint else PASSWORD
     who = f"new-{name}" if route.endpoint == "auth.register" else name
     more = {"name": "test", "read_messages": "y", "expires": "90", "post": "hello", "display_name": "Susan"}
+    if route.endpoint == "people.seen":
+        more["up_to"] = "1000"  # the newest post, which is newer than the account
     return more | {"username": who, "message": "hello", "old_password": PASSWORD, "password": new, "password2": new}
 
 

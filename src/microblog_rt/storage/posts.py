@@ -152,6 +152,12 @@ async def profile(reading: Reading, user_id: int, reader_id: int) -> Profile:
     return Profile(*(await reading.execute(statement)).one())
 
 
+async def followed(reading: Reading, reader_id: int, user_ids: Collection[int]) -> set[int]:
+    """Those of ``user_ids`` that the reader follows."""
+    these = and_(Follow.follower_id == reader_id, Follow.followed_id.in_(user_ids))
+    return set((await reading.execute(select(Follow.followed_id).where(these))).scalars())
+
+
 # Pages: newest first, next to the post ``before`` or ``after``, if given; authors are loaded.
 
 

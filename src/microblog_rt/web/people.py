@@ -52,8 +52,9 @@ class ProfileForm(Form):
 @signed_in
 async def people() -> ResponseReturnValue:
     page = await services().accounts.people(PAGE_SIZE, **page_key(str))
+    followed = await services().posts.followed(current_user().id, [each.id for each in page.rows])
     links = page_links(page, lambda person: person.username_key)
-    return await render_template("people.html", people=page.rows, **links)
+    return await render_template("people.html", people=page.rows, followed=followed, **links)
 
 
 @blueprint.get("/user/<username>")

@@ -74,6 +74,8 @@ async def explore() -> ResponseReturnValue:
 async def post(number: int) -> ResponseReturnValue:
     form = await bind_form(PostForm)
     if request.method == "GET" and not current_user().signed_in:
+        if wants_json():
+            raise SignedOut
         return redirect_to_login()
     answer = await _posted(form, number)
     if answer is not None:
