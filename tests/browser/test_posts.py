@@ -109,8 +109,8 @@ async def test_unsent_post_is_kept(bob: BrowserUser, server: Server) -> None:
     other = await bob.tab("/explore")
     await submit(other.page, "form[action='/auth/logout'] button")
     await tab.wait_for_sign_out()
-    await other.sign_in("bob", server.password)
-    await tab.open("/")
+    await other.sign_in("bob", server.password)  # the first tab loads its page again
+    await expect(tab.signed_out).to_be_hidden()
     await expect(tab.page.locator("[name=post]")).to_have_value("half a tho")
     await submit(tab.page)
     await expect(tab.page.locator(POSTS)).to_have_text([re.compile("half a tho")])
