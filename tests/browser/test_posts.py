@@ -40,11 +40,13 @@ async def follow(user: BrowserUser, name: str) -> None:
 async def test_new_posts_arrive_live_and_are_seen_where_they_are_shown(alice: BrowserUser, bob: BrowserUser) -> None:
     await follow(bob, "alice")
     await bob.context.add_init_script(SHIFTS)
-    home, other = await bob.tab("/"), await bob.tab("/messages")
-    link = home.page.locator("#new_posts")
+    home, other, older = await bob.tab("/"), await bob.tab("/messages"), await bob.tab("/?before=1")
+    link, link_of_older = home.page.locator("#new_posts"), older.page.locator("#new_posts")
+    await expect(link_of_older).to_have_text("Newest posts")
     for number, sentence in ((1, "1 new post"), (2, "2 new posts")):
         await post(alice, f"post {number}")
         await expect(link).to_have_text(sentence)
+        await expect(link_of_older).to_have_text(sentence)
         for tab in (home, other):
             await expect(tab.page.locator("#post_count")).to_have_text(str(number))
             await expect(tab.page.locator("#post_count_text")).to_have_text(sentence)
@@ -56,6 +58,7 @@ async def test_new_posts_arrive_live_and_are_seen_where_they_are_shown(alice: Br
     for tab in (home, other):
         await expect(tab.page.locator("#post_count")).to_be_hidden()
     await expect(link).to_be_hidden()
+    await expect(link_of_older).to_have_text("Newest posts")
     await expect(home.page.get_by_role("link", name="Home", exact=True)).to_have_attribute("aria-current", "page")
 
 

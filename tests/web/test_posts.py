@@ -194,6 +194,16 @@ async def test_profile_shows_what_its_user_says(susan: Browser, john: Browser) -
     assert "Juan" not in await text(await susan.get("/user/john"))
 
 
+async def test_list_of_people_offers_to_follow(susan: Browser, john: Browser) -> None:
+    page = await text(await susan.get("/people"))
+    assert re.findall(r'action="/follow/(\w+)"', page) == ["john"]
+    await susan.post("/follow/john")
+    page = await text(await susan.get("/people"))
+    assert "/follow/" not in page
+    assert page.count(">Following</span>") == 1
+    assert ">Following</span>" not in await text(await john.get("/people"))
+
+
 async def test_following_oneself_is_refused(susan: Browser) -> None:
     answer = await susan.post("/follow/susan")
     assert answer.status_code == 422
