@@ -1,9 +1,10 @@
 """Posts between two people with browsers: counts arrive live, and pages mark only what they have shown."""
 
+import asyncio
 import gzip
 import re
 
-from playwright.async_api import Response, expect
+from playwright.async_api import Response, Route, expect
 
 from tests.browser.browser_users import BrowserUser, Sender, Tab, submit
 from tests.server_process import Server
@@ -118,6 +119,25 @@ async def test_unsent_post_is_kept(bob: BrowserUser, server: Server) -> None:
     await submit(tab.page)
     await expect(tab.page.locator(POSTS)).to_have_text([re.compile("half a tho")])
     await expect(tab.page.locator("[name=post]")).to_have_value("")
+
+
+async def test_session_ends_before_the_script_of_the_form_runs(bob: BrowserUser) -> None:
+    """The ``bob`` fixture fails on a script error."""
+    other, late = await bob.tab("/explore"), Tab(await bob.context.new_page())
+    ended = asyncio.Event()
+
+    async def after_the_end(route: Route) -> None:
+        await ended.wait()
+        await route.continue_()
+
+    await late.page.route("**/rt/send_form.js", after_the_end)
+    await late.page.goto("/", wait_until="commit")
+    await expect(late.page.locator("#send")).to_be_visible()
+    await submit(other.page, "form[action='/auth/logout'] button")
+    await late.wait_for_sign_out()
+    await expect(late.page.locator("#send")).to_have_count(0)
+    ended.set()
+    await late.page.wait_for_load_state("load")
 
 
 async def test_first_view_of_each_page_is_small(bob: BrowserUser, sender: Sender) -> None:
