@@ -52,7 +52,7 @@ def moved(tmp_path: Path) -> Iterator[str]:
     with process:
         assert process.stdout is not None
         try:
-            assert process.stdout.readline() == "Imported 3 users, 8 messages and 1 notification.\n"
+            assert process.stdout.readline() == "Imported 3 users, 8 messages, 2 posts, 3 follows and 1 notification.\n"
             assert f"Serving http://{address} " in process.stdout.readline()
             yield f"http://{address}"
         finally:
@@ -79,6 +79,10 @@ def test_recipe_moves_the_data_and_addresses_stay(moved: str) -> None:
     john.send("susan", "hello")
     (count,) = susan.client.get("/notifications", params={"since": polled[-1]["timestamp"]}).json()
     assert (count["name"], count["data"]) == ("unread_message_count", 3)
+    home = susan.client.get("/index").text
+    assert "my first post" in home
+    assert "hola" not in home, "susan does not follow maria"
+    assert "I like cats" in john.client.get("/user/susan").text
     for person in (susan, john):
         person.close()
 

@@ -1,7 +1,8 @@
 """Old state + events = fresh read, for every action and any history of actions.
 
-A Hypothesis state machine on a real database: register, send, open, read, add a notification, poll with old
-cursors, reconnect. After each step the state of every client equals a fresh read and each counter equals the count.
+A Hypothesis state machine on a real database: register, send, open, read, follow, post, mention, add a notification,
+poll with old cursors, reconnect. After each step the state of every client equals a fresh read, each counter equals its
+count, and once posts are delivered the count of new posts is that of the posts which the home page has not shown.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from hypothesis.stateful import (
 from sqlalchemy import delete, func, not_, select
 
 from microblog_rt.mailboxes import Change
-from microblog_rt.models import Base, Mailbox, Message, User
+from microblog_rt.models import Base, Follow, Mailbox, Mention, Message, Post, User
 from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
 from microblog_rt.storage import accounts as rows
@@ -107,6 +108,50 @@ class Histories(RuleBasedStateMachine):
             expected = [post.unread and post.timestamp not in shown for post in every]
             assert [post.unread for post in self.run(self.services.messages.inbox(user.id, 1000)).rows] == expected
 
+    @rule(author=USERS, named=USERS, nonce=st.sampled_from(["", "", "x"]))
+    def post(self, author: int, named: int, nonce: str) -> None:
+        self.run(self.services.posts.post(self.user(author).id, f"for @{self.user(named).username}", nonce))
+
+    @rule(author=USERS, which=st.integers(0, 99))
+    def reply(self, author: int, which: int) -> None:
+        every = self.run(self.services.posts.explore(1000)).rows
+        if every:
+            to = every[which % len(every)]
+            self.run(self.services.posts.post(self.user(author).id, "a reply", reply_to_id=to.id))
+
+    @rule(follower=USERS, followed=USERS, begin=st.booleans())
+    def follow_or_unfollow(self, follower: int, followed: int, begin: bool) -> None:
+        follower_id, user = self.user(follower).id, self.user(followed)
+        if follower_id != user.id:
+            self.run((self.services.posts.follow if begin else self.services.posts.unfollow)(follower_id, user))
+
+    @rule(number=USERS, size=st.integers(1, 3), arrives=st.booleans())
+    def open_home(self, number: int, size: int, arrives: bool) -> None:
+        """Mark what the first page shows; a post that arrives meanwhile stays new."""
+        user = self.user(number)
+        shown = self.run(self.services.posts.home(user.id, size)).rows
+        if arrives:
+            self.post(number + 1, number, "")
+        up_to = self.run(self.services.posts.newest_unseen(user.id, shown))
+        if up_to is not None:
+            self.run(self.services.posts.see(user.id, up_to))
+
+    @rule()
+    def deliver(self) -> None:
+        self.run(self.services.deliveries.deliver_all())
+        assert self.run(self._new_posts_that_differ()) == []
+
+    @rule(number=USERS, page=st.integers(0, 2))
+    def read_mentions(self, number: int, page: int) -> None:
+        """Mark what a page of mentions shows; nothing else becomes read."""
+        user = self.user(number)
+        every = self.run(self.services.posts.mentions(user.id, 1000)).rows
+        shown = every[2 * page : 2 * page + 2]
+        if shown:
+            self.run(self.services.posts.mark_read(user.id, first=shown[-1].timestamp, last=shown[0].timestamp))
+            now = self.run(self.services.posts.mentions(user.id, 1000)).rows
+            assert [each.unread for each in now] == [each.unread and each not in shown for each in every]
+
     @rule(number=USERS)
     def withdraw(self, number: int) -> None:
         self.run(self.services.messages.withdraw(self.user(number).id))
@@ -183,17 +228,36 @@ class Histories(RuleBasedStateMachine):
             assert self.run(self._counters_that_differ()) == []
 
     async def _counters_that_differ(self) -> list[Any]:
-        after_mark = Message.timestamp > Mailbox.last_message_read_time
-        counted = (
+        return [
+            row
+            for model, count, mark in (
+                (Message, Mailbox.unread_message_count, Mailbox.last_message_read_time),
+                (Mention, Mailbox.unread_mention_count, Mailbox.last_mention_read_time),
+            )
+            for row in await self._differing(
+                count,
+                select(func.count()).where(
+                    model.recipient_id == Mailbox.user_id, model.timestamp > mark, not_(model.read)
+                ),
+            )
+        ] + await self._differing(Mailbox.unread_post_count, self._new_posts().where(Post.id <= Follow.delivered_id))
+
+    async def _new_posts_that_differ(self) -> list[Any]:
+        return await self._differing(Mailbox.unread_post_count, self._new_posts())
+
+    def _new_posts(self) -> Any:
+        return (
             select(func.count())
-            .select_from(Message)
-            .where(Message.recipient_id == Mailbox.user_id, after_mark, not_(Message.read))
-            .scalar_subquery()
+            .select_from(Follow)
+            .join(Post, Post.user_id == Follow.followed_id)
+            .where(Follow.follower_id == Mailbox.user_id, Post.id > Mailbox.last_post_seen)
         )
-        statement = select(Mailbox.user_id, Mailbox.unread_message_count, counted)
+
+    async def _differing(self, counter: Any, counting: Any) -> list[Any]:
+        counted = counting.correlate(Mailbox).scalar_subquery()
+        statement = select(Mailbox.user_id, counter, counted).where(counter != counted)
         async with self.services.storage.reading() as reading:
-            found = await reading.execute(statement.where(Mailbox.unread_message_count != counted))
-            return list(found)
+            return list(await reading.execute(statement))
 
 
 def test_every_tab_equals_a_fresh_read(database: str, request: pytest.FixtureRequest) -> None:

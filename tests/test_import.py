@@ -18,14 +18,14 @@ from microblog_rt.models import Mailbox, Message, User
 from microblog_rt.models import Notification as Row
 from microblog_rt.protocol import MICROSECONDS
 from microblog_rt.services import Services
-from microblog_rt.storage.counters import UNREAD_MESSAGES
+from microblog_rt.storage.counters import UNREAD_MESSAGES, UNREAD_POSTS
 from tests.command_line import Folder
 from tests.conftest import KEY, PASSWORD
 from tests.server_process import Server
 from tests.tutorial_database import EARLY, PASSWORDS, TutorialDatabase, filled
 
 IMPORT = ("import", "flask-microblog")
-NOT_IMPORTED = "2 posts, 3 follows, 1 profile text, 1 task: not imported\n"
+NOT_IMPORTED = "1 task: not imported\n"
 NOON = "2024-05-01 12:00:00.000000"
 
 
@@ -97,7 +97,10 @@ async def counts(services: Services) -> dict[str, int]:
 async def test_users_messages_and_notifications_are_imported(
     old: TutorialDatabase, importer: Importer, services: Services
 ) -> None:
-    assert importer.imported() == ("Imported 3 users, 8 messages and 1 notification.\n", NOT_IMPORTED)
+    assert importer.imported() == (
+        "Imported 3 users, 8 messages, 2 posts, 3 follows and 1 notification.\n",
+        NOT_IMPORTED,
+    )
     found = await users(services)
     assert [(each.username, each.email) for each in found.values()] == [
         (name, f"{name}@example.org") for name in PASSWORDS
@@ -125,6 +128,44 @@ async def test_users_messages_and_notifications_are_imported(
             ("unread_message_count", 2),
             ("task_progress", {"task_id": "0a1b", "progress": 100}),
         ]
+
+
+async def test_posts_follows_and_profile_texts_are_imported(
+    old: TutorialDatabase, importer: Importer, services: Services
+) -> None:
+    """None of the posts counts as new; later ones do."""
+    old.add("post", [3, "older, with a higher id", "2023-01-01 00:00:00.000000", 2, None], [4, "undated", "?", 1, None])
+    old.add("followers", [1, 1])
+    before = await services.accounts.register("earlier", PASSWORD)
+    await services.posts.post(before.id, "of another user")
+    _, notes = importer.imported()
+    assert notes.splitlines()[:2] == [
+        "post 4: without a valid time; it becomes the oldest",
+        "user susan: follows itself, which is left out",
+    ]
+    found = await users(services)
+    assert {name: user.about_me for name, user in found.items()} == dict.fromkeys(found) | {"susan": "I like cats"}
+    susan, john, maria = [found[name] for name in PASSWORDS]
+    home = (await services.posts.home(susan.id, 10)).rows
+    assert [each.body for each in home] == ["my first post", "older, with a higher id", "undated"]
+    assert home[0].created == 1703440800 * MICROSECONDS
+    assert await services.posts.profile(susan.id, john.id) == (2, 1, 2, True, True)
+    await services.deliveries.deliver_all()
+    assert set((await post_counts(services)).values()) == {0}
+    await services.posts.post(susan.id, "a new one")
+    await services.deliveries.deliver_all()
+    assert await post_counts(services) == dict.fromkeys(found, 0) | {"john": 1, "maria": 1}
+    await services.posts.follow(susan.id, maria)
+    assert (await post_counts(services))["susan"] == 0, "an imported post is not new to a later follower either"
+
+
+async def post_counts(services: Services) -> dict[str, int]:
+    """Every user's count of new posts, which equals what it counts."""
+    statement = select(User.username, Mailbox.unread_post_count, UNREAD_POSTS.unread()).join(Mailbox)
+    async with services.storage.reading() as reading:
+        rows = list(await reading.execute(statement))
+    assert all(counted == unread for _, counted, unread in rows)
+    return {name: counted for name, counted, _ in rows}
 
 
 async def test_each_unread_count_equals_the_tutorials(
@@ -236,7 +277,7 @@ async def test_what_is_not_allowed_here_is_changed_and_listed(
         empty.add("notification", row)
     empty.add("notification", (4, "bad", 1, 1.0, "{"), (5, "nan", 1, 1.0, "NaN"), (6, "orphan", 99, 1.0, "1"))
     output, notes = importer.imported()
-    assert output == "Imported 10 users, 5 messages and 1 notification.\n"
+    assert output == "Imported 10 users, 5 messages, 0 posts, 0 follows and 1 notification.\n"
     found = await users(services)
     assert list(found) == [
         "Susan", "susan_2", "admin_3", "John_Doe_4", "x_5", "a1ice", "alice", "user_8", "user_5", "maria",
@@ -268,21 +309,34 @@ async def test_losses_refuse_the_import_unless_skipped(
     empty.add_user(1, "susan", password_hash=generate_password_hash(PASSWORD))
     for recipient, body in ((1, "x" * 1401), (2, "to a deleted user"), (1, "kept")):
         empty.add_message(1, recipient, body, NOON)
+    empty.add(
+        "post", (1, "by a deleted user", NOON, 9, None), (2, "x" * 1401, NOON, 1, None), (3, "kept", NOON, 1, "en")
+    )
+    empty.add("followers", (1, 9))
     losses = [
         "Cannot be imported: message 1: 1401 characters, more than 1400",
         "Cannot be imported: message 2: its sender or its recipient does not exist",
+        "Cannot be imported: post 1: its author does not exist",
+        "Cannot be imported: post 2: 1401 characters, more than 1400",
+        "Cannot be imported: follow of user 9 by user 1: one of them does not exist",
     ]
     refused = importer.fails().splitlines()
-    assert refused[:2] == losses
-    assert refused[2].startswith("Error: 2 rows cannot be imported; nothing was imported.")
+    assert refused[:5] == losses
+    assert refused[5].startswith("Error: 5 rows cannot be imported; nothing was imported.")
     assert await users(services) == {}
     output, notes = importer.imported("--skip")
-    assert (output, notes.splitlines()) == ("Imported 1 user, 1 message and 0 notifications.\n", losses)
+    assert (output, notes.splitlines()) == (
+        "Imported 1 user, 1 message, 1 post, 0 follows and 0 notifications.\n",
+        losses,
+    )
     assert [each.body for each in await messages(services)] == ["kept"]
 
 
 async def test_dry_run_writes_nothing(old: TutorialDatabase, importer: Importer, services: Services) -> None:
-    expected = ("Would import 3 users, 8 messages and 1 notification; nothing was written.\n", NOT_IMPORTED)
+    expected = (
+        "Would import 3 users, 8 messages, 2 posts, 3 follows and 1 notification; nothing was written.\n",
+        NOT_IMPORTED,
+    )
     assert importer.imported("--dry-run") == expected
     assert await users(services) == {}
 
@@ -363,10 +417,7 @@ async def test_databases_of_earlier_chapters_are_imported(
     database.add_user(1, "susan", password_hash=generate_password_hash(PASSWORD, "pbkdf2:sha256:50000"))
     database.add("post", [1, "my first post", NOON, 1])
     database.close()
-    assert importer.imported() == (
-        "Imported 1 user, 0 messages and 0 notifications.\n",
-        "1 post: not imported\n",
-    )
+    assert importer.imported() == ("Imported 1 user, 0 messages, 1 post, 0 follows and 0 notifications.\n", "")
     await services.accounts.check_password("susan", PASSWORD)
     assert await counts(services) == {"susan": 0}
 

@@ -1,7 +1,7 @@
 """Ordering on both databases: in every interleaving the counter, the rows and the state of a poller agree."""
 
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -14,7 +14,7 @@ from microblog_rt.accounts import Reader, token_hash
 from microblog_rt.errors import KeyReused, SignedOut
 from microblog_rt.feed.watches import Watches
 from microblog_rt.mailboxes import Change
-from microblog_rt.models import Mailbox, Message, Session
+from microblog_rt.models import Mailbox, Message, Session, User
 from microblog_rt.protocol import MICROSECONDS, Notification
 from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
@@ -52,13 +52,21 @@ def gates(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def backend(settings: Settings, request: pytest.FixtureRequest) -> AsyncIterator[Backend]:
+def susan_follows() -> bool:
+    """Whether susan follows john in the initial state; tests override it with parametrize."""
+    return False
+
+
+@pytest.fixture
+async def backend(settings: Settings, request: pytest.FixtureRequest, susan_follows: bool) -> AsyncIterator[Backend]:
     """A database with two users; susan has one unread message and is signed in."""
     at_most = None if request.config.getoption("--proof") else SAMPLE
     services = assemble(settings)
     for name in ("susan", "john"):
         await services.accounts.register(name, PASSWORD)
     await services.messages.send_message(JOHN, SUSAN, "the first")
+    if susan_follows:
+        await follow(services)
     await services.storage.write(lambda tx: rows.add_session(tx, SUSAN, READER.token_hash, True, 3600 * MICROSECONDS))
     # Polls then store no session use.
     await services.storage.write(lambda tx: tx.execute(update(Session).values(last_used=Session.expires)))
@@ -360,6 +368,104 @@ def send_then(script: Script) -> Script:
         await script(services)
 
     return both
+
+
+async def follow(services: Services) -> None:
+    await services.posts.follow(SUSAN, User(id=JOHN))
+
+
+def post_and_deliver(text: str) -> Script:
+    async def script(services: Services) -> None:
+        await services.posts.post(JOHN, text)
+        await services.deliveries.deliver_all()
+
+    return script
+
+
+def open_home(shown: set[str]) -> Script:
+    async def script(services: Services) -> None:
+        posts = (await services.posts.home(SUSAN, 25)).rows
+        shown.update(post.body for post in posts)
+        up_to = await services.posts.newest_unseen(SUSAN, posts)
+        if up_to is not None:
+            await services.posts.see(SUSAN, up_to)
+
+    return script
+
+
+def check_posts(shown: Collection[str] = (), mentions: int = 0) -> Callable[[Services], Awaitable[None]]:
+    """The count of new posts is that of john's posts that susan's home page has not shown, delivered or not yet."""
+
+    async def check(services: Services) -> None:
+        # Whatever an actor left undelivered, any process completes.
+        await services.deliveries.deliver_all()
+        async with services.storage.reading() as reading:
+            mailbox = (await reading.execute(select(Mailbox).where(Mailbox.user_id == SUSAN))).scalar_one()
+        every = (await services.posts.home(SUSAN, 25)).rows
+        assert mailbox.unread_post_count == len([post for post in every if post.body not in shown])
+        assert mailbox.unread_mention_count == mentions
+        state = {each.name: each.data for each in await services.feed.page(READER, 0)}
+        assert state.get("unread_post_count", 0) == mailbox.unread_post_count
+        assert state.get("unread_mention_count", 0) == mentions
+
+    return check
+
+
+async def test_post_is_counted_once_beside_a_follow(backend: Backend) -> None:
+    """post‖follow: the follow counts the post, or its delivery finds the follow."""
+    runs = await every_interleaving(backend, lambda: [post_and_deliver("a"), follow], check_posts())
+    assert runs > 2
+
+
+@pytest.mark.parametrize("susan_follows", [True])
+async def test_home_marks_only_what_it_showed_beside_a_delivery(backend: Backend) -> None:
+    """post‖open: a post that was not on the page stays new, and one that was is not counted, whenever delivered."""
+    shown: set[str] = set()
+
+    def scripts() -> list[Script]:
+        shown.clear()
+        return [post_and_deliver("a"), open_home(shown)]
+
+    assert await every_interleaving(backend, scripts, check_posts(shown)) > 5
+
+
+@pytest.mark.parametrize("susan_follows", [True])
+async def test_concurrent_deliveries_count_a_post_once(backend: Backend) -> None:
+    scripts = [post_and_deliver("a"), post_and_deliver("b")]
+    assert await every_interleaving(backend, lambda: scripts, check_posts()) >= 2
+
+
+async def test_concurrent_mentions_are_both_counted(backend: Backend) -> None:
+    """Also beside a send to the same mailbox."""
+    scripts = [post_and_deliver("@susan a"), post_and_deliver("@susan b"), send("c")]
+    assert await every_interleaving(backend, lambda: scripts, check_posts(mentions=2)) >= 2
+
+
+async def test_no_post_appears_behind_one_that_was_shown(backend: Backend) -> None:
+    """post‖post‖read: ids are in the order of commits, so a page that begins at an id does not shift."""
+    seen: list[list[int]] = []
+
+    async def read(services: Services) -> None:
+        for _ in range(2):
+            seen.append([post.id for post in (await services.posts.explore(25)).rows])
+
+    async def check(services: Services) -> None:
+        every = [post.id for post in (await services.posts.explore(25)).rows]
+        for ids in seen:
+            assert ids == [each for each in every if ids and each <= ids[0]]
+
+    def scripts() -> list[Script]:
+        seen.clear()
+
+        async def by_susan(services: Services) -> None:
+            await services.posts.post(SUSAN, "b")
+
+        async def by_john(services: Services) -> None:
+            await services.posts.post(JOHN, "a")
+
+        return [by_john, by_susan, read]
+
+    assert await every_interleaving(backend, scripts, check) > 5
 
 
 @pytest.mark.sqlite

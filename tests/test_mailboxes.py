@@ -1,15 +1,16 @@
 """``Mailboxes.change``: one transaction, its notifications and its signals."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import case, event, literal, text
 
 from microblog_rt.errors import BadRequest, NotFound
 from microblog_rt.hub import Hub
 from microblog_rt.mailboxes import Change
-from microblog_rt.models import User
+from microblog_rt.models import Mailbox, User
 from microblog_rt.protocol import Signal
 from microblog_rt.services import Services
 from microblog_rt.storage.counters import UNREAD_MESSAGES
@@ -60,6 +61,29 @@ async def test_one_change_notifies_several_users(
     assert [each.user_id for each in signals] == [john.id, susan.id]
     for user, data in ((susan, 2), (john, 1)):
         assert [each.data for each in await services.feed.page(await signed_in(services, user), 0)] == [data]
+
+
+async def test_count_each_notifies_those_whose_counter_changes(
+    services: Services, susan: User, john: User, signals: list[Signal]
+) -> None:
+    tab = Client(services, await signed_in(services, susan))
+    await tab.connect()
+    for_susan = case((Mailbox.user_id == susan.id, 2), else_=0)
+    both = [john.id, susan.id]
+
+    def count(delta: Any, change: Change) -> None:
+        change.count_each(UNREAD_MESSAGES, delta)
+
+    for delta in (for_susan, literal(0), for_susan):
+        await services.mailboxes.change(both, partial(count, delta))
+    await tab.until(lambda: tab.state == {"unread_message_count": 4})
+    first, second = signals
+    assert first.user_id == second.user_id == susan.id
+    assert second.follows == first.clock
+    assert await services.feed.page(await signed_in(services, john), 0) == []
+    await services.mailboxes.change([], partial(count, literal(1)))
+    assert len(signals) == 2
+    await tab.disconnect()
 
 
 async def test_mailboxes_are_locked_in_id_order(services: Services, susan: User, john: User) -> None:

@@ -8,6 +8,7 @@ See also: ``web/test_documented.py``, which produces each documented response on
 
 import copy
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -106,8 +107,9 @@ class Credentials:
             return case.call(self._server.url, headers={"Authorization": f"Bearer {self._access}"}, **more)
         if self.kind == "a passer-by":
             return case.call(self._server.url, **more)
-        if self.kind == "a browser" and "recipient" in case.path_parameters:
-            case.path_parameters["recipient"] = "bob"
+        if self.kind == "a browser":
+            for name in {"recipient", "username"} & set(case.path_parameters):
+                case.path_parameters[name] = "bob"
         return case.call(self._server.url, headers=self._headers(), cookies=self._cookies, **more)
 
     def _headers(self) -> dict[str, str]:
@@ -235,7 +237,7 @@ def not_promised(case: Case, visitor: Credentials) -> Iterator[str]:
         yield "missing_required_header"
     if visitor.kind in ("a program", "a browser", "a token"):
         yield "ignored_auth"  # it does not recognize this instance's name of the session's cookie
-    if case.path in ("/auth/login", "/send_message/{recipient}"):
+    if case.path in ("/auth/login", "/send_message/{recipient}", "/", "/post/{number}"):
         yield "positive_data_acceptance"  # no schema says whether a password is right, or a text more than white space
     if visitor.kind == "a stranger":
         yield "missing_required_header"  # without a session the sign-in page is shown, with or without a token
@@ -256,9 +258,10 @@ def test_wait_accepts_any_number_of_seconds(alice: Person, wait: str) -> None:
     assert answer.status_code == 200
 
 
+PARAMETER = re.compile(r"<(?:[^:>]+:)?(\w+)>")  # of a route, with or without its converter
+
 # Routes for people; every other route must be documented for programs.
 PAGES = {
-    "/",
     "/auth/change_password",
     "/auth/logout_everywhere",
     "/auth/register",
@@ -267,7 +270,12 @@ PAGES = {
     "/auth/tokens",
     "/auth/tokens/revoke",
     "/docs",
+    "/edit_profile",
+    "/explore",
+    "/index",
+    "/mentions",
     "/messages",
+    "/people",
     "/static/<version>/<path:filename>",
     "/user/<username>",
 }
@@ -278,7 +286,7 @@ def test_document_has_every_machine_route(settings: Settings) -> None:
     for rule in create_app(settings).url_map.iter_rules():
         routes.setdefault(str(rule), set()).update(METHODS & (rule.methods or set()))
     assert set(routes) >= PAGES
-    asked = {path.replace("<", "{").replace(">", "}"): methods for path, methods in routes.items() if path not in PAGES}
+    asked = {PARAMETER.sub(r"{\1}", path): methods for path, methods in routes.items() if path not in PAGES}
     documented_methods = {path: {each.upper() for each in documented[path]} & METHODS for path in documented}
     assert documented_methods.pop(PATH) == {"GET", "HEAD"}
     api = {DOCUMENT: {"GET"}}

@@ -35,6 +35,7 @@ def create_app(settings: Settings, timeouts: Timeouts = Timeouts()) -> Quart:
             stack.push_async_callback(services.close)
             await stack.enter_async_context(_running(services.feed.receive(services.bus)))
             await stack.enter_async_context(_running(services.feed.sweep(settings.sweep)))
+            await stack.enter_async_context(_running(services.deliveries.run(settings.sweep)))
             await stack.enter_async_context(_running(_delete_expired(services, timeouts.cleanup)))
             if settings.webhook_url is not None:
                 await stack.enter_async_context(_running(_webhooks(services, settings, timeouts)))

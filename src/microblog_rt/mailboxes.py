@@ -61,6 +61,18 @@ class Change:
         """Add ``delta`` to a counter and notify of its new value. Raises NotFound."""
         return self._counted(user_id, counter, self._tick(user_id, mailboxes.count, counter, delta))
 
+    def count_each(self, counter: Counter, delta: Any) -> None:
+        """Add ``delta``, an expression of a mailbox, to the counter of every mailbox of the change.
+
+        Those whose counter changes are notified: for many users this takes few statements.
+        """
+        self._lock()
+        ticks = mailboxes.count_each(self._tx, self._user_ids, counter, delta, self._ahead) if self._user_ids else {}
+        if ticks:
+            notifications.replace_each(self._tx, list(ticks), counter)
+        for user_id, tick in ticks.items():
+            self._signal(user_id, counter.name, str(tick.value), tick)
+
     def recount(self, user_id: int, counter: Counter) -> Notification:
         """Count anew what the counter counts, and notify of it. Raises NotFound."""
         self._lock()
@@ -93,8 +105,12 @@ class Change:
         return self._notify(user_id, counter.name, str(tick.value), tick)
 
     def _notify(self, user_id: int, name: str, payload_json: str, tick: mailboxes.Tick) -> Notification:
-        notification = Notification(name, payload_json, tick.clock)
+        notification = self._signal(user_id, name, payload_json, tick)
         notifications.replace(self._tx, user_id, notification)
+        return notification
+
+    def _signal(self, user_id: int, name: str, payload_json: str, tick: mailboxes.Tick) -> Notification:
+        notification = Notification(name, payload_json, tick.clock)
         self.signals.append(Signal(user_id, tick.clock, tick.before, notification))
         return notification
 

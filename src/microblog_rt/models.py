@@ -1,4 +1,4 @@
-"""The mapped classes: User, Mailbox, Session, AccessToken, Message, Notification, Attempt, IdempotentWrite, Webhook.
+"""The mapped classes: User, Mailbox, Session, AccessToken, Message, Post, Follow, Mention, Notification and others.
 
 Every time is an integer of microseconds since 1970; pages format it (``web/languages.py``). All relationships are
 ``lazy="raise"``: a query loads what a page shows.
@@ -9,9 +9,11 @@ from typing import Any
 
 from sqlalchemy import BigInteger, ForeignKey, Index, Integer, MetaData, String, Text, UniqueConstraint, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.sql import not_, text
 
 USERNAME_LENGTH = 64
 EMAIL_LENGTH = 254
+DISPLAY_NAME_CODE_POINTS = 500
 USERNAME_SKELETON_LENGTH = 256
 MESSAGE_CODE_POINTS = 1400
 NOTIFICATION_NAME_LENGTH = 128
@@ -50,7 +52,7 @@ class User(Base):
     ``username_key`` is unique, the same for each case and normalization form of a name. ``username_skeleton`` is the
     same for names that look alike (``names.py``); None if a release without this column created the account.
     ``jwts_after``: the user belongs to another site, whose signed tokens are valid if they were issued after this time;
-    None for an account of this site's own.
+    None for an account of this site's own. ``display_name`` and ``about_me`` are what the user says on the profile.
     """
 
     __tablename__ = "user"
@@ -65,6 +67,8 @@ class User(Base):
     member_since: Mapped[int] = mapped_column(BigInteger)
     disabled: Mapped[bool] = mapped_column(server_default=false())
     jwts_after: Mapped[int | None] = mapped_column(BigInteger)
+    display_name: Mapped[str | None] = mapped_column(String(DISPLAY_NAME_CODE_POINTS))
+    about_me: Mapped[str | None] = mapped_column(String(MESSAGE_CODE_POINTS))
 
     mailbox: Mapped["Mailbox"] = relationship(back_populates="user", lazy="raise")
     messages_received: Mapped[list["Message"]] = relationship(
@@ -76,11 +80,13 @@ class User(Base):
 
 
 class Mailbox(Base):
-    """A user's clock, read mark and counter.
+    """A user's clock, read marks and counters.
 
     ``clock`` only grows; ``clock_before`` is its value before the last tick. Everything up to
     ``last_message_read_time`` is read. ``unread_message_count`` always equals the number of messages whose timestamp
-    is greater than that and which are not marked ``read`` themselves.
+    is greater than that and which are not marked ``read`` themselves; ``unread_mention_count`` that of mentions in the
+    same way. ``unread_post_count`` equals the number of posts after ``last_post_seen``, an id, that were delivered: see
+    ``Follow``. What each counts is declared in ``storage/counters.py``.
     """
 
     __tablename__ = "mailbox"
@@ -90,6 +96,10 @@ class Mailbox(Base):
     clock_before: Mapped[int] = mapped_column(BigInteger)
     last_message_read_time: Mapped[int] = mapped_column(BigInteger)
     unread_message_count: Mapped[int] = mapped_column(Integer)
+    last_post_seen: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    unread_post_count: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    last_mention_read_time: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    unread_mention_count: Mapped[int] = mapped_column(Integer, server_default=text("0"))
 
     user: Mapped[User] = relationship(back_populates="mailbox", lazy="raise")
 
@@ -161,6 +171,71 @@ class Message(Base):
     recipient: Mapped[User] = relationship(
         back_populates="messages_received", foreign_keys=[recipient_id], lazy="raise"
     )
+
+
+class Post(Base):
+    """A public text.
+
+    Ids are given in the order of commits, so they order posts, and none appears behind one that a page has shown.
+    ``reply_to_id`` is the post that it replies to. ``delivered``: it is in the counts of all followers of its author.
+    """
+
+    __tablename__ = "post"
+    __table_args__ = (
+        UniqueConstraint("user_id", "idempotency_key"),
+        Index("ix_post_user_id_id", "user_id", "id"),
+        Index("ix_post_reply_to_id_id", "reply_to_id", "id"),
+        {"sqlite_autoincrement": True},  # the id of a deleted post is not given again
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("user.id"))
+    body: Mapped[str] = mapped_column(String(MESSAGE_CODE_POINTS))
+    created: Mapped[int] = mapped_column(BigInteger)
+    reply_to_id: Mapped[int | None] = mapped_column(ForeignKey("post.id"))
+    delivered: Mapped[bool] = mapped_column(server_default=false())
+    idempotency_key: Mapped[str | None] = mapped_column(String(64))
+
+    author: Mapped[User] = relationship(lazy="raise")
+    reply_to: Mapped["Post | None"] = relationship(remote_side=[id], lazy="raise")
+
+
+# Few posts are not delivered yet.
+Index("ix_post_undelivered", Post.user_id, sqlite_where=not_(Post.delivered), postgresql_where=not_(Post.delivered))
+
+
+class Follow(Base):
+    """A user follows another since ``created``.
+
+    Posts of ``followed_id`` up to the id ``delivered_id`` are delivered: those after the follower's
+    ``Mailbox.last_post_seen`` are in the follower's count.
+    """
+
+    __tablename__ = "follow"
+    __table_args__ = (Index("ix_follow_followed_id_follower_id", "followed_id", "follower_id"),)
+
+    follower_id: Mapped[int] = mapped_column(ForeignKey("user.id"), primary_key=True, autoincrement=False)
+    followed_id: Mapped[int] = mapped_column(ForeignKey("user.id"), primary_key=True, autoincrement=False)
+    created: Mapped[int] = mapped_column(BigInteger)
+    delivered_id: Mapped[int] = mapped_column(BigInteger)
+
+
+class Mention(Base):
+    """A post names a user, or replies to one of the user's posts; once per post.
+
+    ``timestamp`` is a reading of the user's clock; ``read`` as in ``Message``.
+    """
+
+    __tablename__ = "mention"
+    __table_args__ = (UniqueConstraint("recipient_id", "timestamp"), UniqueConstraint("post_id", "recipient_id"))
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    recipient_id: Mapped[int] = mapped_column(ForeignKey("user.id"))
+    post_id: Mapped[int] = mapped_column(ForeignKey("post.id"))
+    timestamp: Mapped[int] = mapped_column(BigInteger)
+    read: Mapped[bool] = mapped_column(server_default=false())
+
+    post: Mapped[Post] = relationship(lazy="raise")
 
 
 class Notification(Base):

@@ -7,11 +7,13 @@ from typing import NamedTuple
 
 from microblog_rt import bus, files
 from microblog_rt.accounts import Accounts, Sessions, SiteUsers, Tokens
+from microblog_rt.deliveries import Deliveries
 from microblog_rt.feed import Feed
 from microblog_rt.hub import Hub
 from microblog_rt.mailboxes import Mailboxes
 from microblog_rt.messages import Messages
 from microblog_rt.notifications import Notifications
+from microblog_rt.posts import Posts
 from microblog_rt.settings import Settings
 from microblog_rt.storage import Storage
 from microblog_rt.timeouts import Timeouts
@@ -31,6 +33,8 @@ class Services(NamedTuple):
     accounts: Accounts
     messages: Messages
     feed: Feed
+    deliveries: Deliveries
+    posts: Posts
 
     async def close(self) -> None:
         """End the reads, wait for pending writes, publish their signals, then close every connection."""
@@ -52,6 +56,7 @@ def assemble(settings: Settings, timeouts: Timeouts = Timeouts()) -> Services:
     sessions = Sessions(storage, mailboxes, settings, timeouts)
     site_users = SiteUsers(storage, sessions, settings)
     tokens = Tokens(storage, sessions, site_users.forget)
+    deliveries = Deliveries(storage, mailboxes)
     return Services(
         storage,
         hub,
@@ -64,4 +69,6 @@ def assemble(settings: Settings, timeouts: Timeouts = Timeouts()) -> Services:
         Accounts(storage, sessions, settings, timeouts),
         Messages(storage, mailboxes, settings),
         Feed(storage, hub, the_bus, timeouts, tokens.note_use, site_users.forget),
+        deliveries,
+        Posts(storage, mailboxes, deliveries, settings),
     )

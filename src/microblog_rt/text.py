@@ -26,20 +26,27 @@ def is_storable(text: str) -> bool:
     return NOT_STORABLE.search(text) is None
 
 
-def checked(body: str) -> str:
+def checked(body: str, kind: str = "message") -> str:
     """The text as it is stored: in NFC, newlines as ``\\n``, no white space or invisible characters at either end.
 
     Raises Invalid for a text without visible characters, of more than 140 characters (grapheme clusters), or of more
-    than 1,400 code points, so that PostgreSQL can store it.
+    than 1,400 code points, so that PostgreSQL can store it. ``kind`` is the field, and begins the error's reason.
     """
+    text = optional(body, kind)
+    if not VISIBLE.search(text):
+        raise Invalid(kind, f"{kind}_empty")
+    return text
+
+
+def optional(body: str, kind: str, limit: int = LENGTH) -> str:
+    """The same for a text that may be empty, of at most ``limit`` characters."""
     clusters = _clusters(body)
     text = "".join(clusters)
-    if not VISIBLE.search(text):
-        raise Invalid("message", "message_empty")
-    if len(clusters) > LENGTH:
-        raise Invalid("message", "message_too_long", length=len(clusters), limit=LENGTH)
-    if len(text) > MESSAGE_CODE_POINTS:
-        raise Invalid("message", "message_too_complex", length=len(text), limit=MESSAGE_CODE_POINTS)
+    if len(clusters) > limit:
+        raise Invalid(kind, f"{kind}_too_long", length=len(clusters), limit=limit)
+    most = MESSAGE_CODE_POINTS * limit // LENGTH
+    if len(text) > most:
+        raise Invalid(kind, f"{kind}_too_complex", length=len(text), limit=most)
     return text
 
 

@@ -1,10 +1,12 @@
 // The entry point of the application's pages: reads the page's attributes and connects the modules. Only this module and
 // the two of the npm package's API, index.js and unread_badge.js, use browser globals; the others get them as arguments.
 
-import { badge } from "./badge.js";
+import { Announcer } from "./announcer.js";
+import { badge, navigationBadge } from "./badge.js";
 import { removeSentDraft } from "./drafts.js";
 import { browserEnvironment, followPage } from "./environment.js";
 import { keepFocus } from "./focus.js";
+import { markShownPosts } from "./home.js";
 import { Leader } from "./leader.js";
 import { LocalTimes } from "./local_time.js";
 import { longpoll } from "./longpoll.js";
@@ -22,9 +24,11 @@ function start(window) {
   const env = environment(window);
   const language = document.documentElement.lang || "en";
   const times = new LocalTimes(env, language, window.navigator.languages, env.wallClock);
-  const messages = messagesPage(window, env, (...args) => client.merge(...args), times);
+  const merge = (...args) => client.merge(...args);
+  const messages = messagesPage(window, env, merge, times);
   const view = pageView(window, env, { language, times, messages });
   const client = new Leader(env, Number(document.body.dataset.since), view);
+  markShownPosts(env, document, merge);
   times.keepCurrent(document);
   keepFocus(window);
   removeSentDraft(window);
@@ -59,22 +63,42 @@ function pageView(window, env, { language, times, messages }) {
   const { document } = window;
   const { signedOut, resumed } = signedOutView(window);
   const notice = new OfflineNotice(env, document.querySelector("#connection"), times);
-  const set_message_count = badge(document, env, language);
+  const set_counts = {
+    unread_message_count: badge(document, env, language),
+    unread_mention_count: mentionBadge(document, env, language),
+    unread_post_count: navigationBadge(document, language, "post", (n, sentence) => showNewPosts(document, n, sentence)),
+  };
+  const handler = (name) => (n, timestamp) => {
+    set_counts[name](n);
+    if (messages?.counted === name) messages.notified(n, timestamp);
+  };
   return {
-    apply: dispatch({
-      unread_message_count(n, timestamp) {
-        set_message_count(n);
-        messages?.notified(n, timestamp);
-      },
-    }),
+    apply: dispatch(Object.fromEntries(Object.keys(set_counts).map((name) => [name, handler(name)]))),
     online: () => notice.online(),
     reconnecting: () => notice.reconnecting(),
     offline: () => notice.offline(),
     signedOut() {
       notice.online();
-      set_message_count(0);
+      for (const set_count of Object.values(set_counts)) set_count(0);
       signedOut();
     },
     resumed,
   };
+}
+
+/** Mentions are announced as messages are. */
+function mentionBadge(document, env, language) {
+  const region = document.querySelector("#mention_announcer");
+  const { count } = document.querySelector("#mention_count").dataset;
+  const announcer = new Announcer(env, document, region, language, Number(count));
+  return navigationBadge(document, language, "mention", (n) => announcer.update(n));
+}
+
+/** The link at the top of the home page, if this is the home page. */
+function showNewPosts(document, n, sentence) {
+  const link = document.querySelector("#new_posts");
+  if (!link) return;
+  const { none } = link.dataset; // the text without new posts, where the link stays
+  link.hidden = !n && !none;
+  if (n || none) link.textContent = sentence || none;
 }

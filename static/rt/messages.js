@@ -1,4 +1,5 @@
-// The messages page: marks as read what was shown, and inserts what arrives. Without JavaScript a button marks.
+// The pages of messages and of mentions: they mark as read what was shown, and insert what arrives. Without JavaScript a
+// button marks.
 
 import { isProblem } from "./request.js";
 import { Timer } from "./timers.js";
@@ -8,7 +9,7 @@ const TIMEOUT = 10_000;
 const MOST = 200; // messages inserted into one page; after that a link leads to the others
 
 /** A function that runs step() while due(), one step at a time; a step that fails is repeated after RETRY. */
-function repeated(env, due, step) {
+export function repeated(env, due, step) {
   const retry = new Timer(env);
   let running = false;
   return async function run() {
@@ -22,6 +23,24 @@ function repeated(env, due, step) {
     }
     running = false;
   };
+}
+
+/** The notifications with which the server answers the mark of a form with these fields; null if it refuses the mark. */
+export async function postMark(env, form, changed = {}) {
+  const fields = [...form.elements].filter(({ type }) => type === "hidden");
+  const body = new URLSearchParams(fields.map(({ name, value }) => [name, value]));
+  for (const [name, value] of Object.entries(changed)) body.set(name, value);
+  const headers = { Accept: "application/json", "X-CSRFToken": body.get("csrf_token") };
+  const response = await request(env, form.getAttribute("action"), { method: "POST", headers, body });
+  if (isProblem(response) && response.status < 500) return null;
+  const notifications = await response.json();
+  if (!Array.isArray(notifications)) throw new Error(`not marked: ${response.status}`);
+  return notifications;
+}
+
+/** The response to a request that the server does not redirect while the session lasts. */
+function request(env, url, options) {
+  return env.fetch(url, { ...options, redirect: "error", signal: AbortSignal.timeout(TIMEOUT) });
 }
 
 /**
@@ -78,6 +97,11 @@ export class MessagesPage {
     this.#work();
   }
 
+  /** The name of the notification that counts what this page lists. */
+  get counted() {
+    return this.#list.dataset.count ?? "unread_message_count";
+  }
+
   get #form() {
     return this.#document.querySelector("#mark_read");
   }
@@ -99,7 +123,7 @@ export class MessagesPage {
 
   async #fetchNews() {
     const notifiedUpTo = this.#notifiedUpTo;
-    const response = await this.#fetch(`?after=${this.#newest}`, { headers: { Accept: "text/html" } });
+    const response = await request(this.#env, `?after=${this.#newest}`, { headers: { Accept: "text/html" } });
     const page = new this.#env.DOMParser().parseFromString(await response.text(), "text/html");
     if (!page.querySelector("#messages")) throw new Error(`no messages: ${response.status}`);
     const items = [...page.querySelectorAll("#messages > li")].map((item) => this.#document.importNode(item, true));
@@ -137,23 +161,10 @@ export class MessagesPage {
 
   async #markFirst() {
     const [from, up_to] = this.#unmarked[0];
-    const fields = [...this.#form.elements].filter(({ type }) => type === "hidden");
-    const body = new URLSearchParams(fields.map(({ name, value }) => [name, value]));
-    body.set("from", from);
-    body.set("up_to", up_to);
-    const headers = { Accept: "application/json", "X-CSRFToken": body.get("csrf_token") };
-    const response = await this.#fetch(this.#form.getAttribute("action"), { method: "POST", headers, body });
-    const isRefused = isProblem(response) && response.status < 500;
-    const notifications = isRefused ? [] : await response.json();
-    if (!Array.isArray(notifications)) throw new Error(`not marked: ${response.status}`);
+    const notifications = await postMark(this.#env, this.#form, { from, up_to });
     this.#unmarked.shift();
-    this.#document.querySelector("#mark_failed").hidden = !isRefused;
-    this.#form.hidden ||= !isRefused;
-    this.#page.merge(notifications);
-  }
-
-  /** The server redirects neither request while the session lasts. */
-  #fetch(url, options) {
-    return this.#env.fetch(url, { ...options, redirect: "error", signal: AbortSignal.timeout(TIMEOUT) });
+    this.#document.querySelector("#mark_failed").hidden = notifications !== null;
+    this.#form.hidden ||= notifications !== null;
+    if (notifications) this.#page.merge(notifications);
   }
 }

@@ -8,7 +8,8 @@ start(window);
 function start(window) {
   const { document } = window;
   const form = document.querySelector("#send");
-  const { message, nonce } = form.elements;
+  if (!form) return; // main.js has removed it, since the session has ended
+  const { message, nonce } = form.elements; // a field is found by its id as well as by its name
   const { owner, recipient } = form.dataset;
   const drafts = new Drafts(window);
   const offline = document.querySelector("#draft_offline");

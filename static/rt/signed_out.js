@@ -9,7 +9,7 @@ export function signedOutView({ document, fetch, location, DOMParser }) {
     const html = await home.then((response) => response.text()).catch(() => null);
     if (html === null) return; // offline
     const page = new DOMParser().parseFromString(html, "text/html");
-    const name = page.querySelector(".bar-name")?.textContent;
+    const name = page.querySelector(".bar-name .bar-label")?.textContent;
     const notice = document.querySelector("#other_account");
     notice.hidden = !name;
     notice.textContent = notice.dataset.text.replace("{name}", name);

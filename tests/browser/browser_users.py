@@ -144,7 +144,7 @@ class BrowserUser:
 
 
 class Sender:
-    """Sends messages without a browser, for tests about the recipient."""
+    """Sends messages and posts without a browser, for tests about the recipient."""
 
     def __init__(self, person: Person) -> None:
         self._person = person
@@ -153,6 +153,11 @@ class Sender:
         """Send a message; return the Unix time of the 303."""
         await asyncio.to_thread(self._person.send, recipient, text)
         return time.time()
+
+    async def post(self, text: str) -> None:
+        """Publish a post."""
+        answer = await asyncio.to_thread(self._person.post, "/", post=text)
+        assert answer.status_code == 303, answer.text
 
 
 async def intercept_once(page: Page, url: str, handler: Callable[[Route], Awaitable[None]]) -> None:

@@ -12,6 +12,7 @@ from tests.server_process import Server
 
 ANONYMOUS = ["/", "/auth/login", "/auth/register", "/nothing"]
 SIGNED_IN = ["/", "/user/alice", "/user/bob", "/messages", "/send_message/alice", "/send_message/bob"]
+SIGNED_IN += ["/explore", "/people", "/mentions", "/post/1", "/edit_profile"]
 SIGNED_IN += [
     "/docs",
     "/auth/sessions",
@@ -126,14 +127,14 @@ async def test_focus_moves_to_the_heading_when_its_button_disappears(sender: Sen
 
 @pytest.mark.parametrize("change", ["link.remove()", "link.parentElement.remove()", "link.parentElement.hidden = true"])
 async def test_focus_moves_to_the_heading_when_a_link_disappears(bob: BrowserUser, change: str) -> None:
-    tab = await bob.tab("/")
+    tab = await bob.tab("/people")
     await tab.page.locator(".person a").first.focus()
     await tab.page.evaluate(f"() => {{ const link = document.activeElement; {change}; }}")
     await expect(tab.page.get_by_role("heading", name="People")).to_be_focused()
 
 
 async def test_unfocused_page_keeps_its_focus_when_something_disappears(bob: BrowserUser) -> None:
-    tab = await bob.tab("/")
+    tab = await bob.tab("/people")
     await tab.page.locator(".person a").first.focus()
     await tab.page.mouse.click(5, 600)
     await tab.page.evaluate("document.querySelector('.person a').remove()")

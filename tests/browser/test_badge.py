@@ -76,11 +76,11 @@ async def test_title_favicon_and_app_badge_show_the_count(sender: Sender, bob: B
     await bob.context.add_init_script(RECORDER)
     tab = await bob.tab("/")
     page = tab.page
-    assert await page.title() == "People - Microblog"
+    assert await page.title() == "Home - Microblog"
     empty = await _favicon(page)
     for count in (1, 2):
         await sender.send("bob", f"message {count}")
-        await expect(page).to_have_title(f"({count}) People - Microblog")
+        await expect(page).to_have_title(f"({count}) Home - Microblog")
         assert f">{count}</text>" in unquote(await _favicon(page))
         assert await page.evaluate(DECODES, await _favicon(page))
         await expect(page.locator("header").get_by_role("link", name="Messages")).to_have_accessible_name(
@@ -89,7 +89,7 @@ async def test_title_favicon_and_app_badge_show_the_count(sender: Sender, bob: B
     assert await page.evaluate("app_badge") == [0, 1, 2]
 
     reading = await bob.tab("/messages")
-    await expect(page).to_have_title("People - Microblog")
+    await expect(page).to_have_title("Home - Microblog")
     await expect(reading.page).to_have_title("Messages - Microblog")
     assert await _favicon(page) == empty
     assert await page.evaluate("app_badge.at(-1)") == 0
@@ -99,7 +99,7 @@ async def test_page_without_javascript_has_the_count_in_its_title(open_browser: 
     bob = await open_browser("bob", java_script_enabled=False)
     await sender.send("bob", "hello bob")
     tab = await bob.tab("/")
-    await expect(tab.page).to_have_title("(1) People - Microblog")
+    await expect(tab.page).to_have_title("(1) Home - Microblog")
     await expect(tab.page.get_by_role("link", name="Messages")).to_have_accessible_name("Messages 1 unread message")
 
 
@@ -154,7 +154,7 @@ async def test_header_does_not_move_when_the_badge_changes(sender: Sender, bob: 
             await tab.wait_for_badge(last)
         assert [await tab.page.evaluate(HEADER) for tab in tabs] == before
     await expect(tabs[0].badge).to_have_text("99+")
-    await expect(tabs[0].page).to_have_title("(100) People - Microblog")
+    await expect(tabs[0].page).to_have_title("(100) Home - Microblog")
     assert [await tab.page.evaluate("shifts") for tab in tabs] == [[], [], []]
 
 

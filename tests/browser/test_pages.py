@@ -12,6 +12,7 @@ from tests.server_process import Server
 
 ANONYMOUS = ["/", "/auth/login", "/auth/register"]
 SIGNED_IN = ["/", "/user/alice", "/user/bob", "/messages", "/send_message/alice"]
+SIGNED_IN += ["/explore", "/people", "/mentions", "/edit_profile"]
 SIGNED_IN += ["/auth/sessions", "/auth/change_password", "/auth/logout_everywhere"]
 NOT_FOUND = ["/nothing", "/user/nobody", "/send_message/nobody"]
 

@@ -17,7 +17,7 @@ async def test_register_send_and_read_without_javascript(
     await carols.page.fill("[name=password]", PASSWORD)
     await carols.page.fill("[name=password2]", PASSWORD)
     await submit(carols.page)
-    await expect(carols.page.get_by_role("heading", name="People")).to_be_visible()
+    await expect(carols.page.get_by_role("heading", name="Home")).to_be_attached()
 
     bob = await open_browser("bob", java_script_enabled=False)
     (tab,) = bob.tabs

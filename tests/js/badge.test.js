@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
-import { badge } from "../../static/rt/badge.js";
+import { badge, navigationBadge } from "../../static/rt/badge.js";
 import { favicon } from "../../static/rt/favicon.js";
 import { FakeDocument, badgeElements } from "./fake_page.js";
 import { FakeClock } from "./fake_browser.js";
@@ -111,4 +111,23 @@ test("a hidden tab announces nothing, and later only what comes later", async ()
   assert.deepEqual(said, []);
   set_message_count(2);
   assert.deepEqual(said, ["2 unread messages"]);
+});
+
+test("the badge of another count shows its number and its sentence", () => {
+  const elements = badgeElements(0);
+  const heard = [];
+  const set_count = navigationBadge(new FakeDocument(elements), "en", "post", (...args) => heard.push(args));
+  const { "#post_count": number, "#post_count_text": text } = elements;
+  const shown = () => [number.hidden ? "" : number.textContent, text.textContent];
+  set_count(1);
+  assert.deepEqual(shown(), ["1", "1 new post"]);
+  set_count(100);
+  assert.deepEqual(shown(), ["99+", "100 new posts"]);
+  set_count(0);
+  assert.deepEqual(shown(), ["", ""]);
+  assert.deepEqual(heard, [
+    [1, "1 new post"],
+    [100, "100 new posts"],
+    [0, ""],
+  ]);
 });

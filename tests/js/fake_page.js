@@ -51,7 +51,21 @@ export function badgeElements(count) {
   const announcer = new FakeElement({}, { dataset: { one: "{n} unread message", other: "{n} unread messages" } });
   const icon = new FakeElement({}, { href: "/static/favicon.svg" });
   const text = new FakeElement();
-  return { "#message_count": number, "#message_count_text": text, "#announcer": announcer, "link[rel=icon]": icon };
+  return { ...otherBadges(), "#message_count": number, "#message_count_text": text, "#announcer": announcer, "link[rel=icon]": icon };
+}
+
+/** The badges of new posts and of unread mentions, which show nothing. */
+function otherBadges() {
+  const sentences = (what) => ({ one: `{n} ${what}`, other: `{n} ${what}s` });
+  const elements = { "#mention_announcer": new FakeElement({}, { dataset: sentences("unread mention") }) };
+  for (const [name, what] of [
+    ["post", "new post"],
+    ["mention", "unread mention"],
+  ]) {
+    elements[`#${name}_count`] = new FakeElement({}, { hidden: true, textContent: "0", dataset: { count: "0" } });
+    elements[`#${name}_count_text`] = new FakeElement({}, { dataset: sentences(what) });
+  }
+  return elements;
 }
 
 /** `elements` maps selectors to elements; `times` are the <time> elements. */

@@ -44,6 +44,7 @@ class Request(NamedTuple):
     query: str = ""
     form: dict[str, str] = {}
     recipient: str = "susan"
+    number: int = 1
     error: type[Exception] | None = None
 
 
@@ -85,18 +86,20 @@ CHANGES = ANYWHERE + and_pages(
         Request(413, headers={"X-CSRFToken": ""}, form={"message": "x" * 70_000}),
     ]
 )
+MARKS = [
+    *CHANGES,
+    Request(200),
+    Request(200, form={"up_to": "1.5"}),
+    Request(303, accept="text/html"),
+    Request(303, accept="text/html", signed_in=False),
+    Request(400, form={"up_to": "x"}),
+    Request(401, signed_in=False),
+]
 ASKS = {
     "GET /notifications": FEED,
     "HEAD /notifications": FEED,
-    "POST /messages/read": [
-        *CHANGES,
-        Request(200),
-        Request(200, form={"up_to": "1.5"}),
-        Request(303, accept="text/html"),
-        Request(303, accept="text/html", signed_in=False),
-        Request(400, form={"up_to": "x"}),
-        Request(401, signed_in=False),
-    ],
+    "POST /messages/read": MARKS,
+    "POST /mentions/read": MARKS,
     "GET /send_message/{recipient}": [
         *ANYWHERE,
         Request(200),
@@ -114,6 +117,47 @@ ASKS = {
         *and_pages([Request(400, form={"message": "hello"}, headers={"Idempotency-Key": ""})]),
         *and_pages([Request(429, error=Often)]),
     ],
+    "GET /": [*ANYWHERE, Request(200), Request(200, signed_in=False), Request(400, query="?before=x")],
+    "POST /": [
+        *CHANGES,
+        Request(303, form={"post": "hello"}),
+        *and_pages([Request(401, signed_in=False), Request(422, form={"post": " "}), Request(429, error=Often)]),
+    ],
+    "GET /post/{number}": [
+        *ANYWHERE,
+        Request(200),
+        Request(303, accept="text/html", signed_in=False),
+        Request(401, signed_in=False),
+        *and_pages([Request(404, number=99)]),
+    ],
+    "POST /post/{number}": [
+        *CHANGES,
+        Request(303, form={"post": "hello"}),
+        *and_pages([Request(401, signed_in=False), Request(422, form={"post": " "}), Request(429, error=Often)]),
+        *and_pages([Request(404, form={"post": "hello"}, number=99)]),
+    ],
+    "POST /posts/seen": [
+        *CHANGES,
+        Request(200, form={"up_to": "1"}),
+        Request(303, form={"up_to": "1"}, accept="text/html"),
+        Request(303, accept="text/html", signed_in=False),
+        *and_pages([Request(400, form={"up_to": "x"})]),
+        Request(401, signed_in=False),
+    ],
+    "POST /follow/{username}": [
+        *CHANGES,
+        Request(303, recipient="john"),
+        Request(303, accept="text/html", signed_in=False),
+        Request(401, signed_in=False),
+        *and_pages([Request(404, recipient="nobody"), Request(422)]),
+    ],
+    "POST /unfollow/{username}": [
+        *CHANGES,
+        Request(303, recipient="john"),
+        Request(303, accept="text/html", signed_in=False),
+        Request(401, signed_in=False),
+        *and_pages([Request(404, recipient="nobody")]),
+    ],
     "GET /auth/login": [*ANYWHERE, Request(200, signed_in=False), Request(302), Request(302, query="?next=/messages")],
     "POST /auth/login": [
         *CHANGES,
@@ -128,6 +172,11 @@ ASKS = {
 }
 
 
+def parameters(ask: Request) -> dict[str, Any]:
+    """Values of all parameters that paths have."""
+    return {"recipient": ask.recipient, "username": ask.recipient, "number": ask.number}
+
+
 class Program:
     """Sends requests in process, each with a new session, since some end theirs."""
 
@@ -139,7 +188,7 @@ class Program:
         self._transport = httpx.ASGITransport(app=cast(Any, app))
 
     async def answer(self, label: str, ask: Request) -> httpx.Response:
-        method, path = label.format(recipient=ask.recipient).split(" ")
+        method, path = label.format(**parameters(ask)).split(" ")
         cookies = self._cookies | (await self._session() if ask.signed_in else {})
         own = {"X-CSRFToken": self._token, "Accept": ask.accept, "Origin": ORIGIN}
         client = httpx.AsyncClient(transport=self._transport, base_url=ORIGIN, cookies=cookies)
@@ -176,6 +225,8 @@ async def error(services: Services, kind: type[Exception] | None) -> AsyncIterat
 @pytest.fixture
 async def program(app: Quart, services: Services, join: Join) -> Program:
     browser = await join("susan")
+    await services.accounts.register("john", PASSWORD)
+    await services.posts.post(1, "hello")
     await services.messages.send_message(1, 1, "hello")
     token = await browser.token()
     (form,) = [each for each in browser.client.cookie_jar or [] if each.name.startswith("microblog_browser")]
@@ -188,7 +239,7 @@ async def test_each_documented_answer_is_given(label: str, program: Program) -> 
     for ask in ASKS[label]:
         answer = await program.answer(label, ask)
         assert answer.status_code == ask.status, (ask, answer.text)
-        case = OPERATIONS[label].Case(path_parameters={"recipient": ask.recipient})
+        case = OPERATIONS[label].Case(path_parameters=parameters(ask))
         case.validate_response(answer, checks=CONFORMANCE)
         received.add(str(ask.status))
     assert received == set(OPERATIONS[label].responses.status_codes)
@@ -202,5 +253,5 @@ def test_problem_codes_match_the_documentation() -> None:
 
 def test_documented_body_limit_matches(app: Quart) -> None:
     text = (files.CHECKOUT / "docs" / "openapi.yaml").read_text()
-    assert re.findall(r"More than (\d+) KiB", text) == ["64"] * 4
+    assert re.findall(r"More than (\d+) KiB", text) == ["64"] * 10
     assert app.config["MAX_CONTENT_LENGTH"] == 64 * 1024

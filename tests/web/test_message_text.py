@@ -99,7 +99,7 @@ async def test_dates_are_whole_instants(join: Join) -> None:
     susan = await join("susan")
     await join("john")
     await susan.post("/send_message/susan", message="hello")
-    for path in ("/", "/user/john", "/messages", "/auth/sessions"):
+    for path in ("/people", "/user/john", "/messages", "/auth/sessions"):
         times = re.findall(
             r'<time datetime="([^"]*)" data-format="\w+"[^>]*>([^<]*)</time>', await text(await susan.get(path))
         )

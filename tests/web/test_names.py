@@ -17,7 +17,7 @@ def test_first_segment_of_every_route_is_reserved(app: Quart) -> None:
 @pytest.mark.parametrize("path", ["Владимир", "владимир", "ВЛАДИМИР"])
 async def test_name_of_any_script_is_found_in_addresses(join: Join, path: str) -> None:
     sender, recipient = await join("susan"), await join("Владимир")
-    assert '<h1 class="name">Владимир</h1>' in await text(await sender.get(f"/user/{path}"))
+    assert '<h1 class="name mb-0">Владимир</h1>' in await text(await sender.get(f"/user/{path}"))
     answer = await sender.post(f"/send_message/{path}", message="hello")
     assert answer.status_code == 303
     assert "Владимир" in await text(await sender.get(answer.location))

@@ -415,13 +415,24 @@ async def test_message_to_unknown_user_gets_404(join: Join) -> None:
 @pytest.mark.parametrize(
     "query", ["before=x", "after=", "before=-1", "after=nan", "before=1&after=2", "after=1&after=1"]
 )
-@pytest.mark.parametrize("path", ["/messages", "/auth/sessions"])
+@pytest.mark.parametrize("path", ["/messages", "/mentions", "/", "/explore", "/user/susan", "/auth/sessions"])
 async def test_invalid_page_key_gets_400(join: Join, path: str, query: str) -> None:
     susan = await join("susan")
     assert (await susan.get(f"{path}?{query}")).status_code == 400
 
 
-@pytest.mark.parametrize("path", ["/messages?before=0", "/?after=~", "/auth/sessions?before=0"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/messages?before=0",
+        "/mentions?before=0",
+        "/people?after=~",
+        "/?before=1",
+        "/explore?before=1",
+        "/user/susan?before=1",
+        "/auth/sessions?before=0",
+    ],
+)
 async def test_page_past_the_end_is_empty(join: Join, path: str) -> None:
     susan = await join("susan")
     answer = await susan.get(path)
@@ -458,7 +469,7 @@ async def test_people_are_listed_in_pages(join: Join, services: Services) -> Non
     susan = await join("susan")
     for number in range(30):
         await services.accounts.register(f"person{number:02}", PASSWORD)
-    first = await text(await susan.get("/"))
+    first = await text(await susan.get("/people"))
     assert "person00" in first
     second = await text(await susan.get(link(first, "next")))
     assert ">susan</a>" in second
@@ -525,9 +536,10 @@ STATES = re.compile(r"^(POST|PUT|PATCH|DELETE)$")
 async def test_state_changes_need_token_and_own_origin(app: Quart, join: Join, services: Services) -> None:
     """Every state-changing route: without a token, with another user's token, from another site."""
     susan, john = await join("susan"), await join("john")
+    await services.posts.post(1, "a post")
     johns = await john.token()
     routes = [
-        str(rule).replace("<username>", "susan").replace("<recipient>", "susan")
+        re.sub(r"<int.*>", "1", str(rule)).replace("<username>", "susan").replace("<recipient>", "susan")
         for rule in app.url_map.iter_rules()
         if any(STATES.match(method) for method in rule.methods or ())
     ]
@@ -536,9 +548,10 @@ async def test_state_changes_need_token_and_own_origin(app: Quart, join: Join, s
         own = await susan.token()
         for token, origin in ((None, None), (johns, None), ("", None), (own, "https://evil.example"), (own, "null")):
             headers = {"Origin": origin} if origin else {}
-            answer = await susan.post(route, csrf_token=token, message="x", headers=headers)
+            answer = await susan.post(route, csrf_token=token, message="x", post="x", headers=headers)
             assert answer.status_code == 403, (route, token, origin)
     assert (await services.messages.inbox(1, 10)).rows == []
+    assert [each.body for each in (await services.posts.explore(10)).rows] == ["a post"]
     assert (await susan.get("/notifications")).status_code == 200
 
 

@@ -63,7 +63,7 @@ def routes(app: Quart, method: str, name: str) -> list[Route]:
     ]
 
 
-PARTS = {"filename": "rt/main.js"}
+PARTS = {"filename": "rt/main.js", "number": 1}
 NO_PAGES = {"metrics.numbers"}  # for operators only
 
 
@@ -104,6 +104,7 @@ async def signed_in(app: Quart, services: Services, origin: str, name: str) -> B
     """The browser of that user, who is created if missing."""
     accounts = services.accounts
     user = await accounts.find(name) or await accounts.register(name, PASSWORD)
+    await services.posts.post(user.id, "a post", "nonce")
     authentication = app.extensions["authentication"]
     token = await services.sessions.start_session(user, remembered=True)
     browser = Browser(app, origin, {authentication.cookie_name: authentication.dump_token(f"{user.id}.{token}", app)})
@@ -115,8 +116,10 @@ def fields(route: Route, name: str) -> dict[str, str]:
     """Form fields with which a POST to any route changes something."""
     new = "a new one of mine" if "change" in route.endpoint else PASSWORD
     who = f"new-{name}" if route.endpoint == "auth.register" else name
-    token = {"name": "test", "read_messages": "y", "expires": "90"}
-    return token | {"username": who, "message": "hello", "old_password": PASSWORD, "password": new, "password2": new}
+    more = {"name": "test", "read_messages": "y", "expires": "90", "post": "hello", "display_name": "Susan"}
+    if route.endpoint == "people.seen":
+        more["up_to"] = "1000"  # the newest post, which is newer than the account
+    return more | {"username": who, "message": "hello", "old_password": PASSWORD, "password": new, "password2": new}
 
 
 def refusals(browser: Browser, other: Browser) -> Iterator[tuple[str, Browser, dict[str, str], str | None]]:
@@ -152,7 +155,12 @@ async def test_cross_site_posts_change_nothing(app: Quart, services: Services, s
         assert user
         await services.messages.send_message(1, user.id, "something to be read")
         another = await services.sessions.start_session(user, remembered=True)  # to be ended
-        path = route.path.replace("susan", name)
+        await services.posts.post(1, f"@{name}")
+        await services.deliveries.deliver_all()  # before the dump
+        # A user can follow only another one.
+        path = route.path.replace("susan", "mallory" if "follow" in route.endpoint else name)
+        if route.endpoint == "people.unfollow":
+            await services.posts.follow(user.id, await services.accounts.known("mallory"))
         await services.tokens.add(user, "to be revoked", SCOPES)
         (token_row,) = await services.tokens.of_user(user.id)
         form = fields(route, name) | {"session": session_name(token_hash(another)), "token": token_row.id}

@@ -19,7 +19,7 @@ from functools import cache, partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from microblog_rt import names, security_log
+from microblog_rt import names, security_log, text
 from microblog_rt.accounts import rules
 from microblog_rt.accounts.attempts import Attempt, Attempts
 from microblog_rt.accounts.devices import UNKNOWN, Device, Marks
@@ -40,8 +40,9 @@ from microblog_rt.timeouts import Timeouts
 
 __all__ = ["Accounts", "Device", "Reader", "Sessions", "SiteUsers", "Tokens", "reader_of", "session_name", "token_hash"]
 
-
 T = TypeVar("T")
+
+DISPLAY_NAME_LENGTH = 50  # characters
 
 
 class Accounts:
@@ -227,6 +228,13 @@ class Accounts:
         user_id = (await self.known(username)).id
         await self._storage.write(lambda tx: stored.set_disabled(tx, user_id, False))
         security_log.note("account_enabled", user=username, user_id=user_id)
+
+    async def edit_profile(self, user_id: int, display_name: str, about_me: str) -> None:
+        """Store what a user says on the profile; either may be empty. Raises Invalid for one that is too long."""
+        name = text.optional(" ".join(display_name.split()), "display_name", DISPLAY_NAME_LENGTH)
+        about = text.optional(about_me, "about_me")
+        said = {"display_name": name or None, "about_me": about or None}
+        await self._storage.write(lambda tx: stored.set_profile(tx, user_id, **said))
 
     async def forget_expired(self) -> None:
         """Delete every expired session, token and result, and every attempt that has left its window."""

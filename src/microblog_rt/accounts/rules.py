@@ -27,6 +27,7 @@ LONGEST_WORD = EMAIL_LENGTH  # of what the estimator is given
 # Names that could be taken for the operator's, and the first segments of all routes.
 OFFICIAL = {"admin", "administrator", "api", "help", "microblog", "moderator", "root", "security", "support", "system"}
 ROUTES = {"auth", "docs", "healthz", "messages", "metrics", "notifications", "readyz", "send_message", "static", "user"}
+ROUTES |= {"edit_profile", "explore", "follow", "index", "mentions", "people", "post", "posts", "unfollow"}
 
 
 async def faults(username: str, password: str, email: str | None, site: str = "") -> list[Invalid]:

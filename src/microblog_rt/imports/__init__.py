@@ -12,7 +12,7 @@ from microblog_rt.errors import Misconfigured
 from microblog_rt.mailboxes import Change
 from microblog_rt.storage import Storage, Transaction, imports
 from microblog_rt.storage.counters import UNREAD_MESSAGES
-from microblog_rt.storage.imports import NewMessage, NewUser
+from microblog_rt.storage.imports import NewFollow, NewMessage, NewPost, NewUser
 
 SHOWN = 5  # names in an error
 
@@ -35,15 +35,22 @@ class Import:
 
     users: dict[int, NewUser]
     messages: list[NewMessage]
+    posts: list[NewPost]
+    follows: list[NewFollow]
     notifications: list[NewNotification]
     notes: list[str]
     losses: list[str]
     left: list[str]
 
     def __str__(self) -> str:
-        """The amounts, as in "2 users, 1 message and 0 notifications"."""
-        users, messages = counted(self.users, "user"), counted(self.messages, "message")
-        return f"{users}, {messages} and {counted(self.notifications, 'notification')}"
+        """The amounts, as in "2 users, 1 message, 0 posts, 0 follows and 0 notifications"."""
+        amounts = [
+            counted(self.users, "user"),
+            counted(self.messages, "message"),
+            counted(self.posts, "post"),
+            counted(self.follows, "follow"),
+        ]
+        return f"{', '.join(amounts)} and {counted(self.notifications, 'notification')}"
 
 
 async def carry_out(wanted: Import, storage: Storage, *, dry_run: bool = False) -> None:
@@ -64,6 +71,8 @@ async def carry_out(wanted: Import, storage: Storage, *, dry_run: bool = False) 
 def _write(tx: Transaction, wanted: Import) -> None:
     ids = imports.add_users(tx, wanted.users)
     imports.add_messages(tx, ids, wanted.messages)
+    imports.add_posts(tx, ids, wanted.posts)
+    imports.add_follows(tx, ids, wanted.follows)
     change = Change(tx, ids.values())
     for user in sorted({each.recipient for each in wanted.messages}):
         change.recount(ids[user], UNREAD_MESSAGES)

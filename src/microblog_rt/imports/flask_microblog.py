@@ -18,9 +18,9 @@ from microblog_rt.models import MESSAGE_CODE_POINTS
 from microblog_rt.notifications import check
 from microblog_rt.storage import sql_time
 from microblog_rt.storage.counters import COUNTERS
-from microblog_rt.storage.imports import NewMessage, NewUser
+from microblog_rt.storage.imports import NewFollow, NewMessage, NewPost, NewUser
 
-BEFORE_ALL = -(2**62)  # the time of a message without one
+BEFORE_ALL = -(2**62)  # the time of a message or post without one
 
 REASONS = {"username_format": "is not a valid name", "username_reserved": "is a reserved name"}
 SHOWN = 64  # characters of what is not valid
@@ -29,7 +29,7 @@ KEPT_OF_NAME = 40  # characters, beside the id
 
 async def read(file: TutorialFile) -> Import:
     """Everything in the file that this application has a place for."""
-    found = Import({}, [], [], [], [], [])
+    found = Import({}, [], [], [], [], [], [], [])
     await _users(file, found)
     _messages(file, found)
     _notifications(file, found)
@@ -40,9 +40,9 @@ async def read(file: TutorialFile) -> Import:
 
 
 async def _users(file: TutorialFile, found: Import) -> None:
-    rows = list(file.rows("user", "id", "username", "email", "password_hash", "last_seen"))
+    rows = list(file.rows("user", "id", "username", "email", "password_hash", "last_seen", "about_me"))
     usernames = await _usernames({row[0]: _text(row[1]) for row in rows}, found)
-    for user_id, _, email, password_hash, last_seen in rows:
+    for user_id, _, email, password_hash, last_seen, about in rows:
         name, address, hashed = usernames[user_id], _text(email).strip(), _text(password_hash)
         if any(rules.email_faults(address)) or not text.is_storable(address):
             found.notes.append(f"user {name}: the e-mail address {address[:SHOWN]!r} is not valid, and is left out")
@@ -50,7 +50,8 @@ async def _users(file: TutorialFile, found: Import) -> None:
         if not werkzeug_hashes.is_usable(hashed):
             found.notes.append(f"user {name}: no usable password; set one: microblog-rt user password {name}")
             hashed = ""
-        found.users[user_id] = NewUser(name, address or None, hashed, moment(last_seen))
+        about_me = _stored(about, f"the profile text of {name}", "about_me", found)
+        found.users[user_id] = NewUser(name, address or None, hashed, moment(last_seen), about_me or None)
 
 
 def _messages(file: TutorialFile, found: Import) -> None:
@@ -66,7 +67,7 @@ def _messages(file: TutorialFile, found: Import) -> None:
         if sender not in found.users or recipient not in found.users:
             found.losses.append(f"message {message_id}: its sender or its recipient does not exist")
             continue
-        kept = _body(body, message_id, found)
+        kept = _stored(body, f"message {message_id}", "message", found)
         if kept is None:
             continue
         created = moment(time)
@@ -114,18 +115,34 @@ def _notifications(file: TutorialFile, found: Import) -> None:
 
 
 def _posts(file: TutorialFile, found: Import) -> None:
-    for _, author, time in file.rows("post", "id", "user_id", "timestamp"):
-        if author in found.users:
-            _seen(found.users[author], moment(time))
-    _left(found, file.count("post"), "post")
+    """The posts in the order of their times, which is that of their ids here."""
+    rows = []
+    for post_id, author, body, time in file.rows("post", "id", "user_id", "body", "timestamp"):
+        if author not in found.users:
+            found.losses.append(f"post {post_id}: its author does not exist")
+            continue
+        kept = _stored(body, f"post {post_id}", "post", found)
+        if kept is None:
+            continue
+        created = moment(time)
+        if created is None:
+            found.notes.append(f"post {post_id}: without a valid time; it becomes the oldest")
+        _seen(found.users[author], created)
+        rows.append((BEFORE_ALL if created is None else created, post_id, author, kept))
+    found.posts = [NewPost(author, body, max(created, 0)) for created, _, author, body in sorted(rows)]
 
 
 def _follows(file: TutorialFile, found: Import) -> None:
-    _left(found, file.count("followers"), "follow")
+    for follower, followed in sorted(set(file.rows("followers", "follower_id", "followed_id"))):
+        if follower not in found.users or followed not in found.users:
+            found.losses.append(f"follow of user {followed} by user {follower}: one of them does not exist")
+        elif follower == followed:
+            found.notes.append(f"user {found.users[follower].username}: follows itself, which is left out")
+        else:
+            found.follows.append(NewFollow(follower, followed))
 
 
 def _others(file: TutorialFile, found: Import) -> None:
-    _left(found, file.count("user", "about_me <> ''"), "profile text")
     _left(found, file.count("user", "token IS NOT NULL"), "API token")
     _left(found, file.count("task"), "task")
 
@@ -181,17 +198,17 @@ def _note_look_alikes(chosen: Mapping[int, str], found: Import) -> None:
             found.notes.append(f"user {name} looks like {other}; both keep their names")
 
 
-def _body(body: Any, message_id: int, found: Import) -> str | None:
+def _stored(body: Any, what: str, kind: str, found: Import) -> str | None:
     """The text as a form stores it; as it is, if a form refuses it; None if it is too long to be stored."""
     kept = _text(body)
     if not text.is_storable(kept):
-        found.notes.append(f"message {message_id}: characters that cannot be stored become \N{REPLACEMENT CHARACTER}")
+        found.notes.append(f"{what}: characters that cannot be stored become \N{REPLACEMENT CHARACTER}")
         kept = text.NOT_STORABLE.sub("\N{REPLACEMENT CHARACTER}", kept)
     try:
-        kept = text.checked(kept)
+        kept = text.optional(kept, kind) if kind == "about_me" else text.checked(kept, kind)
     except Invalid:
         if len(kept) > MESSAGE_CODE_POINTS:
-            found.losses.append(f"message {message_id}: {len(kept)} characters, more than {MESSAGE_CODE_POINTS}")
+            found.losses.append(f"{what}: {len(kept)} characters, more than {MESSAGE_CODE_POINTS}")
             return None
     return kept
 

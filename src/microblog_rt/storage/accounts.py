@@ -27,7 +27,7 @@ from microblog_rt import names
 from microblog_rt.errors import Invalid
 from microblog_rt.models import Base, Mailbox, Session, User
 from microblog_rt.storage import Reading, Storage, Transaction, postgres, sql_time
-from microblog_rt.storage.counters import COUNTERS
+from microblog_rt.storage.counters import COUNTERS, UNREAD_POSTS
 from microblog_rt.storage.pages import Page, page
 from microblog_rt.storage.prepared import Prepared
 from microblog_rt.storage.sql_time import NOW
@@ -109,7 +109,8 @@ def add(tx: Transaction, user: User) -> None:
     alike = tx.execute(ALIKE, {"skeleton": user.username_skeleton, "user_id": user.id}).scalars()
     if any(names.look_alike(user.username, each) for each in alike):
         raise Invalid("username", "username_similar")
-    start = {"clock": NOW, "clock_before": 0, **dict.fromkeys(COUNTER_COLUMNS, 0)}
+    start: dict[str, Any] = {"clock": NOW, "clock_before": 0, **dict.fromkeys(COUNTER_COLUMNS, 0)}
+    start[UNREAD_POSTS.mark.key] = UNREAD_POSTS.end  # what was posted before is not new to the user
     tx.execute(insert(Mailbox).values(user_id=user.id, **start))
 
 
@@ -188,6 +189,11 @@ def replace_hash(user_id: int, old: str, new: str, tx: Transaction) -> bool:
     """Replace a user's password hash if it is still ``old``; whether it was."""
     mine = and_(User.id == user_id, User.password_hash == old)
     return tx.execute(update(User).where(mine).values(password_hash=new)).rowcount == 1
+
+
+def set_profile(tx: Transaction, user_id: int, **said: str | None) -> None:
+    """Replace what a user says on the profile: ``display_name``, ``about_me``."""
+    tx.execute(update(User).where(User.id == user_id).values(**said))
 
 
 def set_disabled(tx: Transaction, user_id: int, disabled: bool) -> None:

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
-from sqlalchemy import insert, or_, select, text
+from sqlalchemy import insert, or_, select, text, update
 
 from microblog_rt import names
-from microblog_rt.models import Mailbox, Message, User
-from microblog_rt.storage import Transaction, postgres
+from microblog_rt.models import Follow, Mailbox, Message, Post, User
+from microblog_rt.storage import Transaction, postgres, posts
 from microblog_rt.storage.accounts import COUNTER_COLUMNS
-from microblog_rt.storage.counters import UNREAD_MESSAGES
+from microblog_rt.storage.counters import UNREAD_MESSAGES, UNREAD_POSTS
 from microblog_rt.storage.sql_time import NOW
 
 AT_ONCE = 500  # rows of a statement, and names of a query
@@ -27,6 +27,7 @@ class NewUser:
     email: str | None
     password_hash: str
     member_since: int | None
+    about_me: str | None = None
     read_up_to: int = 0
     clock: int = 0
 
@@ -39,6 +40,21 @@ class NewMessage(NamedTuple):
     body: str
     timestamp: int
     created: int
+
+
+class NewPost(NamedTuple):
+    """A post; ``author`` is an id of the other application."""
+
+    author: int
+    body: str
+    created: int
+
+
+class NewFollow(NamedTuple):
+    """A follow; ids of the other application."""
+
+    follower: int
+    followed: int
 
 
 def taken(tx: Transaction, users: Iterable[NewUser]) -> list[str]:
@@ -80,6 +96,36 @@ def add_messages(tx: Transaction, ids: Mapping[int, int], messages: Iterable[New
         tx.execute(insert(Message), rows)
 
 
+def add_posts(tx: Transaction, ids: Mapping[int, int], added: Iterable[NewPost]) -> None:
+    """Insert posts in their order, and have the users ``ids`` seen them; later posts wait."""
+    posts.take_turn(tx)
+    for some in _parts(added):
+        rows = [
+            {"user_id": ids[each.author], "body": each.body, "created": each.created, "delivered": True}
+            for each in some
+        ]
+        tx.execute(insert(Post), rows)
+    for users in _parts(ids.values()):
+        tx.execute(update(Mailbox).where(Mailbox.user_id.in_(users)).values({UNREAD_POSTS.mark: UNREAD_POSTS.end}))
+
+
+def add_follows(tx: Transaction, ids: Mapping[int, int], added: Iterable[NewFollow]) -> None:
+    """Insert follows to which all posts are delivered."""
+    newest = tx.execute(select(UNREAD_POSTS.end)).scalar_one()
+    now = tx.execute(select(NOW)).scalar_one()
+    for some in _parts(added):
+        rows = [
+            {
+                "follower_id": ids[each.follower],
+                "followed_id": ids[each.followed],
+                "created": now,
+                "delivered_id": newest,
+            }
+            for each in some
+        ]
+        tx.execute(insert(Follow), rows)
+
+
 def _user(user: NewUser, now: int) -> dict[str, object]:
     return {
         "username": user.username,
@@ -87,6 +133,7 @@ def _user(user: NewUser, now: int) -> dict[str, object]:
         "username_skeleton": names.skeleton(user.username),
         "email": user.email,
         "password_hash": user.password_hash,
+        "about_me": user.about_me,
         "member_since": now if user.member_since is None else user.member_since,
     }
 

@@ -10,7 +10,7 @@ itself, so it may be the first statement; it computes only from that row. Whatev
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import BigInteger, any_, bindparam, func, not_, null, select, update
+from sqlalchemy import BigInteger, ColumnElement, any_, bindparam, func, not_, null, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.dml import ReturningUpdate
 
@@ -36,14 +36,14 @@ class Tick(NamedTuple):
 
 # Built once: building a statement costs more than running it.
 THIS_USER = Mailbox.user_id == bindparam("of_user")
-TICK = (
+TICK_EACH = (
     update(Mailbox)
-    .where(THIS_USER)
     .values(
         clock_before=Mailbox.clock, clock=Later(Mailbox.clock + 1, NOW_AT_LAST + bindparam("ahead", type_=BigInteger))
     )
     .returning(Mailbox.clock, Mailbox.clock_before)
 )
+TICK = TICK_EACH.where(THIS_USER)
 LOCK = (
     select(Mailbox.user_id)
     .where(Mailbox.user_id == any_(bindparam("user_ids", type_=ARRAY(BigInteger))))
@@ -54,8 +54,9 @@ FIRST, LAST = bindparam("first", type_=BigInteger), bindparam("last", type_=BigI
 MARK = bindparam("mark", type_=BigInteger)
 
 
-def _counting(counter: Counter, value: Any) -> ReturningUpdate[Any]:
-    return TICK.values({counter.column: value}).returning(counter.column)
+def _counting(counter: Counter, value: Any, tick: Any = TICK) -> ReturningUpdate[Any]:
+    counting: ReturningUpdate[Any] = tick.values({counter.column: value}).returning(counter.column)
+    return counting
 
 
 COUNT = {each: _counting(each, each.column + bindparam("delta")) for each in COUNTERS}
@@ -64,25 +65,27 @@ RECOUNT = {each: _counting(each, each.unread()) for each in COUNTERS}
 # How many of the unread are in the interval, and the oldest of those before it.
 SHOWN = {
     each: select(
-        each.unread(each.items.timestamp <= LAST, after=FIRST - 1),
-        each.unread(each.items.timestamp < FIRST, what=func.min(each.items.timestamp)),
+        each.unread(each.position <= LAST, after=FIRST - 1),
+        each.unread(each.position < FIRST, what=func.min(each.position)),
         each.mark,
-        Mailbox.clock,
+        each.end,
     ).where(THIS_USER)
     for each in COUNTERS
 }
 # The same for an interval from the beginning: all but the newer ones, since there may be many in it.
 SHOWN_UP_TO = {
-    each: select(each.column - each.unread(after=LAST), null(), each.mark, Mailbox.clock).where(THIS_USER)
+    each: select(each.column - each.unread(after=LAST), null(), each.mark, each.end).where(THIS_USER)
     for each in COUNTERS
 }
 MARK_ITEMS = {
     each: update(each.items)
-    .where(each.items.recipient_id == bindparam("of_user"), each.items.timestamp.between(FIRST, LAST))
-    .where(each.items.timestamp > MARK, not_(each.items.read))
+    .where(each.items.recipient_id == bindparam("of_user"), each.position.between(FIRST, LAST))
+    .where(each.position > MARK, not_(each.read))
     .values(read=True)
     for each in COUNTERS
+    if each.read is not None
 }
+MOVE_MARK = {each: update(Mailbox).where(THIS_USER).values({each.mark: MARK}) for each in COUNTERS}
 MARK_READ = {each: COUNT[each].values({each.mark: MARK}) for each in COUNTERS}
 
 
@@ -102,6 +105,20 @@ def count(tx: Transaction, user_id: int, counter: Counter, delta: int, ahead: in
     return _tick(COUNT_PREPARED[counter].row(tx, {"of_user": user_id, "ahead": ahead, "delta": delta}))
 
 
+def count_each(
+    tx: Transaction, user_ids: Sequence[int], counter: Counter, delta: ColumnElement[int], ahead: int = 0
+) -> dict[int, Tick]:
+    """Add ``delta``, an expression of each of these locked mailboxes, to its counter; those that changed, ticked."""
+    statement = (
+        _counting(counter, counter.column + delta, TICK_EACH)
+        .where(delta != 0)
+        .where(Mailbox.user_id.in_(padded(list(user_ids))))
+        .returning(Mailbox.user_id)
+    )
+    rows: Any = tx.execute(statement, {"ahead": ahead})
+    return {user_id: Tick(clock, before, value) for clock, before, value, user_id in rows}
+
+
 def recount(tx: Transaction, user_id: int, counter: Counter, ahead: int = 0) -> Tick:
     """Tick, and count anew, in a mailbox that is locked. Raises NotFound."""
     return _ticked(tx, RECOUNT[counter], user_id, ahead=ahead)
@@ -112,15 +129,17 @@ def mark_read(tx: Transaction, user_id: int, counter: Counter, first: int, last:
 
     Without an unread item before the interval, the mark moves to its end; this writes no item, however many there
     are. Otherwise the items are marked one by one, each once in its life, and the mark moves up to the oldest unread.
+    Of a counter without ``read`` everything up to ``last`` is marked, also what is not counted yet.
     """
     interval = {"of_user": user_id, "first": first, "last": last}
-    statement = SHOWN[counter] if first else SHOWN_UP_TO[counter]
-    shown, oldest_before, mark, clock = tx.execute(statement, interval).one()
+    statement = SHOWN[counter] if first and counter.read is not None else SHOWN_UP_TO[counter]
+    shown, oldest_before, marked, end = tx.execute(statement, interval).one()
+    mark = min(last, end)  # what does not exist yet has not been read
     if not shown:
+        if counter.read is None and mark > marked:
+            tx.execute(MOVE_MARK[counter], {"of_user": user_id, "mark": mark})
         return None
-    if oldest_before is None:
-        mark = min(last, clock)  # what does not exist yet has not been read
-    else:
+    if oldest_before is not None:
         mark = oldest_before - 1
         tx.execute(MARK_ITEMS[counter], interval | {"mark": mark})
     return _ticked(tx, MARK_READ[counter], user_id, delta=-shown, mark=mark, ahead=ahead)

@@ -10,7 +10,8 @@ from collections.abc import Collection, Sequence
 from enum import Enum
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import ColumnElement, and_, bindparam, func, literal, not_, or_, select, true, update
+from sqlalchemy import ColumnElement, String, and_, bindparam, func, literal, not_, or_, select, true, update
+from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import insert  # rendered for SQLite too
 from sqlalchemy.types import BigInteger
 
@@ -103,6 +104,17 @@ def replace(tx: Transaction, user_id: int, notification: Notification) -> None:
     """Store ``notification`` as the one row of that user and name."""
     row = {"name": notification.name, "timestamp": notification.timestamp, "payload_json": notification.payload_json}
     REPLACE.row(tx, {"user_id": user_id, **row})
+
+
+def replace_each(tx: Transaction, user_ids: Sequence[int], counter: Counter) -> None:
+    """Store the counter's value in each of these mailboxes as a notification, stamped with the mailbox clock."""
+    value = cast(Any, sql_cast(counter.column, String))
+    values = select(Mailbox.user_id, literal(counter.name), Mailbox.clock, value)
+    rows = insert(models.Notification).from_select(
+        ["user_id", "name", "timestamp", "payload_json"], values.where(Mailbox.user_id.in_(padded(list(user_ids))))
+    )
+    stored = {"timestamp": rows.excluded.timestamp, "payload_json": rows.excluded.payload_json}
+    tx.execute(rows.on_conflict_do_update(index_elements=["user_id", "name"], set_=stored))
 
 
 def latest(tx: Transaction, user_id: int, name: str) -> Notification | None:

@@ -11,8 +11,8 @@ languages.py      the language of a page
 templates.py      rendering
 problems.py       errors as HTTP statuses: an HTML page or problem+json
 sentences.py      the sentence for each error reason
-auth.py, sessions.py, tokens.py, people.py, messages.py   the pages
-message_text.py   the HTML of a message's text
+auth.py, sessions.py, tokens.py, people.py, posts.py, mentions.py, messages.py   the pages
+message_text.py   the HTML of a text
 static_files.py   files that browsers keep
 reference.py      the reference of the API
 health.py         liveness and readiness
@@ -42,9 +42,11 @@ from microblog_rt.web import (
     health,
     known_devices,
     languages,
+    mentions,
     messages,
     metrics,
     people,
+    posts,
     problems,
     reference,
     sessions,
@@ -104,7 +106,7 @@ def create(settings: Settings, secret_keys: Sequence[str], services: Services) -
         app, services.accounts, services.sessions, services.site_users, cookies.session, cookies.attributes
     )
     app.before_request(forms.check_owner)
-    # A set, since sessions.py and tokens.py add to the blueprint of auth.py.
+    # A set, since some pages add to the blueprint of others.
     for blueprint in {pages.blueprint for pages in PAGES}:
         app.register_blueprint(blueprint)
     _add_headers(app, settings)
@@ -122,7 +124,7 @@ def create(settings: Settings, secret_keys: Sequence[str], services: Services) -
     return app
 
 
-PAGES = people, auth, sessions, tokens, messages, reference, health, metrics
+PAGES = people, posts, mentions, auth, sessions, tokens, messages, reference, health, metrics
 
 
 class Cookies:
@@ -173,6 +175,7 @@ def _configure(app: Quart, settings: Settings) -> None:
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
     app.add_template_filter(message_text)
+    app.add_template_filter(people.avatar)
     heartbeat = f"{settings.heartbeat:g}"
 
     @app.context_processor

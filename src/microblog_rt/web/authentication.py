@@ -68,7 +68,11 @@ class CurrentUser(AuthUser):
 
     @property
     def unread_message_count(self) -> int:
-        return self.visit.counters[UNREAD_MESSAGES.name] if self.visit else 0
+        return self.count(UNREAD_MESSAGES.name)
+
+    def count(self, name: str) -> int:
+        """The value of the counter of that name; 0 without a user."""
+        return self.visit.counters[name] if self.visit else 0
 
     @property
     def cursor(self) -> str:

@@ -1,16 +1,21 @@
-"""What pages take from their request and application: the services, and the key that a page begins at."""
+"""What pages take from their request and application: the services, the key that a page begins at,
+and the interval that a form marks as read."""
 
+import re
 from collections.abc import Callable
 from typing import TypeVar, cast
 from urllib.parse import urlencode
 
 from quart import current_app, request
 
+from microblog_rt import protocol
 from microblog_rt.errors import BadRequest
 from microblog_rt.services import Services
 from microblog_rt.storage.pages import Page
 
 T = TypeVar("T")
+
+POST_ID = re.compile(r"[0-9]{1,18}")
 
 
 def services() -> Services:
@@ -30,6 +35,27 @@ def page_key(parse: Callable[[str], T]) -> dict[str, T]:
         return {name: parse(value) for name, value in given}
     except ValueError:
         raise BadRequest("page_key_format") from None
+
+
+def post_id(text: str) -> int:
+    """The id of a post as a key of a page. Raises ValueError."""
+    if not POST_ID.fullmatch(text):
+        raise ValueError("not an id")
+    return int(text)
+
+
+async def interval() -> tuple[int, int]:
+    """The form's ``from`` and ``up_to``; by default everything."""
+    form, found = await request.form, []
+    for field, default in (("from", 0), ("up_to", protocol.FURTHEST)):
+        try:
+            sent = form.getlist(field)
+            if len(sent) > 1:
+                raise ValueError
+            found.append(protocol.parse_cursor(sent[0]) if sent else default)
+        except ValueError:
+            raise BadRequest("mark_format", field=field) from None
+    return found[0], found[1]
 
 
 def page_links(page: Page[T], key: Callable[[T], str], previous: str = "before", next: str = "after") -> dict[str, str]:

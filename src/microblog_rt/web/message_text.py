@@ -1,24 +1,23 @@
-"""A message's text as HTML: links for http and https addresses, and what is hidden behind "Show more"."""
+"""A text as HTML: links for http and https addresses and for mentions, and what is hidden behind "Show more"."""
 
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import regex
-from linkify_it import LinkifyIt
 from markupsafe import Markup, escape
+from quart import url_for
+
+from microblog_rt import names, spans
 
 LINES = 10  # shown at once
 
+MENTION = Markup('<a href="{url}" class="mention"><bdi>{text}</bdi></a>')
 LINK = Markup('<a href="{url}" rel="nofollow noopener" dir="ltr">{url}</a>')
 # Such characters could make an address look like another one.
 DECEPTIVE = regex.compile(r"[\p{Default_Ignorable_Code_Point}\p{Cc}\p{White_Space}]")
 # Unicode names are not linked: their letters can look like those of another name.
 HOST = regex.compile(r"[A-Za-z0-9.-]+(?::[0-9]*)?")
-
-_find = LinkifyIt(
-    schemas={"ftp:": None, "mailto:": None, "//": None},
-    options={"fuzzy_link": False, "fuzzy_email": False, "fuzzy_ip": False},
-).match
 
 
 class MessageText(NamedTuple):
@@ -28,19 +27,33 @@ class MessageText(NamedTuple):
     rest: Markup
 
 
-def message_text(body: str) -> MessageText:
-    """The HTML of a message's text, escaped."""
+def message_text(body: str, mentioned: Mapping[str, str] | None = None) -> MessageText:
+    """The HTML of a text, escaped; also with links to the users ``mentioned``, the names by their keys."""
     lines = body.split("\n")
-    return MessageText(_linked("\n".join(lines[:LINES])), _linked("\n".join(lines[LINES:])))
+    first, rest = ["\n".join(some) for some in (lines[:LINES], lines[LINES:])]
+    return MessageText(_linked(first, mentioned or {}), _linked(rest, mentioned or {}))
 
 
-def _linked(text: str) -> Markup:
+def _linked(text: str, mentioned: Mapping[str, str]) -> Markup:
     parts, end = [], 0
-    for each in _find(text) or []:
-        if _is_clear(each.raw):
-            parts += [escape(text[end : each.index]), LINK.format(url=each.raw)]
-            end = each.last_index
+    for start, link_end, link in sorted([*_addresses(text), *_mentions(text, mentioned)]):
+        parts += [escape(text[end:start]), link]
+        end = link_end
     return Markup().join([*parts, escape(text[end:])])
+
+
+def _addresses(text: str) -> Iterator[tuple[int, int, Markup]]:
+    for each in spans.urls(text):
+        if _is_clear(each.value):
+            yield each.start, each.end, LINK.format(url=each.value)
+
+
+def _mentions(text: str, mentioned: Mapping[str, str]) -> Iterator[tuple[int, int, Markup]]:
+    for each in spans.mentions(text) if mentioned else ():
+        name = mentioned.get(names.key(each.value))
+        if name is not None:
+            written = MENTION.format(url=url_for("people.user", username=name), text=text[each.start : each.end])
+            yield each.start, each.end, written
 
 
 def _is_clear(url: str) -> bool:

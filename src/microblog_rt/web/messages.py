@@ -10,10 +10,10 @@ from quart.typing import ResponseReturnValue
 from wtforms import Form, HiddenField, SubmitField, TextAreaField
 
 from microblog_rt import protocol
-from microblog_rt.errors import BadRequest, Invalid, SignedOut, TooMany
+from microblog_rt.errors import Invalid, SignedOut, TooMany
 from microblog_rt.web.api.body import program_key
 from microblog_rt.web.authentication import current_user, redirect_to_login, signed_in
-from microblog_rt.web.context import page_key, page_links, services
+from microblog_rt.web.context import interval, page_key, page_links, services
 from microblog_rt.web.flashes import flash
 from microblog_rt.web.forms import (
     add_error,
@@ -108,26 +108,12 @@ async def messages() -> ResponseReturnValue:
 @blueprint.post("/messages/read")
 @signed_in
 async def read() -> ResponseReturnValue:
-    first, last = await _interval()
+    first, last = await interval()
     notification = await services().messages.mark_read(current_user().id, first=first, last=last)
     if wants_json():
         return Response(protocol.frame([notification]), content_type=JSON)
     flash(gettext("Marked as read."), "success")
     return redirect(_back(), HTTPStatus.SEE_OTHER)
-
-
-async def _interval() -> tuple[int, int]:
-    """The form's ``from`` and ``up_to``; by default everything."""
-    form, interval = await request.form, []
-    for field, default in (("from", 0), ("up_to", protocol.FURTHEST)):
-        try:
-            sent = form.getlist(field)
-            if len(sent) > 1:
-                raise ValueError
-            interval.append(protocol.parse_cursor(sent[0]) if sent else default)
-        except ValueError:
-            raise BadRequest("mark_format", field=field) from None
-    return interval[0], interval[1]
 
 
 def _back() -> str:

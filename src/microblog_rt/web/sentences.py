@@ -91,6 +91,22 @@ SENTENCES = {
     "message_too_complex": N_(
         "The characters of the message consist of %(length)s parts (Unicode code points). The limit is %(limit)s."
     ),
+    "post_empty": N_("Enter a text."),
+    "post_too_long": N_("The post has %(length)s characters. The limit is %(limit)s."),
+    "post_too_complex": N_(
+        "The characters of the post consist of %(length)s parts (Unicode code points). The limit is %(limit)s."
+    ),
+    "seen_format": N_("up_to must be the id of one post."),
+    "unknown_post": N_("This post does not exist."),
+    "display_name_too_long": N_("The name has %(length)s characters. The limit is %(limit)s."),
+    "display_name_too_complex": N_(
+        "The characters of the name consist of %(length)s parts (Unicode code points). The limit is %(limit)s."
+    ),
+    "about_me_too_long": N_("The text has %(length)s characters. The limit is %(limit)s."),
+    "about_me_too_complex": N_(
+        "The characters of the text consist of %(length)s parts (Unicode code points). The limit is %(limit)s."
+    ),
+    "follow_oneself": N_("You cannot follow yourself."),
     "idempotency_key_format": N_("Idempotency-Key must be one value of 1 to 255 printable ASCII characters."),
     "mark_format": N_("%(field)s must be one timestamp in seconds, as in a notification."),
     "recipient_disabled": N_("This account is disabled and receives no messages."),
