@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from microblog_rt import bus, files
 from microblog_rt.accounts import Accounts, Sessions, SiteUsers, Tokens
+from microblog_rt.conversations import Conversations
 from microblog_rt.feed import Feed
 from microblog_rt.hub import Hub
 from microblog_rt.mailboxes import Mailboxes
@@ -30,6 +31,7 @@ class Services(NamedTuple):
     site_users: SiteUsers
     accounts: Accounts
     messages: Messages
+    conversations: Conversations
     feed: Feed
 
     async def close(self) -> None:
@@ -62,5 +64,6 @@ def assemble(settings: Settings, timeouts: Timeouts = Timeouts()) -> Services:
         SiteUsers(storage, sessions, settings),
         Accounts(storage, sessions, settings, timeouts),
         Messages(storage, mailboxes, settings),
+        Conversations(storage, mailboxes),
         Feed(storage, hub, the_bus, timeouts, tokens.note_use),
     )
