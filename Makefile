@@ -14,7 +14,7 @@ run: $(VENV)/run.stamp
 # Lint, types, import contract, and the tests that start no process, on SQLite.
 check: lint types contract unit
 
-test: lint types javascript python coverage wheel
+test: lint types javascript python coverage
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
@@ -30,7 +30,7 @@ unit: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest --fast -o asyncio_debug=false --ignore tests/wheel --numprocesses 2 --dist worksteal
 
 python: $(VENV)/dev.stamp tools
-	$(BIN)/python -m pytest -o asyncio_debug=false --ignore tests/wheel $(CORE_TESTS:%=--ignore %) --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -o asyncio_debug=false $(CORE_TESTS:%=--ignore %) --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # The notification core must have full branch coverage. Its tests run here alone, since measuring slows them down, and in
 # the debug mode of asyncio, which slows them down as well.
@@ -54,10 +54,10 @@ wheel: $(VENV)/dev.stamp
 dist: $(VENV)/run.stamp
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation -w dist .
 
-# The full fault-injection proof, of which `make test` runs a short form; takes half an hour.
+# The full fault-injection proof, of which `make test` runs a short form; takes an hour.
 proof: $(VENV)/dev.stamp tools
 	$(BIN)/python -m pytest tests/proof/test_planted.py
-	$(BIN)/python -m pytest tests/test_interleavings.py tests/test_histories.py --proof --timeout 3600
+	$(BIN)/python -m pytest tests/test_interleavings.py tests/test_histories.py tests/test_openapi.py --proof --timeout 3600
 	$(BIN)/python -m tests.proof
 
 # Measure the server beside its peers and write docs/performance.md; `make bench PEERS=` only prints a table, in 3 minutes.

@@ -51,6 +51,7 @@ class OpenAdmission(Admission):
 
     def __init__(self) -> None:
         self._headers = HEADERS
+        self._prefix = ""
         self._origins = Origins(SETTINGS)
         self.tabs = Tabs(SETTINGS)
 

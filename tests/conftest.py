@@ -1,22 +1,20 @@
 """Fixtures for all test modules. Real databases, server processes and sockets."""
 
 import asyncio
-import io
+import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
-from jinja2 import BytecodeCache
-from jinja2.bccache import Bucket
-from quart import Quart
 
 from microblog_rt.models import Base, User
 from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
 from microblog_rt.storage import migrations
 from microblog_rt.timeouts import Timeouts
+from tests import compiled_templates as compiled_templates
 from tests import fast
 from tests.server_process import DEADLINE, Server
 from tests.services import PostgreSQL
@@ -24,6 +22,11 @@ from tests.timing import LoadMonitor
 
 # Otherwise pytest-asyncio asks for the current loop, and Python 3.11 creates one that is never closed.
 asyncio.set_event_loop(None)
+
+TESTS = Path(__file__).parent
+
+# Tests call servers of this machine alone. httpx would load all certificate authorities for each client: 60 ms.
+os.environ["SSL_CERT_DIR"] = str(TESTS)
 
 # A pause of the machine is not a failure.
 hypothesis.settings.register_profile(
@@ -35,23 +38,15 @@ PASSWORD = "correct horse"
 KEY = "a-key-for-tests-alone-long-enough"
 
 
-class CompiledTemplates(BytecodeCache):
-    """Templates that are compiled once for all applications of the tests."""
-
-    def __init__(self) -> None:
-        self._code: dict[str, bytes] = {}
-
-    def load_bytecode(self, bucket: Bucket) -> None:
-        if bucket.key in self._code:
-            bucket.load_bytecode(io.BytesIO(self._code[bucket.key]))
-
-    def dump_bytecode(self, bucket: Bucket) -> None:
-        code = io.BytesIO()
-        bucket.write_bytecode(code)
-        self._code[bucket.key] = code.getvalue()
-
-
-Quart.jinja_options = {"bytecode_cache": CompiledTemplates()}
+LONGEST = {
+    "browser",
+    "proof",
+    "wheel",
+    "test_client.py",
+    "test_http_streams.py",
+    "test_openapi.py",
+    "test_transports.py",
+}
 
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
 TABLES = ", ".join(f'"{each}"' for each in Base.metadata.tables)
@@ -63,7 +58,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fast", action="store_true", help="only tests that start no process, on SQLite alone")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--proof"):
+        os.environ.setdefault("OPENAPI_CASES", "500")  # read when the tests are imported
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # The files that take longest start first, or one worker would wait for the other at the end.
+    items.sort(key=lambda item: item.path.relative_to(TESTS).parts[0] not in LONGEST)
     if config.getoption("--fast"):
         items[:], slow = fast.split(items)
         config.hook.pytest_deselected(items=slow)

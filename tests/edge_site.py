@@ -60,6 +60,7 @@ class Site:
 async def served(settings: Settings, bind: str = "127.0.0.1:0") -> AsyncIterator[Site]:
     """Serve the application as ``microblog-rt serve`` does."""
     config = server.configuration()
+    config.root_path = settings.path_prefix
     listening = listen(bind)
     site = Site(create_app(settings, PATIENT), listening.getsockname())
     pages = Pages(site, config, PATIENT)

@@ -29,6 +29,7 @@ LOADED = (
     "alembic.command",
     "argon2",
     "microblog_rt.client_commands",
+    "microblog_rt.import_commands",
 )
 
 _lock = threading.Lock()
@@ -94,6 +95,7 @@ def main() -> None:
     channel = socket.socket(fileno=0)
     for name in LOADED:
         __import__(name)
+    _compile_templates()
     running: set[int] = set()
     while True:
         message, descriptors, *_ = socket.recv_fds(channel, 2**17, 3)
@@ -117,8 +119,16 @@ def main() -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+def _compile_templates() -> None:
+    from microblog_rt.app import create_app
+    from microblog_rt.settings import Settings
+    from tests.compiled_templates import compile_all
+
+    compile_all(create_app(Settings(secret_key="for-no-session")))
+
+
 def _run(request: dict[str, Any], *stdio: int) -> NoReturn:
-    from microblog_rt.client_commands import main as command
+    from microblog_rt.import_commands import main as command
 
     os.setpgid(0, 0)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup

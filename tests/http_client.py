@@ -42,7 +42,9 @@ class Person:
 
     def post(self, path: str, **fields: str) -> httpx.Response:
         """Submit a form with a CSRF token; redirects are not followed."""
-        return self.client.post(path, data={"csrf_token": self.token(), **fields}, headers={"Origin": self.server.url})
+        return self.client.post(
+            path, data={"csrf_token": self.token(), **fields}, headers={"Origin": origin_of(self.server.url)}
+        )
 
     def send(self, recipient: str, text: str) -> None:
         """Send a message."""
@@ -64,8 +66,13 @@ class Person:
 
 def cookie_named(kind: str, names: Iterable[str]) -> str:
     """The name in ``names`` of an instance's cookie ``session``, ``browser`` or ``flash``."""
-    (name,) = [each for each in names if re.match(f"(__Host-)?microblog_{kind}(_|$)", each)]
+    (name,) = [each for each in names if re.match(f"(__(Host|Secure)-)?microblog_{kind}(_|$)", each)]
     return name
+
+
+def origin_of(url: str) -> str:
+    """The origin of a server's address, which may have a path."""
+    return "/".join(url.split("/")[:3])
 
 
 def session_cookie(url: str) -> str:
@@ -90,7 +97,7 @@ def websocket(
     """
     return connect(
         url.replace("http", "ws", 1) + target,
-        origin=url if origin == OWN else origin,  # type: ignore[arg-type]
+        origin=origin_of(url) if origin == OWN else origin,  # type: ignore[arg-type]
         additional_headers={"Cookie": cookie, **(headers or {})},
         **{"compression": None, "proxy": None} | options,
     )

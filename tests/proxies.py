@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
@@ -19,7 +20,7 @@ MANUAL = (files.CHECKOUT / "docs" / "operations.md").read_text()
 
 
 class Proxy(Server):
-    """``haproxy``, ``caddy`` or ``nginx`` in front of one or two servers."""
+    """``haproxy``, ``caddy``, ``traefik`` or ``nginx`` in front of one or two servers."""
 
     def __init__(self, folder: Path, name: str, *before: Server) -> None:
         super().__init__(folder)
@@ -33,11 +34,14 @@ class Proxy(Server):
             assert text.count(wanted) == 1, wanted
             text = text.replace(wanted, here)
         (self.folder / file).write_text(text)
-        program = shutil.which(self._name) or shutil.which(self._name, path="/usr/sbin")
+        folders = f"/usr/sbin:{Path(sys.executable).parent}"  # Traefik is a package of the development environment
+        program = shutil.which(self._name) or shutil.which(self._name, path=folders)
         assert program, f"{self._name} is missing: apt-get install {self._name}"
         with (self.folder / f"{self._name}.log").open("w") as log:
             environ = {"HOME": str(self.folder)}
-            command = [word.replace("FILE", str(self.folder / file)) for word in command]
+            command = [
+                word.replace("FILE", str(self.folder / file)).replace("PORT", str(self.port)) for word in command
+            ]
             self._running = subprocess.Popen([*BOUND, program, *command], stdout=log, stderr=log, env=environ)
         until(self._answers)
 
@@ -68,6 +72,14 @@ CONFIGURATIONS = {
         "{\n    admin off\n}\n" + block("`/etc/caddy/Caddyfile`"),
         ["run", "--config", "FILE", "--adapter", "caddyfile"],
     ),
+    "traefik": (
+        "microblog.yaml",
+        block("`/etc/traefik/microblog.yaml`"),
+        [
+            option.replace(":80", "127.0.0.1:PORT").replace("/etc/traefik/microblog.yaml", "FILE")
+            for option in block("with these options").split()
+        ],
+    ),
     "nginx": (
         "nginx.conf",
         (files.CHECKOUT / "deploy" / "nginx.conf").read_text(),
@@ -92,6 +104,13 @@ def caddy(proxy: Proxy) -> dict[str, str]:
     return {"\nHOST {": f"\n{proxy.url} {{", "10.0.0.1:8000 10.0.0.2:8000": f"127.0.0.1:{proxy.before[0].port}"}
 
 
+def traefik(proxy: Proxy) -> dict[str, str]:
+    return {
+        "- url: http://10.0.0.1:8000": f"- url: http://127.0.0.1:{proxy.before[0].port}",
+        "- url: http://10.0.0.2:8000": "",
+    }
+
+
 def nginx(proxy: Proxy) -> dict[str, str]:
     servers = [f"server 127.0.0.1:{each.port} max_fails=0;" for each in proxy.before]
     return {
@@ -104,4 +123,9 @@ def nginx(proxy: Proxy) -> dict[str, str]:
     }
 
 
-CHANGES: dict[str, Callable[[Proxy], dict[str, str]]] = {"haproxy": haproxy, "caddy": caddy, "nginx": nginx}
+CHANGES: dict[str, Callable[[Proxy], dict[str, str]]] = {
+    "haproxy": haproxy,
+    "caddy": caddy,
+    "traefik": traefik,
+    "nginx": nginx,
+}

@@ -32,8 +32,8 @@ class Server:
         self.folder = folder
         self.options = options
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
         self.environ = UNHURRIED | (environ or {})
+        self.url = f"http://127.0.0.1:{self.port}{self.environ.get('MICROBLOG_PATH_PREFIX', '')}"
         self.log = folder / "server.log"
         self.process: Forked | subprocess.Popen[bytes] | None = None
         self.password = ""

@@ -174,11 +174,11 @@ async def test_sweep_without_subscribers_does_not_log_recovery(
     caplog.set_level("INFO", "microblog_rt")
     event.listen(services.storage.engines[0], "do_execute", fail)
     with pytest.raises(Unavailable):
-        await services.accounts.find("susan")
+        await services.accounts.ids(["susan"])
     await services.feed.sweep_once()
     assert [each.getMessage() for each in caplog.records] == ["database unavailable for reads: disk I/O error"]
     event.remove(services.storage.engines[0], "do_execute", fail)
-    await services.accounts.find("susan")
+    await services.accounts.ids(["susan"])
     assert caplog.messages[1:] == ["database available again for reads"]
 
 
@@ -193,11 +193,11 @@ async def test_mixed_failures_are_one_outage_in_the_log(settings: Settings, capl
             raise sqlite3.OperationalError("disk I/O error")
 
     event.listen(services.storage.engines[0], "do_execute", fail_often)
-    outcomes = [await asyncio.gather(services.accounts.find("susan"), return_exceptions=True) for _ in range(10)]
+    outcomes = [await asyncio.gather(services.accounts.ids(["susan"]), return_exceptions=True) for _ in range(10)]
     assert [isinstance(each[0], Unavailable) for each in outcomes] == [False, True] * 5
     assert caplog.messages == ["database unavailable for reads: disk I/O error"]
     services.storage._failed_at["reads"] = float("-inf")
-    await services.accounts.find("susan")
+    await services.accounts.ids(["susan"])
     assert caplog.messages[1:] == ["database available again for reads"]
     await services.close()
 

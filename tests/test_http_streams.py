@@ -33,7 +33,7 @@ both = pytest.mark.parametrize("accept", [SSE, NDJSON])
 @pytest.fixture(scope="module", params=SERVERS)
 def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for tests that leave no state behind; its log must be empty at the end (I7)."""
-    environ = {"MICROBLOG_HEARTBEAT": "0.4", "MICROBLOG_SWEEP": "0.5"}
+    environ = {"MICROBLOG_HEARTBEAT": "0.2", "MICROBLOG_SWEEP": "0.2"}
     if request.param != "asgi":
         environ["MICROBLOG_EVENT_LOOP"] = request.param
     with SERVERS[request.param](tmp_path_factory.mktemp("server"), environ=environ) as server:

@@ -1,4 +1,4 @@
-"""The proxies of ``docs/operations.md`` as real programs: HAProxy, Caddy, and nginx behind HAProxy or nginx."""
+"""The proxies of ``docs/operations.md`` as real programs, and nginx behind HAProxy or nginx."""
 
 import asyncio
 from collections.abc import Iterator
@@ -16,6 +16,7 @@ TABS = 2  # for each address
 CHAINS = [
     pytest.param(["haproxy"], id="haproxy"),
     pytest.param(["caddy"], id="caddy"),
+    pytest.param(["traefik"], id="traefik"),
     pytest.param(["nginx", "haproxy"], id="haproxy-nginx"),
     pytest.param(["nginx", "nginx"], id="nginx-nginx"),
 ]

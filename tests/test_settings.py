@@ -42,10 +42,12 @@ def test_every_setting_can_be_set() -> None:
             "MICROBLOG_BUS_URL": "redis://localhost:6379/1",
             "MICROBLOG_SECRET_KEY": "0123456789abcdef",
             "MICROBLOG_PUBLIC_URL": "https://Example.org:443/",
+            "MICROBLOG_PATH_PREFIX": "/apps/live-badge_1~",
             "MICROBLOG_TRUSTED_HOPS": "2",
             "MICROBLOG_SIGN_IN_LIMIT": "3/2minutes",
             "MICROBLOG_SIGN_IN_GLOBAL_LIMIT": "100/hour",
             "MICROBLOG_SEND_LIMIT": "5/second",
+            "MICROBLOG_PUBLISH_LIMIT": "600/minute",
             "MICROBLOG_TABS_PER_USER": "7",
             "MICROBLOG_TABS_PER_ADDRESS": "8",
             "MICROBLOG_CONNECTIONS_PER_ADDRESS": "9",
@@ -66,10 +68,12 @@ def test_every_setting_can_be_set() -> None:
         bus_url="redis://localhost:6379/1",
         secret_key="0123456789abcdef",
         public_url="https://example.org",
+        path_prefix="/apps/live-badge_1~",
         trusted_hops=2,
         sign_in_limit=Limit(3, 120),
         sign_in_global_limit=Limit(100, 3600),
         send_limit=Limit(5, 1),
+        publish_limit=Limit(600, 60),
         tabs_per_user=7,
         tabs_per_address=8,
         connections_per_address=9,
@@ -92,6 +96,7 @@ def test_every_setting_can_be_set() -> None:
         "SIGN_IN_LIMIT",
         "SIGN_IN_GLOBAL_LIMIT",
         "SEND_LIMIT",
+        "PUBLISH_LIMIT",
         "REGISTER_LIMIT",
         "TABS_PER_USER",
         "TABS_PER_ADDRESS",
@@ -101,6 +106,11 @@ def test_every_setting_can_be_set() -> None:
 def test_empty_limit_disables_it(name: str) -> None:
     chosen = Settings.from_environ({f"MICROBLOG_{name}": ""})
     assert getattr(chosen, name.lower()) is None
+
+
+def test_publishing_has_no_limit_by_default() -> None:
+    """Services publish thousands a second."""
+    assert Settings().publish_limit is None
 
 
 BAD = [
@@ -116,6 +126,22 @@ BAD = [
     ("PUBLIC_URL", "https://example.org/path"),
     ("PUBLIC_URL", "https://user@example.org"),
     ("PUBLIC_URL", "https://example.org:port"),
+    ("PATH_PREFIX", "/"),
+    ("PATH_PREFIX", "badge"),
+    ("PATH_PREFIX", "/badge/"),
+    ("PATH_PREFIX", "//badge"),
+    ("PATH_PREFIX", "/a//b"),
+    ("PATH_PREFIX", "/."),
+    ("PATH_PREFIX", "/a/.."),
+    ("PATH_PREFIX", "/a.b"),
+    ("PATH_PREFIX", "/a b"),
+    ("PATH_PREFIX", "/a%20b"),
+    ("PATH_PREFIX", "/a?b"),
+    ("PATH_PREFIX", "/a#b"),
+    ("PATH_PREFIX", "/a;b"),
+    ("PATH_PREFIX", "/caf\u00e9"),
+    ("PATH_PREFIX", "/a\n/b"),
+    ("PATH_PREFIX", "https://example.org/badge"),
     ("SIGN_IN_LIMIT", "10"),
     ("SEND_LIMIT", "0/minute"),
     ("SEND_LIMIT", "1/0minutes"),

@@ -188,6 +188,24 @@ async def test_id_of_another_user_after_a_restore_reads_nothing(services: Servic
         await services.feed.page(old, 0)
 
 
+@pytest.mark.parametrize("by", ["feed", "visit"])
+async def test_user_is_looked_up_again_after_a_restore(services: Services, by: str) -> None:
+    """The backup has another user of that id, and none of that name, who then gets an account."""
+    old = await reader(services)
+    assert services.site_users._ids == {"visitor": old.user_id}
+    await services.storage.write(
+        lambda tx: tx.execute(update(User).where(User.id == old.user_id).values(username="else", username_key="else"))
+    )
+    if by == "feed":
+        with pytest.raises(TokenEnded):
+            await services.feed.page(old, 0)
+    else:
+        assert await services.tokens.visit(old) is None
+    new = await reader(services, jti="2")
+    assert new.user_id == (await found(services)).id != old.user_id
+    assert await services.feed.page(new, 0) == []
+
+
 async def test_expiry_ends_a_stream_unless_a_fresh_token_arrives(services: Services) -> None:
     soon = time.time() + 1
     clients = [Client(services, await reader(services, exp=soon, jti=str(n))) for n in range(2)]

@@ -17,7 +17,7 @@ from websockets.asyncio.client import connect
 from tests.server_process import DEADLINE, AsgiServer, Person, Server
 from tests.sockets import change, closed, code, cursor, frame, refused, socket_to
 
-SERVER_ENVIRONMENT = {"MICROBLOG_HEARTBEAT": "0.4", "MICROBLOG_SWEEP": "0.5"}
+SERVER_ENVIRONMENT = {"MICROBLOG_HEARTBEAT": "0.3", "MICROBLOG_SWEEP": "0.2"}
 
 
 SERVERS = {"asyncio": Server, "uvloop": Server, "asgi": AsgiServer}
@@ -181,7 +181,7 @@ async def test_handshake_sends_heartbeat_and_no_extension(bob: Person) -> None:
     offer = {"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits=abc, x-other"}
     async with socket_to(bob, headers=offer) as tab:
         assert tab.response is not None
-        assert tab.response.headers["Heartbeat"] == "0.4"
+        assert tab.response.headers["Heartbeat"] == "0.3"
         assert "Sec-WebSocket-Extensions" not in tab.response.headers
         assert await frame(tab) is not None
 

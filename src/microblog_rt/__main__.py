@@ -10,7 +10,7 @@ def main() -> None:
     if os.getpid() == 1:
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _terminate)
-    from microblog_rt.client_commands import main as command  # importing takes a second, a signal may arrive
+    from microblog_rt.import_commands import main as command  # importing takes a second, a signal may arrive
 
     command(prog_name="microblog-rt")
 

@@ -20,6 +20,7 @@ from microblog_rt.server import listening
 from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
 from microblog_rt.storage import migrations
+from microblog_rt.timeouts import Timeouts
 from microblog_rt.web import static_files
 from microblog_rt.web.sentences import sentence
 
@@ -77,7 +78,7 @@ def serve(binds: tuple[str, ...], workers: int, with_demo: bool) -> None:
     with ExitStack() as stack:
         sockets = [stack.enter_context(each) for each in server.listen_all(binds)]
         urls = [chosen.public_url] if chosen.public_url else map(listening.url, sockets)
-        lines = [f"Serving {' and '.join(urls)} (press Ctrl-C to stop)"]
+        lines = [f"Serving {' and '.join(url + chosen.path_prefix for url in urls)} (press Ctrl-C to stop)"]
         if with_demo:
             lines += _demo_accounts(chosen)
 
@@ -216,8 +217,7 @@ def translate_update() -> None:
     """Update every catalogue from the strings in the code and the templates."""
     from microblog_rt import translations
 
-    for line in translations.update():
-        click.echo(line)
+    click.echo("\n".join(translations.update()))
 
 
 @translate.command("compile")
@@ -225,8 +225,7 @@ def translate_compile() -> None:
     """Compile every catalogue."""
     from microblog_rt import translations
 
-    for line in translations.compile_all():
-        click.echo(line)
+    click.echo("\n".join(translations.compile_all()))
 
 
 @cache
@@ -267,13 +266,13 @@ def _log_command() -> None:
     security_log.note("command", command=context.command_path, user=context.params.get("name"), uid=os.getuid())
 
 
-def run_with_services(work: Callable[[Services], Awaitable[T]]) -> T:
+def run_with_services(work: Callable[[Services], Awaitable[T]], timeouts: Timeouts = Timeouts()) -> T:
     chosen = _settings()
     _log_command()
     _prepare_database(chosen)
 
     async def run() -> T:
-        services = assemble(chosen)
+        services = assemble(chosen, timeouts)
         try:
             return await work(services)
         finally:

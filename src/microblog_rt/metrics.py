@@ -159,7 +159,9 @@ CLOSES = {
 OTHER_CLOSES = _closes.counter("other")
 
 _limits = Family("microblog_limits_hit", "Requests refused by a limit.", "limit")
-LIMITS = {each: _limits.counter(each) for each in ("sign_in", "register", "send", "tabs", "connections", "frames")}
+LIMITS = {
+    each: _limits.counter(each) for each in ("sign_in", "register", "send", "publish", "tabs", "connections", "frames")
+}
 OTHER_LIMITS = _limits.counter("other")
 
 SENDS = Family("microblog_sends", "Messages committed.").counter()

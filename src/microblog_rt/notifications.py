@@ -5,15 +5,19 @@ See also: ``mailboxes.py``, which stores and signals them.
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import sha256
+from math import ceil
+from time import monotonic_ns
 from typing import Any, NamedTuple
 
-from microblog_rt.errors import Invalid, NotFound, Refused
+from microblog_rt import metrics
+from microblog_rt.errors import Invalid, NotFound, Refused, TooMany
 from microblog_rt.mailboxes import Change, Mailboxes
 from microblog_rt.models import NOTIFICATION_NAME_LENGTH
 from microblog_rt.protocol import Notification
+from microblog_rt.settings import Limit
 from microblog_rt.storage import Storage, idempotency, notifications
 from microblog_rt.storage.idempotency import Write
 
@@ -21,6 +25,7 @@ DATA_LIMIT = 4096  # bytes of JSON
 RESERVED = "unread_"
 DELETED = "null"
 AT_ONCE = 8  # changes of a batch
+REMEMBERED = 10_000  # publishers, before those with their whole limit are forgotten
 
 
 class Publication(NamedTuple):
@@ -34,9 +39,16 @@ class Publication(NamedTuple):
 class Notifications:
     """The service that applications call to notify a user."""
 
-    def __init__(self, mailboxes: Mailboxes, storage: Storage) -> None:
+    def __init__(self, mailboxes: Mailboxes, storage: Storage, limit: Limit | None = None) -> None:
+        """``limit``: of the notifications that each publisher may publish."""
         self._mailboxes = mailboxes
         self._storage = storage
+        self._limit = None if limit is None else PublishLimit(limit)
+
+    def count(self, publisher_id: int, notifications: int) -> None:
+        """Count ``notifications`` that a publisher is about to publish or to delete. Raises TooMany over the limit."""
+        if self._limit is not None:
+            self._limit.count(publisher_id, notifications)
 
     async def add_notification(self, user_id: int, name: str, data: Any) -> Notification:
         """Replace the user's notification ``name``; ``data`` is any JSON value.
@@ -121,6 +133,35 @@ class Notifications:
             return [change.set(*each) for each in publications]
 
         return await self._mailboxes.change(publications[0].user_id, partial(_once, write, publish))
+
+
+class PublishLimit:
+    """A limit of what each publisher may publish at once, which returns evenly over the time of the limit.
+
+    Counted by this process, since a row for each notification would cost as much as the notification.
+    """
+
+    def __init__(self, limit: Limit, clock: Callable[[], int] = monotonic_ns) -> None:
+        self._window = limit.seconds * 10**9
+        self._each = self._window // limit.times
+        self._clock = clock
+        self._free_at: dict[int, int] = {}  # by publisher: when the whole limit is available again
+
+    def count(self, publisher_id: int, notifications: int) -> None:
+        """Count ``notifications``. Raises TooMany, and counts nothing, if they are over what is left.
+
+        More than the limit are accepted when the whole limit is available; the next ones then wait for longer.
+        """
+        now = self._clock()
+        free_at = max(now, self._free_at.get(publisher_id, now))
+        cost = notifications * self._each
+        wait = free_at + min(cost, self._window) - now - self._window
+        if wait > 0:
+            metrics.limit_hit("publish")
+            raise TooMany(ceil(wait / 10**9))
+        if len(self._free_at) >= REMEMBERED:
+            self._free_at = {each: until for each, until in self._free_at.items() if until > now}
+        self._free_at[publisher_id] = free_at + cost
 
 
 def check(name: str, data: Any) -> None:

@@ -52,18 +52,19 @@ def assemble(settings: Settings, timeouts: Timeouts = Timeouts()) -> Services:
     hub = Hub(the_bus)
     mailboxes = Mailboxes(storage, hub, the_bus)
     sessions = Sessions(storage, mailboxes, settings, timeouts)
-    tokens = Tokens(storage, sessions)
+    site_users = SiteUsers(storage, sessions, settings)
+    tokens = Tokens(storage, sessions, site_users.forget)
     return Services(
         storage,
         hub,
         the_bus,
         mailboxes,
-        Notifications(mailboxes, storage),
+        Notifications(mailboxes, storage, settings.publish_limit),
         sessions,
         tokens,
-        SiteUsers(storage, sessions, settings),
+        site_users,
         Accounts(storage, sessions, settings, timeouts),
         Messages(storage, mailboxes, settings),
         Conversations(storage, mailboxes),
-        Feed(storage, hub, the_bus, timeouts, tokens.note_use),
+        Feed(storage, hub, the_bus, timeouts, tokens.note_use, site_users.forget),
     )

@@ -42,6 +42,7 @@ class Settings(WebhookSettings):
     bus_url: str = field(default=MEMORY, repr=False)
     secret_key: str | None = field(default=None, repr=False)  # several are separated by commas or spaces
     public_url: str | None = None
+    path_prefix: str = ""
     allowed_origins: frozenset[str] | None = None
     jwt_key: jwts.Keys | None = field(default=None, repr=False)
     jwt_audience: str | None = None
@@ -49,6 +50,7 @@ class Settings(WebhookSettings):
     sign_in_limit: Limit | None = Limit(10, 300)
     sign_in_global_limit: Limit | None = Limit(1000, 300)
     send_limit: Limit | None = Limit(60, 60)
+    publish_limit: Limit | None = None
     tabs_per_user: int | None = 20
     tabs_per_address: int | None = 200
     connections_per_address: int | None = 500
@@ -267,6 +269,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "bus_url": _bus_url,
     "secret_key": _secret_keys,
     "public_url": public_url.parse,
+    "path_prefix": public_url.parse_prefix,
     "allowed_origins": public_url.parse_origins,
     "jwt_key": jwts.parse,
     "jwt_audience": lambda text: text or None,
@@ -274,6 +277,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "sign_in_limit": _limit,
     "sign_in_global_limit": _limit,
     "send_limit": _limit,
+    "publish_limit": _limit,
     "tabs_per_user": _cap,
     "tabs_per_address": _cap,
     "connections_per_address": _cap,

@@ -47,5 +47,7 @@ def _clusters(body: str) -> list[str]:
     """The grapheme clusters of the normalized text, without blank ones at either end."""
     body = body.replace("\r\n", "\n")
     clusters = CLUSTER.findall(unicodedata.normalize("NFC", body))
-    shown = [index for index, each in enumerate(clusters) if NOT_BLANK.search(each)]
-    return clusters[shown[0] : shown[-1] + 1] if shown else []
+    while clusters and not NOT_BLANK.search(clusters[-1]):
+        clusters.pop()
+    first = next((index for index, each in enumerate(clusters) if NOT_BLANK.search(each)), 0)
+    return clusters[first:]

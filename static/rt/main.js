@@ -42,10 +42,13 @@ function messagesPage(window, env, merge, times) {
 function environment(window) {
   const { dataset } = window.document.body;
   const url = new URL(dataset.notifications, window.location.href);
+  // Sites below different paths of one origin share no connection. It is empty for a site that has the origin to itself.
+  const below = url.pathname.replace(/[^/]*$/, "").slice(1);
   return {
     ...browserEnvironment(window),
     url: url.href,
-    account: url.searchParams.get("user"),
+    account: below + url.searchParams.get("user"),
+    storageKey: below ? `microblog-rt.transport ${below}` : undefined,
     heartbeat: 1000 * (Number(dataset.heartbeat) || 20),
     transports: { websocket, longpoll, poll },
     navigator: window.navigator,

@@ -95,7 +95,7 @@ async def open_browser(chromium: Browser, server: Server, proxy: Proxy) -> Async
     failures: list[str] = []
 
     async def open_browser(name: str | None = None, **options: Any) -> BrowserUser:
-        context = await chromium.new_context(base_url=proxy.url, **options)
+        context = await chromium.new_context(**{"base_url": proxy.url} | options)
         context.set_default_timeout(TIMEOUT)
         context.on("weberror", lambda error: failures.append(_format(error)))
         await context.add_init_script(RECORDER)

@@ -28,6 +28,7 @@ KINDS = {
     "api": re.compile(rb"^(POST|PUT|DELETE) /api/"),
     "poll": re.compile(rb"^GET /notifications\?(?!\S*\bwait=)(?![^\0]*\r\nupgrade:)", re.IGNORECASE),
 }
+POLL_AFTER = re.compile(rb"(\r\npoll-after: )5(?=\r\n)", re.IGNORECASE)
 LENGTH = re.compile(rb"^content-length: *(\d+)\r$", re.IGNORECASE | re.MULTILINE)
 
 
@@ -51,6 +52,7 @@ class Proxy:
         self.socket_life: float | None = None
         self.mute = False
         self.delay = 0.0
+        self.poll_after: bytes | None = None
         self.passed: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.loses = 0
@@ -144,6 +146,8 @@ class Proxy:
                 self.lost += 1
                 connection.browser.transport.abort()
                 raise Ended
+            if self.poll_after is not None:
+                chunk = POLL_AFTER.sub(rb"\g<1>" + self.poll_after, chunk)
             muted = connection.is_socket and self.mute
             await self._write(connection.browser, _head(chunk) if muted else chunk)
         try:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import time
+from contextlib import AsyncExitStack
 from http import HTTPStatus
 
 import httpx
@@ -23,6 +24,9 @@ FIRST_FRAME = 4.0  # time-out of a socket's first frame
 DELAY = 0.4  # in each direction
 SLOW = 10.0  # a page's files, its search for a transport, and a poll
 POLL_INTERVAL = 7.0  # Poll-After, its jitter and one second
+
+STATUSES = [HTTPStatus(number) for number in (401, 403, 404, 407, 502)]
+CLOCKS = [-24, 24]  # hours
 
 SHIFT_CLOCK = """
 ms => {
@@ -104,6 +108,7 @@ async def test_long_polls_refused_badge_is_right_within_a_poll(
     kind: str, times: int, sender: Sender, open_browser: OpenBrowser, proxy: Proxy, durations: Durations
 ) -> None:
     proxy.refuses |= {"websocket", kind}
+    proxy.poll_after = b"1"
     bob = await open_browser("bob")
     (tab,) = bob.tabs
     await _wait_for_poll(bob)
@@ -136,42 +141,64 @@ async def test_twelve_tabs_without_websockets_load_and_send_at_once(
         durations.check("no WebSocket: one of twelve tabs shows 1", sent, await tab.wait_for_badge(1), SECOND)
 
 
-@pytest.mark.parametrize("status", [401, 403, 404, 407, 502])
 async def test_page_of_a_proxy_stops_no_tab(
-    status: int, sender: Sender, bob: BrowserUser, proxy: Proxy, durations: Durations
+    open_browser: OpenBrowser, sender: Sender, server: Server, durations: Durations
 ) -> None:
-    (tab,) = bob.tabs
-    await tab.wait_for_frame()
-    proxy.refusal, proxy.refuses = HTTPStatus(status), {"websocket", "long poll", "poll"}
-    await proxy.down()
-    await proxy.up()
-    await sender.send("bob", "behind a proxy")
-    await expect(tab.connection).to_be_visible()
-    await expect(tab.signed_out).to_be_hidden()
-    assert proxy.refused["poll"]
-    proxy.refuses.clear()
-    durations.check(f"a proxy's {status} is over", time.time(), await tab.wait_for_badge(1), POLL_INTERVAL)
-    await expect(tab.connection).to_be_hidden()
+    """Whatever its status; five networks at the same time, since a tab waits for most of this test."""
+
+    async def behind_a_proxy(status: HTTPStatus, proxy: Proxy) -> None:
+        bob = await open_browser("bob", base_url=proxy.url)
+        (tab,) = bob.tabs
+        await tab.wait_for_frame()
+        proxy.refusal, proxy.refuses = status, {"websocket", "long poll", "poll"}
+        await proxy.down()
+        await proxy.up()
+        if await together.wait() == 0:
+            await sender.send("bob", "behind a proxy")
+        await together.wait()
+        await expect(tab.connection).to_be_visible()
+        await expect(tab.signed_out).to_be_hidden()
+        assert proxy.refused["poll"]
+        proxy.refuses.clear()
+        durations.check(f"a proxy's {status} is over", time.time(), await tab.wait_for_badge(1), POLL_INTERVAL)
+        await expect(tab.connection).to_be_hidden()
+
+    together = asyncio.Barrier(len(STATUSES))
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+        for status in STATUSES:
+            proxy = await stack.enter_async_context(Proxy(server.port))
+            group.create_task(behind_a_proxy(status, proxy))
 
 
-@pytest.mark.parametrize("hours", [-24, 24])
 async def test_wall_clock_set_by_a_day_delays_no_poll(
-    hours: int, sender: Sender, open_browser: OpenBrowser, proxy: Proxy, durations: Durations
+    open_browser: OpenBrowser, sender: Sender, server: Server, durations: Durations
 ) -> None:
-    proxy.refuses |= {"websocket", "long poll"}
-    bob = await open_browser("bob")
-    (tab,) = bob.tabs
-    await _wait_for_poll(bob)
-    await tab.page.evaluate(SHIFT_CLOCK, hours * 3_600_000)
-    proxy.refuses.add("poll")
-    async with bob.context.expect_event("response", lambda response: response.status == HTTPStatus.BAD_GATEWAY):
-        pass
-    await sender.send("bob", "message 1")
-    await expect(tab.connection).to_be_visible()
-    proxy.refuses.remove("poll")
-    healed = time.time()
-    await expect(tab.badge).to_have_text("1")
-    durations.check(f"clock set by {hours} h: the badge shows 1", healed, time.time(), POLL_INTERVAL)
+    """Forward, and backward in another browser at the same time."""
+
+    async def behind_a_proxy(hours: int, proxy: Proxy) -> None:
+        proxy.refuses |= {"websocket", "long poll"}
+        proxy.poll_after = b"1"
+        bob = await open_browser("bob", base_url=proxy.url)
+        (tab,) = bob.tabs
+        await _wait_for_poll(bob)
+        await tab.page.evaluate(SHIFT_CLOCK, hours * 3_600_000)
+        proxy.refuses.add("poll")
+        async with bob.context.expect_event("response", lambda response: response.status == HTTPStatus.BAD_GATEWAY):
+            pass
+        if await together.wait() == 0:
+            await sender.send("bob", "message 1")
+        await together.wait()
+        await expect(tab.connection).to_be_visible()
+        proxy.refuses.remove("poll")
+        healed = time.time()
+        await expect(tab.badge).to_have_text("1")
+        durations.check(f"clock set by {hours} h: the badge shows 1", healed, time.time(), POLL_INTERVAL)
+
+    together = asyncio.Barrier(len(CLOCKS))
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+        for hours in CLOCKS:
+            proxy = await stack.enter_async_context(Proxy(server.port))
+            group.create_task(behind_a_proxy(hours, proxy))
 
 
 async def test_offline_is_shown_at_once(sender: Sender, bob: BrowserUser, durations: Durations) -> None:

@@ -122,6 +122,21 @@ test("a frozen page closes its socket, a resumed one opens one", async () => {
   assert.equal(FakeWebSocket.all.length, 2);
 });
 
+test("sites below different paths of one origin have other channels and locks", async () => {
+  const names = [];
+  for (const address of ["/badge/notifications?user=42", "/badge/4/notifications?user=2", "/notifications?user=42"]) {
+    await openPage((window) => {
+      window.document.body.dataset.notifications = address;
+      window.navigator.locks = { request: (name) => (names.push(name), new Promise(() => {})) };
+      window.BroadcastChannel = class {
+        postMessage() {}
+        close() {}
+      };
+    });
+  }
+  assert.deepEqual(names, ["microblog-rt:badge/42", "microblog-rt:badge/4/2", "microblog-rt:42"]);
+});
+
 test("the channel and the lock have the account's name", async () => {
   const browser = new FakeBrowser(new FakeClock());
   const names = [];

@@ -12,7 +12,7 @@ from quart.typing import TestClientProtocol
 from microblog_rt.app import create_app
 from microblog_rt.services import Services
 from microblog_rt.settings import Settings
-from tests.conftest import PASSWORD
+from tests.conftest import PASSWORD, PATIENT
 
 ORIGIN = "http://localhost"
 HEADERS = {"Origin": ORIGIN, "Accept": "text/html, */*;q=0.8"}  # as a browser submits a form
@@ -73,7 +73,7 @@ def badge(page: str) -> str:
 
 @pytest.fixture
 async def app(settings: Settings) -> AsyncIterator[Quart]:
-    app = create_app(settings)
+    app = create_app(settings, PATIENT)
     async with app.test_app():
         yield app
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -12,6 +13,7 @@ from quart import Quart
 
 from microblog_rt.models import PUBLISH_NOTIFICATIONS, READ_MESSAGES, READ_NOTIFICATIONS, SCOPES, SEND_MESSAGES
 from microblog_rt.services import Services
+from microblog_rt.settings import Limit, Settings
 from tests.conftest import PASSWORD
 from tests.web.conftest import ORIGIN, Browser, Join
 
@@ -53,6 +55,17 @@ Joined = Callable[..., Awaitable[Program]]
 
 
 @pytest.fixture
+def changes() -> dict[str, Any]:
+    """Settings that a test changes."""
+    return {}
+
+
+@pytest.fixture
+def settings(settings: Settings, changes: dict[str, Any]) -> Settings:
+    return replace(settings, **changes)
+
+
+@pytest.fixture
 def program(app: Quart, services: Services) -> Joined:
     async def join(name: str = "susan", *scopes: str) -> Program:
         user = await services.accounts.find(name) or await services.accounts.register(name, PASSWORD)
@@ -64,6 +77,37 @@ def program(app: Quart, services: Services) -> Joined:
 async def state(program: Program) -> dict[str, Any]:
     """The caller's notifications, by name."""
     return {each["name"]: each["data"] for each in await program.ok("GET", "/notifications")}
+
+
+async def listed_in_pages(program: Program, kind: str, size: int) -> list[list[str]]:
+    """The ids on each page of ``sessions`` or ``tokens``."""
+    pages, before = [], ""
+    while True:
+        page = await program.ok("GET", f"{kind}?limit={size}{before}")
+        pages.append([each["id"] for each in page[kind]])
+        if page["before"] is None:
+            return pages
+        before = f"&before={page['before']!r}"
+
+
+@pytest.mark.parametrize("kind", ["sessions", "tokens"])
+async def test_sessions_and_tokens_are_listed_in_pages(program: Joined, services: Services, kind: str) -> None:
+    susan = await program("susan")
+    user = await services.accounts.known("susan")
+    for number in range(5):
+        if kind == "sessions":
+            await services.sessions.start_session(user, remembered=False)
+        elif number < 4:  # there is one already
+            await services.tokens.add(user, f"{number}", SCOPES)
+    everything = await susan.ok("GET", kind)
+    ids = [each["id"] for each in everything[kind]]
+    created = [each["created"] for each in everything[kind]]
+    assert (len(set(ids)), everything["before"]) == (5, None)
+    assert created == sorted(created, reverse=True)
+    assert await listed_in_pages(susan, kind, 2) == [ids[:2], ids[2:4], ids[4:]]
+    assert await listed_in_pages(susan, kind, 5) == [ids]
+    for query in ("limit=0", "limit=101", "before=x", "before=1&before=2"):
+        assert await susan.code("GET", f"{kind}?{query}") == (400, "bad_request")
 
 
 async def test_message_is_sent_listed_and_read(program: Joined) -> None:
@@ -386,6 +430,33 @@ async def test_send_limit_applies(program: Joined, services: Services) -> None:
     answer = await susan.call("POST", "messages", {"recipient": "susan", "body": "2"})
     assert (answer.status_code, answer.json()["code"]) == (429, "too_many")
     assert int(answer.headers["Retry-After"]) > 0
+
+
+def refused_for(answer: httpx.Response) -> int:
+    """The seconds to wait after a refusal over a limit."""
+    assert (answer.status_code, answer.json()["code"]) == (429, "too_many"), answer.text
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    return int(answer.headers["Retry-After"])
+
+
+@pytest.mark.parametrize("changes", [{"publish_limit": Limit(4, 3600)}])
+async def test_publish_limit_counts_items_of_each_publisher(app: Quart, program: Joined) -> None:
+    susan, john = await program("susan"), await program("john")
+    again = await program("susan")  # another token of the same user
+    items = [{"user": "john", "key": f"n{number}", "data": 1} for number in range(3)]
+    await susan.ok("POST", "notifications", {"items": items})
+    await again.ok("PUT", "users/john/notifications/n0", {"data": 2})
+    for method, path, content in [
+        ("PUT", "users/john/notifications/n0", {"data": 3}),
+        ("DELETE", "users/john/notifications/n0", None),
+        ("POST", "notifications", {"items": items[:1]}),
+    ]:
+        assert 0 < refused_for(await susan.call(method, path, content)) <= 900
+        assert 0 < refused_for(await again.call(method, path, content)) <= 900
+    assert (await state(john))["n0"] == 2
+    await john.ok("DELETE", "users/john/notifications/n0")
+    too_many = await john.call("POST", "notifications", {"items": items * 2})
+    assert 0 < refused_for(too_many) <= 900, "more than is left, although more than the limit"
 
 
 async def test_unknown_host_is_refused(program: Joined) -> None:

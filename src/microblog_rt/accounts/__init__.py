@@ -6,6 +6,7 @@ site_users.py  users of another site, whose tokens that site signs
 rules.py       what a name, an e-mail address and a password must be
 strength.py    which passwords are easy to guess
 passwords.py   hashing
+werkzeug_hashes.py  hashes that were imported
 devices.py     browsers that have signed in before
 attempts.py    how often a password may be tried and an account be made
 """

@@ -1,7 +1,7 @@
 """Password hashing: memory-hard, so in threads, at most as many at once as there are cores.
 
 Passwords are hashed in NFKC, since keyboards differ in how they compose letters. Earlier releases hashed them as they
-were typed: such a hash matches as well, and is then replaced.
+were typed: such a hash matches as well, and is then replaced. So is a hash that was imported (``werkzeug_hashes.py``).
 """
 
 import asyncio
@@ -12,6 +12,8 @@ from enum import Enum
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+
+from microblog_rt.accounts import werkzeug_hashes
 
 TIME, MEMORY, PARALLELISM = 2, 19456, 1  # MEMORY in KiB
 LONGEST = 1024  # code points
@@ -50,6 +52,8 @@ class Passwords:
 
     def _match(self, password_hash: str, password: str) -> Match:
         for each in _spellings(password):
+            if werkzeug_hashes.matches(password_hash, each):
+                return Match.OUTDATED
             try:
                 self._hasher.verify(password_hash, each)
             except (VerificationError, InvalidHashError):

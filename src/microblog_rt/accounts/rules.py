@@ -33,7 +33,7 @@ async def faults(username: str, password: str, email: str | None, site: str = ""
     """Everything that is wrong with a registration, except a name that is taken or looks like one that is."""
     await asyncio.to_thread(_reserved_skeletons)  # loads the data
     wrong_password = await password_faults(password, username, email or "", site)
-    return [*_name_faults(username), *_email_faults(email), *wrong_password]
+    return [*_name_faults(username), *email_faults(email), *wrong_password]
 
 
 async def name_faults(username: str) -> list[Invalid]:
@@ -73,6 +73,7 @@ def _reserved_skeletons() -> frozenset[str]:
     return frozenset(names.skeleton(each) for each in OFFICIAL | ROUTES)
 
 
-def _email_faults(email: str | None) -> Iterator[Invalid]:
+def email_faults(email: str | None) -> Iterator[Invalid]:
+    """What is wrong with an e-mail address; without one, nothing."""
     if email and (len(email) > EMAIL_LENGTH or not EMAIL.fullmatch(email)):
         yield Invalid("email", "email_format")

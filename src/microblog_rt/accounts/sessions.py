@@ -150,6 +150,11 @@ class Sessions:
         async with self._storage.reading() as reading:
             return await accounts.sessions(reading, reader.user_id, reader.token_hash, size, before, after)
 
+    async def all_sessions(self, user_id: int, size: int, before: int | None = None) -> ListPage[Session]:
+        """Up to ``size`` live sessions of the user, the newest first: those that began ``before`` a time, if given."""
+        async with self._storage.reading() as reading:
+            return await accounts.sessions(reading, user_id, None, size, before, None)
+
     async def named(self, user_id: int, name: str) -> Session | None:
         """The user's live session with that ``session_name``."""
         async with self._storage.reading() as reading:

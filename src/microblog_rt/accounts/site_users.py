@@ -48,6 +48,11 @@ class SiteUsers:
             raise SubjectUnknown(claims.subject)
         return _reader(user_id, claims)
 
+    def forget(self, reader: Reader) -> None:
+        """Look the user of a refused token up again at the next request: after a restore, the id may be another's."""
+        if reader.jwt is not None:
+            self._ids.pop(reader.jwt.subject, None)
+
     def renewed(self, reader: Reader, text: str) -> Reader | None:
         """The reader of a token that replaces that of ``reader``; None if it is another user's. Raises TokenEnded."""
         try:

@@ -7,7 +7,7 @@ holds the SHA-256 of the secret. Every read looks the token up again, as it does
 import logging
 import re
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from microblog_rt.errors import Invalid, NotFound, TokenEnded
 from microblog_rt.models import SCOPES, TOKEN_ID_LENGTH, TOKEN_NAME_LENGTH, AccessToken, User
 from microblog_rt.protocol import MICROSECONDS
 from microblog_rt.storage import Storage, Transaction, accounts, sql_time, tokens
+from microblog_rt.storage.pages import Page
 from microblog_rt.storage.tokens import TokenVisit
 
 if TYPE_CHECKING:
@@ -35,8 +36,12 @@ USES_REMEMBERED = 10_000
 class Tokens:
     """Creates, looks up and revokes access tokens."""
 
-    def __init__(self, storage: Storage, sessions: Sessions) -> None:
+    def __init__(
+        self, storage: Storage, sessions: Sessions, refused: Callable[[Reader], None] = lambda _: None
+    ) -> None:
+        """``refused`` is called with the reader of a signed token that has ended or is of an unknown user."""
         self._storage = storage
+        self._refused = refused
         self._sessions = sessions
         self._noted: dict[str, float] = {}  # when the use of a token was last stored, by the monotonic clock
 
@@ -71,8 +76,12 @@ class Tokens:
 
     async def of_user(self, user_id: int) -> Sequence[AccessToken]:
         """The user's live tokens, the newest first."""
+        return (await self.page(user_id, OF_USER)).rows
+
+    async def page(self, user_id: int, size: int, before: int | None = None) -> Page[AccessToken]:
+        """Up to ``size`` live tokens of the user, the newest first: those created ``before`` a time, if given."""
         async with self._storage.reading() as reading:
-            return await tokens.of_user(reading, user_id)
+            return await tokens.of_user(reading, user_id, size, before)
 
     async def visit(self, reader: Reader) -> TokenVisit | None:
         """The reader's token with its user; None if it has ended or is another user's."""
@@ -81,7 +90,10 @@ class Tokens:
             live = claims.expires > sql_time.now() and await tokens.jwt_is_live(
                 self._storage, reader.user_id, claims.subject, claims.issued
             )
-            return TokenVisit(reader.user_id, claims.subject, "", claims.scopes) if live else None
+            if not live:
+                self._refused(reader)
+                return None
+            return TokenVisit(reader.user_id, claims.subject, "", claims.scopes)
         return await tokens.visit(self._storage, reader.user_id, reader.token_hash)
 
     async def revoke(self, user_id: int, token_id: str) -> bool:

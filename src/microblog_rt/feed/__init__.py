@@ -41,12 +41,14 @@ class Feed:
         bus: Bus,
         timeouts: Timeouts = Timeouts(),
         token_used: Callable[[Reader], None] = lambda _: None,
+        refused: Callable[[Reader], None] = lambda _: None,
     ) -> None:
+        """``token_used`` and ``refused`` are called with the readers whose tokens were used, or had ended."""
         self._storage = storage
         self._hub = hub
         self._bus = bus
         self._timeouts = timeouts
-        self.reads = Reads(storage, bus, timeouts, token_used)
+        self.reads = Reads(storage, bus, timeouts, token_used, refused)
         self._token_used = token_used
         self._watches = Watches(storage, hub, bus, lambda: self.reconcile())
         self._to_reconcile: set[int | None] = set()  # None: every user

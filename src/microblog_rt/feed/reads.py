@@ -46,9 +46,15 @@ class Reads:
     """The questions that wait for a read, and the tasks that read."""
 
     def __init__(
-        self, storage: Storage, bus: Bus, timeouts: Timeouts, token_used: Callable[[Reader], None] = lambda _: None
+        self,
+        storage: Storage,
+        bus: Bus,
+        timeouts: Timeouts,
+        token_used: Callable[[Reader], None] = lambda _: None,
+        refused: Callable[[Reader], None] = lambda _: None,
     ) -> None:
         self._token_used = token_used
+        self._refused = refused
         self._storage = storage
         self._bus = bus
         self._timeouts = timeouts
@@ -119,7 +125,9 @@ class Reads:
         if page is not None and not page.allowed:
             question.fail(ScopeMissing(READ_NOTIFICATIONS))
             return
-        if page is not None and question.reader.bearer:
+        if page is None:
+            self._refused(question.reader)
+        elif question.reader.bearer:
             self._token_used(question.reader)
         question.answer(page)
 

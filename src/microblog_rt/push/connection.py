@@ -54,6 +54,10 @@ class Connection(Accepted):
         self.head = request.NO_HEAD
         super().connection_lost(error)
 
+    def is_for_us(self, data: bytes) -> bool | None:
+        """Whether ``data`` begins a request that is served here, and not by the server of pages; None if it may."""
+        return self._edge.targets.is_for_us(data)
+
     def come_back(self, data: bytes) -> None:
         """Continue with ``data``, which follows on a page."""
         self._pages = None
@@ -131,11 +135,12 @@ class Connection(Accepted):
 
     def _take_request(self) -> bool:
         """Begin the next request; False if it has not arrived, or was passed on."""
-        text = request.next_head(self._buffer)
+        text = self._edge.targets.next_head(self._buffer)
         if text is None:
             return False
         last = self._last
-        head = (last and request.repeated(last.head, last.text, text)) or request.parse(text)
+        targets = self._edge.targets
+        head = (last and targets.repeated(last.head, last.text, text)) or targets.parse(text)
         if head is None:
             self._pass_on()
             return False

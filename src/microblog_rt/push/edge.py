@@ -14,7 +14,7 @@ from microblog_rt.push.connection import Connection
 from microblog_rt.push.event_stream import EventStream
 from microblog_rt.push.held_poll import HeldPoll
 from microblog_rt.push.peers import Addresses, Memory
-from microblog_rt.push.request import NO_HEAD, Head
+from microblog_rt.push.request import NO_HEAD, Head, Targets
 from microblog_rt.push.serving import Pages
 from microblog_rt.push.tab import Tab
 from microblog_rt.push.wheel import Wheel
@@ -54,6 +54,7 @@ class Edge:
         self.timeouts = timeouts
         self.heartbeat = settings.heartbeat
         self.keep_alive = settings.keep_alive_timeout
+        self.targets = Targets(settings.path_prefix)
         self.wheel = Wheel()
         self.addresses = Addresses(settings.connections_per_peer)
         self.memory = Memory()

@@ -68,7 +68,7 @@ async def serve(
     shutdown = Shutdown()
     shutdown.handle_signals(supervised=supervised)
     config = configuration()
-    config.keep_alive_timeout = settings.keep_alive_timeout
+    config.keep_alive_timeout, config.root_path = settings.keep_alive_timeout, settings.path_prefix
     _use_our_log(config)
     pages = Pages(app, config, timeouts)
     edge = Edge(services.feed, services.hub, admission, settings, pages.serve, timeouts, direct)

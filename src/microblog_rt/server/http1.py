@@ -16,7 +16,7 @@ from hypercorn.protocol.events import Body, EndBody, Event, Response
 from hypercorn.protocol.h11 import H11Protocol
 
 from microblog_rt.push.request import origin_form
-from microblog_rt.web.admission import PATH
+from microblog_rt.web.admission import PATH as NOTIFICATIONS
 
 WAITING_BODY = 4096  # bytes; the application starts once a body is complete or longer than this
 CHUNK_HEADER = 256  # bytes
@@ -26,8 +26,6 @@ EMPTY_LINES = re.compile(rb"(?:\r\n)+")
 CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 CLOSE = (b"connection", b"close")
-
-NOTIFICATIONS = PATH.encode()
 
 
 class StrictBuffer(ReceiveBuffer):
@@ -71,8 +69,9 @@ class StrictBuffer(ReceiveBuffer):
 class StrictConnection(h11.Connection):
     """h11's connection, which refuses ambiguous requests and ignores what follows the last one."""
 
-    def __init__(self, longest_head: int) -> None:
+    def __init__(self, longest_head: int, prefix: str) -> None:
         super().__init__(h11.SERVER, max_incomplete_event_size=longest_head)
+        self._notifications = (prefix + NOTIFICATIONS).encode()
         self._receive_buffer: StrictBuffer = StrictBuffer(longest_head)
         self.absolute = False  # whether the last target was in absolute form
         self.handshake = False  # whether the last request is a WebSocket handshake
@@ -101,7 +100,7 @@ class StrictConnection(h11.Connection):
         self.has_body = bool(names & {b"transfer-encoding", b"content-length"})
         target = self._target(request)
         self.handshake = b"sec-websocket-key" in names
-        if self.handshake and target.partition(b"?")[0] == NOTIFICATIONS:
+        if self.handshake and target.partition(b"?")[0] == self._notifications:
             # ``push`` serves valid handshakes; Hypercorn would negotiate compression.
             raise h11.RemoteProtocolError("invalid handshake")
         if not target.startswith(b"/") and (request.method, target) != (b"OPTIONS", b"*"):
@@ -124,7 +123,7 @@ class Protocol(H11Protocol):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.connection = StrictConnection(self.config.h11_max_incomplete_size)
+        self.connection = StrictConnection(self.config.h11_max_incomplete_size, self.config.root_path)
         self.requests = 0
 
     async def stream_send(self, event: Event) -> None:

@@ -12,7 +12,6 @@ from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 
 from microblog_rt.push import connection as push
-from microblog_rt.push import request
 from microblog_rt.server import http1
 from microblog_rt.server.connection import Connection
 from microblog_rt.timeouts import Timeouts
@@ -107,7 +106,7 @@ class PageProtocol(asyncio.StreamReaderProtocol):
     def data_received(self, data: bytes) -> None:
         data = self._held + data
         self._held = b""
-        if request.is_for_us(data) is False:
+        if self._connection.is_for_us(data) is False:
             self.feed(data)
         elif self.server.is_between_requests(self._received):
             self.server.take_back()

@@ -16,6 +16,7 @@
     idempotency.py     writes under an Idempotency-Key
     messages.py        messages
     send.py            a send: all of the above in one change
+    imports.py         rows of other applications
     prepared.py        statements that SQLite's driver executes itself
     notifications.py   notifications, and the one statement that answers a read
     pages.py           pages of rows, by key

@@ -155,11 +155,15 @@ def note_use(tx: Transaction, token_hash: str, idle: dict[bool, int], lifetime: 
 
 
 async def sessions(
-    reading: Reading, user_id: int, token_hash: str, size: int, before: int | None, after: int | None
+    reading: Reading, user_id: int, except_hash: str | None, size: int, before: int | None, after: int | None
 ) -> Page[Session]:
-    """Up to ``size`` other live sessions of a user, newest first: begun ``before`` or ``after`` a time, if given."""
-    others = and_(Session.user_id == user_id, Session.token_hash != token_hash)
-    statement = select(Session).where(others, Session.expires > NOW)
+    """Up to ``size`` live sessions of a user, newest first: begun ``before`` or ``after`` a time, if given.
+
+    Without the one whose token has the hash ``except_hash``.
+    """
+    statement = select(Session).where(Session.user_id == user_id, Session.expires > NOW)
+    if except_hash is not None:
+        statement = statement.where(Session.token_hash != except_hash)
     return await page(reading, statement, Session.created, size, after, before, descending=True)
 
 

@@ -1,12 +1,12 @@
 """Access tokens in the database."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from sqlalchemy import and_, bindparam, delete, func, insert, not_, or_, select, update
 
 from microblog_rt.models import AccessToken, User
 from microblog_rt.storage import Reading, Storage, Transaction
+from microblog_rt.storage.pages import Page, page
 from microblog_rt.storage.prepared import Prepared
 from microblog_rt.storage.sql_time import NOW
 
@@ -50,10 +50,10 @@ async def jwt_is_live(storage: Storage, user_id: int, subject: str, issued: int)
     return row is not None and row[1] is not None and issued > row[1]
 
 
-async def of_user(reading: Reading, user_id: int) -> Sequence[AccessToken]:
-    """The live tokens of a user, the newest first."""
+async def of_user(reading: Reading, user_id: int, size: int, before: int | None) -> Page[AccessToken]:
+    """Up to ``size`` live tokens of a user, the newest first: those created ``before`` a time, if given."""
     statement = select(AccessToken).where(AccessToken.user_id == user_id, LIVE)
-    return (await reading.scalars(statement.order_by(AccessToken.created.desc(), AccessToken.id))).all()
+    return await page(reading, statement, AccessToken.created, size, after=before, descending=True)
 
 
 async def owner(reading: Reading, token_id: str) -> int | None:

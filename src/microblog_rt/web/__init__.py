@@ -17,6 +17,7 @@ static_files.py   files that browsers keep
 reference.py      the reference of the API
 health.py         liveness and readiness
 metrics.py        metrics for the operator
+mount.py          the application below a path of another site
 direct.py         what the push edge answers without Quart
 admission.py      which requests for ``/notifications`` are answered, on every transport
 api/              the JSON API
@@ -27,6 +28,7 @@ socket.py         ``/notifications`` as a WebSocket; http_stream.py, formats.py:
 from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import sha256
+from typing import Any
 from urllib.parse import urlsplit
 
 from quart import Quart, Response, request
@@ -59,6 +61,7 @@ from microblog_rt.web.direct import Direct, FormSends
 from microblog_rt.web.flashes import Flashes
 from microblog_rt.web.hosts import FOR_OPERATORS, Hosts
 from microblog_rt.web.message_text import message_text
+from microblog_rt.web.mount import Mount
 from microblog_rt.web.notifications import Endpoint
 
 HEADERS = {
@@ -84,7 +87,7 @@ def create(settings: Settings, secret_keys: Sequence[str], services: Services) -
     # Quart asks at each call of a hook or a view whether it is a coroutine function: 5 % of a send (measured).
     app.ensure_async = lru_cache(maxsize=1000)(app.ensure_async)  # type: ignore[method-assign]
     app.secret_key, *app.config["SECRET_KEY_FALLBACKS"] = secret_keys
-    cookies = CookieNames(settings)
+    cookies = Cookies(settings)
     _configure(app, settings)
     app.extensions["services"] = services
     hosts = Hosts(settings)
@@ -92,11 +95,13 @@ def create(settings: Settings, secret_keys: Sequence[str], services: Services) -
     static_files.init(app)
     languages.init(app)
     problems.init(app)
-    known_devices.init(app, cookies.device, secure=settings.secure)
-    flashes = Flashes(app, cookies.flash, secret_keys, secure=settings.secure)
-    forms.init(app, settings, cookies.browser)  # before authentication: a cross-site request costs no query
+    known_devices.init(app, cookies.device, cookies.attributes)
+    flashes = Flashes(app, cookies.flash, secret_keys, cookies.attributes)
+    forms.init(
+        app, settings, cookies.browser, cookies.attributes
+    )  # before authentication: a cross-site request costs no query
     authentication = Authentication(
-        app, services.accounts, services.sessions, services.site_users, cookies.session, secure=settings.secure
+        app, services.accounts, services.sessions, services.site_users, cookies.session, cookies.attributes
     )
     app.before_request(forms.check_owner)
     # A set, since sessions.py and tokens.py add to the blueprint of auth.py.
@@ -105,13 +110,14 @@ def create(settings: Settings, secret_keys: Sequence[str], services: Services) -
     _add_headers(app, settings)
     admission = app.extensions["admission"] = Admission(authentication, hosts, settings)
     callers = Callers(authentication, services, settings, secret_keys, cookies.browser)
-    api = Api(callers, admission, services)
+    api = Api(callers, admission, services, settings)
     sends = FormSends(
         admission, authentication, flashes, cookies.browser, secret_keys, _direct_headers(settings), services, settings
     )
     app.extensions["direct"] = Direct(sends, api)
     endpoint = Endpoint(app.asgi_app, admission, authentication, hosts, services, settings, api)
-    app.asgi_app = endpoint  # type: ignore[method-assign]
+    prefix = settings.path_prefix
+    app.asgi_app = Mount(endpoint, prefix, admission) if prefix else endpoint  # type: ignore[method-assign]
     templates.init(app)
     return app
 
@@ -119,16 +125,29 @@ def create(settings: Settings, secret_keys: Sequence[str], services: Services) -
 PAGES = people, auth, sessions, tokens, messages, reference, health, metrics
 
 
-class CookieNames:
-    """Names of cookies. Browsers do not separate the ports of a host, so other instances there have other names."""
+class Cookies:
+    """Names and attributes of cookies.
+
+    Browsers do not separate the ports of a host, nor paths that begin in the same way, so other instances there have
+    other names.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        prefix = "__Host-microblog" if settings.secure else "microblog"
+        path = settings.path_prefix
+        self.attributes: dict[str, Any] = {
+            "path": path or "/",
+            "secure": settings.secure,
+            "httponly": True,
+            "samesite": "Lax",
+        }
+        # Browsers accept __Host- only with the path "/", with which the other site of the host would get the cookies.
+        prefix = ("__Secure-microblog" if path else "__Host-microblog") if settings.secure else "microblog"
         if settings.public_url:
             port = urlsplit(settings.public_url).port
             suffix = f"_{port}" if port else ""
         else:
             suffix = "_" + sha256(_database(settings).encode()).hexdigest()[:8]
+        suffix += path.replace("/", "_")
         self.session = f"{prefix}_session{suffix}"
         self.browser = f"{prefix}_browser{suffix}"
         self.device = f"{prefix}_device{suffix}"
@@ -158,7 +177,7 @@ def _configure(app: Quart, settings: Settings) -> None:
 
     @app.context_processor
     async def page_attributes() -> dict[str, object]:
-        return {"heartbeat": heartbeat}
+        return {"heartbeat": heartbeat, "prefix": settings.path_prefix}
 
 
 def _check_hosts(app: Quart, hosts: Hosts) -> None:

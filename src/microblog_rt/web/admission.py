@@ -79,6 +79,7 @@ class Admission:
         self._authentication = authentication
         self._hosts = hosts
         self._origins = Origins(settings)
+        self._prefix = settings.path_prefix
         self._headers = [*HEADERS, (b"strict-transport-security", HSTS.encode())] if settings.secure else HEADERS
         self.tabs = Tabs(settings)
 
@@ -153,7 +154,7 @@ class Admission:
     def refusal(self, error: Refused) -> Answer:
         """The answer to a request that is refused."""
         status = status_of(error).status
-        fields = [(name.lower().encode(), value.encode()) for name, value in headers_of(error).items()]
+        fields = [(name.lower().encode(), value.encode()) for name, value in headers_of(error, self._prefix).items()]
         return self._problem(status, fields, problem(status, error.code, sentence(error)))
 
     def failure(self, error: Exception) -> Answer:

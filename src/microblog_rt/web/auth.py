@@ -145,10 +145,19 @@ async def _sign_in(user: User, *, remembered: bool) -> ResponseReturnValue:
 async def _next(otherwise: str | None = None) -> str:
     """The ``next`` parameter if it is a path of this site; else ``otherwise``, or the home page."""
     target = (await request.form).get("next") or request.args.get("next", "")
-    if LOCAL_PATH.fullmatch(target):
+    if _is_local(target):
         return target
     return url_for("people.index") if otherwise is None else otherwise
 
 
+def _is_local(target: str) -> bool:
+    """Whether ``target`` is a path of this site: below the path prefix, which no segment ``..`` leaves."""
+    prefix = request.root_path
+    if not LOCAL_PATH.fullmatch(target) or not target.startswith(f"{prefix}/"):
+        return False
+    return not (prefix and UPWARDS.match(target))
+
+
 # One leading slash, not two, and no backslash (browsers treat it as a slash), space or control character.
 LOCAL_PATH = re.compile(r"/(?![/\\])[!-\[\]-~]*")
+UPWARDS = re.compile(r"[^?#]*/(?:\.|%2e){2}(?:[/?#]|$)", re.IGNORECASE)  # as browsers read it

@@ -102,8 +102,7 @@ class Authentication(QuartAuth):
         sessions: Sessions,
         site_users: SiteUsers,
         cookie_name: str,
-        *,
-        secure: bool,
+        cookie: dict[str, Any],
     ) -> None:
         self.site_users = site_users
         self._app = app
@@ -117,7 +116,10 @@ class Authentication(QuartAuth):
         super().__init__(
             app,
             cookie_name=cookie_name,
-            cookie_secure=secure,
+            cookie_path=cookie["path"],
+            cookie_secure=cookie["secure"],
+            cookie_http_only=cookie["httponly"],
+            cookie_samesite=cookie["samesite"],
             duration=sessions.lifetime,
             salt="microblog-rt session",
             singleton=False,
@@ -282,5 +284,7 @@ def redirect_to_login() -> Response:
     """Redirect to the sign-in page, which leads to the requested page afterwards if that is not a form's target."""
     target = None
     if request.method == "GET":
-        target = quote(request.path) + (f"?{request.query_string.decode('latin-1')}" if request.query_string else "")
+        target = quote(request.root_path + request.path) + (
+            f"?{request.query_string.decode('latin-1')}" if request.query_string else ""
+        )
     return cast(Response, redirect(url_for("auth.login", next=target), HTTPStatus.SEE_OTHER))

@@ -43,4 +43,4 @@ def page_links(page: Page[T], key: Callable[[T], str], previous: str = "before",
 
 
 def _link(name: str, key: str) -> str:
-    return f"{request.path}?{urlencode({name: key})}"
+    return f"{request.root_path}{request.path}?{urlencode({name: key})}"

@@ -81,6 +81,7 @@ class FormSends:
         self._headers = headers
         self._services = services
         self._public_url = settings.public_url
+        self._prefix = settings.path_prefix
 
     async def answer(self, scope: Scope, body: bytes) -> Answer | None:
         """The redirect after the commit of a send; None, and nothing has changed, if Quart must answer."""
@@ -123,7 +124,7 @@ class FormSends:
     def _redirect(self, scope: Scope, cookies: dict[str, str], name: str, nonce: str) -> Answer:
         accept, mode, language = (_first(scope, each) for each in (b"accept", b"sec-fetch-mode", b"accept-language"))
         fragment = "" if prefers_json(accept or "", mode, "POST") else f"#{anchor(nonce)}"
-        location = f"/user/{quote(name)}{fragment}"
+        location = f"{self._prefix}/user/{quote(name)}{fragment}"
         sentence = preferred(language or "").catalogue.ugettext(SENT)
         headers = [
             (b"content-type", b"text/html; charset=utf-8"),

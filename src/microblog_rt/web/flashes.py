@@ -30,10 +30,10 @@ class NoSession(SessionInterface):
 class Flashes:
     """The flashes of ``app``; the first of ``keys`` signs the cookie, and all verify it."""
 
-    def __init__(self, app: Quart, cookie_name: str, keys: Sequence[str], *, secure: bool) -> None:
+    def __init__(self, app: Quart, cookie_name: str, keys: Sequence[str], attributes: dict[str, Any]) -> None:
         self._cookie_name = cookie_name
         self._keys = keys
-        self._options: dict[str, Any] = {"secure": secure, "httponly": True, "samesite": "Lax"}
+        self._attributes = attributes
         app.session_interface = NoSession()  # type: ignore[assignment]
         app.extensions["flashes"] = self
         app.jinja_env.globals["take_flashes"] = self.take
@@ -46,7 +46,7 @@ class Flashes:
     def cookie_with(self, cookies: Mapping[str, str], sentence: str, category: str) -> str:
         """The Set-Cookie of a response that adds a sentence to the flashes in a request's ``cookies``."""
         flashes = _appended(self._read(cookies.get(self._cookie_name, "")), (category, sentence))
-        return dump_cookie(self._cookie_name, self._signed(flashes), **self._options)
+        return dump_cookie(self._cookie_name, self._signed(flashes), **self._attributes)
 
     def take(self) -> list[Flash]:
         """The flashes to show now, oldest first."""
@@ -75,9 +75,9 @@ class Flashes:
     async def _send(self, response: Response) -> Response:
         if "flashes_changed" in g:
             if g.flashes:
-                response.set_cookie(self._cookie_name, self._signed(g.flashes), **self._options)
+                response.set_cookie(self._cookie_name, self._signed(g.flashes), **self._attributes)
             else:
-                response.delete_cookie(self._cookie_name, **self._options)
+                response.delete_cookie(self._cookie_name, **self._attributes)
         return response
 
     def _signed(self, flashes: list[Flash]) -> str:

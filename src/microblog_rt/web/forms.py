@@ -49,7 +49,7 @@ BROWSER_LIFETIME = timedelta(days=365)
 F = TypeVar("F", bound=Form)
 
 
-def init(app: Quart, settings: Settings, cookie_name: str) -> None:
+def init(app: Quart, settings: Settings, cookie_name: str, attributes: dict[str, Any]) -> None:
     """Check the origin, token and text of every state-changing request to ``app``. See also: ``check_owner``."""
     app.config["BROWSER_COOKIE_NAME"] = cookie_name
 
@@ -82,10 +82,7 @@ def init(app: Quart, settings: Settings, cookie_name: str) -> None:
     @app.after_request
     async def keep_browser(response: Response) -> Response:
         if "new_browser" in g:
-            age = BROWSER_LIFETIME
-            response.set_cookie(
-                cookie_name, g.new_browser, max_age=age, secure=settings.secure, httponly=True, samesite="Lax"
-            )
+            response.set_cookie(cookie_name, g.new_browser, max_age=BROWSER_LIFETIME, **attributes)
         return response
 
     @app.context_processor
@@ -195,7 +192,7 @@ async def render_form(template: str, form: Form, **context: Any) -> Response:
     if refusal is None:
         return cast(Response, await make_response(page))
     answer = await make_response(page, status_of(refusal).status)
-    answer.headers.update(headers_of(refusal))
+    answer.headers.update(headers_of(refusal, request.root_path))
     return cast(Response, answer)
 
 

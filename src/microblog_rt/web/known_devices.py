@@ -4,6 +4,7 @@ See also: ``accounts/devices.py``.
 """
 
 import re
+from typing import Any
 
 from quart import Quart, Response, current_app, g, request
 
@@ -16,7 +17,7 @@ ACCOUNTS = 5  # of one browser; the longest unused is forgotten
 FORMAT = re.compile(rf"[\w-]{{22}}(?:\.[\w-]{{22}}){{0,{ACCOUNTS - 1}}}", re.ASCII)
 
 
-def init(app: Quart, cookie_name: str, *, secure: bool) -> None:
+def init(app: Quart, cookie_name: str, attributes: dict[str, Any]) -> None:
     """Send the cookie that ``remember`` has set."""
     app.config["DEVICE_COOKIE_NAME"] = cookie_name
 
@@ -24,7 +25,7 @@ def init(app: Quart, cookie_name: str, *, secure: bool) -> None:
     async def send_cookie(response: Response) -> Response:
         if "device_marks" in g:
             marks, age = ".".join(g.device_marks), BROWSER_LIFETIME
-            response.set_cookie(cookie_name, marks, max_age=age, secure=secure, httponly=True, samesite="Lax")
+            response.set_cookie(cookie_name, marks, max_age=age, **attributes)
         return response
 
 

@@ -50,6 +50,7 @@ class Endpoint:
         self._feed = services.feed
         self._hub = services.hub
         self._secure = settings.secure
+        self._prefix = settings.path_prefix
         self._socket = Socket(self._feed, settings.heartbeat, admission.renewed)
         self._stream = HttpStream(self._feed, admission, settings.heartbeat)
 
@@ -59,17 +60,17 @@ class Endpoint:
         elif scope["type"] == "websocket":
             await self._websocket(scope, receive, send)
         elif not is_well_formed(scope["headers"]):
-            await _respond(send, self._admission.refusal(HostUnknown()))
+            await respond(send, self._admission.refusal(HostUnknown()))
         elif scope["path"] == PATH:
-            await _respond(send, self._with_cors(scope, await self._http(scope, receive, send)))
+            await respond(send, self._with_cors(scope, await self._http(scope, receive, send)))
         elif self._api.serves(scope["path"]):
-            await _respond(send, self._with_cors(scope, await self._call_api(scope, receive)))
+            await respond(send, self._with_cors(scope, await self._call_api(scope, receive)))
         elif any(name == b"sec-websocket-key" for name, _ in scope["headers"]):
-            await _respond(send, self._admission.refusal(NotFound()))
+            await respond(send, self._admission.refusal(NotFound()))
         elif _is_valid_path(scope["path"]):
             await self._inner(self._public_scope(scope), receive, send)
         else:
-            await _respond(send, self._admission.refusal(BadRequest()))
+            await respond(send, self._admission.refusal(BadRequest()))
 
     def _with_cors(self, scope: Scope, answer: Answer | None) -> Answer | None:
         fields = self._admission.cors(scope["headers"])
@@ -81,6 +82,7 @@ class Endpoint:
         security_log.origin.set(client)
         return {
             **scope,
+            "path": self._prefix + scope["path"],  # ASGI: it includes ``root_path``
             "scheme": "https" if self._secure else scope["scheme"],
             "client": (client, 0),
             BODY_LIMIT: ANONYMOUS_BODY if self._is_anonymous(scope) else LONGEST_BODY,
@@ -101,9 +103,9 @@ class Endpoint:
             with self._admission.tabs.opened(reader.user_id, self._admission.address(scope), metrics.WEBSOCKETS):
                 await self._socket.serve(reader, query.since, query.names, receive, send)
         except Refused as error:
-            await _respond(send, self._admission.refusal(error), REJECTION)
+            await respond(send, self._admission.refusal(error), REJECTION)
         except Exception as error:
-            await _respond(send, self._admission.failure(error), REJECTION)
+            await respond(send, self._admission.failure(error), REJECTION)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> Answer | None:
         """The answer; None if it was sent, or the client has disconnected."""
@@ -177,7 +179,8 @@ def _is_valid_path(path: str) -> bool:
     return path != ""
 
 
-async def _respond(send: Send, answer: Answer | None, kind: str = RESPONSE) -> None:
+async def respond(send: Send, answer: Answer | None, kind: str = RESPONSE) -> None:
+    """Send an answer, if there is one, as events of this kind."""
     if answer is not None:
         headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
         await send({"type": f"{kind}.start", "status": answer.status, "headers": headers})

@@ -104,7 +104,7 @@ PROBLEM = "application/problem+json"
 HTML = "text/html"
 
 # RFC 9110 requires a challenge with every 401. No scheme is registered for cookies; browsers ignore an unknown one.
-CHALLENGE = 'Cookie realm="microblog-rt", form-action="/auth/login"'
+CHALLENGE = 'Cookie realm="microblog-rt", form-action="%s/auth/login"'
 BEARER_CHALLENGE = 'Bearer realm="microblog-rt"'
 SAFE = {"GET", "HEAD", "OPTIONS"}
 
@@ -173,11 +173,11 @@ def prefers_json(accept: str, mode: str | None, method: str) -> bool:
     return mode is not None or method not in SAFE
 
 
-def headers_of(error: Refused) -> dict[str, str]:
-    """The header fields of an error's response."""
+def headers_of(error: Refused, prefix: str) -> dict[str, str]:
+    """The header fields of an error's response; ``prefix`` is the path below which the site is."""
     headers: dict[str, str] = {}
     if isinstance(error, SignedOut):
-        headers["WWW-Authenticate"] = BEARER_CHALLENGE if isinstance(error, TokenEnded) else CHALLENGE
+        headers["WWW-Authenticate"] = BEARER_CHALLENGE if isinstance(error, TokenEnded) else CHALLENGE % prefix
     if isinstance(error, MethodNotAllowed):
         headers["Allow"] = ", ".join(error.allowed)
     return headers if error.retry_after is None else headers | {"Retry-After": str(error.retry_after)}
@@ -194,7 +194,7 @@ async def _load_page(app: Quart) -> None:
 async def _refused(error: Refused) -> Response:
     again = await _fields_to_resend() if isinstance(error, Unavailable) else []
     answer = await _answer(status_of(error).status, error.code, translated(error), again=again)
-    answer.headers.update(headers_of(error))
+    answer.headers.update(headers_of(error, request.root_path))
     return answer
 
 
@@ -246,7 +246,7 @@ async def _answer(
         answer.content_type = PROBLEM
     else:
         title = gettext(TITLES.get(status, TITLES[HTTPStatus.BAD_REQUEST]))
-        back = request.path if _resend() else None  # to the draft
+        back = request.root_path + request.path if _resend() else None  # to the draft
         page = await render_template(
             "error.html",
             status=status.value,

@@ -104,6 +104,7 @@ SENTENCES = {
         "You are signed in as %(name)s now. Nothing was sent. Your text is below; "
         "to send it, sign in with the account that wrote it."
     ),
+    "outside_prefix": N_("Nothing is served at this address. The addresses of this site begin with %(prefix)s/."),
     # The API.
     "api_not_found": N_("Nothing was found at this address of the API. Its addresses are in /openapi.json."),
     "session_cannot_publish": N_(

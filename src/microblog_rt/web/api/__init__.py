@@ -14,6 +14,7 @@ from microblog_rt import files, security_log
 from microblog_rt.errors import MethodNotAllowed, NotFound, Refused, TooLarge
 from microblog_rt.models import PUBLISH_NOTIFICATIONS, READ_MESSAGES, SEND_MESSAGES
 from microblog_rt.services import Services
+from microblog_rt.settings import Settings
 from microblog_rt.web.admission import Admission, Answer
 from microblog_rt.web.api import operations
 from microblog_rt.web.api.body import ApiRequest
@@ -64,11 +65,11 @@ PATTERNS = {
 class Api:
     """Answers the requests to the API, and for its document ``/openapi.json``."""
 
-    def __init__(self, callers: Callers, admission: Admission, services: Services) -> None:
+    def __init__(self, callers: Callers, admission: Admission, services: Services, settings: Settings) -> None:
         self._callers = callers
         self._admission = admission
         self._services = services
-        self._document = files.OPENAPI.read_bytes()
+        self._document = _document(settings)
 
     @staticmethod
     def serves(path: str) -> bool:
@@ -124,6 +125,15 @@ class Api:
         caller = await self._callers.caller(request, route.scope)
         status, found = await route.operation(self._services, request, caller, path)
         return self._admission.page(json.dumps(found).encode(), polled=False)._replace(status=status)
+
+
+def _document(settings: Settings) -> bytes:
+    """The document; below a path prefix it says so, since its paths begin there."""
+    content = files.OPENAPI.read_bytes()
+    if not settings.path_prefix:
+        return content
+    servers = [{"url": (settings.public_url or "") + settings.path_prefix}]
+    return json.dumps({**json.loads(content), "servers": servers}, ensure_ascii=False).encode()
 
 
 def _methods(path: str) -> set[str]:

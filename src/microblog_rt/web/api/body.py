@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple, NoReturn
 from urllib.parse import parse_qsl
 
@@ -97,8 +97,8 @@ def microseconds(seconds: float) -> int:
     return round(min(seconds * protocol.MICROSECONDS, protocol.FURTHEST))
 
 
-def page(request: ApiRequest, most: int, usual: int) -> dict[str, int]:
-    """The query's ``before`` or ``after``, as cursors, and ``limit``. Raises BadRequest."""
+def page(request: ApiRequest, most: int, usual: int, keys: Collection[str] = ("before", "after")) -> dict[str, int]:
+    """The query's ``before`` or ``after`` (those of ``keys``), as cursors, and ``limit``. Raises BadRequest."""
     found: dict[str, int] = {"limit": usual}
     try:
         sent = parse_qsl(request.query_string.decode("ascii"), keep_blank_values=True)
@@ -106,7 +106,7 @@ def page(request: ApiRequest, most: int, usual: int) -> dict[str, int]:
         raise BadRequest from None
     names = [name for name, _ in sent]
     for name, value in sent:
-        if name not in ("before", "after", "limit"):
+        if name not in keys and name != "limit":
             continue
         try:
             if names.count(name) > 1:

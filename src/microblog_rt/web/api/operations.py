@@ -7,9 +7,11 @@ from microblog_rt import protocol
 from microblog_rt.accounts import session_name
 from microblog_rt.errors import BadRequest, Invalid, NotFound, Refused
 from microblog_rt.messages import Post
+from microblog_rt.models import AccessToken, Session
 from microblog_rt.notifications import Publication
 from microblog_rt.protocol import MICROSECONDS, Notification
 from microblog_rt.services import Services
+from microblog_rt.storage.pages import Page
 from microblog_rt.web.api import body
 from microblog_rt.web.api.body import ANYTHING, ITEMS, SECONDS, TEXT, TRUE, ApiRequest
 from microblog_rt.web.api.callers import Caller
@@ -66,6 +68,7 @@ async def mark_read(services: Services, request: ApiRequest, caller: Caller, _: 
 async def publish(services: Services, request: ApiRequest, caller: Caller, path: Json) -> Result:
     sent = body.fields(body.json_object(request), {"data": ANYTHING})
     write = body.write(request, caller.user_id, sent)
+    services.notifications.count(caller.user_id, 1)
     user = await services.site_users.known(path["name"])
     publication = Publication(user.id, path["key"], sent["data"])
     return _ok(**_notification(await services.notifications.publish(publication, write)))
@@ -74,6 +77,7 @@ async def publish(services: Services, request: ApiRequest, caller: Caller, path:
 async def delete(services: Services, request: ApiRequest, caller: Caller, path: Json) -> Result:
     body.empty(request)
     write = body.write(request, caller.user_id, None)
+    services.notifications.count(caller.user_id, 1)
     user = await services.accounts.known(path["name"])
     return _ok(**_notification(await services.notifications.delete(user.id, path["key"], write)))
 
@@ -84,6 +88,7 @@ async def publish_all(services: Services, request: ApiRequest, caller: Caller, _
     if not 1 <= len(items) <= LARGEST_BATCH:
         raise Invalid("items", "batch_length", limit=LARGEST_BATCH)
     write = body.write(request, caller.user_id, sent)
+    services.notifications.count(caller.user_id, len(items))
     checked = [_item(each) for each in items]
     names = list(dict.fromkeys(each["user"] for each in checked if not isinstance(each, Refused)))
     ids = await services.accounts.ids(names)
@@ -105,9 +110,8 @@ async def publish_all(services: Services, request: ApiRequest, caller: Caller, _
 
 
 async def list_sessions(services: Services, request: ApiRequest, caller: Caller, _: Json) -> Result:
-    # Those of the page, and the one of the caller, which the page shows apart.
-    own = [await services.sessions.named(caller.user_id, session_name(caller.reader.token_hash))]
-    page = await services.sessions.sessions(caller.reader, LARGEST_PAGE)
+    query = body.page(request, LARGEST_PAGE, LARGEST_PAGE, ("before",))
+    page = await services.sessions.all_sessions(caller.user_id, query["limit"], query.get("before"))
     sessions = [
         {
             "id": session_name(each.token_hash),
@@ -117,13 +121,14 @@ async def list_sessions(services: Services, request: ApiRequest, caller: Caller,
             "expires": each.expires / MICROSECONDS,
             "current": each.token_hash == caller.reader.token_hash,
         }
-        for each in [*own, *page.rows]
-        if each is not None
+        for each in page.rows
     ]
-    return _ok(username=caller.username, sessions=sessions)
+    return _ok(username=caller.username, sessions=sessions, before=_next(page))
 
 
 async def list_tokens(services: Services, request: ApiRequest, caller: Caller, _: Json) -> Result:
+    query = body.page(request, LARGEST_PAGE, LARGEST_PAGE, ("before",))
+    page = await services.tokens.page(caller.user_id, query["limit"], query.get("before"))
     tokens = [
         {
             "id": each.id,
@@ -134,9 +139,9 @@ async def list_tokens(services: Services, request: ApiRequest, caller: Caller, _
             "expires": None if each.expires is None else each.expires / MICROSECONDS,
             "current": each.id == caller.token_id,
         }
-        for each in await services.tokens.of_user(caller.user_id)
+        for each in page.rows
     ]
-    return _ok(username=caller.username, tokens=tokens)
+    return _ok(username=caller.username, tokens=tokens, before=_next(page))
 
 
 async def show_user(services: Services, request: ApiRequest, caller: Caller, path: Json) -> Result:
@@ -168,6 +173,11 @@ def _result(result: Notification | Refused | None) -> Json:
     if isinstance(result, Notification):
         return {"status": HTTPStatus.OK, "timestamp": result.timestamp / MICROSECONDS}
     return problem_of(result or Refused())
+
+
+def _next(page: Page[Session] | Page[AccessToken]) -> float | None:
+    """The key of the next page of what was created earlier; None if there is none."""
+    return page.rows[-1].created / MICROSECONDS if page.rows and page.next else None
 
 
 def _message(each: Post) -> Json:
