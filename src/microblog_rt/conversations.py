@@ -1,7 +1,7 @@
 """Conversations: a user's list of them, the exchange with one person, and marks of what was shown of it."""
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from microblog_rt.mailboxes import Change, Mailboxes
 from microblog_rt.protocol import FURTHEST, Notification
@@ -43,6 +43,13 @@ class Unread(NamedTuple):
     first: int | None
 
 
+class Newest(NamedTuple):
+    """The keys of the last message received and the last one sent in an exchange; 0 without one."""
+
+    received: int
+    sent: int
+
+
 class Conversations:
     """Lists conversations and their messages, and marks these as read or unread."""
 
@@ -64,11 +71,18 @@ class Conversations:
         """Up to ``size`` messages of the two users, oldest first: those next to the key; without one the newest."""
         async with self._storage.reading() as reading:
             page = await conversations.exchange(reading, user_id, other_id, size, before, after)
-        lines = [
-            Line(each.id, each.body, each.timestamp, each.created, each.sender_id == user_id, each.unread)
-            for each in page.rows
-        ]
-        return Page(lines, page.previous, page.next)
+        return _lines(page, user_id)
+
+    async def news(self, user_id: int, other_id: int, size: int, newest: Newest) -> Page[Line]:
+        """Up to ``size`` messages of the two users that are newer than ``newest``, oldest first."""
+        async with self._storage.reading() as reading:
+            page = await conversations.news(reading, user_id, other_id, size, *newest)
+        return _lines(page, user_id)
+
+    async def newest(self, user_id: int, other_id: int) -> Newest:
+        """The last messages of the two users. Ask before reading the page that they belong to."""
+        async with self._storage.reading() as reading:
+            return Newest(*await conversations.newest(reading, user_id, other_id))
 
     async def unread(self, user_id: int, other_id: int) -> Unread:
         """What the user has not read from the other."""
@@ -95,6 +109,14 @@ class Conversations:
                 user_id, partial(_mark_unread, user_id, other_id, first, since)
             )
         return notification
+
+
+def _lines(page: Page[Any], user_id: int) -> Page[Line]:
+    lines = [
+        Line(each.id, each.body, each.timestamp, each.created, each.sender_id == user_id, each.unread)
+        for each in page.rows
+    ]
+    return Page(lines, page.previous, page.next)
 
 
 def _mark_unread(

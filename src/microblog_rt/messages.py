@@ -61,22 +61,15 @@ class Messages:
         """The same to the user of that name, in any case; return the name as it is written, None if not new."""
         return await self._send(sender_id, username, body, nonce, program_key)
 
-    async def send_once(
-        self, sender_id: int, recipient: int | str, body: str, program_key: str = "", nonce: str = ""
-    ) -> SentMessage:
-        """The same; return the message, the first one if it was sent already under that key.
-
-        With a ``nonce``, the recipient must be given by id.
-        """
-        outgoing = Outgoing(sender_id, recipient, text.checked(body), nonce, program_key, self._limit)
+    async def send_once(self, sender_id: int, username: str, body: str, program_key: str = "") -> SentMessage:
+        """The same; return the message, the first one if it was sent already under ``program_key``."""
+        outgoing = Outgoing(sender_id, username, text.checked(body), "", program_key, self._limit)
         try:
             with limits.reported():
                 sent = await self._mailboxes.send(outgoing)
         except messages.AlreadySent:
             async with self._storage.reading() as reading:
-                recipient_id = recipient if isinstance(recipient, int) else 0
-                key = outgoing.idempotency_key(recipient_id) or ""
-                found = await messages.sent_under(reading, sender_id, key)
+                found = await messages.sent_under(reading, sender_id, outgoing.hashed_program_key or "")
             if found is None:
                 raise KeyReused from None  # it was withdrawn at this moment
             return SentMessage(*found)

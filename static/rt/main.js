@@ -2,7 +2,8 @@
 // the two of the npm package's API, index.js and unread_badge.js, use browser globals; the others get them as arguments.
 
 import { badge } from "./badge.js";
-import { removeSentDraft } from "./drafts.js";
+import { ConversationPage, answerForm } from "./conversation.js";
+import { Drafts, removeSentDraft } from "./drafts.js";
 import { browserEnvironment, followPage } from "./environment.js";
 import { keepFocus } from "./focus.js";
 import { Leader } from "./leader.js";
@@ -11,6 +12,7 @@ import { longpoll } from "./longpoll.js";
 import { MessagesPage } from "./messages.js";
 import { dispatch } from "./notification_filter.js";
 import { OfflineNotice } from "./offline_notice.js";
+import { Outbox } from "./outbox.js";
 import { poll } from "./poll.js";
 import { signedOutView } from "./signed_out.js";
 import { websocket } from "./websocket.js";
@@ -22,8 +24,11 @@ function start(window) {
   const env = environment(window);
   const language = document.documentElement.lang || "en";
   const times = new LocalTimes(env, language, window.navigator.languages, env.wallClock);
-  const messages = messagesPage(window, env, (...args) => client.merge(...args), times);
-  const view = pageView(window, env, { language, times, messages });
+  const merge = (...args) => client.merge(...args);
+  const conversation = conversationPage(window, env, merge, times);
+  const messages = conversation ?? messagesPage(window, env, merge, times);
+  const outbox = outboxOf(window, env, conversation);
+  const view = pageView(window, env, { language, times, messages, outbox });
   const client = new Leader(env, Number(document.body.dataset.since), view);
   times.keepCurrent(document);
   keepFocus(window);
@@ -37,6 +42,60 @@ function messagesPage(window, env, merge, times) {
   const scrollBy = (options) => window.scrollBy(options);
   const inserted = (element) => times.show(element);
   return new MessagesPage({ ...env, DOMParser, IntersectionObserver, scrollBy }, document, { merge, inserted });
+}
+
+function conversationPage(window, env, merge, times) {
+  const { document, DOMParser, IntersectionObserver } = window;
+  if (!document.querySelector("#conversation")) return null;
+  const scrollTo = (options) => window.scrollTo(options);
+  const innerHeight = () => window.innerHeight;
+  const inserted = (element) => times.show(element);
+  const day = (time) => new Date(time).toDateString();
+  const conversationEnv = { ...env, DOMParser, IntersectionObserver, scrollTo, innerHeight };
+  return new ConversationPage(conversationEnv, document, { merge, inserted, day });
+}
+
+/** The messages of this tab that are not yet acknowledged; every page sends them, and their conversation shows them. */
+function outboxOf(window, env, conversation) {
+  const { document, crypto } = window;
+  const { recipient } = document.querySelector("#conversation")?.dataset ?? {};
+  const shows = (entry) => conversation?.live && entry.recipient === recipient;
+  const outbox = new Outbox(
+    {
+      ...env,
+      tabStorage: () => window.sessionStorage,
+      key: () => Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0")).join(""),
+    },
+    {
+      url: new URL("api/v1/messages", env.url).href,
+      token: () => document.querySelector(".bar [name=csrf_token]")?.value ?? "",
+      owner: env.account,
+    },
+    { changed: show, sent: (entry, message) => shows(entry) && conversation.sent(entry, message) },
+  );
+
+  function show(entry) {
+    if (!shows(entry)) return;
+    conversation.showPending(entry, {
+      again: () => focusField(() => outbox.again(entry.key)),
+      discard: () => focusField(() => (outbox.discard(entry.key), conversation.removePending(entry.key))),
+    });
+  }
+
+  /** The pressed button disappears. */
+  function focusField(act) {
+    document.querySelector("#message")?.focus({ preventScroll: true });
+    act();
+  }
+
+  for (const entry of outbox.to(recipient)) show(entry);
+  if (conversation) {
+    const finePointer = () => window.matchMedia("(pointer: fine)").matches;
+    answerForm({ finePointer, Event: window.Event }, document, conversation, outbox, new Drafts(window));
+  }
+  window.addEventListener("online", () => outbox.retry());
+  outbox.flush();
+  return outbox;
 }
 
 function environment(window) {
@@ -55,7 +114,7 @@ function environment(window) {
   };
 }
 
-function pageView(window, env, { language, times, messages }) {
+function pageView(window, env, { language, times, messages, outbox }) {
   const { document } = window;
   const { signedOut, resumed } = signedOutView(window);
   const notice = new OfflineNotice(env, document.querySelector("#connection"), times);
@@ -67,9 +126,18 @@ function pageView(window, env, { language, times, messages }) {
         messages?.notified(n, timestamp);
       },
     }),
-    online: () => notice.online(),
-    reconnecting: () => notice.reconnecting(),
-    offline: () => notice.offline(),
+    online() {
+      notice.online();
+      outbox.connection(true);
+    },
+    reconnecting() {
+      notice.reconnecting();
+      outbox.connection(false);
+    },
+    offline() {
+      notice.offline();
+      outbox.connection(false);
+    },
     signedOut() {
       notice.online();
       set_message_count(0);

@@ -1,28 +1,8 @@
 // The messages page: marks as read what was shown, and inserts what arrives. Without JavaScript a button marks.
 
-import { isProblem } from "./request.js";
-import { Timer } from "./timers.js";
+import { fetchPage, postForm, repeated } from "./page_requests.js";
 
-const RETRY = 5_000;
-const TIMEOUT = 10_000;
 const MOST = 200; // messages inserted into one page; after that a link leads to the others
-
-/** A function that runs step() while due(), one step at a time; a step that fails is repeated after RETRY. */
-function repeated(env, due, step) {
-  const retry = new Timer(env);
-  let running = false;
-  return async function run() {
-    if (running) return;
-    running = true;
-    retry.clear();
-    try {
-      while (due()) await step();
-    } catch {
-      retry.set(RETRY, run);
-    }
-    running = false;
-  };
-}
 
 /**
  * env: fetch, setTimeout, clearTimeout, DOMParser, IntersectionObserver, scrollBy.
@@ -99,9 +79,7 @@ export class MessagesPage {
 
   async #fetchNews() {
     const notifiedUpTo = this.#notifiedUpTo;
-    const response = await this.#fetch(`?after=${this.#newest}`, { headers: { Accept: "text/html" } });
-    const page = new this.#env.DOMParser().parseFromString(await response.text(), "text/html");
-    if (!page.querySelector("#messages")) throw new Error(`no messages: ${response.status}`);
+    const page = await fetchPage(this.#env, `?after=${this.#newest}`, "#messages");
     const items = [...page.querySelectorAll("#messages > li")].map((item) => this.#document.importNode(item, true));
     if (items.length) this.#insert(items);
     if (!page.querySelector("[rel=prev]")) this.#checkedUpTo = notifiedUpTo; // else there are more
@@ -137,23 +115,10 @@ export class MessagesPage {
 
   async #markFirst() {
     const [from, up_to] = this.#unmarked[0];
-    const fields = [...this.#form.elements].filter(({ type }) => type === "hidden");
-    const body = new URLSearchParams(fields.map(({ name, value }) => [name, value]));
-    body.set("from", from);
-    body.set("up_to", up_to);
-    const headers = { Accept: "application/json", "X-CSRFToken": body.get("csrf_token") };
-    const response = await this.#fetch(this.#form.getAttribute("action"), { method: "POST", headers, body });
-    const isRefused = isProblem(response) && response.status < 500;
-    const notifications = isRefused ? [] : await response.json();
-    if (!Array.isArray(notifications)) throw new Error(`not marked: ${response.status}`);
+    const notifications = await postForm(this.#env, this.#form, { from, up_to });
     this.#unmarked.shift();
-    this.#document.querySelector("#mark_failed").hidden = !isRefused;
-    this.#form.hidden ||= !isRefused;
-    this.#page.merge(notifications);
-  }
-
-  /** The server redirects neither request while the session lasts. */
-  #fetch(url, options) {
-    return this.#env.fetch(url, { ...options, redirect: "error", signal: AbortSignal.timeout(TIMEOUT) });
+    this.#document.querySelector("#mark_failed").hidden = notifications !== null;
+    this.#form.hidden ||= notifications !== null;
+    if (notifications) this.#page.merge(notifications);
   }
 }

@@ -5,6 +5,7 @@ are given while the recipient's mailbox is locked, and do not depend on a clock,
 Timestamps are readings of two clocks, which only order what one of the two users receives.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -52,30 +53,53 @@ async def exchange(
     The last before the id ``before``, the first after ``after``, or the newest.
     """
     falling = after is None
-    ids = union(*(_ids(one, two, size, before, after) for one, two in ((ME, OTHER), (OTHER, ME)))).subquery()
-    order = Message.id.desc() if falling else Message.id.asc()
-    statement = select(
-        Message.id,
-        Message.sender_id,
-        Message.body,
-        Message.timestamp,
-        func.coalesce(Message.created, Message.timestamp).label("created"),
-        UNREAD.label("unread"),
-    ).join(ids, ids.c.id == Message.id)
-    both = {"me": user_id, "other": other_id}
-    found = (await reading.execute(statement.order_by(order).limit(size + 1), both)).all()
+    bounds = [Message.id > after] if after is not None else [Message.id < before] if before is not None else []
+    order = _falling if falling else _rising
+    ids = union(*(_ids(*pair, size, order, *bounds) for pair in ((ME, OTHER), (OTHER, ME))))
+    found = await _lines(reading, user_id, other_id, ids, order, size + 1)
     rows, more = found[:size], len(found) > size
     return Page(rows[::-1], more, before is not None) if falling else Page(rows, True, more)
 
 
-def _ids(sender: Any, recipient: Any, size: int, before: int | None, after: int | None) -> Any:
+async def news(reading: Reading, user_id: int, other_id: int, size: int, received: int, sent: int) -> Page[Any]:
+    """The same for what was received after the id ``received`` and sent after ``sent``, from the first of them on.
+
+    Nothing is ever committed behind the last id of one direction, as it may be behind the last of both: the two
+    directions do not wait for each other.
+    """
+    own = _ids(ME, OTHER, size, _rising, Message.id > sent)
+    others = _ids(OTHER, ME, size, _rising, Message.id > received)
+    found = await _lines(reading, user_id, other_id, union(own, others), _rising, size + 1)
+    return Page(found[:size], True, len(found) > size)
+
+
+async def newest(reading: Reading, user_id: int, other_id: int) -> tuple[int, int]:
+    """The ids of the last message that a user received from another, and of the last sent to them; 0 without one.
+
+    A page that is read afterwards contains both.
+    """
+    received, sent = (await reading.execute(NEWEST, {"me": user_id, "other": other_id})).one()
+    return received, sent
+
+
+async def _lines(reading: Reading, user_id: int, other_id: int, ids: Any, order: Any, most: int) -> Sequence[Any]:
+    chosen = ids.subquery()
+    statement = LINES.join(chosen, chosen.c.id == Message.id).order_by(order(Message.id)).limit(most)
+    return (await reading.execute(statement, {"me": user_id, "other": other_id})).all()
+
+
+def _ids(sender: Any, recipient: Any, size: int, order: Any, *bounds: Any) -> Any:
     """The ids of one direction that may be on the page: a range of an index."""
-    ids = select(Message.id).where(Message.sender_id == sender, Message.recipient_id == recipient)
-    if after is not None:
-        ids = ids.where(Message.id > after).order_by(Message.id)
-    else:
-        ids = (ids if before is None else ids.where(Message.id < before)).order_by(Message.id.desc())
-    return select(ids.limit(size + 1).subquery().c.id)
+    ids = select(Message.id).where(Message.sender_id == sender, Message.recipient_id == recipient, *bounds)
+    return select(ids.order_by(order(Message.id)).limit(size + 1).subquery().c.id)
+
+
+def _rising(column: Any) -> Any:
+    return column.asc()
+
+
+def _falling(column: Any) -> Any:
+    return column.desc()
 
 
 async def unread(reading: Reading, user_id: int, other_id: int) -> tuple[int, int | None]:
@@ -199,6 +223,15 @@ LAST = (
     .where(_partners.c.other_id.is_not(None))
     .subquery()
 )
+LINES = select(
+    Message.id,
+    Message.sender_id,
+    Message.body,
+    Message.timestamp,
+    func.coalesce(Message.created, Message.timestamp).label("created"),
+    UNREAD.label("unread"),
+)
+NEWEST = select(_last_between(OTHER, ME), _last_between(ME, OTHER))
 FIRST_UNREAD = select(Message.id).where(UNREAD).order_by(Message.timestamp).limit(1)
 UNREAD_COUNT = select(_unread_of(OTHER))
 OLDEST_UNREAD = (

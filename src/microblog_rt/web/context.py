@@ -18,12 +18,13 @@ def services() -> Services:
     return cast(Services, current_app.extensions["services"])
 
 
-def page_key(parse: Callable[[str], T]) -> dict[str, T]:
-    """The query's ``before`` or ``after``, parsed; empty on the first page. Raises BadRequest.
+def page_key(parse: Callable[[str], T], *names: str) -> dict[str, T]:
+    """The query's ``before`` or ``after``, or another of ``names``, parsed; empty on the first page. Raises BadRequest.
 
     ``parse`` raises ValueError for a malformed key.
     """
-    given = [(name, value) for name, value in request.args.items(multi=True) if name in ("before", "after")]
+    names = names or ("before", "after")
+    given = [(name, value) for name, value in request.args.items(multi=True) if name in names]
     try:
         if len(given) > 1:
             raise ValueError
