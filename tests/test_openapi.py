@@ -268,6 +268,7 @@ PAGES = {
     "/auth/tokens/revoke",
     "/docs",
     "/messages",
+    "/messages/<username>",
     "/static/<version>/<path:filename>",
     "/user/<username>",
 }

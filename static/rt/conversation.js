@@ -237,7 +237,8 @@ export class ConversationPage {
   /** Watches received messages: the header and the form cover what is behind them. */
   #observe(lines = [...this.#list.querySelectorAll(".unread")]) {
     const covered = (selector) => this.#document.querySelector(selector)?.offsetHeight ?? 0;
-    const rootMargin = `-${covered(".navbar")}px 0px -${covered(".composer")}px`;
+    const top = covered(".navbar") + covered(".conversation-head");
+    const rootMargin = `-${top}px 0px -${covered(".composer")}px`;
     this.#observer ??= new this.#env.IntersectionObserver((entries) => this.#seen(entries), { rootMargin });
     for (const line of lines) if (line.matches(".unread")) this.#observer.observe(line);
   }

@@ -3,6 +3,7 @@
 
 import { badge } from "./badge.js";
 import { ConversationPage, answerForm } from "./conversation.js";
+import { ConversationList } from "./conversation_list.js";
 import { Drafts, removeSentDraft } from "./drafts.js";
 import { browserEnvironment, followPage } from "./environment.js";
 import { keepFocus } from "./focus.js";
@@ -38,9 +39,10 @@ function start(window) {
 
 function messagesPage(window, env, merge, times) {
   const { document, DOMParser, IntersectionObserver } = window;
+  const inserted = (element) => times.show(element);
+  if (document.querySelector("#conversations")) return new ConversationList({ ...env, DOMParser }, document, { inserted });
   if (!document.querySelector("#messages")) return null;
   const scrollBy = (options) => window.scrollBy(options);
-  const inserted = (element) => times.show(element);
   return new MessagesPage({ ...env, DOMParser, IntersectionObserver, scrollBy }, document, { merge, inserted });
 }
 
