@@ -8,7 +8,7 @@ const MOST = 200; // messages inserted into one page; after that a link leads to
 const NEAR = 48; // px from the end of the page: the reader is at the end
 
 /**
- * env: fetch, setTimeout, clearTimeout, DOMParser, IntersectionObserver, scrollTo, innerHeight(), finePointer().
+ * env: fetch, setTimeout, clearTimeout, wallClock, DOMParser, IntersectionObserver, scrollTo, innerHeight().
  * page: merge(notifications) of an answer to a mark; inserted(element) for each message that was inserted; day(ms).
  */
 export class ConversationPage {
@@ -81,7 +81,9 @@ export class ConversationPage {
       line.querySelector(".again").addEventListener("click", again);
       line.querySelector(".discard").addEventListener("click", discard);
       this.#document.querySelector("#no_messages")?.remove();
+      line.dataset.time = new Date(this.#env.wallClock()).toISOString();
       this.#list.append(line);
+      this.#separateDays();
       this.#scrollToEnd();
     }
     const text = entry.reason || template.dataset[entry.state];
@@ -186,8 +188,8 @@ export class ConversationPage {
     const template = separators[0]?.cloneNode(true) ?? this.#newSeparator();
     for (const each of separators) each.remove();
     let shown = null;
-    for (const line of this.#list.querySelectorAll(".line[data-key]")) {
-      const { dateTime } = line.querySelector("time");
+    for (const line of this.#list.querySelectorAll(".line")) {
+      const dateTime = line.querySelector("time")?.dateTime ?? line.dataset.time;
       const day = this.#page.day(Date.parse(dateTime));
       if (day === shown) continue;
       shown = day;
