@@ -11,11 +11,14 @@ from tests.server_process import Server
 
 API = "**/api/v1/messages"
 
-# Records how much the page moves by itself.
+# Records how much the page moves by itself, and what of it.
 SHIFTS = """
 () => {
   window.shifts = [];
-  const note = (list) => list.getEntries().forEach((each) => each.hadRecentInput || window.shifts.push(each.value));
+  const moved = ({ sources }) => sources.map(({ node }) => node?.outerHTML?.slice(0, 90) ?? node?.nodeName);
+  const note = (list) => {
+    for (const each of list.getEntries()) if (!each.hadRecentInput) window.shifts.push([each.value, ...moved(each)]);
+  };
   new PerformanceObserver(note).observe({ type: "layout-shift" });
 }
 """
