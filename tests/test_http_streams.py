@@ -26,6 +26,7 @@ from tests.waiting import until
 
 SERVERS = {"asyncio": Server, "uvloop": Server, "asgi": AsgiServer}
 LIMIT = 3
+HEARTBEAT = "0.2"  # seconds
 
 both = pytest.mark.parametrize("accept", [SSE, NDJSON])
 
@@ -33,7 +34,7 @@ both = pytest.mark.parametrize("accept", [SSE, NDJSON])
 @pytest.fixture(scope="module", params=SERVERS)
 def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for tests that leave no state behind; its log must be empty at the end (I7)."""
-    environ = {"MICROBLOG_HEARTBEAT": "0.2", "MICROBLOG_SWEEP": "0.2"}
+    environ = {"MICROBLOG_HEARTBEAT": HEARTBEAT, "MICROBLOG_SWEEP": "0.2"}
     if request.param != "asgi":
         environ["MICROBLOG_EVENT_LOOP"] = request.param
     with SERVERS[request.param](tmp_path_factory.mktemp("server"), environ=environ) as server:
@@ -75,7 +76,7 @@ async def test_headers_and_first_line_are_sent_at_once(bob: Person, accept: str)
         assert stream.headers["Content-Type"] == accept
         assert stream.headers["Cache-Control"] == "no-store"
         assert stream.headers["X-Accel-Buffering"] == "no"
-        assert stream.headers["Heartbeat"] == "0.4"
+        assert stream.headers["Heartbeat"] == HEARTBEAT
         assert "Poll-After" not in stream.headers
         await stream.opened()
 
@@ -175,7 +176,7 @@ def test_errors_are_answered_before_the_stream(shared: Server, bob: Person, acce
 def test_head_has_the_headers_and_no_body(shared: Server, bob: Person, accept: str) -> None:
     answer = bob.client.head("/notifications", headers={"Accept": accept})
     assert (answer.status_code, answer.content) == (200, b"")
-    assert (answer.headers["Content-Type"], answer.headers["Heartbeat"]) == (accept, "0.4")
+    assert (answer.headers["Content-Type"], answer.headers["Heartbeat"]) == (accept, HEARTBEAT)
     assert "Content-Length" not in answer.headers
     signed_out = httpx.head(f"{shared.url}/notifications", headers={"Accept": accept})
     assert signed_out.status_code == 401

@@ -261,10 +261,22 @@ def test_hub_knows_the_furthest_confirmation_of_each_user() -> None:
             super().__init__(user_id)
             self.cursor = cursor
 
-        def told(self) -> int:
+        def confirmed(self) -> int:
             return self.cursor
 
     hub = Hub()
-    for each in (Subscriber(SUSAN), Confirming(SUSAN, 7), Confirming(SUSAN, 5), Subscriber(SUSAN + 1)):
+    most, other = Confirming(SUSAN, 7), Subscriber(SUSAN + 1)
+    for each in (Subscriber(SUSAN), most, Confirming(SUSAN, 5), other):
         hub.add(each)
-    assert hub.told() == {SUSAN: 7, SUSAN + 1: UNKNOWN}
+    assert hub.confirmed() == {SUSAN: 7, SUSAN + 1: UNKNOWN}
+    hub.remove(most)
+    assert hub.confirmed()[SUSAN] == 5
+    hub.remember_left({})
+    hub.add(most)
+    hub.remove(most)
+    hub.remove(other)
+    assert hub.confirmed() == {SUSAN: 7, SUSAN + 1: UNKNOWN}
+    hub.remember_left({SUSAN: 6})
+    assert hub.confirmed()[SUSAN] == 7
+    hub.remember_left({SUSAN: 7})
+    assert hub.confirmed()[SUSAN] == 5

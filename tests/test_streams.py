@@ -352,11 +352,11 @@ async def test_stream_of_every_name_confirms_its_cursor(stub: StubDatabase, feed
     hub = Hub()
     new = Follower(feed_reads, Reader(SUSAN, "t"), 5, ())
     some = Follower(feed_reads, Reader(SUSAN, "t"), 5, ("n",))
-    assert (new.told(), some.told()) == (UNKNOWN, UNKNOWN)
+    assert (new.confirmed(), some.confirmed()) == (UNKNOWN, UNKNOWN)
     follower = await follower_of(hub, feed_reads)
     hub.deliver(Signal(SUSAN, 11, 10, Notification("n", "1", 11)))
     assert await follower.next(NEVER)
-    assert follower.told() == 11
+    assert follower.confirmed() == 11
     hub.add(some)
     await some.next(NEVER)
-    assert some.told() == UNKNOWN
+    assert some.confirmed() == UNKNOWN

@@ -867,11 +867,11 @@ async def test_watch_confirms_the_greatest_cursor_of_its_polls(polls: Polls, ser
     assert await polls.poll(reader) == []
     sent = await services.notifications.add_notification(susan.id, "n", 1)
     await polls.poll(reader)
-    assert services.hub.told()[susan.id] < sent.timestamp
+    assert services.hub.confirmed()[susan.id] < sent.timestamp
     await polls.poll(reader, sent.timestamp)
-    assert services.hub.told() == {susan.id: sent.timestamp}
+    assert services.hub.confirmed() == {susan.id: sent.timestamp}
     await polls.poll(reader, 0)
-    assert services.hub.told() == {susan.id: sent.timestamp}
+    assert services.hub.confirmed() == {susan.id: sent.timestamp}
 
 
 async def test_use_of_a_token_is_noted_with_and_without_a_read(services: Services, susan: User) -> None:

@@ -19,6 +19,7 @@ from sqlalchemy import event
 from microblog_rt import files, webhooks
 from microblog_rt.app import create_app
 from microblog_rt.errors import Misconfigured, Unavailable
+from microblog_rt.hub import Subscriber
 from microblog_rt.models import User
 from microblog_rt.protocol import seconds
 from microblog_rt.services import Services, assemble
@@ -53,7 +54,7 @@ class Process:
     async def after(self, passed: float) -> None:
         """What the tasks do when so many seconds have passed."""
         self.ahead += passed
-        await self.hooks.note_told()
+        await self.hooks.note_confirmed()
         await self.hooks.post_due()
 
 
@@ -162,10 +163,26 @@ async def test_poll_confirms_with_its_next_cursor(process: Process, receiver: Lo
     client = Client(process.services, await signed_in(process.services, susan))
     await send(process.services, susan)
     await client.poll()
-    told = process.services.hub.told()
+    told = process.services.hub.confirmed()
     assert told[susan.id] < client.since
     await client.poll()
-    assert process.services.hub.told() == {susan.id: client.since}
+    assert process.services.hub.confirmed() == {susan.id: client.since}
+    await process.after(AFTER + EVERY)
+    assert receiver.posts == []
+
+
+async def test_client_that_leaves_has_confirmed(process: Process, receiver: LocalReceiver, susan: User) -> None:
+    """Although it leaves before what it has confirmed is stored."""
+    client = Client(process.services, await signed_in(process.services, susan))
+    await send(process.services, susan)
+    await client.poll()
+
+    class Leaving(Subscriber):
+        def confirmed(self) -> int:
+            return client.since
+
+    process.services.hub.add(leaving := Leaving(susan.id))
+    process.services.hub.remove(leaving)
     await process.after(AFTER + EVERY)
     assert receiver.posts == []
 
@@ -189,13 +206,13 @@ async def test_websocket_confirms_with_its_acknowledgement(ready: bool) -> None:
         await client.frame()
         it.feed.send("1")
         assert b'"data": 1' in (await client.frame())[1]
-        assert it.feed.hub.told() == {1: 0}
+        assert it.feed.hub.confirmed() == {1: 0}
         await client.send(client_frame(0x81, seconds(it.feed.clock).encode()) + client_frame(0x89))
         await client.frame()  # the answer to the ping behind it
-        assert it.feed.hub.told() == {1: it.feed.clock}
+        assert it.feed.hub.confirmed() == {1: it.feed.clock}
         await client.send(client_frame(0x81, b"9e9") + client_frame(0x89))
         await client.frame()
-        assert it.feed.hub.told() == {1: it.feed.clock}
+        assert it.feed.hub.confirmed() == {1: it.feed.clock}
 
 
 async def test_event_stream_confirms_once_its_data_is_acknowledged() -> None:
@@ -204,12 +221,12 @@ async def test_event_stream_confirms_once_its_data_is_acknowledged() -> None:
         await client.head()
         it.feed.send("1")
         await client.reader.readuntil(b'"data": 1')
-        assert it.feed.hub.told() == {1: it.feed.clock}
+        assert it.feed.hub.confirmed() == {1: it.feed.clock}
         confirmed = it.feed.clock
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         for _ in range(100):
             it.feed.send('"' + "x" * 60_000 + '"')
-        assert it.feed.hub.told() == {1: confirmed}
+        assert it.feed.hub.confirmed() == {1: confirmed}
 
 
 async def test_failed_post_is_retried_later_and_later(process: Process, receiver: LocalReceiver, susan: User) -> None:
@@ -454,6 +471,22 @@ async def test_connection_goes_to_the_address_that_was_checked(receiver: LocalRe
         await client.post(b"{}")
     assert asked == ["hooks.example"]
     assert receiver.posts[0].headers["host"] == f"hooks.example:{receiver.port}"
+
+
+async def test_other_addresses_are_tried_if_one_accepts_no_connection(receiver: LocalReceiver) -> None:
+    """And only those that are allowed."""
+
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        return ["127.0.0.2", "127.0.0.1"]
+
+    url = f"http://hooks.example:{receiver.port}/hook?key=1"
+    async with Receiver(receiver_settings(url), resolve=resolve) as client:
+        await client.post(b"{}")
+        assert len(receiver.posts) == 1
+        receiver.answer = b"HTTP/1.1 500 Wrong\r\nContent-Length: 0\r\n\r\n"
+        with pytest.raises(Failed, match="status 500"):
+            await client.post(b"{}")
+    assert len(receiver.posts) == 2
 
 
 @pytest.mark.parametrize("name", ["hooks.example", "other.example"])

@@ -84,7 +84,7 @@ class Subscriber:
         self.position = max(self.position, self._reached)
         return pending
 
-    def told(self) -> int:
+    def confirmed(self) -> int:
         """The timestamp up to which its client has notifications of every name; UNKNOWN if that is not certain."""
         return UNKNOWN
 
@@ -129,6 +129,7 @@ class Hub:
         self.closing = False
         self._back_in: Callable[[], float] = float
         self.empty = asyncio.Event()
+        self._left: dict[int, int] | None = None  # what removed subscribers had confirmed, by user
 
     def add(self, subscriber: Subscriber) -> None:
         """Subscribe; read only after that. Closes the subscriber at once if the process is draining."""
@@ -146,6 +147,8 @@ class Hub:
         """Unsubscribe."""
         remaining = self._users[subscriber.user_id].subscribers
         remaining.remove(subscriber)
+        if self._left is not None:
+            self._left[subscriber.user_id] = max(self._left.get(subscriber.user_id, UNKNOWN), subscriber.confirmed())
         if not remaining:
             del self._users[subscriber.user_id]
             if self._observer is not None:
@@ -190,9 +193,19 @@ class Hub:
         wanted = self._users if user_ids is None else [each for each in user_ids if each in self._users]
         return {each: min(one.position for one in self._users[each].subscribers) for each in wanted}
 
-    def told(self) -> dict[int, int]:
-        """For each user with a subscriber, the greatest timestamp that one of them has received."""
-        return {each: max(one.told() for one in user.subscribers) for each, user in self._users.items()}
+    def confirmed(self) -> dict[int, int]:
+        """For each user with a subscriber, the greatest timestamp that one of them has received.
+
+        Also for those whose subscribers were removed, once ``remember_left`` was called.
+        """
+        found = {each: max(one.confirmed() for one in user.subscribers) for each, user in self._users.items()}
+        for each, cursor in (self._left or {}).items():
+            found[each] = max(found.get(each, UNKNOWN), cursor)
+        return found
+
+    def remember_left(self, stored: dict[int, int]) -> None:
+        """Remember what removed subscribers had confirmed, beyond what is ``stored``, until the next call."""
+        self._left = {each: cursor for each, cursor in (self._left or {}).items() if cursor > stored.get(each, UNKNOWN)}
 
     def _set_if_empty(self) -> None:
         if self.closing and not self._to_drain:

@@ -118,7 +118,7 @@ async def test_each_event_says_who_from_where_and_what(post: Post, services: Ser
 
 
 @pytest.mark.sqlite
-async def test_log_has_no_secrets(post: Post, services: Services, caplog: pytest.LogCaptureFixture) -> None:
+async def test_log_has_no_secrets(post: Post, log: Log, caplog: pytest.LogCaptureFixture) -> None:
     """Not even a password that was typed as a user name."""
     caplog.set_level(logging.INFO)
     await post("/auth/register", username="susan", password=PASSWORD, password2=PASSWORD)

@@ -58,7 +58,7 @@ class Stream(Subscriber):
         elif self._pending:
             self._pass_on(_named(self.take_pending(), self.names))
 
-    def told(self) -> int:
+    def confirmed(self) -> int:
         return self.cursor if self.started and not self.names else UNKNOWN
 
     def close(self, back_in: float) -> None:

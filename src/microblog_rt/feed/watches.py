@@ -41,7 +41,7 @@ class Watch(Subscriber):
         """Whether everything up to the newest signal is known."""
         return self.position != FURTHEST
 
-    def told(self) -> int:
+    def confirmed(self) -> int:
         return self._confirmed
 
     def forget(self) -> None:

@@ -66,9 +66,9 @@ class EventStream(LiveStream):
     def encode_one(self, found: Notification) -> bytes:
         return _CHUNKS[self._format](found)
 
-    def told(self) -> int:
+    def confirmed(self) -> int:
         """What is written counts once the client's kernel, or a proxy's, has acknowledged it."""
-        written = super().told()
+        written = super().confirmed()
         if written > self._confirmed and self._connection is None and _is_acknowledged(self.transport):
             self._confirmed = written
         return min(written, self._confirmed)
@@ -95,7 +95,8 @@ def _is_acknowledged(transport: asyncio.Transport) -> bool:
     connection = transport.get_extra_info("socket")
     if sys.platform != "linux" or connection is None or connection.family == socket.AF_UNIX:
         return True
-    return fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)) == bytes(4)
+    descriptor = connection.fileno()  # -1 once it is closed
+    return descriptor >= 0 and fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)) == bytes(4)
 
 
 def _chunk(data: bytes) -> bytes:

@@ -56,8 +56,8 @@ class Tab(LiveStream, WebSocket):
     def wrote(self, clock: int) -> None:
         self._newest = clock
 
-    def told(self) -> int:
-        return min(super().told(), self._confirmed)
+    def confirmed(self) -> int:
+        return min(super().confirmed(), self._confirmed)
 
     def end_with_error(self, error: Exception) -> None:
         self.end_with(*close_of(error))

@@ -121,9 +121,9 @@ def postpone(tx: Transaction, user_id: int, leased: int, pause: int, ahead: int)
     tx.execute(_claimed(user_id, leased).values(next_attempt=NOW + literal(ahead + pause, BigInteger)))
 
 
-def note_told(tx: Transaction, told: Mapping[int, int]) -> None:
+def note_confirmed(tx: Transaction, confirmed: Mapping[int, int]) -> None:
     """Store that these users, by id, have received everything up to a timestamp."""
-    tx.execute(NOTE_TOLD, [{"of_user": each, "cursor": told[each]} for each in sorted(told)])
+    tx.execute(NOTE_CONFIRMED, [{"of_user": each, "cursor": confirmed[each]} for each in sorted(confirmed)])
 
 
 def _claimed(user_id: int, leased: int) -> Any:
@@ -150,7 +150,7 @@ CONFIRMED = select(
     *(literal(0, BigInteger) for _ in FIELDS[2:]),
 ).where(Mailbox.user_id == OF_USER)
 _TOLD = insert(Webhook).from_select(FIELDS, CONFIRMED)
-NOTE_TOLD = _TOLD.on_conflict_do_update(
+NOTE_CONFIRMED = _TOLD.on_conflict_do_update(
     index_elements=["user_id"], set_={"told": _TOLD.excluded.told, **NOTHING}, where=Webhook.told < _TOLD.excluded.told
 )
 SINCE = bindparam("since", type_=BigInteger)

@@ -45,6 +45,7 @@ class Webhooks:
     ) -> None:
         self._storage = storage
         self._hub = hub
+        self._hub.remember_left({})
         self._receiver = receiver
         self._after = _microseconds(settings.webhook_after)
         self._every = min(timeouts.webhook_check, settings.webhook_after / 10)
@@ -56,17 +57,18 @@ class Webhooks:
     async def run(self) -> None:
         """Run both tasks, forever."""
         async with self._receiver, asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._repeat(self.note_told))
+            tasks.create_task(self._repeat(self.note_confirmed))
             tasks.create_task(self._repeat(self.post_due))
 
-    async def note_told(self) -> None:
+    async def note_confirmed(self) -> None:
         """Store how far the clients of this process have confirmed, of those who have since the last time."""
-        told = self._hub.told()
-        new = {user_id: cursor for user_id, cursor in told.items() if cursor > self._stored.get(user_id, 0)}
+        confirmed = self._hub.confirmed()
+        new = {user_id: cursor for user_id, cursor in confirmed.items() if cursor > self._stored.get(user_id, 0)}
         pending = iter(new.items())
         while some := dict(islice(pending, STORED_AT_ONCE)):
-            await self._storage.write(partial(_note_told, some))
-        self._stored = told
+            await self._storage.write(partial(_note_confirmed, some))
+        self._stored = confirmed
+        self._hub.remember_left(confirmed)
 
     async def post_due(self) -> None:
         """POST what is due, in one process at a time: the one that takes the turn of this interval first."""
@@ -156,8 +158,8 @@ class Webhooks:
                 log.exception("webhooks failed")
 
 
-def _note_told(told: dict[int, int], tx: Transaction) -> None:
-    webhooks.note_told(tx, told)
+def _note_confirmed(confirmed: dict[int, int], tx: Transaction) -> None:
+    webhooks.note_confirmed(tx, confirmed)
 
 
 def _notice(untold: dict[int, int], began: int, tx: Transaction) -> None:

@@ -1,7 +1,7 @@
 """The receiver of webhooks: a signed POST to an address that was checked.
 
-The name is resolved for each POST, and the connection goes to the very address that was checked: a name that resolves
-differently the next time cannot lead into a private network.
+The name is resolved for each POST, and the connection goes to the very addresses that were checked, one after the other
+until one accepts it: a name that resolves differently the next time cannot lead into a private network.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from ipaddress import IPv6Address, ip_address
 from types import TracebackType
 from typing import Self
@@ -48,7 +49,10 @@ class Receiver:
         self._timeouts = timeouts
         self._resolve = resolve
         self._client = httpx.AsyncClient(
-            trust_env=False, follow_redirects=False, timeout=timeouts.webhook_post, verify=ssl.create_default_context()
+            trust_env=False,
+            follow_redirects=False,
+            timeout=httpx.Timeout(timeouts.webhook_post, connect=timeouts.webhook_post / 3),
+            verify=ssl.create_default_context(),
         )
 
     async def post(self, body: bytes) -> None:
@@ -65,15 +69,21 @@ class Receiver:
 
     async def _post(self, body: bytes) -> int:
         url = self._url
-        address = await self._address(url.host, url.port or (443 if url.scheme == "https" else 80))
         headers = {
             "Host": url.netloc.decode(),
             "Content-Type": "application/json",
             "User-Agent": f"microblog-rt/{__version__}",
             SIGNATURE: signature(self._secrets, int(time.time()), body),
         }
-        pinned = url.copy_with(host=address)
-        names = {"sni_hostname": url.host}
+        *others, last = await self._addresses(url.host, url.port or (443 if url.scheme == "https" else 80))
+        for address in others:
+            with suppress(httpx.ConnectError, httpx.ConnectTimeout):
+                return await self._post_to(address, headers, body)
+        return await self._post_to(last, headers, body)
+
+    async def _post_to(self, address: str, headers: dict[str, str], body: bytes) -> int:
+        pinned = self._url.copy_with(host=address)
+        names = {"sni_hostname": self._url.host}
         async with self._client.stream("POST", pinned, content=body, headers=headers, extensions=names) as response:
             read = 0
             async for part in response.aiter_raw(RESPONSE_LIMIT):
@@ -82,11 +92,11 @@ class Receiver:
                     break
             return response.status_code
 
-    async def _address(self, host: str, port: int) -> str:
-        for address in await self._resolve(host, port):
-            if self._private or is_public(address):
-                return address
-        raise Failed(f"{host} has no public address, and MICROBLOG_WEBHOOK_PRIVATE is not 1")
+    async def _addresses(self, host: str, port: int) -> list[str]:
+        found = [each for each in await self._resolve(host, port) if self._private or is_public(each)]
+        if not found:
+            raise Failed(f"{host} has no public address, and MICROBLOG_WEBHOOK_PRIVATE is not 1")
+        return found
 
     async def __aenter__(self) -> Self:
         return self
