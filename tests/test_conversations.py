@@ -251,6 +251,7 @@ async def test_no_query_of_a_page_scans_messages(services: Services, susan: User
     async with services.storage.reading() as reading:
         connection = await reading.connection()
         raw = (await connection.get_raw_connection()).driver_connection
+        assert raw
         executed: list[str] = []
         await raw.set_trace_callback(executed.append)
         await conversations.of_user(reading, susan.id, 25, before=1000)

@@ -1,7 +1,7 @@
 // The page of a conversation: inserts what arrives at its end, marks what was shown, and shows what is being sent.
 // Without JavaScript a form sends, and buttons mark.
 
-import { countMessage, measure } from "./counter.js";
+import { measure } from "./counter.js";
 import { fetchPage, postForm, repeated } from "./page_requests.js";
 
 const MOST = 200; // messages inserted into one page; after that a link leads to the others
@@ -282,32 +282,4 @@ export class ConversationPage {
     this.#marks.push({ form: button.form, values: { from: button.value }, done });
     this.#work();
   }
-}
-
-/** The form of the conversation: sends through `outbox`, and keeps its text as a draft while it is typed. */
-export function answerForm(env, document, conversation, outbox, drafts) {
-  const form = document.querySelector("#answer");
-  if (!form || !conversation.live || !Intl.Segmenter) return; // the browser sends the form
-  const { message } = form.elements;
-  const { owner, recipient } = document.querySelector("#conversation").dataset;
-  const draft = `conversation ${recipient}`;
-  message.value ||= drafts.get(owner, draft)?.text ?? "";
-  countMessage(document);
-  message.addEventListener("input", () => drafts.set(owner, draft, { text: message.value, nonce: "" }));
-  message.addEventListener("keydown", (event) => {
-    const sends = event.key === "Enter" && !event.shiftKey && !event.isComposing;
-    if (!sends || !(env.finePointer() || event.ctrlKey || event.metaKey)) return;
-    event.preventDefault();
-    form.requestSubmit();
-  });
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    message.focus();
-    const { length, codePoints } = measure(message.value);
-    const counter = document.querySelector("#message_counter").dataset;
-    if (!length || length > counter.length || codePoints > counter.codePoints) return;
-    outbox.send(recipient, message.value);
-    message.value = "";
-    message.dispatchEvent(new env.Event("input"));
-  });
 }

@@ -1,8 +1,9 @@
 // The entry point of the application's pages: reads the page's attributes and connects the modules. Only this module and
 // the two of the npm package's API, index.js and unread_badge.js, use browser globals; the others get them as arguments.
 
+import { answerForm } from "./answer_form.js";
 import { badge } from "./badge.js";
-import { ConversationPage, answerForm } from "./conversation.js";
+import { ConversationPage } from "./conversation.js";
 import { ConversationList } from "./conversation_list.js";
 import { Drafts, removeSentDraft } from "./drafts.js";
 import { browserEnvironment, followPage } from "./environment.js";

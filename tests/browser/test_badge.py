@@ -90,7 +90,7 @@ async def test_title_favicon_and_app_badge_show_the_count(sender: Sender, bob: B
 
     reading = await bob.tab("/messages?list=received")
     await expect(page).to_have_title("People - Microblog")
-    await expect(reading.page).to_have_title("Messages - Microblog")
+    await expect(reading.page).to_have_title("Received messages - Microblog")
     assert await _favicon(page) == empty
     assert await page.evaluate("app_badge.at(-1)") == 0
 

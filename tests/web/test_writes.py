@@ -116,7 +116,8 @@ def fields(route: Route, name: str) -> dict[str, str]:
     new = "a new one of mine" if "change" in route.endpoint else PASSWORD
     who = f"new-{name}" if route.endpoint == "auth.register" else name
     token = {"name": "test", "read_messages": "y", "expires": "90"}
-    return token | {"username": who, "message": "hello", "old_password": PASSWORD, "password": new, "password2": new}
+    form = token | {"username": who, "message": "hello", "old_password": PASSWORD, "password": new, "password2": new}
+    return form | {"person": "mallory", "from": "1"} if "/messages/" in route.path else form
 
 
 def refusals(browser: Browser, other: Browser) -> Iterator[tuple[str, Browser, dict[str, str], str | None]]:
@@ -150,6 +151,8 @@ async def test_cross_site_posts_change_nothing(app: Quart, services: Services, s
         browser = await signed_in(app, services, origin, name)
         user = await services.accounts.find(name)
         assert user
+        await services.messages.send_message(1, user.id, "something to be marked as unread")
+        await services.messages.mark_read(user.id)
         await services.messages.send_message(1, user.id, "something to be read")
         another = await services.sessions.start_session(user, remembered=True)  # to be ended
         path = route.path.replace("susan", name)
