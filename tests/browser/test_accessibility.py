@@ -87,6 +87,15 @@ async def test_axe_finds_no_violations_and_no_target_is_small(open_browser: Open
     await tab.wait_for_badge(0)
     await tab.open("/messages?list=received")
     found += await _violations(tab.page)
+    await tab.open("/messages/alice")
+    await tab.page.fill("#message", "sent")
+    await tab.page.press("#message", "Enter")
+    await expect(tab.page.locator("#conversation .own[data-key]")).to_have_count(1)
+    await tab.page.route("**/api/v1/messages", lambda route: route.abort())
+    await tab.page.fill("#message", "not sent")
+    await tab.page.press("#message", "Enter")
+    await expect(tab.page.get_by_role("button", name="Try again")).to_be_visible()
+    found += await _violations(tab.page)
     assert found == [], "\n".join(found)
 
 
