@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -201,6 +202,35 @@ async def test_mark_unread_begins_at_a_message_and_leaves_other_people_alone(
     await services.conversations.mark_read(susan.id, john.id, rows[2].timestamp, rows[3].timestamp)
     assert await unread_bodies(services, susan) == {"new of mary"}
     assert (await services.conversations.mark_unread(susan.id, john.id, 0)).data == 5
+
+
+@pytest.mark.parametrize("gap", range(1, 6))
+async def test_marks_between_the_transactions_of_mark_unread_are_exact(
+    services: Services, susan: User, john: User, mary: User, gap: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``mark_unread`` of one person's messages is several transactions; others may come between any two of them."""
+    monkeypatch.setattr(conversations, "ONLY_MARKED", conversations.ONLY_MARKED.limit(1))
+    monkeypatch.setattr(conversations, "SET_ASIDE_AT_ONCE", 1)
+    for number in range(4):
+        await send(services, john, susan, f"john {number}")
+        await send(services, mary, susan, f"mary {number}")
+    await services.messages.mark_read(susan.id)
+    first, *_ = (await services.conversations.exchange(susan.id, john.id, 10)).rows
+    second = (await services.conversations.exchange(susan.id, mary.id, 10)).rows[1]
+    change, changes = services.mailboxes.change, 0
+
+    async def with_other_marks(*arguments: Any, **options: Any) -> Any:
+        nonlocal changes
+        changes += 1
+        if changes == gap:
+            await services.conversations.mark_unread(susan.id, mary.id, second.timestamp)
+            await services.messages.mark_read(susan.id)
+        return await change(*arguments, **options)
+
+    monkeypatch.setattr(services.mailboxes, "change", with_other_marks)
+    assert (await services.conversations.mark_unread(susan.id, john.id, first.timestamp)).data == 4
+    assert changes > gap
+    assert await unread_bodies(services, susan) == {f"john {number}" for number in range(4)}
 
 
 async def test_any_marks_in_any_order_are_exact(services: Services, susan: User, john: User, mary: User) -> None:

@@ -124,6 +124,8 @@ def _mark_unread(
 ) -> tuple[int | None, Notification]:
     """One transaction of several, if many messages of others must be marked singly: where the next one begins."""
     following = conversations.set_aside(change.tx, user_id, other_id, since)
+    if following is None:  # other marks may have been made between the transactions
+        following = conversations.set_aside(change.tx, user_id, other_id, first - 1)
     moved = conversations.mark_unread(change.tx, user_id, other_id, first) if following is None else None
     return following, _marked(change, user_id, moved)
 
