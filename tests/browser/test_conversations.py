@@ -1,5 +1,6 @@
 """The page of a conversation: messages arrive, are sent exactly once, and are marked as they are shown."""
 
+import asyncio
 import re
 
 import pytest
@@ -89,6 +90,29 @@ async def test_arrival_moves_neither_the_text_nor_the_focus_of_a_reader(sender: 
     await tab.page.click("#to_newest")
     await expect(tab.page.get_by_text("not in view")).to_be_in_viewport(ratio=1)
     await expect(tab.page.locator("#to_newest")).to_be_hidden()
+
+
+async def test_marks_and_arrivals_move_nothing_in_a_full_conversation(sender: Sender, bob: BrowserUser) -> None:
+    await send_many(sender, 30)
+    released = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await released.wait()
+        await route.continue_()
+
+    await bob.context.route("**/messages/read", hold)
+    (tab,) = bob.tabs
+    async with tab.page.expect_request("**/messages/read"):
+        await tab.open("/messages/alice")
+    await frames(tab.page)
+    await tab.page.evaluate(SHIFTS)
+    await expect(tab.page.locator("#mark_read")).to_be_visible()
+    released.set()
+    await expect(tab.page.locator("#mark_read")).to_be_hidden()
+    await sender.send("bob", "the last")
+    await expect(tab.page.locator("#conversation .line").last).to_contain_text("the last")
+    await frames(tab.page)
+    assert await tab.page.evaluate("window.shifts") == []
 
 
 async def test_only_messages_that_were_in_view_are_marked(sender: Sender, bob: BrowserUser) -> None:
