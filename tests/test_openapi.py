@@ -234,7 +234,10 @@ def not_promised(case: Case, visitor: Credentials) -> Iterator[str]:
         # Of Authorization: a generated Origin is foreign and so 403, or there is a session in its place.
         yield "missing_required_header"
     if case.path in ("/messages/read", "/messages/unread"):
-        yield "allow_header_conformance"  # a GET shows the conversation with a user of that name
+        # A GET shows the conversation with a user of that name.
+        yield "unsupported_method"
+        yield "allow_header_conformance"
+        yield "positive_data_acceptance"  # a field may contain a NUL character
     if visitor.kind in ("a program", "a browser", "a token"):
         yield "ignored_auth"  # it does not recognize this instance's name of the session's cookie
     if case.path in ("/auth/login", "/send_message/{recipient}"):
