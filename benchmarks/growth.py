@@ -75,7 +75,7 @@ async def _measured(server: Server, pid: int, world: World, page: str) -> list[F
                     await message_sender.send(person.name)
                 used.setdefault(f"send {name}", []).append(watch.used().server)
                 used.setdefault(f"poll {name}", []).append((await polls(server.port, pid, person, POLLS)).server)
-            for name, path in (("first", "/messages"), ("later", page)):
+            for name, path in (("first", "/messages?list=received"), ("later", page)):
                 used.setdefault(name, []).append(await _viewed(server, pid, many, path))
     send, poll, turned = (
         sum(used[high]) / sum(used[low])

@@ -39,7 +39,9 @@ async def _measured(server: Server, pid: int, world: World) -> list[Figure]:
             await message_sender.send(person.name)
     return [
         await _viewed(server, pid, person, f"/user/{person.name}", "CPU of a page view, everything cached", GOAL),
-        await _viewed(server, pid, person, "/messages", f"  the same, an inbox with {MESSAGES} messages", None),
+        await _viewed(
+            server, pid, person, "/messages?list=received", f"  the same, an inbox with {MESSAGES} messages", None
+        ),
     ]
 
 

@@ -66,7 +66,7 @@ def shown(lines: list[str]) -> list[str]:
 
 def test_recipe_moves_the_data_and_addresses_stay(moved: str) -> None:
     susan, john = (Person(cast("Server", Site(moved, PASSWORDS[name])), name) for name in ("susan", "john"))
-    page = susan.client.get("/messages").text
+    page = susan.client.get("/messages?list=received").text
     assert "at the same time as the one before" in page
     assert 'href="/send_message/john' in susan.client.get("/user/john").text
     polled = susan.client.get("/notifications", params={"since": 0}).json()

@@ -165,6 +165,25 @@ class Histories(RuleBasedStateMachine):
     def read_any_interval(self, number: int, first: int, last: int) -> None:
         self.run(self.services.messages.mark_read(self.user(number).id, first=first, last=last))
 
+    @rule(number=USERS, other=USERS, position=st.integers(0, 9), length=st.integers(1, 5), unread=st.booleans())
+    def mark_in_conversation(self, number: int, other: int, position: int, length: int, unread: bool) -> None:
+        """Mark some messages of one person as read, or one and those after it as unread; no other changes."""
+        user, person = self.user(number), self.user(other)
+        rows = self.run(self.services.conversations.exchange(user.id, person.id, 1000)).rows
+        received = [each.timestamp for each in rows if not each.own][position:]
+        if not received:
+            return
+        inbox = {each.timestamp: each.unread for each in self.run(self.services.messages.inbox(user.id, 1000)).rows}
+        if unread:
+            self.run(self.services.conversations.mark_unread(user.id, person.id, received[0]))
+            inbox |= dict.fromkeys(received, True)
+        else:
+            shown = received[:length]
+            self.run(self.services.conversations.mark_read(user.id, person.id, shown[0], shown[-1]))
+            inbox |= dict.fromkeys(shown, False)
+        marked = {each.timestamp: each.unread for each in self.run(self.services.messages.inbox(user.id, 1000)).rows}
+        assert marked == inbox
+
     @rule(
         number=USERS, name=st.sampled_from(["a", "b", "unread_message_count" + "x"]), data=st.none() | st.floats(0, 1)
     )

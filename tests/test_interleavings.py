@@ -318,6 +318,29 @@ async def test_mark_read_never_hides_a_newer_message(backend: Backend) -> None:
     assert runs > 5
 
 
+def open_and_mark_conversation(shown: list[str]) -> Script:
+    """Mark what the conversation shows as read, and its last message as unread again."""
+
+    async def script(services: Services) -> None:
+        lines = (await services.conversations.exchange(SUSAN, JOHN, 25)).rows
+        shown[:] = [line.body for line in lines]
+        await services.conversations.mark_read(SUSAN, JOHN, lines[0].timestamp, lines[-1].timestamp)
+        await services.conversations.mark_unread(SUSAN, JOHN, lines[-1].timestamp)
+
+    return script
+
+
+async def test_marks_of_a_conversation_never_hide_a_newer_message(backend: Backend) -> None:
+    """send‖read, unread: a message that was not in the conversation stays unread."""
+    shown: list[str] = []
+    runs = await with_poller(
+        backend,
+        lambda _: [send("a"), open_and_mark_conversation(shown)],
+        lambda messages: sum(message.body not in shown[:-1] for message in messages),
+    )
+    assert runs > 5
+
+
 async def test_connection_does_not_outlive_a_logout(backend: Backend) -> None:
     """logout‖connect: a stream ends or never begins, and sends nothing newer than the logout."""
     received: list[Notification] = []

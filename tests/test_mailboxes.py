@@ -171,6 +171,21 @@ async def test_recount_and_restamp_notify_in_order(
     assert [each.timestamp for each in page] == [each.clock for each in signals[-2:]]
 
 
+async def test_moved_mark_and_its_count_are_one_notification(
+    services: Services, susan: User, john: User, signals: list[Signal]
+) -> None:
+    await services.messages.send_message(john.id, susan.id, "one")
+    clock = signals[-1].clock
+
+    def work(change: Change) -> None:
+        assert change.move_mark(susan.id, UNREAD_MESSAGES, -1, clock).data == 0
+        assert change.recount(susan.id, UNREAD_MESSAGES).data == 0
+
+    await services.mailboxes.change(susan.id, work)
+    (page,) = await services.feed.page(await signed_in(services, susan), 0)
+    assert (page.name, page.data) == ("unread_message_count", 0)
+
+
 @pytest.mark.sqlite
 async def test_a_change_is_one_hop_into_the_writers_thread(services: Services, susan: User) -> None:
     writer = services.storage._writer._changes

@@ -235,6 +235,11 @@ def not_promised(case: Case, visitor: Credentials) -> Iterator[str]:
         yield "ignored_auth"  # the added credential replaces the generated one
         # Of Authorization: a generated Origin is foreign and so 403, or there is a session in its place.
         yield "missing_required_header"
+    if case.path in ("/messages/read", "/messages/unread"):
+        # A GET shows the conversation with a user of that name.
+        yield "unsupported_method"
+        yield "allow_header_conformance"
+        yield "positive_data_acceptance"  # a field may contain a NUL character
     if visitor.kind in ("a program", "a browser", "a token"):
         yield "ignored_auth"  # it does not recognize this instance's name of the session's cookie
     if case.path in ("/auth/login", "/send_message/{recipient}", "/", "/post/{number}"):
@@ -275,6 +280,7 @@ PAGES = {
     "/index",
     "/mentions",
     "/messages",
+    "/messages/<username>",
     "/people",
     "/static/<version>/<path:filename>",
     "/user/<username>",

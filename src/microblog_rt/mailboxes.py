@@ -84,6 +84,11 @@ class Change:
         tick = self._tick(user_id, mailboxes.mark_read, counter, first, last)
         return self._counted(user_id, counter, tick) if tick else None
 
+    def move_mark(self, user_id: int, counter: Counter, delta: int, mark: int) -> Notification:
+        """Add ``delta`` to a counter, set its mark to the clock reading ``mark``, and notify. Raises NotFound."""
+        self._lock()
+        return self._counted(user_id, counter, self._tick(user_id, mailboxes.move_mark, counter, delta, mark))
+
     def once(self, write: Write | None, work: Callable[[], list[Notification]]) -> list[Notification]:
         """The result of ``work``; if this ``write`` was done before, its first result, and nothing is changed.
 

@@ -156,6 +156,9 @@ class Message(Base):
     __table_args__ = (
         UniqueConstraint("recipient_id", "timestamp"),
         UniqueConstraint("sender_id", "idempotency_key"),
+        # For ``storage/conversations.py``: an exchange in its order, and what a user has not read from another.
+        Index(None, "sender_id", "recipient_id", "id"),
+        Index(None, "recipient_id", "sender_id", "read", "timestamp"),
     )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from microblog_rt import bus, files
 from microblog_rt.accounts import Accounts, Sessions, SiteUsers, Tokens
+from microblog_rt.conversations import Conversations
 from microblog_rt.deliveries import Deliveries
 from microblog_rt.feed import Feed
 from microblog_rt.hub import Hub
@@ -32,6 +33,7 @@ class Services(NamedTuple):
     site_users: SiteUsers
     accounts: Accounts
     messages: Messages
+    conversations: Conversations
     feed: Feed
     deliveries: Deliveries
     posts: Posts
@@ -68,6 +70,7 @@ def assemble(settings: Settings, timeouts: Timeouts = Timeouts()) -> Services:
         site_users,
         Accounts(storage, sessions, settings, timeouts),
         Messages(storage, mailboxes, settings),
+        Conversations(storage, mailboxes),
         Feed(storage, hub, the_bus, timeouts, tokens.note_use, site_users.forget),
         deliveries,
         Posts(storage, mailboxes, deliveries, settings),

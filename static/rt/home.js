@@ -1,6 +1,6 @@
 // The home page: marks the posts that it shows as seen. Without JavaScript a button marks them.
 
-import { postMark, repeated } from "./messages.js";
+import { postForm, repeated } from "./page_requests.js";
 
 /** env: fetch, setTimeout, clearTimeout. `merge` gets the notifications of the answer. */
 export function markShownPosts(env, document, merge) {
@@ -10,7 +10,7 @@ export function markShownPosts(env, document, merge) {
   // The form is removed when the session ends.
   const due = () => !marked && form.isConnected && document.visibilityState === "visible" && !document.prerendering;
   const mark = repeated(env, due, async () => {
-    const notifications = await postMark(env, form);
+    const notifications = await postForm(env, form);
     marked = true;
     if (notifications) merge(notifications);
   });

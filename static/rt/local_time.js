@@ -27,7 +27,8 @@ export class LocalTimes {
     for (const element of root.querySelectorAll("time[data-format]")) {
       const time = Date.parse(element.getAttribute("datetime"));
       if (Number.isNaN(time)) continue;
-      const text = element.dataset.format === "date" ? this.#formats.date.format(time) : this.#recent(time);
+      const format = this.#formats[element.dataset.format]; // of the date or the time of day
+      const text = format ? format.format(time) : this.#recent(time);
       if (element.textContent !== text) element.textContent = text;
       element.title = this.#formats.full.format(time);
     }

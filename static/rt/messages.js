@@ -1,47 +1,9 @@
 // The pages of messages and of mentions: they mark as read what was shown, and insert what arrives. Without JavaScript a
 // button marks.
 
-import { isProblem } from "./request.js";
-import { Timer } from "./timers.js";
+import { fetchPage, postForm, repeated } from "./page_requests.js";
 
-const RETRY = 5_000;
-const TIMEOUT = 10_000;
 const MOST = 200; // messages inserted into one page; after that a link leads to the others
-
-/** A function that runs step() while due(), one step at a time; a step that fails is repeated after RETRY. */
-export function repeated(env, due, step) {
-  const retry = new Timer(env);
-  let running = false;
-  return async function run() {
-    if (running) return;
-    running = true;
-    retry.clear();
-    try {
-      while (due()) await step();
-    } catch {
-      retry.set(RETRY, run);
-    }
-    running = false;
-  };
-}
-
-/** The notifications with which the server answers the mark of a form with these fields; null if it refuses the mark. */
-export async function postMark(env, form, changed = {}) {
-  const fields = [...form.elements].filter(({ type }) => type === "hidden");
-  const body = new URLSearchParams(fields.map(({ name, value }) => [name, value]));
-  for (const [name, value] of Object.entries(changed)) body.set(name, value);
-  const headers = { Accept: "application/json", "X-CSRFToken": body.get("csrf_token") };
-  const response = await request(env, form.getAttribute("action"), { method: "POST", headers, body });
-  if (isProblem(response) && response.status < 500) return null;
-  const notifications = await response.json();
-  if (!Array.isArray(notifications)) throw new Error(`not marked: ${response.status}`);
-  return notifications;
-}
-
-/** The response to a request that the server does not redirect while the session lasts. */
-function request(env, url, options) {
-  return env.fetch(url, { ...options, redirect: "error", signal: AbortSignal.timeout(TIMEOUT) });
-}
 
 /**
  * env: fetch, setTimeout, clearTimeout, DOMParser, IntersectionObserver, scrollBy.
@@ -123,9 +85,7 @@ export class MessagesPage {
 
   async #fetchNews() {
     const notifiedUpTo = this.#notifiedUpTo;
-    const response = await request(this.#env, `?after=${this.#newest}`, { headers: { Accept: "text/html" } });
-    const page = new this.#env.DOMParser().parseFromString(await response.text(), "text/html");
-    if (!page.querySelector("#messages")) throw new Error(`no messages: ${response.status}`);
+    const page = await fetchPage(this.#env, `?after=${this.#newest}`, "#messages");
     const items = [...page.querySelectorAll("#messages > li")].map((item) => this.#document.importNode(item, true));
     if (items.length) this.#insert(items);
     if (!page.querySelector("[rel=prev]")) this.#checkedUpTo = notifiedUpTo; // else there are more
@@ -161,7 +121,7 @@ export class MessagesPage {
 
   async #markFirst() {
     const [from, up_to] = this.#unmarked[0];
-    const notifications = await postMark(this.#env, this.#form, { from, up_to });
+    const notifications = await postForm(this.#env, this.#form, { from, up_to });
     this.#unmarked.shift();
     this.#document.querySelector("#mark_failed").hidden = notifications !== null;
     this.#form.hidden ||= notifications !== null;

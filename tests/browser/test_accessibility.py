@@ -11,7 +11,8 @@ from tests.browser.conftest import OpenBrowser
 from tests.server_process import Server
 
 ANONYMOUS = ["/", "/auth/login", "/auth/register", "/nothing"]
-SIGNED_IN = ["/", "/user/alice", "/user/bob", "/messages", "/send_message/alice", "/send_message/bob"]
+SIGNED_IN = ["/", "/user/alice", "/user/bob", "/messages", "/messages/alice", "/messages?list=received"]
+SIGNED_IN += ["/send_message/alice", "/send_message/bob"]
 SIGNED_IN += ["/explore", "/people", "/mentions", "/post/1", "/edit_profile"]
 SIGNED_IN += [
     "/docs",
@@ -75,9 +76,18 @@ async def test_axe_finds_no_violations_and_no_target_is_small(open_browser: Open
             found += await _violations(tab.page)
         found += await _violations(await _rejected(tab, form))
     await bob.context.unroute_all()
-    await tab.open("/messages")
+    await tab.open("/messages?list=received")
     await tab.wait_for_badge(0)
-    await tab.open("/messages")
+    await tab.open("/messages?list=received")
+    found += await _violations(tab.page)
+    await tab.open("/messages/alice")
+    await tab.page.fill("#message", "sent")
+    await tab.page.press("#message", "Enter")
+    await expect(tab.page.locator("#conversation .own[data-key]")).to_have_count(1)
+    await tab.page.route("**/api/v1/messages", lambda route: route.abort())
+    await tab.page.fill("#message", "not sent")
+    await tab.page.press("#message", "Enter")
+    await expect(tab.page.get_by_role("button", name="Try again")).to_be_visible()
     found += await _violations(tab.page)
     assert found == [], "\n".join(found)
 
@@ -86,7 +96,7 @@ async def test_each_reply_link_names_its_message(sender: Sender, bob: BrowserUse
     texts = ["hello bob", "are you there?", "a long message, " * 5]
     for text in texts:
         await sender.send("bob", text)
-    tab = await bob.tab("/messages")
+    tab = await bob.tab("/messages?list=received")
     names = ["Reply to alice: hello bob", "Reply to alice: are you there?", "Reply to alice: a long message, a long"]
     for name in names:
         link = tab.page.get_by_role("link", name=name)
@@ -105,7 +115,7 @@ async def test_focus_after_sending_is_on_the_confirmation(open_browser: OpenBrow
 async def test_focus_after_mark_as_read_is_on_the_confirmation(sender: Sender, bob: BrowserUser) -> None:
     await sender.send("bob", "hello bob")
     await _keep_unread(bob)
-    tab = await bob.tab("/messages")
+    tab = await bob.tab("/messages?list=received")
     await bob.context.unroute_all()
     await submit(tab.page, "#mark_all button")
     await expect(tab.page.get_by_text("Marked as read.", exact=True)).to_be_focused()
@@ -117,7 +127,7 @@ async def test_focus_moves_to_the_heading_when_its_button_disappears(sender: Sen
     held: list[Route] = []
     await tab.page.route("**/messages/read", lambda route: held.append(route))
     async with tab.page.expect_request("**/messages/read"):
-        await tab.open("/messages")
+        await tab.open("/messages?list=received")
     button = tab.page.locator("#mark_all button")
     await button.focus()
     await held[0].continue_()
@@ -145,7 +155,7 @@ async def test_header_stays_in_view_and_covers_no_focus(open_browser: OpenBrowse
     for number in range(12):
         await sender.send("bob", f"message {number}\nof two lines")
     bob = await open_browser("bob", reduced_motion="reduce")  # smooth scrolling takes time
-    tab = await bob.tab("/messages")
+    tab = await bob.tab("/messages?list=received")
     await tab.wait_for_badge(0)
     for size in (SMALL, PHONE, SCREEN):
         await tab.page.set_viewport_size(size)
@@ -163,11 +173,11 @@ async def test_forced_colours_show_unread_badge_and_focus(
 ) -> None:
     bob = await open_browser("bob", forced_colors="active")
     await sender.send("bob", "read")
-    tab = await bob.tab("/messages")
+    tab = await bob.tab("/messages?list=received")
     await tab.wait_for_badge(0)
     await _keep_unread(bob)
     await sender.send("bob", "unread")
-    await tab.open("/messages")
+    await tab.open("/messages?list=received")
     unread, read = tab.page.locator("article.unread"), tab.page.locator("article:not(.unread)")
     background = await _style(tab.page.locator("body"), "backgroundColor")
     assert await _style(unread, "borderLeftColor") != background

@@ -65,7 +65,7 @@ async def test_opening_messages_clears_badge_in_all_tabs(
         await sender.send("bob", f"message {count}")
         for tab in bob.tabs:
             await tab.wait_for_badge(count)
-    opened = await reading.open("/messages")
+    opened = await reading.open("/messages?list=received")
     durations.check("WebSocket: the tab with the messages is cleared", opened, await reading.wait_for_badge(0), SECOND)
     durations.check("WebSocket: the other tab is cleared", opened, await other.wait_for_badge(0), SECOND)
     assert await reading.history() == ["2", ""]
@@ -88,9 +88,9 @@ async def test_title_favicon_and_app_badge_show_the_count(sender: Sender, bob: B
         )
     assert await page.evaluate("app_badge") == [0, 1, 2]
 
-    reading = await bob.tab("/messages")
+    reading = await bob.tab("/messages?list=received")
     await expect(page).to_have_title("Home - Microblog")
-    await expect(reading.page).to_have_title("Messages - Microblog")
+    await expect(reading.page).to_have_title("Received messages - Microblog")
     assert await _favicon(page) == empty
     assert await page.evaluate("app_badge.at(-1)") == 0
 
@@ -122,7 +122,7 @@ async def test_new_counts_are_announced_every_five_seconds_at_most(sender: Sende
     assert await tab.page.evaluate("announced") == ["2 unread messages", "4 unread messages"]
     await expect(tab.page.get_by_role("status").filter(has_text="4 unread messages")).to_have_count(1)
 
-    await bob.tab("/messages")
+    await bob.tab("/messages?list=received")
     await tab.wait_for_badge(0)
     await tab.page.clock.run_for(60_000)
     await expect(tab.page.locator("#announcer")).to_have_text("")

@@ -44,7 +44,7 @@ async def expect_text(page: Page, text: str = TEXT) -> None:
 async def sent_to_alice(alice: BrowserUser) -> list[str]:
     """The messages on the recipient's page."""
     page = alice.tabs[0].page
-    await page.goto("/messages")
+    await page.goto("/messages?list=received")
     return await page.locator("ol.rows .text").all_inner_texts()
 
 
@@ -107,7 +107,7 @@ async def test_sign_out_in_a_stale_tab(bob: BrowserUser, server: Server) -> None
     await sign_in_again(bob, server)
     await submit(stale, SIGN_OUT)
     await expect(stale.get_by_text("You have signed out.")).to_be_visible()
-    tab = await bob.tab("/messages")
+    tab = await bob.tab("/messages?list=received")
     await expect(tab.page.get_by_role("heading", name="Sign in")).to_be_visible()
 
 
@@ -262,7 +262,7 @@ async def test_refused_cookies_are_named(open_browser: OpenBrowser, server: Serv
 async def test_signed_out_page_shows_no_private_content(bob: BrowserUser, server: Server, alice: BrowserUser) -> None:
     await alice.send("bob", "for your eyes only")
     await bob.tabs[0].open("/send_message/bob")
-    form, stale = bob.tabs[0].page, await bob.tab("/messages")
+    form, stale = bob.tabs[0].page, await bob.tab("/messages?list=received")
     await type_message(form)
     await expect(stale.page.get_by_text("for your eyes only")).to_be_visible()
     await submit((await bob.tab("/")).page, SIGN_OUT)

@@ -16,5 +16,5 @@ async def test_spanish_browser_gets_spanish_pages(open_browser: OpenBrowser, ser
     await expect(page.get_by_label("Contraseña", exact=True)).to_be_visible()
     tab = await ana.sign_in("bob", server.password)
     await expect(tab.page.get_by_role("link", name="Mensajes")).to_be_visible()
-    await tab.open("/messages")
+    await tab.open("/messages?list=received")
     await expect(tab.page.get_by_role("heading", name="Mensajes")).to_be_visible()

@@ -32,7 +32,7 @@ async def test_counter_counts_as_the_server_and_cuts_nothing(alice: BrowserUser,
     await field.fill(FAMILY * 140)
     await page.click("#submit")
     await expect(page.get_by_text("Your message has been sent.")).to_be_visible()
-    bobs = await bob.tab("/messages")
+    bobs = await bob.tab("/messages?list=received")
     await expect(bobs.page.locator(".post .text")).to_have_text(FAMILY * 140)
 
 
@@ -42,7 +42,7 @@ async def test_lines_after_the_tenth_are_shown_on_request(
 ) -> None:
     await sender.send("bob", "\n".join(f"line {number}" for number in range(1, 15)))
     bob = await open_browser("bob", java_script_enabled=javascript)
-    page = (await bob.tab("/messages")).page
+    page = (await bob.tab("/messages?list=received")).page
     await expect(page.get_by_text("line 10")).to_be_visible()
     await expect(page.get_by_text("line 11")).to_be_hidden()
     await page.locator("summary", has_text="Show more").press("Enter")
@@ -54,7 +54,7 @@ async def test_lines_after_the_tenth_are_shown_on_request(
 async def test_only_http_addresses_are_links_and_hostile_text_stays_text(bob: BrowserUser, sender: Sender) -> None:
     hostile = '"><img src=x onerror=alert(1)> javascript:alert(1) a@b.example b.example'
     await sender.send("bob", f'\u202e{hostile} https://example.org/"onclick="alert(1)')
-    page = (await bob.tab("/messages")).page
+    page = (await bob.tab("/messages?list=received")).page
     body = page.locator(".post .body")
     (link,) = await body.locator("a").all()
     await expect(link).to_have_attribute("href", 'https://example.org/"onclick="alert(1)')
@@ -90,7 +90,7 @@ async def test_times_are_in_the_zone_and_form_of_the_browser(
 ) -> None:
     await sender.send("bob", "hello bob")
     bob = await open_browser("bob", locale=locale, timezone_id=zone)
-    page = (await bob.tab("/messages")).page
+    page = (await bob.tab("/messages?list=received")).page
     sent = await instant(page)
     await expect_time(page, sent, "now")
     await expect_time(page, sent + timedelta(days=2), sent.astimezone(ZoneInfo(zone)).strftime(date + time))
@@ -102,5 +102,5 @@ async def test_times_are_in_the_zone_and_form_of_the_browser(
 async def test_browser_of_another_region_gets_the_words_of_the_page(open_browser: OpenBrowser, sender: Sender) -> None:
     await sender.send("bob", "hola")
     bob = await open_browser("bob", locale="es-MX")
-    page = (await bob.tab("/messages")).page
+    page = (await bob.tab("/messages?list=received")).page
     await expect_time(page, await instant(page), "ahora")

@@ -26,7 +26,7 @@ async def no_connection(route: Route) -> None:
 async def test_only_the_messages_shown_are_marked(sender: Sender, bob: BrowserUser) -> None:
     await send_many(sender, 30)
     (tab,) = bob.tabs
-    await tab.open("/messages")
+    await tab.open("/messages?list=received")
     await tab.wait_for_badge(5)
     async with tab.page.expect_navigation():
         await tab.page.click("[rel=next]")
@@ -39,7 +39,7 @@ async def test_older_page_alone_leaves_the_newer_messages_unread(sender: Sender,
     await send_many(sender, 30)
     (tab,) = bob.tabs
     await tab.page.route("**/messages/read", no_connection)
-    await tab.open("/messages")
+    await tab.open("/messages?list=received")
     older = await tab.page.get_attribute("[rel=next]", "href")
     assert older
     await tab.page.unroute("**/messages/read")
@@ -50,7 +50,7 @@ async def test_older_page_alone_leaves_the_newer_messages_unread(sender: Sender,
 async def test_mark_all_as_read_is_a_button(sender: Sender, bob: BrowserUser) -> None:
     await send_many(sender, 30)
     (tab,) = bob.tabs
-    await tab.open("/messages")
+    await tab.open("/messages?list=received")
     await tab.wait_for_badge(5)
     await submit(tab.page, "#mark_all button")
     await tab.wait_for_badge(0)
@@ -60,7 +60,7 @@ async def test_mark_all_as_read_is_a_button(sender: Sender, bob: BrowserUser) ->
 async def test_new_message_is_inserted_and_marked(sender: Sender, bob: BrowserUser) -> None:
     await sender.send("bob", "before")
     (tab,) = bob.tabs
-    await tab.open("/messages")
+    await tab.open("/messages?list=received")
     await tab.wait_for_badge(0)
     await sender.send("bob", "meanwhile")
     await expect(tab.page.get_by_text("meanwhile")).to_be_visible()
@@ -70,7 +70,7 @@ async def test_new_message_is_inserted_and_marked(sender: Sender, bob: BrowserUs
 
 async def test_first_message_is_inserted_into_an_empty_page(sender: Sender, bob: BrowserUser) -> None:
     (tab,) = bob.tabs
-    await tab.open("/messages")
+    await tab.open("/messages?list=received")
     await sender.send("bob", "the first")
     await expect(tab.page.get_by_text("the first")).to_be_visible()
     await expect(tab.page.locator("#no_messages")).to_have_count(0)
@@ -79,7 +79,7 @@ async def test_first_message_is_inserted_into_an_empty_page(sender: Sender, bob:
 async def test_inserted_message_moves_neither_the_text_nor_the_focus(sender: Sender, bob: BrowserUser) -> None:
     await send_many(sender, 25)
     (tab,) = bob.tabs
-    await tab.open("/messages")
+    await tab.open("/messages?list=received")
     await tab.wait_for_badge(0)
     reply = tab.page.locator("#messages li").last.get_by_role("link", name=re.compile("Reply"))
     await reply.focus()
@@ -103,11 +103,11 @@ async def test_messages_are_inserted_although_the_count_fell_meanwhile(sender: S
     await sender.send("bob", "two")
     (tab,) = bob.tabs
     await tab.page.route("**/messages/read", no_connection)
-    await tab.open("/messages")
+    await tab.open("/messages?list=received")
     await tab.wait_for_badge(2)
     phone = await bob.context.new_page()
     await phone.route("**/notifications*", no_connection)
-    await phone.goto("/messages")
+    await phone.goto("/messages?list=received")
     await expect(phone.locator("#message_count")).to_be_hidden()
     await phone.close()
     await sender.send("bob", "three")
@@ -116,7 +116,7 @@ async def test_messages_are_inserted_although_the_count_fell_meanwhile(sender: S
 
 async def test_messages_that_arrived_in_the_background_are_inserted(sender: Sender, bob: BrowserUser) -> None:
     (tab,) = bob.tabs
-    await tab.open("/messages")
+    await tab.open("/messages?list=received")
     await tab.page.evaluate(
         "Object.defineProperty(document, 'visibilityState', { configurable: true, get: () => 'hidden' })"
     )
@@ -144,7 +144,7 @@ async def test_mark_without_a_valid_response_is_repeated(
     await sender.send("bob", "hello")
     (tab,) = bob.tabs
     await intercept_once(tab.page, "**/messages/read", answer)
-    await tab.open("/messages")
+    await tab.open("/messages?list=received")
     await tab.wait_for_badge(0)
 
 
@@ -153,6 +153,6 @@ async def test_mark_that_is_refused_says_so(sender: Sender, bob: BrowserUser) ->
     (tab,) = bob.tabs
     problem = {"status": 403, "content_type": "application/problem+json", "body": '{"code": "csrf_wrong"}'}
     await tab.page.route("**/messages/read", lambda route: route.fulfill(**problem))
-    await tab.open("/messages")
+    await tab.open("/messages?list=received")
     await expect(tab.page.locator("#mark_failed")).to_be_visible()
     await tab.wait_for_badge(1)

@@ -66,7 +66,7 @@ async def test_websockets_refused_opening_messages_clears_all_tabs(
     other = await bob.tab("/")
     for tab in bob.tabs:
         await tab.wait_for_badge(1)
-    opened = await reading.open("/messages")
+    opened = await reading.open("/messages?list=received")
     durations.check(
         "no WebSocket: the tab with the messages is cleared", opened, await reading.wait_for_badge(0), SECOND
     )

@@ -70,7 +70,7 @@ async def test_two_tabs_show_0_1_2_0_and_request_nothing_else(bob: BrowserUser, 
             await asyncio.to_thread(alice.send, "bob", f"message {count}")
         for tab in (first, second):
             await tab.wait_for_badge(count)
-    await first.page.click(f"a[href='{PREFIX}/messages']")
+    await first.page.goto(f"{PREFIX}/messages?list=received")
     for tab in (first, second):
         await tab.wait_for_badge(0)
     assert await second.history() == ["", "1", "2", ""]
@@ -111,6 +111,6 @@ async def test_badge_on_a_page_of_the_other_site_shows_0_1_0(
     await asyncio.to_thread(alice.send, "bob", "hello")
     for number in (0, 1):
         await expect(badges.nth(number).locator("[part=badge]")).to_have_text("1")
-    await signed_in.goto(f"{PREFIX}/messages")
+    await signed_in.goto(f"{PREFIX}/messages?list=received")
     for number in (0, 1):
         await expect(badges.nth(number).locator("[part=badge]")).to_be_hidden()

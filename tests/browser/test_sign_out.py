@@ -60,7 +60,7 @@ async def test_new_page_of_same_user_resumes_stale_tabs(
     open_browser: OpenBrowser, server: Server, sender: Sender
 ) -> None:
     bob = await open_browser("bob")
-    first, stale = bob.tabs[0], await bob.tab("/messages")
+    first, stale = bob.tabs[0], await bob.tab("/messages?list=received")
     await stale.set_visible(False)
     await submit(first.page, SIGN_OUT)
     await stale.wait_for_sign_out()

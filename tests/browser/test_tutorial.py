@@ -60,7 +60,7 @@ async def test_tutorial_poll_loop_works_unchanged(
         await expect(tab.badge).to_have_text(str(count))
     assert await _next_poll(page) == []
 
-    messages = await bob.tab("/messages")
+    messages = await bob.tab("/messages?list=received")
     await submit(messages.page, "#mark_all button")
     received += await _next_poll(page)
     await expect(tab.badge).to_have_text("0")

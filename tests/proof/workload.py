@@ -153,7 +153,7 @@ class Workload:
     async def _read(self) -> None:
         person, host = random.choice([each for each in self._people if each.reads]), random.choice(self._hosts)
         with contextlib.suppress(*ERRORS):
-            page = await self._get(host, person.id, "/messages")
+            page = await self._get(host, person.id, "/messages?list=received")
             older = OLDER.search(page.body)
             if older and random.random() < 0.5:
                 page = await self._get(host, person.id, older[1].decode())

@@ -98,8 +98,21 @@ MARKS = [
 ASKS = {
     "GET /notifications": FEED,
     "HEAD /notifications": FEED,
-    "POST /messages/read": MARKS,
+    "POST /messages/read": [
+        *MARKS,
+        Request(200, form={"person": "susan"}),
+        *and_pages([Request(404, form={"person": "nobody"})]),
+    ],
     "POST /mentions/read": MARKS,
+    "POST /messages/unread": [
+        *CHANGES,
+        Request(200, form={"person": "susan", "from": "1.5"}),
+        Request(303, accept="text/html", form={"person": "susan", "from": "1.5"}),
+        Request(303, accept="text/html", signed_in=False),
+        *and_pages([Request(400, form={"person": "susan", "from": "x"}), Request(400, form={"from": "1.5"})]),
+        Request(401, signed_in=False, form={"person": "susan", "from": "1.5"}),
+        *and_pages([Request(404, form={"person": "nobody", "from": "1.5"})]),
+    ],
     "GET /send_message/{recipient}": [
         *ANYWHERE,
         Request(200),
@@ -253,5 +266,5 @@ def test_problem_codes_match_the_documentation() -> None:
 
 def test_documented_body_limit_matches(app: Quart) -> None:
     text = (files.CHECKOUT / "docs" / "openapi.yaml").read_text()
-    assert re.findall(r"More than (\d+) KiB", text) == ["64"] * 10
+    assert re.findall(r"More than (\d+) KiB", text) == ["64"] * 11
     assert app.config["MAX_CONTENT_LENGTH"] == 64 * 1024

@@ -24,7 +24,7 @@ def broken(services: Services, bob: Browser, monkeypatch: pytest.MonkeyPatch) ->
     async def breaks(*_: object, **__: object) -> None:
         raise RuntimeError("broken on purpose")
 
-    monkeypatch.setattr(services.messages, "inbox", breaks)
+    monkeypatch.setattr(services.conversations, "of_user", breaks)
     monkeypatch.setattr(notifications, "since", breaks)
 
 

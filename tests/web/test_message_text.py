@@ -79,7 +79,7 @@ def test_ten_lines_are_shown_at_once() -> None:
 async def test_page_hides_further_lines_without_javascript(join: Join, services: Services) -> None:
     susan = await join("susan")
     await services.messages.send_message(1, 1, "\n".join("abcdefghijklm"))
-    page = await text(await susan.get("/messages"))
+    page = await text(await susan.get("/messages?list=received"))
     assert re.search(
         r'<p class="text">a\nb\nc.*j</p>\s*<details>\s*<summary.*Show more.*<p class="text">k\nl', page, re.S
     )
@@ -89,7 +89,7 @@ async def test_page_shows_hostile_text_as_text(join: Join, services: Services) -
     susan = await join("susan")
     body = '"><img src=x onerror=alert(1)>\u202e</p></article> https://example.org/"onmouseover="alert(1)'
     await services.messages.send_message(1, 1, body)
-    page = await text(await susan.get("/messages"))
+    page = await text(await susan.get("/messages?list=received"))
     assert "<img" not in page
     assert body in Parser(page).text
     assert {name for link in Parser(page).links for name in link if name.startswith("on")} == set()

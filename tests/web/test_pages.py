@@ -217,7 +217,7 @@ async def test_sending_shows_on_the_recipients_next_page(join: Join) -> None:
     assert (answer.status_code, answer.location) == (303, "/user/susan#sent=n0nce")
     assert "Your message has been sent." in await text(await john.get(answer.location))
     assert badge(await text(await susan.get("/"))) == "1"
-    page = await text(await susan.get("/messages"))
+    page = await text(await susan.get("/messages?list=received"))
     assert "hello susan" in page
     assert badge(page) == "1"  # a GET marks nothing
 
@@ -226,7 +226,7 @@ async def test_message_to_oneself_is_allowed_but_not_offered(join: Join) -> None
     susan = await join("susan")
     assert "/send_message/susan" not in await text(await susan.get("/user/susan"))
     await susan.post("/send_message/susan", message="note to self")
-    page = await text(await susan.get("/messages"))
+    page = await text(await susan.get("/messages?list=received"))
     assert shown(page) == ["note to self"]
     assert badge(page) == "0"  # it is read already
 
@@ -443,7 +443,7 @@ async def test_page_past_the_end_is_empty(join: Join, path: str) -> None:
 async def test_markup_in_messages_is_shown_as_it_was_typed(join: Join) -> None:
     susan = await join("susan")
     await susan.post("/send_message/susan", message=HOSTILE)
-    page = await text(await susan.get("/messages"))
+    page = await text(await susan.get("/messages?list=received"))
     assert HOSTILE not in page
     assert "&lt;script&gt;" in page
 
@@ -453,7 +453,7 @@ async def test_a_long_inbox_has_newer_and_older_pages(join: Join, services: Serv
     await join("john")
     for number in range(30):
         await services.messages.send_message(2, 1, f"message {number}")
-    first = await text(await susan.get("/messages"))
+    first = await text(await susan.get("/messages?list=received"))
     assert "message 29" in first
     assert "Newer" not in first
     await services.messages.send_message(2, 1, "arrived meanwhile")
@@ -481,7 +481,7 @@ async def test_marking_what_was_shown_leaves_the_rest_unread(join: Join, service
     await join("john")
     for number in range(30):
         await services.messages.send_message(2, 1, f"message {number}")
-    page = await text(await susan.get("/messages"))
+    page = await text(await susan.get("/messages?list=received"))
     await services.messages.send_message(2, 1, "came after")
     interval = {"from": field(page, "from"), "up_to": field(page, "up_to")}
     answer = await susan.post("/messages/read", **interval, headers={"Accept": "application/json"})
@@ -497,7 +497,7 @@ async def test_mark_all_marks_what_the_page_knew_of(join: Join, services: Servic
     await join("john")
     for number in range(30):
         await services.messages.send_message(2, 1, f"message {number}")
-    page = await text(await susan.get("/messages"))
+    page = await text(await susan.get("/messages?list=received"))
     await services.messages.send_message(2, 1, "came after")
     await susan.post("/messages/read", up_to=re.findall(r'name="up_to" value="([^"]*)"', page)[-1])
     assert badge(await text(await susan.get("/"))) == "1"
@@ -658,7 +658,7 @@ async def test_unexpected_error_is_logged_once_with_its_reference(
         raise RuntimeError("broken on purpose")
 
     monkeypatch.setattr("microblog_rt.messages.Messages.inbox", broken)
-    answer = await susan.get("/messages")
+    answer = await susan.get("/messages?list=received")
     page = await text(answer)
     assert answer.status_code == 500
     reference = re.search(r"Reference: ([0-9a-f]{8})", page)

@@ -119,6 +119,8 @@ def fields(route: Route, name: str) -> dict[str, str]:
     more = {"name": "test", "read_messages": "y", "expires": "90", "post": "hello", "display_name": "Susan"}
     if route.endpoint == "people.seen":
         more["up_to"] = "1000"  # the newest post, which is newer than the account
+    if "/messages/" in route.path:
+        more |= {"person": "mallory", "from": "1"}
     return more | {"username": who, "message": "hello", "old_password": PASSWORD, "password": new, "password2": new}
 
 
@@ -153,6 +155,8 @@ async def test_cross_site_posts_change_nothing(app: Quart, services: Services, s
         browser = await signed_in(app, services, origin, name)
         user = await services.accounts.find(name)
         assert user
+        await services.messages.send_message(1, user.id, "something to be marked as unread")
+        await services.messages.mark_read(user.id)
         await services.messages.send_message(1, user.id, "something to be read")
         another = await services.sessions.start_session(user, remembered=True)  # to be ended
         await services.posts.post(1, f"@{name}")

@@ -142,7 +142,12 @@ def mark_read(tx: Transaction, user_id: int, counter: Counter, first: int, last:
     if oldest_before is not None:
         mark = oldest_before - 1
         tx.execute(MARK_ITEMS[counter], interval | {"mark": mark})
-    return _ticked(tx, MARK_READ[counter], user_id, delta=-shown, mark=mark, ahead=ahead)
+    return move_mark(tx, user_id, counter, -shown, mark, ahead)
+
+
+def move_mark(tx: Transaction, user_id: int, counter: Counter, delta: int, mark: int, ahead: int = 0) -> Tick:
+    """Tick, add ``delta`` to the counter and set its mark to ``mark``, in a locked mailbox. Raises NotFound."""
+    return _ticked(tx, MARK_READ[counter], user_id, delta=delta, mark=mark, ahead=ahead)
 
 
 def _ticked(tx: Transaction, statement: Any, user_id: int, **values: int) -> Tick:

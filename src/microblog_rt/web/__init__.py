@@ -11,7 +11,7 @@ languages.py      the language of a page
 templates.py      rendering
 problems.py       errors as HTTP statuses: an HTML page or problem+json
 sentences.py      the sentence for each error reason
-auth.py, sessions.py, tokens.py, people.py, posts.py, mentions.py, messages.py   the pages
+auth.py, sessions.py, tokens.py, people.py, posts.py, mentions.py, messages.py, conversations.py   the pages
 message_text.py   the HTML of a text
 static_files.py   files that browsers keep
 reference.py      the reference of the API
@@ -38,6 +38,7 @@ from microblog_rt.services import Services
 from microblog_rt.settings import Settings
 from microblog_rt.web import (
     auth,
+    conversations,
     forms,
     health,
     known_devices,
@@ -124,7 +125,7 @@ def create(settings: Settings, secret_keys: Sequence[str], services: Services) -
     return app
 
 
-PAGES = people, posts, mentions, auth, sessions, tokens, messages, reference, health, metrics
+PAGES = people, posts, mentions, auth, sessions, tokens, messages, conversations, reference, health, metrics
 
 
 class Cookies:

@@ -23,12 +23,13 @@ def services() -> Services:
     return cast(Services, current_app.extensions["services"])
 
 
-def page_key(parse: Callable[[str], T]) -> dict[str, T]:
-    """The query's ``before`` or ``after``, parsed; empty on the first page. Raises BadRequest.
+def page_key(parse: Callable[[str], T], *names: str) -> dict[str, T]:
+    """The query's ``before`` or ``after``, or another of ``names``, parsed; empty on the first page. Raises BadRequest.
 
     ``parse`` raises ValueError for a malformed key.
     """
-    given = [(name, value) for name, value in request.args.items(multi=True) if name in ("before", "after")]
+    names = names or ("before", "after")
+    given = [(name, value) for name, value in request.args.items(multi=True) if name in names]
     try:
         if len(given) > 1:
             raise ValueError
@@ -46,16 +47,18 @@ def post_id(text: str) -> int:
 
 async def interval() -> tuple[int, int]:
     """The form's ``from`` and ``up_to``; by default everything."""
-    form, found = await request.form, []
-    for field, default in (("from", 0), ("up_to", protocol.FURTHEST)):
-        try:
-            sent = form.getlist(field)
-            if len(sent) > 1:
-                raise ValueError
-            found.append(protocol.parse_cursor(sent[0]) if sent else default)
-        except ValueError:
-            raise BadRequest("mark_format", field=field) from None
-    return found[0], found[1]
+    return await cursor_field("from", 0), await cursor_field("up_to", protocol.FURTHEST)
+
+
+async def cursor_field(field: str, default: int) -> int:
+    """The cursor in a field of the form. Raises BadRequest."""
+    sent = (await request.form).getlist(field)
+    try:
+        if len(sent) > 1:
+            raise ValueError
+        return protocol.parse_cursor(sent[0]) if sent else default
+    except ValueError:
+        raise BadRequest("mark_format", field=field) from None
 
 
 def page_links(page: Page[T], key: Callable[[T], str], previous: str = "before", next: str = "after") -> dict[str, str]:
