@@ -268,6 +268,7 @@ PAGES = {
     "/auth/tokens/revoke",
     "/docs",
     "/messages",
+    "/preferences",
     "/static/<version>/<path:filename>",
     "/user/<username>",
 }

@@ -12,6 +12,7 @@ import { MessagesPage } from "./messages.js";
 import { dispatch } from "./notification_filter.js";
 import { OfflineNotice } from "./offline_notice.js";
 import { poll } from "./poll.js";
+import { shortcuts } from "./shortcuts.js";
 import { signedOutView } from "./signed_out.js";
 import { websocket } from "./websocket.js";
 
@@ -28,6 +29,7 @@ function start(window) {
   times.keepCurrent(document);
   keepFocus(window);
   removeSentDraft(window);
+  shortcuts(window);
   followPage(window, client);
 }
 

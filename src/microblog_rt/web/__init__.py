@@ -8,6 +8,7 @@ known_devices.py  the device cookie
 flashes.py        sentences for the next page
 forms.py          WTForms with a CSRF token
 languages.py      the language of a page
+preferences.py    the language and the theme that were chosen; footer.py: the form
 templates.py      rendering
 problems.py       errors as HTTP statuses: an HTML page or problem+json
 sentences.py      the sentence for each error reason
@@ -38,6 +39,7 @@ from microblog_rt.services import Services
 from microblog_rt.settings import Settings
 from microblog_rt.web import (
     auth,
+    footer,
     forms,
     health,
     known_devices,
@@ -45,6 +47,7 @@ from microblog_rt.web import (
     messages,
     metrics,
     people,
+    preferences,
     problems,
     reference,
     sessions,
@@ -73,6 +76,7 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
+VARY = "Accept, Accept-Language, Cookie"  # what a page depends on, beside its address
 
 
 def create(settings: Settings, secret_keys: Sequence[str], services: Services) -> Quart:
@@ -93,7 +97,9 @@ def create(settings: Settings, secret_keys: Sequence[str], services: Services) -
     hosts = Hosts(settings)
     _check_hosts(app, hosts)
     static_files.init(app)
+    preferences.init(app, cookies.preferences, cookies.attributes)
     languages.init(app)
+    footer.init(app)
     problems.init(app)
     known_devices.init(app, cookies.device, cookies.attributes)
     flashes = Flashes(app, cookies.flash, secret_keys, cookies.attributes)
@@ -112,7 +118,15 @@ def create(settings: Settings, secret_keys: Sequence[str], services: Services) -
     callers = Callers(authentication, services, settings, secret_keys, cookies.browser)
     api = Api(callers, admission, services, settings)
     sends = FormSends(
-        admission, authentication, flashes, cookies.browser, secret_keys, _direct_headers(settings), services, settings
+        admission,
+        authentication,
+        flashes,
+        cookies.browser,
+        cookies.preferences,
+        secret_keys,
+        _direct_headers(settings),
+        services,
+        settings,
     )
     app.extensions["direct"] = Direct(sends, api)
     endpoint = Endpoint(app.asgi_app, admission, authentication, hosts, services, settings, api)
@@ -122,7 +136,7 @@ def create(settings: Settings, secret_keys: Sequence[str], services: Services) -
     return app
 
 
-PAGES = people, auth, sessions, tokens, messages, reference, health, metrics
+PAGES = people, auth, sessions, tokens, messages, reference, footer, health, metrics
 
 
 class Cookies:
@@ -152,6 +166,7 @@ class Cookies:
         self.browser = f"{prefix}_browser{suffix}"
         self.device = f"{prefix}_device{suffix}"
         self.flash = f"{prefix}_flash{suffix}"
+        self.preferences = f"{prefix}_preferences{suffix}"
 
 
 def _database(settings: Settings) -> str:
@@ -204,4 +219,6 @@ def _add_headers(app: Quart, settings: Settings) -> None:
     async def add_headers(response: Response) -> Response:
         response.headers.update(headers)
         response.headers["Cache-Control"] = static_files.cache_control(response)
+        if request.endpoint != static_files.ENDPOINT:
+            response.headers["Vary"] = VARY
         return response
