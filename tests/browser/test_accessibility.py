@@ -81,6 +81,33 @@ async def test_axe_finds_no_violations_and_no_target_is_small(open_browser: Open
     assert found == [], "\n".join(found)
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+async def test_axe_finds_no_violations_in_a_chosen_theme(open_browser: OpenBrowser, sender: Sender, theme: str) -> None:
+    """In each scheme of the system, in Chinese; and with the list of keyboard shortcuts."""
+    await sender.send("bob", "hello bob")
+    bob = await open_browser("bob", reduced_motion="reduce", locale="zh-TW")
+    await _keep_unread(bob)
+    (tab,) = bob.tabs
+    await tab.page.locator(f"button[value={theme}]").click()
+    found: list[str] = []
+    for path in ("/messages", "/auth/tokens"):
+        await tab.open(path)
+        await expect(tab.page.locator(f"button[value={theme}]")).to_have_attribute("aria-pressed", "true")
+        found += await _violations(tab.page)
+    await tab.page.keyboard.press("?")
+    await expect(tab.page.get_by_role("dialog")).to_be_visible()
+    found += await _violations(tab.page)
+    assert found == [], "\n".join(found)
+
+
+async def test_forced_colours_show_what_is_chosen(open_browser: OpenBrowser) -> None:
+    visitor = await open_browser(forced_colors="active")
+    (page,) = [(await visitor.tab("/")).page]
+    chosen, other = (page.get_by_role("button", name=name) for name in ("English", "Español"))
+    for name in ("borderTopColor", "textDecorationLine"):
+        assert await _style(chosen, name) != await _style(other, name)
+
+
 async def test_each_reply_link_names_its_message(sender: Sender, bob: BrowserUser) -> None:
     texts = ["hello bob", "are you there?", "a long message, " * 5]
     for text in texts:
