@@ -42,7 +42,7 @@ def axe_runs(forced: Literal["light", "dark"]) -> Runs:
         ("dark", "none"): COLOUR_RULES,
         (forced, "active"): COLOUR_RULES,
     }
-    return {width: colours for width in (PHONE["width"], SCREEN["width"])}
+    return dict.fromkeys((PHONE["width"], SCREEN["width"]), colours)
 
 
 AXE_RUNS = axe_runs("light")

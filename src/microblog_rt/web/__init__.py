@@ -208,7 +208,7 @@ def _headers(settings: Settings) -> dict[str, str]:
 
 
 def _direct_headers(settings: Settings) -> list[tuple[bytes, bytes]]:
-    fields = _headers(settings) | {"Cache-Control": "no-store"}
+    fields = _headers(settings) | {"Cache-Control": "no-store", "Vary": VARY}
     return [(name.lower().encode(), value.encode()) for name, value in fields.items()]
 
 

@@ -9,7 +9,7 @@ from quart.typing import ResponseReturnValue
 from microblog_rt.errors import BadRequest
 from microblog_rt.web.auth import is_local
 from microblog_rt.web.forms import any_owner
-from microblog_rt.web.preferences import LANGUAGES, choose, preferences
+from microblog_rt.web.preferences import LANGUAGES, choose
 
 blueprint = Blueprint("footer", __name__)
 
@@ -18,7 +18,7 @@ PLACE = "preferences"  # the id of the form, to which the browser returns
 
 def init(app: Quart) -> None:
     """Give templates what the footer shows."""
-    app.jinja_env.globals.update(LANGUAGES=LANGUAGES, preferences=preferences, this_page=_this_page)
+    app.jinja_env.globals.update(LANGUAGES=LANGUAGES, this_page=_this_page)
 
 
 @blueprint.post("/preferences")
