@@ -208,6 +208,18 @@ def get_page(cookie: str) -> bytes:
     return f"GET /user/user1 HTTP/1.1\r\n{HOST}\r\nCookie: {cookie}\r\n\r\n".encode()
 
 
+async def test_confirmation_is_in_the_chosen_language(site: Site) -> None:
+    sender = await person(site)
+    name = site.app.config["PREFERENCES_COOKIE_NAME"]
+    sender = sender._replace(cookie=f"{name}=zh-Hant.system; {sender.cookie}")
+    async with raw_client(site.port) as client:
+        case = Case(True, fields=(*NAVIGATE, "Accept-Language: es"))
+        await client.send(post(*request(case, sender, "")))
+        answer = await response(client)
+    assert site.passed_on == []
+    assert "訊息已送出。" in answer.body.decode()
+
+
 async def test_ended_session_is_refused(site: Site) -> None:
     sender = await person(site)
     await site.end_sessions(sender.user)

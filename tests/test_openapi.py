@@ -282,6 +282,7 @@ PAGES = {
     "/messages",
     "/messages/<username>",
     "/people",
+    "/preferences",
     "/static/<version>/<path:filename>",
     "/user/<username>",
 }

@@ -31,6 +31,7 @@ from microblog_rt.errors import Refused
 from microblog_rt.push import frames
 from microblog_rt.push.request import LONGEST_HEAD
 from microblog_rt.web import problems
+from microblog_rt.web.preferences import LANGUAGES
 
 ROOT = files.CHECKOUT
 
@@ -109,6 +110,9 @@ def test_catalogues_are_complete_and_compiled(path: Path, tmp_path: Path) -> Non
     catalogue = translations.read(path)
     assert translations.untranslated(catalogue) == []
     assert [each for each in catalogue if each.fuzzy and each.id] == []
+    plurals = [each for each in catalogue if each.pluralizable]
+    assert plurals
+    assert [each.id for each in plurals if len(forms(each.string)) != catalogue.num_plurals] == []
     translations.extract(tmp_path / "messages.pot")
     with (tmp_path / "messages.pot").open("rb") as file:
         wanted = {message.id for message in read_po(file) if message.id}
@@ -140,15 +144,29 @@ def placeholders(sentence: str) -> set[str]:
     return set(re.findall(r"%\(\w+\)s|\{\w+\}", sentence))
 
 
-def test_spanish_differs_from_english() -> None:
+@pytest.mark.parametrize("name", ["es", "zh_Hant"])
+def test_language_differs_from_english(name: str) -> None:
     """Few strings are the same in both languages."""
-    (path,) = [path for path in translations.catalogues() if path.parent.parent.name == "es"]
+    (path,) = [path for path in translations.catalogues() if path.parent.parent.name == name]
     same = [str(message.id) for message in translations.read(path) if message.id and message.id == message.string]
     assert len(same) < 5, same
 
 
-def test_languages_are_english_and_spanish() -> None:
-    assert [path.parent.parent.name for path in translations.catalogues()] == ["en", "es"]
+def test_each_language_has_a_catalogue() -> None:
+    names = [path.parent.parent.name for path in translations.catalogues()]
+    assert names == ["en", "es", "zh_Hant"]
+    assert names == sorted(tag.replace("-", "_") for tag in LANGUAGES)
+
+
+CHINESE_SPACING = re.compile(r"[\u4e00-\u9fff](?:[A-Za-z0-9]|%\(|\{)|(?:[A-Za-z0-9}]|\)s)[\u4e00-\u9fff]")
+HALF_WIDTH = re.compile(r"[\u4e00-\u9fff][,.:;!?]|[“”]")
+
+
+def test_chinese_is_spaced_and_punctuated_in_one_way() -> None:
+    """As the glossary at the head of the catalogue says."""
+    (path,) = [path for path in translations.catalogues() if path.parent.parent.name == "zh_Hant"]
+    found = [str(form) for message in translations.read(path) if message.id for form in forms(message.string)]
+    assert [each for each in found if CHINESE_SPACING.search(each) or HALF_WIDTH.search(each) or "您" in each] == []
 
 
 def test_pages_load_nothing_from_other_hosts() -> None:

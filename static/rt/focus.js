@@ -13,7 +13,8 @@ export function keepFocus({ document, MutationObserver, getComputedStyle }) {
     });
   });
   const check = () => {
-    if (!focused || focused === document.body || !isGone(focused)) return;
+    // A dialog that is closed moves the focus itself.
+    if (!focused || focused === document.body || focused.closest("dialog") || !isGone(focused)) return;
     const heading = document.querySelector("h1") ?? document.querySelector("main");
     heading.tabIndex = -1;
     heading.focus({ preventScroll: true });

@@ -18,6 +18,7 @@ import { dispatch } from "./notification_filter.js";
 import { OfflineNotice } from "./offline_notice.js";
 import { Outbox } from "./outbox.js";
 import { poll } from "./poll.js";
+import { shortcuts } from "./shortcuts.js";
 import { signedOutView } from "./signed_out.js";
 import { websocket } from "./websocket.js";
 
@@ -38,6 +39,7 @@ function start(window) {
   times.keepCurrent(document);
   keepFocus(window);
   removeSentDraft(window);
+  shortcuts(window);
   followPage(window, client);
 }
 

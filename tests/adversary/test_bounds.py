@@ -164,7 +164,7 @@ async def test_error_pages_open_no_file(app: Quart) -> None:
     opened: list[str] = []
     watching = True
     sys.addaudithook(lambda event, args: opened.append(str(args[0])) if watching and event == "open" else None)
-    for language in ("en", "es"):
+    for language in ("en", "es", "zh-Hant"):
         page = await app.test_client().get("/nowhere", headers={"Accept": "text/html", "Accept-Language": language})
         assert page.status_code == 404
     watching = False

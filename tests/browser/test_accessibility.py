@@ -30,14 +30,24 @@ SCREEN: ViewportSize = {"width": 1280, "height": 640}
 Colours = tuple[Literal["light", "dark"], Literal["none", "active"]]  # the scheme; forced colours
 
 # By width: all of axe's rules once, and those about colours in the other colours.
-AXE_RUNS: dict[int, dict[Colours, str]] = {
-    width: {
+COLOUR_RULES = "runOnly: ['color-contrast', 'link-in-text-block']"
+Runs = dict[int, dict[Colours, str]]
+
+
+def axe_runs(forced: Literal["light", "dark"]) -> Runs:
+    """The runs; ``forced`` is the system's scheme with forced colours.
+
+    It must be the page's: axe takes the colour of a text, but not of its background, from before they were forced.
+    """
+    colours: dict[Colours, str] = {
         ("light", "none"): "",
-        ("dark", "none"): "runOnly: ['color-contrast', 'link-in-text-block']",
-        ("light", "active"): "runOnly: ['color-contrast', 'link-in-text-block']",
+        ("dark", "none"): COLOUR_RULES,
+        (forced, "active"): COLOUR_RULES,
     }
-    for width in (PHONE["width"], SCREEN["width"])
-}
+    return dict.fromkeys((PHONE["width"], SCREEN["width"]), colours)
+
+
+AXE_RUNS = axe_runs("light")
 
 # Links and controls smaller than 24 by 24 px. Links within a sentence and what only assistive technology sees may be.
 SMALL_TARGETS = """
@@ -90,6 +100,39 @@ async def test_axe_finds_no_violations_and_no_target_is_small(open_browser: Open
     await expect(tab.page.get_by_role("button", name="Try again")).to_be_visible()
     found += await _violations(tab.page)
     assert found == [], "\n".join(found)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+async def test_axe_finds_no_violations_in_a_chosen_theme(
+    open_browser: OpenBrowser, sender: Sender, theme: Literal["light", "dark"]
+) -> None:
+    """In each scheme of the system, in Chinese; and with the list of keyboard shortcuts."""
+    await sender.send("bob", "hello bob")
+    bob = await open_browser("bob", reduced_motion="reduce", locale="zh-TW")
+    await _keep_unread(bob)
+    (tab,) = bob.tabs
+    await tab.page.locator(f"button[value={theme}]").click()
+    found: list[str] = []
+    for path in ("/messages", "/auth/tokens"):
+        await tab.open(path)
+        await expect(tab.page.locator(f"button[value={theme}]")).to_have_attribute("aria-pressed", "true")
+        found += await _violations(tab.page, axe_runs(theme))
+    await tab.page.keyboard.press("?")
+    await expect(tab.page.get_by_role("dialog")).to_be_visible()
+    found += await _violations(tab.page, axe_runs(theme))
+    assert found == [], "\n".join(found)
+
+
+async def test_forced_colours_show_what_is_chosen(open_browser: OpenBrowser) -> None:
+    visitor = await open_browser(forced_colors="active")
+    page = (await visitor.tab("/")).page
+    chosen, other = (page.get_by_role("button", name=name) for name in ("English", "Español"))
+    for name in ("borderTopColor", "textDecorationLine"):
+        assert await _style(chosen, name) != await _style(other, name)
+    colours = [await _style(page.locator("body"), name) for name in ("color", "backgroundColor")]
+    await page.get_by_role("button", name="Dark").click()
+    await expect(page.get_by_role("button", name="Dark")).to_have_attribute("aria-pressed", "true")
+    assert [await _style(page.locator("body"), name) for name in ("color", "backgroundColor")] == colours
 
 
 async def test_each_reply_link_names_its_message(sender: Sender, bob: BrowserUser) -> None:
@@ -208,7 +251,7 @@ async def _rejected(tab: Tab, path: str) -> Page:
     return page
 
 
-async def _violations(page: Page) -> list[str]:
+async def _violations(page: Page, runs: Runs = AXE_RUNS) -> list[str]:
     """What axe finds on a phone and a screen, also in dark and in forced colours; and targets that are too small."""
     await page.wait_for_load_state()
     await page.evaluate(AXE_SCRIPT)
@@ -216,7 +259,7 @@ async def _violations(page: Page) -> list[str]:
     for size in (SMALL, PHONE, SCREEN):
         await page.set_viewport_size(size)
         found += [f"{page.url}, {size}: {each}" for each in await page.evaluate(SMALL_TARGETS)]
-        for (scheme, forced), rules in AXE_RUNS.get(size["width"], {}).items():
+        for (scheme, forced), rules in runs.get(size["width"], {}).items():
             await page.emulate_media(color_scheme=scheme, forced_colors=forced)
             results: dict[str, Any] = await page.evaluate(f"axe.run({{ resultTypes: ['violations'], {rules} }})")
             assert results["passes"]

@@ -44,6 +44,16 @@ test("the badge and the favicon show 99+, the text and the title the exact numbe
   assert.deepEqual(shown(page), ["99+", "100 unread messages", "(100) People - Microblog", "99+"]);
 });
 
+test("a language without a singular has one sentence for every number", () => {
+  const page = makeBadge(0, { language: "zh-Hant" });
+  Object.assign(page.elements["#announcer"].dataset, { one: "wrong", other: "{n} 則未讀訊息" });
+  for (const n of [1, 2, 5]) {
+    page.set_message_count(n);
+    assert.equal(shown(page)[1], `${n} 則未讀訊息`);
+  }
+  assert.deepEqual(page.said, ["1 則未讀訊息"]);
+});
+
 test("the number of the rendered page is shown and not announced", () => {
   const page = makeBadge(3);
   assert.deepEqual(shown(page), ["3", "3 unread messages", "(3) People - Microblog", "3"]);

@@ -40,6 +40,10 @@ for (const [language, languages, expected] of [
   ["es", ["en-GB", "es"], "27 nov 2026, 17:58"],
   ["es", ["es-ES"], "27 nov 2026, 17:58"],
   ["es", ["en-US", "es"], "27 nov 2026, 5:58 p.m."],
+  ["zh-Hant", ["zh-TW"], "2026年11月27日 下午5:58"],
+  ["zh-Hant", ["zh-HK"], "2026年11月27日 下午5:58"],
+  ["zh-Hant", ["en-US"], "2026年11月27日 下午5:58"],
+  ["zh-Hant", ["de-DE"], "2026年11月27日 17:58"],
 ]) {
   test(`page ${language}, browser ${languages}: ${expected}`, () => {
     assert.equal(shown(language, languages, SENT), expected);
@@ -57,19 +61,20 @@ test("a date is that of the visitor's zone", () => {
   assert.equal(shown("en", ["en-GB"], "2026-11-01T03:00:00+00:00", { format: "date" }), "31 Oct 2026");
 });
 
-for (const [datetime, english, spanish] of [
-  ["2026-11-28T22:59:31+00:00", "now", "ahora"],
-  ["2026-11-28T23:00:50+00:00", "now", "ahora"],
-  ["2026-11-28T22:59:00+00:00", "1 minute ago", "hace 1 minuto"],
-  ["2026-11-28T22:00:01+00:00", "59 minutes ago", "hace 59 minutos"],
-  ["2026-11-28T22:00:00+00:00", "1 hour ago", "hace 1 hora"],
-  ["2026-11-28T05:00:00+00:00", "18 hours ago", "hace 18 horas"],
-  ["2026-11-28T04:59:59+00:00", "27 Nov 2026, 23:59", "27 nov 2026, 23:59"],
-  ["2026-11-28T23:05:00+00:00", "28 Nov 2026, 18:05", "28 nov 2026, 18:05"],
+for (const [datetime, english, spanish, chinese] of [
+  ["2026-11-28T22:59:31+00:00", "now", "ahora", "現在"],
+  ["2026-11-28T23:00:50+00:00", "now", "ahora", "現在"],
+  ["2026-11-28T22:59:00+00:00", "1 minute ago", "hace 1 minuto", "1 分鐘前"],
+  ["2026-11-28T22:00:01+00:00", "59 minutes ago", "hace 59 minutos", "59 分鐘前"],
+  ["2026-11-28T22:00:00+00:00", "1 hour ago", "hace 1 hora", "1 小時前"],
+  ["2026-11-28T05:00:00+00:00", "18 hours ago", "hace 18 horas", "18 小時前"],
+  ["2026-11-28T04:59:59+00:00", "27 Nov 2026, 23:59", "27 nov 2026, 23:59", "2026年11月27日 下午11:59"],
+  ["2026-11-28T23:05:00+00:00", "28 Nov 2026, 18:05", "28 nov 2026, 18:05", "2026年11月28日 下午6:05"],
 ]) {
   test(`at 18:00 a message of ${datetime} is shown as ${english}`, () => {
     assert.equal(shown("en", ["en-GB"], datetime), english);
     assert.equal(shown("es", ["es-ES"], datetime), spanish);
+    assert.equal(shown("zh-Hant", ["zh-TW"], datetime), chinese);
   });
 }
 

@@ -69,6 +69,7 @@ def test_the_wheel_holds_all_it_needs_and_nothing_else(wheel: Path) -> None:
         "microblog_rt/hypercorn.toml",
         "microblog_rt/openapi.json",
         "microblog_rt/translations/es/LC_MESSAGES/messages.mo",
+        "microblog_rt/translations/zh_Hant/LC_MESSAGES/messages.mo",
     ):
         assert wanted in names
     assert [name for name in names if not name.startswith(("microblog_rt/", "microblog_rt-"))] == []

@@ -8,6 +8,7 @@ known_devices.py  the device cookie
 flashes.py        sentences for the next page
 forms.py          WTForms with a CSRF token
 languages.py      the language of a page
+preferences.py    the language and the theme that were chosen; footer.py: the form
 templates.py      rendering
 problems.py       errors as HTTP statuses: an HTML page or problem+json
 sentences.py      the sentence for each error reason
@@ -39,6 +40,7 @@ from microblog_rt.settings import Settings
 from microblog_rt.web import (
     auth,
     conversations,
+    footer,
     forms,
     health,
     known_devices,
@@ -48,6 +50,7 @@ from microblog_rt.web import (
     metrics,
     people,
     posts,
+    preferences,
     problems,
     reference,
     sessions,
@@ -76,6 +79,7 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
+VARY = "Accept, Accept-Language, Cookie"  # what a page depends on, beside its address
 
 
 def create(settings: Settings, secret_keys: Sequence[str], services: Services) -> Quart:
@@ -96,7 +100,9 @@ def create(settings: Settings, secret_keys: Sequence[str], services: Services) -
     hosts = Hosts(settings)
     _check_hosts(app, hosts)
     static_files.init(app)
+    preferences.init(app, cookies.preferences, cookies.attributes)
     languages.init(app)
+    footer.init(app)
     problems.init(app)
     known_devices.init(app, cookies.device, cookies.attributes)
     flashes = Flashes(app, cookies.flash, secret_keys, cookies.attributes)
@@ -115,7 +121,15 @@ def create(settings: Settings, secret_keys: Sequence[str], services: Services) -
     callers = Callers(authentication, services, settings, secret_keys, cookies.browser)
     api = Api(callers, admission, services, settings)
     sends = FormSends(
-        admission, authentication, flashes, cookies.browser, secret_keys, _direct_headers(settings), services, settings
+        admission,
+        authentication,
+        flashes,
+        cookies.browser,
+        cookies.preferences,
+        secret_keys,
+        _direct_headers(settings),
+        services,
+        settings,
     )
     app.extensions["direct"] = Direct(sends, api)
     endpoint = Endpoint(app.asgi_app, admission, authentication, hosts, services, settings, api)
@@ -125,7 +139,7 @@ def create(settings: Settings, secret_keys: Sequence[str], services: Services) -
     return app
 
 
-PAGES = people, posts, mentions, auth, sessions, tokens, messages, conversations, reference, health, metrics
+PAGES = people, posts, mentions, auth, sessions, tokens, messages, conversations, reference, footer, health, metrics
 
 
 class Cookies:
@@ -155,6 +169,7 @@ class Cookies:
         self.browser = f"{prefix}_browser{suffix}"
         self.device = f"{prefix}_device{suffix}"
         self.flash = f"{prefix}_flash{suffix}"
+        self.preferences = f"{prefix}_preferences{suffix}"
 
 
 def _database(settings: Settings) -> str:
@@ -197,7 +212,7 @@ def _headers(settings: Settings) -> dict[str, str]:
 
 
 def _direct_headers(settings: Settings) -> list[tuple[bytes, bytes]]:
-    fields = _headers(settings) | {"Cache-Control": "no-store"}
+    fields = _headers(settings) | {"Cache-Control": "no-store", "Vary": VARY}
     return [(name.lower().encode(), value.encode()) for name, value in fields.items()]
 
 
@@ -208,4 +223,6 @@ def _add_headers(app: Quart, settings: Settings) -> None:
     async def add_headers(response: Response) -> Response:
         response.headers.update(headers)
         response.headers["Cache-Control"] = static_files.cache_control(response)
+        if request.endpoint != static_files.ENDPOINT:
+            response.headers["Vary"] = VARY
         return response

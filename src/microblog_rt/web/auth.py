@@ -145,12 +145,12 @@ async def _sign_in(user: User, *, remembered: bool) -> ResponseReturnValue:
 async def _next(otherwise: str | None = None) -> str:
     """The ``next`` parameter if it is a path of this site; else ``otherwise``, or the home page."""
     target = (await request.form).get("next") or request.args.get("next", "")
-    if _is_local(target):
+    if is_local(target):
         return target
     return url_for("people.index") if otherwise is None else otherwise
 
 
-def _is_local(target: str) -> bool:
+def is_local(target: str) -> bool:
     """Whether ``target`` is a path of this site: below the path prefix, which no segment ``..`` leaves."""
     prefix = request.root_path
     if not LOCAL_PATH.fullmatch(target) or not target.startswith(f"{prefix}/"):

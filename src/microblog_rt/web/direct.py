@@ -26,8 +26,9 @@ from microblog_rt.web.authentication import Authentication
 from microblog_rt.web.flashes import Flashes
 from microblog_rt.web.forms import TOKEN, browser_in, owner_in
 from microblog_rt.web.hosts import check_origin, values
-from microblog_rt.web.languages import preferred
+from microblog_rt.web.languages import language_for
 from microblog_rt.web.messages import NONCE, SENT, anchor
+from microblog_rt.web.preferences import preferences_in
 from microblog_rt.web.problems import prefers_json
 
 FORM = "application/x-www-form-urlencoded"
@@ -68,6 +69,7 @@ class FormSends:
         authentication: Authentication,
         flashes: Flashes,
         browser_cookie: str,
+        preferences_cookie: str,
         secret_keys: Sequence[str],
         headers: Headers,
         services: Services,
@@ -77,6 +79,7 @@ class FormSends:
         self._authentication = authentication
         self._flashes = flashes
         self._browser_cookie = browser_cookie
+        self._preferences_cookie = preferences_cookie
         self._secret_keys = secret_keys
         self._headers = headers
         self._services = services
@@ -125,7 +128,8 @@ class FormSends:
         accept, mode, language = (_first(scope, each) for each in (b"accept", b"sec-fetch-mode", b"accept-language"))
         fragment = "" if prefers_json(accept or "", mode, "POST") else f"#{anchor(nonce)}"
         location = f"{self._prefix}/user/{quote(name)}{fragment}"
-        sentence = preferred(language or "").catalogue.ugettext(SENT)
+        chosen = preferences_in(cookies.get(self._preferences_cookie, "")).language
+        sentence = language_for(chosen, language or "").catalogue.ugettext(SENT)
         headers = [
             (b"content-type", b"text/html; charset=utf-8"),
             (b"location", location.encode()),

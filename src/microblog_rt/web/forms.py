@@ -153,6 +153,12 @@ def redisplays_form(*, any_owner: bool = False, **resend: str | None) -> Callabl
     return mark
 
 
+def any_owner(view: RouteCallable) -> RouteCallable:
+    """Mark a view whose form may be submitted under every account."""
+    vars(view).update(any_owner=True)
+    return view
+
+
 def refuse_form(error: Refused) -> None:
     """Make ``submitted`` false for the form of this request, and ``error`` decide the status of its page."""
     g.refusal = error

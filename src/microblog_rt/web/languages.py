@@ -19,13 +19,17 @@ from microblog_rt.errors import Refused
 from microblog_rt.files import TRANSLATIONS
 from microblog_rt.protocol import MICROSECONDS
 from microblog_rt.web import sentences
+from microblog_rt.web.preferences import LANGUAGES, preferences
 
-LANGUAGES = ("en", "es")
+DEFAULT = next(iter(LANGUAGES))
+TRADITIONAL, SIMPLIFIED = "zh-Hant", "zh-Hans"
+TRADITIONAL_REGIONS = {"hk", "mo", "tw"}
 
 
 class Language(NamedTuple):
-    """A language with its catalogue."""
+    """A language with its catalogue; ``tag`` is what HTML and browsers call it."""
 
+    tag: str
     locale: Locale
     catalogue: NullTranslations
 
@@ -38,8 +42,8 @@ def init(app: Quart) -> None:
     app.add_template_filter(_datetime_format, "datetimeformat")
 
     @app.context_processor
-    async def locale() -> dict[str, Any]:
-        return {"locale": str(_language().locale)}
+    async def language() -> dict[str, Any]:
+        return {"language": _language().tag}
 
 
 def gettext(sentence: str, **values: Any) -> str:
@@ -79,18 +83,39 @@ def _ngettext(singular: str, plural: str, num: int) -> str:
 
 def _language() -> Language:
     if not has_request_context():
-        return _loaded(LANGUAGES[0])
+        return _loaded(DEFAULT)
     if "language" not in g:
-        g.language = preferred(request.headers.get("Accept-Language", ""))
+        g.language = language_for(preferences().language, request.headers.get("Accept-Language", ""))
     return cast(Language, g.language)
+
+
+def language_for(chosen: str, accept_language: str) -> Language:
+    """The language to use: the chosen one, or else (``chosen`` is empty) the best for a value of Accept-Language."""
+    return _loaded(chosen) if chosen else preferred(accept_language)
 
 
 @lru_cache(maxsize=1000)  # parsing it takes 3 % of a send (measured)
 def preferred(accept_language: str) -> Language:
-    """The language to use for a value of Accept-Language."""
-    return _loaded(parse_accept_header(accept_language, LanguageAccept).best_match(LANGUAGES, LANGUAGES[0]))
+    """The language to use for a value of Accept-Language.
+
+    A reader of Simplified Chinese gets Traditional Chinese only if the value names no language that is available.
+    """
+    tags = [_available(tag) for tag, quality in parse_accept_header(accept_language, LanguageAccept) if quality > 0]
+    fitting = [tag for tag in tags if tag in LANGUAGES]
+    return _loaded(fitting[0] if fitting else TRADITIONAL if SIMPLIFIED in tags else DEFAULT)
+
+
+def _available(tag: str) -> str:
+    """The tag of the same language, and for Chinese of the same script, as in LANGUAGES; or SIMPLIFIED."""
+    language, *subtags = tag.lower().replace("_", "-").split("-")
+    if language != "zh":
+        return language
+    script = next((each for each in subtags if len(each) == len("Hant")), "")
+    traditional = script == "hant" if script else not TRADITIONAL_REGIONS.isdisjoint(subtags)
+    return TRADITIONAL if traditional else SIMPLIFIED
 
 
 @cache
-def _loaded(name: str) -> Language:
-    return Language(Locale.parse(name), Translations.load(str(TRANSLATIONS), [name]))
+def _loaded(tag: str) -> Language:
+    locale = Locale.parse(tag, sep="-")
+    return Language(tag, locale, Translations.load(str(TRANSLATIONS), [str(locale)]))

@@ -28,7 +28,8 @@ from microblog_rt.errors import (
     Unavailable,
 )
 from microblog_rt.web.body_limits import ANONYMOUS_BODY, LimitedRequest
-from microblog_rt.web.languages import LANGUAGES, gettext, refresh, translated
+from microblog_rt.web.languages import gettext, refresh, translated
+from microblog_rt.web.preferences import LANGUAGES
 from microblog_rt.web.sentences import N_, SENTENCES
 from microblog_rt.web.templates import render_template
 
