@@ -238,9 +238,38 @@ async def test_slow_loop_receives_the_newest_and_keeps_a_safe_cursor(alice: Toke
         assert tab.cursor == last.timestamp
 
 
-def test_url_and_token_are_checked() -> None:
-    with pytest.raises(ValueError, match="http"):
-        Client("localhost:8000", "token")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:8000",
+        "ftp://localhost",
+        "http://",
+        "http://localhost:99999",
+        "http://localhost:port",
+        "http://[::1",
+        "http://local\nhost",
+        "http://xn--a.example",
+        "http://localhost?since=1",
+        "http://localhost/#messages",
+    ],
+)
+def test_invalid_url_is_refused_at_once(url: str) -> None:
+    with pytest.raises(ValueError, match="not the URL of a server"):
+        Client(url, "token")
+
+
+def test_password_in_the_url_is_refused_and_not_shown() -> None:
+    """It would replace the token in the header."""
+    with pytest.raises(ValueError, match="password") as refused:
+        Client("http://bob:secret@localhost", "token")
+    assert "secret" not in str(refused.value)
+
+
+def test_scheme_in_upper_case_serves_every_transport() -> None:
+    assert Client("HTTPS://Localhost:8000/badge/", "token").url == "https://Localhost:8000/badge"
+
+
+def test_transports_and_token_are_checked() -> None:
     with pytest.raises(ValueError, match="transports"):
         Client("http://localhost", "token", transports=["carrier"])
     with pytest.raises(ValueError, match="token") as refused:

@@ -5,7 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import SplitResult, urlencode, urlsplit
 
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
@@ -37,10 +37,8 @@ class Link:
         cookies: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        self.url = url.rstrip("/")
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"not an http or https URL: {url!r}")
+        parts = _parts(url)
+        self.url = f"{parts.scheme}://{parts.netloc}{parts.path}".rstrip("/")
         self._headers = dict(headers or {})
         if token is not None:
             if not token.isascii() or not token.isprintable() or " " in token or not token:
@@ -126,6 +124,20 @@ class Link:
     def _stream(self, target: str, accept: str) -> AbstractAsyncContextManager[httpx.Response]:
         headers = {"Accept": accept, "Cache-Control": "no-store"}
         return self._http.stream("GET", target, headers=headers, timeout=None)
+
+
+def _parts(url: str) -> SplitResult:
+    """The parts of the URL of a server, which HTTP and WebSocket can use. Raises ValueError."""
+    try:
+        parts, _ = urlsplit(url), httpx.URL(url).host
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except (ValueError, httpx.InvalidURL):
+        valid = False
+    if not valid or parts.query or parts.fragment:
+        raise ValueError(f"not the URL of a server, such as https://www.example.org: {url!r}")
+    if "@" in parts.netloc:  # httpx would send it instead of the token
+        raise ValueError("the URL must not have a user name and a password; pass the token instead")
+    return parts
 
 
 class _NoRedirects(connect):
