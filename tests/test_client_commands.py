@@ -126,6 +126,30 @@ def test_listen_passes_each_notification_to_a_command(
     assert json.loads((tmp_path / "seen").read_text()) == first
 
 
+def test_full_disk_ends_listen_with_one_line(
+    alice: TokenUser, bob: TokenUser, of_bob: dict[str, str], tmp_path: Path
+) -> None:
+    alice.send(bob, "one")
+    errors = tmp_path / "errors"
+    with Path(os.devnull).open() as null, Path("/dev/full").open("w") as full, errors.open("w") as shown:
+        command = Forked(["listen"], tmp_path, of_bob, (null.fileno(), full.fileno(), shown.fileno()))
+        assert command.wait(DEADLINE) == 1
+    assert errors.read_text() == "Error: cannot write the output: No space left on device\n"
+
+
+def test_reader_that_goes_away_ends_listen_silently(
+    alice: TokenUser, bob: TokenUser, of_bob: dict[str, str], listening: Callable[..., Listening]
+) -> None:
+    """As ``listen | head -1``, at the next notification."""
+    alice.send(bob, "one")
+    command = listening(**of_bob)
+    command.line()
+    command.output.close()
+    alice.send(bob, "two")
+    assert command.process.wait(DEADLINE) == 1
+    assert command.errors.read_text() == ""
+
+
 def test_listen_ends_when_the_token_is_revoked(
     alice: TokenUser, bob: TokenUser, folder: Folder, of_bob: dict[str, str], listening: Callable[..., Listening]
 ) -> None:

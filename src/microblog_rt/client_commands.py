@@ -242,4 +242,9 @@ def _progress() -> "Callable[[Status], None] | None":
 
 def _echo(text: str, *, err: bool = False) -> None:
     """Print a line, coloured only on a terminal, and not with NO_COLOR (https://no-color.org)."""
-    click.echo(text, err=err, color=False if os.environ.get("NO_COLOR") else None)
+    try:
+        click.echo(text, err=err, color=False if os.environ.get("NO_COLOR") else None)
+    except BrokenPipeError:
+        raise  # click ends the command silently
+    except OSError as error:
+        raise Failed(f"cannot write the output: {error.strerror}") from None
