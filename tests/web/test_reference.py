@@ -3,7 +3,7 @@
 import json
 
 from microblog_rt import files
-from tests.web.conftest import Browser, text
+from tests.web.conftest import ORIGIN, Browser, text
 
 
 async def test_reference_lists_every_operation(stranger: Browser) -> None:
@@ -16,6 +16,8 @@ async def test_reference_lists_every_operation(stranger: Browser) -> None:
         assert f"<code>{method.upper()} {path}</code>" in page
     assert "Idempotency-Key" in page
     assert "&#34;recipient&#34;: &#34;bob&#34;" in page, "the example of a request"
+    assert f"{ORIGIN}/api/v1/messages" in page, "a first command"
+    assert 'href="/auth/tokens"' in page
     assert "$ref" not in page
     assert "`" not in page
     assert "**" not in page

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from markupsafe import Markup, escape
-from quart import Blueprint
+from quart import Blueprint, current_app, request
 from quart.typing import ResponseReturnValue
 
 from microblog_rt import files
@@ -39,7 +39,8 @@ class Operation(NamedTuple):
 @blueprint.get("/docs")
 async def reference() -> ResponseReturnValue:
     about, operations = _reference()
-    return await render_template("reference.html", about=about, operations=operations)
+    origin = current_app.config["PUBLIC_URL"] or request.host_url.rstrip("/")
+    return await render_template("reference.html", about=about, operations=operations, origin=origin)
 
 
 @cache
