@@ -206,7 +206,7 @@ class Poll(HttpTab):
 
 
 class ClientTab(Tab):
-    """The Python client, of one host: it chooses the transport, and polls while it has no better one.
+    """The Python client, of one host, with a bearer token: it chooses the transport, and polls if no other works.
 
     ``drop`` replaces it by a new client, which continues from its cursor.
     """
@@ -231,8 +231,7 @@ class ClientTab(Tab):
             self._ledger.wrong.append(f"I1: a {self.kind} of {self.person.name} ended: {errors.exceptions[0]!r}")
 
     async def _follow(self) -> None:
-        headers = {"Cookie": self.person.cookie}
-        async with Client(self._hosts[0].url, headers=headers, on_status=self._changed) as client:
+        async with Client(self._hosts[0].url, self.person.bearer, on_status=self._changed) as client:
             async for notification in client.notifications(since=self.since / 1_000_000):
                 self._receive(notification)
                 self.since = round(client.cursor * 1_000_000)

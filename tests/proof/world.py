@@ -21,6 +21,7 @@ from microblog_rt.app import create_app
 from microblog_rt.services import Services
 from microblog_rt.settings import Settings
 from microblog_rt.storage import migrations
+from tests import site_tokens
 from tests.http_connection import Connection
 from tests.proof import checks, people
 from tests.proof.host import AHEAD, Host
@@ -156,6 +157,7 @@ def _host(number: int, folder: Path, url: str, proxy: TcpProxy, python_path: Pat
         "MICROBLOG_DATABASE_URL": url,
         "MICROBLOG_BUS_URL": proxy.url,
         "MICROBLOG_SECRET_KEY": KEY,
+        "MICROBLOG_JWT_KEY": site_tokens.SECRET,
         "MICROBLOG_DRAIN": f"{DRAIN}",
         "MICROBLOG_HEARTBEAT": f"{HEARTBEAT}",
     }
