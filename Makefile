@@ -59,6 +59,8 @@ proof: $(VENV)/dev.stamp tools
 	$(BIN)/python -m pytest tests/proof/test_planted.py
 	$(BIN)/python -m pytest tests/test_interleavings.py tests/test_histories.py tests/test_openapi.py --proof --timeout 3600
 	$(BIN)/python -m tests.proof
+	$(BIN)/python -m tests.published 10000
+	$(BIN)/python -m tests.replays 1000 500
 
 # Measure the server beside its peers and write docs/performance.md; `make bench PEERS=` only prints a table, in 3 minutes.
 bench: $(VENV)/bench.stamp tools

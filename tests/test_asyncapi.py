@@ -59,6 +59,12 @@ def test_every_channel_is_at_the_path() -> None:
     assert used == {f"#/channels/{name}" for name in CHANNELS}
 
 
+def test_every_channel_describes_both_credentials() -> None:
+    socket = CHANNELS["webSocket"]["bindings"]["ws"]["headers"]["properties"]
+    streams = [each["x-request-headers"] for name, each in CHANNELS.items() if name != "webSocket"]
+    assert [{"Authorization", "Cookie"} <= set(each) for each in (socket, *streams)] == [True] * 3
+
+
 def test_media_types_are_those_of_the_formats() -> None:
     types = {COMPONENTS["messages"][name]["contentType"] for name in ("event", "line")}
     assert types == {each.media_type for each in formats.FORMATS}

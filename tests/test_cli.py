@@ -7,11 +7,14 @@ import socket
 import sqlite3
 import stat
 import subprocess
+import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from microblog_rt import files
+from microblog_rt.__main__ import main as entry_point
 from microblog_rt.storage import migrations
 from microblog_rt.web import static_files
 from tests.command_line import Folder
@@ -261,3 +264,14 @@ def test_static_files_are_copied_for_a_proxy(folder: Folder) -> None:
     assert stat.S_IMODE((copied / "rt" / "main.js").stat().st_mode) == 0o644
     (folder.path / "file").touch()
     assert "cannot copy" in folder.refused("static", "file/www")
+
+
+def test_interrupt_during_the_imports_shows_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Importing:
+        def __getattr__(self, name: str) -> NoReturn:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "microblog_rt.import_commands", Importing())
+    with pytest.raises(SystemExit) as ended:
+        entry_point()
+    assert ended.value.code == 130

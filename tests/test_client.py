@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ from microblog_rt.client import (
 )
 from microblog_rt.client.events import BEST_FIRST
 from microblog_rt.models import SEND_MESSAGES
+from tests import site_tokens
 from tests.browser.proxy import Proxy
 from tests.ports import free_port
 from tests.server_process import DEADLINE, Server
@@ -212,6 +214,49 @@ async def test_revoked_token_raises_signed_out(alice: TokenUser, bob: TokenUser,
             await next_of(notifications)
 
 
+@pytest.mark.parametrize("transport", ["websocket", "sse", "longpoll"])
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_token_function_replaces_a_token_that_ends(tmp_path: Path, transport: str, asynchronous: bool) -> None:
+    """It is called before each request; the publishing client has one as well."""
+    made: list[str] = []
+
+    def token() -> str:
+        made.append(site_tokens.signed("maria", aud=None, exp=time.time() + 1, jti=str(len(made))))
+        return made[-1]
+
+    async def soon() -> str:
+        return token()
+
+    def service() -> str:
+        return site_tokens.signed("shop", aud=None, scope=site_tokens.PUBLISH)
+
+    with Server(tmp_path, environ={"MICROBLOG_JWT_KEY": site_tokens.SECRET}) as server:
+        async with (
+            Client(server.url, soon if asynchronous else token, transports=[transport]) as tab,
+            Client(server.url, service) as shop,
+        ):
+            await shop.publish("maria", "orders", 1)
+            notifications = tab.notifications()
+            assert (await next_of(notifications)).data == 1
+            used = len(made)
+            async with asyncio.timeout(DEADLINE):
+                while len(made) == used:  # until the token has ended
+                    await asyncio.sleep(0.01)
+            await shop.publish("maria", "orders", 2)
+            assert (await next_of(notifications)).data == 2
+
+
+async def test_exception_of_the_token_function_ends_the_loop(shared: Server) -> None:
+    def broken() -> str:
+        raise LookupError("no key")
+
+    async with Client(shared.url, broken) as tab:
+        with pytest.raises(LookupError, match="no key"):
+            await next_of(tab.notifications())
+        with pytest.raises(LookupError, match="no key"):
+            await tab.send("bob", "hello")
+
+
 async def test_invalid_token_raises_signed_out(shared: Server) -> None:
     async with Client(shared.url, "not-a-token") as tab:
         with pytest.raises(SignedOut):
@@ -238,9 +283,38 @@ async def test_slow_loop_receives_the_newest_and_keeps_a_safe_cursor(alice: Toke
         assert tab.cursor == last.timestamp
 
 
-def test_url_and_token_are_checked() -> None:
-    with pytest.raises(ValueError, match="http"):
-        Client("localhost:8000", "token")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:8000",
+        "ftp://localhost",
+        "http://",
+        "http://localhost:99999",
+        "http://localhost:port",
+        "http://[::1",
+        "http://local\nhost",
+        "http://xn--a.example",
+        "http://localhost?since=1",
+        "http://localhost/#messages",
+    ],
+)
+def test_invalid_url_is_refused_at_once(url: str) -> None:
+    with pytest.raises(ValueError, match="not the URL of a server"):
+        Client(url, "token")
+
+
+def test_password_in_the_url_is_refused_and_not_shown() -> None:
+    """It would replace the token in the header."""
+    with pytest.raises(ValueError, match="password") as refused:
+        Client("http://bob:secret@localhost", "token")
+    assert "secret" not in str(refused.value)
+
+
+def test_scheme_in_upper_case_serves_every_transport() -> None:
+    assert Client("HTTPS://Localhost:8000/badge/", "token").url == "https://Localhost:8000/badge"
+
+
+def test_transports_and_token_are_checked() -> None:
     with pytest.raises(ValueError, match="transports"):
         Client("http://localhost", "token", transports=["carrier"])
     with pytest.raises(ValueError, match="token") as refused:

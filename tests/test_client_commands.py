@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from microblog_rt.client.events import BEST_FIRST
 from microblog_rt.client_commands import main
 from microblog_rt.models import SCOPES
+from tests import site_tokens
 from tests.browser.proxy import Proxy
 from tests.command_line import Folder
 from tests.fork_server import Forked
@@ -125,6 +126,30 @@ def test_listen_passes_each_notification_to_a_command(
     assert json.loads((tmp_path / "seen").read_text()) == first
 
 
+def test_full_disk_ends_listen_with_one_line(
+    alice: TokenUser, bob: TokenUser, of_bob: dict[str, str], tmp_path: Path
+) -> None:
+    alice.send(bob, "one")
+    errors = tmp_path / "errors"
+    with Path(os.devnull).open() as null, Path("/dev/full").open("w") as full, errors.open("w") as shown:
+        command = Forked(["listen"], tmp_path, of_bob, (null.fileno(), full.fileno(), shown.fileno()))
+        assert command.wait(DEADLINE) == 1
+    assert errors.read_text() == "Error: cannot write the output: No space left on device\n"
+
+
+def test_reader_that_goes_away_ends_listen_silently(
+    alice: TokenUser, bob: TokenUser, of_bob: dict[str, str], listening: Callable[..., Listening]
+) -> None:
+    """As ``listen | head -1``, at the next notification."""
+    alice.send(bob, "one")
+    command = listening(**of_bob)
+    command.line()
+    command.output.close()
+    alice.send(bob, "two")
+    assert command.process.wait(DEADLINE) == 1
+    assert command.errors.read_text() == ""
+
+
 def test_listen_ends_when_the_token_is_revoked(
     alice: TokenUser, bob: TokenUser, folder: Folder, of_bob: dict[str, str], listening: Callable[..., Listening]
 ) -> None:
@@ -169,6 +194,8 @@ def test_exit_status_tells_why_a_command_failed(shared: Server, caplog: pytest.L
     assert status("listen", "--since", "-1") == 2
     assert status("listen", "--since", "nan") == 2
     assert status("listen", url="localhost:8000") == 2
+    assert status("status", url="http://localhost:99999") == 2
+    assert status("notify", "bob", "build", "NaN") == 2
     assert status("listen", token="") == 2
     assert status("listen", token="two words") == 2
     assert status("send", "bob", "hello", "--from", "alice") == 2
@@ -183,6 +210,23 @@ def test_status_tells_which_transports_work(bob: TokenUser, folder: Folder, of_b
     assert lines["account"] == f"{bob.name}, token 'test': {', '.join(SCOPES)}"
     for transport in BEST_FIRST:
         assert lines[transport].startswith("works, "), result.stdout
+
+
+def test_status_names_the_user_of_a_signed_token(tmp_path: Path) -> None:
+    with Server(tmp_path, environ={"MICROBLOG_JWT_KEY": site_tokens.SECRET}) as server:
+        token = site_tokens.signed("maria", aud=None, scope="notifications:read")
+        result = Folder(tmp_path).run("status", MICROBLOG_URL=server.url, MICROBLOG_TOKEN=token)
+    lines = dict(each.split(maxsplit=1) for each in result.stdout.splitlines())
+    assert lines["account"] == "maria, a signed token (JWT)", result.stderr
+    assert result.returncode == 0
+    assert lines["websocket"].startswith("works, ")
+
+
+def test_invalid_text_is_no_wrong_usage(of_bob: dict[str, str]) -> None:
+    """An argument that is not UTF-8, as Python decodes it."""
+    result = CliRunner().invoke(main, ["send", "alice", "\udcff"], env=of_bob)
+    assert result.exit_code == 1
+    assert "must be UTF-8" in result.output
 
 
 async def test_status_tells_why_a_transport_fails(shared: Server, folder: Folder, of_bob: dict[str, str]) -> None:

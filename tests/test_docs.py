@@ -63,6 +63,11 @@ def test_internal_links_resolve(page: Path) -> None:
         assert not anchor or anchor in _anchors(linked), target
 
 
+def test_every_page_is_linked() -> None:
+    linked = {(page.parent / each.partition("#")[0]).resolve() for page in PAGES for each in LINK.findall(_prose(page))}
+    assert [page.name for page in (ROOT / "docs").rglob("*.md") if page.resolve() not in linked] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_cited_files_exist(page: Path) -> None:
     text = page.read_text()

@@ -384,10 +384,14 @@ async def test_documents_and_challenge_name_the_prefix(ask: Ask) -> None:
 
 
 @pytest.mark.sqlite
-async def test_openapi_names_the_public_url(settings: Settings) -> None:
-    app = create_app(replace(settings, path_prefix=PREFIX, public_url="https://example.com"))
-    found = await by_asgi(app, "GET", f"{PREFIX}/openapi.json", {"Host": "example.com"}, b"")
-    assert json.loads(found.body)["servers"] == [{"url": "https://example.com/badge"}]
+@pytest.mark.parametrize("prefix", ["", PREFIX])
+async def test_documents_name_the_public_url(settings: Settings, prefix: str) -> None:
+    app = create_app(replace(settings, path_prefix=prefix, public_url="https://example.com"))
+    headers = {"Host": "example.com", "Accept": "text/html"}
+    found = await by_asgi(app, "GET", f"{prefix}/openapi.json", headers, b"")
+    assert json.loads(found.body)["servers"] == [{"url": f"https://example.com{prefix}"}]
+    page = (await by_asgi(app, "GET", f"{prefix}/docs", headers, b"")).body.decode()
+    assert f"https://example.com{prefix}/api/v1/messages" in page
     await app.extensions["services"].close()
 
 

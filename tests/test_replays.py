@@ -1,4 +1,4 @@
-"""Ended, tampered and expired credentials are accepted nowhere; an ended session is closed at once. Short form."""
+"""Ended, tampered and expired credentials are accepted nowhere; an ended one is closed at once. Short form."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.server_process import Server
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    with Server(tmp_path, environ=replays.UNLIMITED) as server:
+    with Server(tmp_path, environ=replays.ENVIRON) as server:
         yield server
     assert server.warnings_logged() == []
 
@@ -20,6 +20,6 @@ async def test_no_replay_is_accepted(server: Server) -> None:
     assert await replays.replay(server, 200) == {}
 
 
-async def test_ended_session_is_closed_within_a_second(server: Server) -> None:
+async def test_ended_credential_is_closed_within_a_second(server: Server) -> None:
     took = await replays.revoke(server, 15)
     assert max(took) < 1

@@ -2,7 +2,10 @@
 
 import os
 import signal
+import sys
 from types import FrameType
+
+INTERRUPTED = 130  # exit status after Ctrl-C
 
 
 def main() -> None:
@@ -10,8 +13,10 @@ def main() -> None:
     if os.getpid() == 1:
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _terminate)
-    from microblog_rt.import_commands import main as command  # importing takes a second, a signal may arrive
-
+    try:
+        from microblog_rt.import_commands import main as command  # importing takes a second, a signal may arrive
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
     command(prog_name="microblog-rt")
 
 

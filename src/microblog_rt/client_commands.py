@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 import click
 
@@ -119,7 +119,7 @@ def send(url: str | None, token: str | None, sender: str | None, recipient: str,
 def notify(url: str | None, token: str | None, name: str, key: str, data: str) -> None:
     """Replace the notification KEY of the user NAME; without --url directly in the database of this machine."""
     try:
-        value = json.loads(data)
+        value = json.loads(data, parse_constant=_not_json)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="JSON") from None
     if url is not None:
@@ -157,8 +157,10 @@ def status(url: str | None, token: str | None) -> None:
 
 
 def _account(answer: Any) -> str:
-    (token,) = [each for each in answer["tokens"] if each["current"]]
-    return f"{answer['username']}, token {token['name']!r}: {', '.join(token['scopes'])}"
+    for each in answer["tokens"]:
+        if each["current"]:
+            return f"{answer['username']}, token {each['name']!r}: {', '.join(each['scopes'])}"
+    return f"{answer['username']}, a signed token (JWT)"
 
 
 def _outcome(probed: "Probed") -> str:
@@ -188,9 +190,13 @@ def _library() -> Any:
 def _run(work: Callable[["Client"], Awaitable[T]], target: Target, **options: Any) -> T:
     """Run ``work`` with a client; its errors become exit statuses."""
     library = _library()
+    try:
+        unopened = library.Client(str(target.url), target.token, **options)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
     async def run() -> T:
-        async with library.Client(str(target.url), target.token, **options) as client:
+        async with unopened as client:
             return await work(client)
 
     try:
@@ -201,10 +207,12 @@ def _run(work: Callable[["Client"], Awaitable[T]], target: Target, **options: An
         raise Unreachable(str(error)) from None
     except library.ClientError as error:
         raise Failed(str(error)) from None
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+
+
+def _not_json(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a JSON value")
 
 
 def _show(each: "Notification") -> None:
@@ -234,4 +242,9 @@ def _progress() -> "Callable[[Status], None] | None":
 
 def _echo(text: str, *, err: bool = False) -> None:
     """Print a line, coloured only on a terminal, and not with NO_COLOR (https://no-color.org)."""
-    click.echo(text, err=err, color=False if os.environ.get("NO_COLOR") else None)
+    try:
+        click.echo(text, err=err, color=False if os.environ.get("NO_COLOR") else None)
+    except BrokenPipeError:
+        raise  # click ends the command silently
+    except OSError as error:
+        raise Failed(f"cannot write the output: {error.strerror}") from None

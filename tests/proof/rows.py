@@ -12,7 +12,7 @@ from typing import NamedTuple
 from tests.proof import faults
 from tests.proof.faults import Fault, recovery_time
 from tests.proof.ledger import ACKNOWLEDGED, Attempt, Send
-from tests.proof.tabs import Poll, Tab
+from tests.proof.tabs import Tab
 from tests.proof.world import SOON, SWEPT, World
 
 REFUSED_WITHIN = 2.3  # seconds, while the database is down: 2, and some for the load generator
@@ -195,6 +195,7 @@ async def _settled(
         "correct": end.correct,
         "streams correct within (s)": end.streamed,
         "polls correct within (s)": end.polled,
+        "Python clients correct within (s)": end.followed,
     }
     return Result(name, figures, wrong + end.wrong)
 
@@ -277,7 +278,7 @@ def _staleness(world: World) -> list[float]:
 
 
 def _streams(world: World) -> list[Tab]:
-    return [tab for tab in world.tabs if tab.kind != Poll.kind and not tab.person.reads]
+    return [tab for tab in world.tabs if tab.streams and not tab.person.reads]
 
 
 def _quantile(ordered: list[float], part: float) -> float:

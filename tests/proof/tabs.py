@@ -2,7 +2,7 @@
 
 Like the script of the pages, a tab acknowledges heartbeats, gives a connection up after 2.5 missed heartbeats, and
 reconnects within a second after 1012, after the delay that the server sent, or with jitter. Its longest backoff is
-shorter, to save time.
+shorter, to save time. A ``ClientTab`` is the Python client instead, with its own rules.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus
 
+from microblog_rt.client import Client, ClientError, Notification, Status
 from tests.http_client import websocket
 from tests.http_connection import ERRORS, Connection
 from tests.proof.host import Host
@@ -33,6 +34,7 @@ class Tab:
     """One tab of one user; connects to the first of ``hosts``, and to the next after a failure."""
 
     kind = ""
+    streams = True  # shows each change at once, and goes to the other host when its own stops
 
     def __init__(self, person: Person, hosts: Sequence[Host], ledger: Ledger) -> None:
         self.person = person
@@ -81,17 +83,22 @@ class Tab:
         if self.connected_at is None:
             self.connected_at, self._failures = now, 0
         for notification in json.loads(text):
-            timestamp = round(notification["timestamp"] * 1_000_000)
-            if timestamp <= self.since:
-                self._ledger.wrong.append(
-                    f"I1: {self.person.name} received {notification} at or behind the cursor {self.since}"
-                )
-            self._ledger.shown.add(Shown(self.person.id, notification["name"], _plain(notification["data"]), timestamp))
-            self.state[notification["name"]] = notification["data"]
-            self.since = max(self.since, timestamp)
+            self.since = max(self.since, self._show(**notification))
             self.changed = now
         self._count(now)
         self._ledger.change()
+
+    def _show(self, name: str, data: object, timestamp: float) -> int:
+        """Apply one notification; its timestamp in microseconds."""
+        stamp = round(timestamp * 1_000_000)
+        if stamp <= self.since:
+            self._ledger.wrong.append(
+                f"I1: a {self.kind} of {self.person.name} received {name} = {data} of {stamp}, not after the cursor "
+                f"{self.since}"
+            )
+        self._ledger.shown.add(Shown(self.person.id, name, _plain(data), stamp))
+        self.state[name] = data
+        return stamp
 
     def _count(self, now: float) -> None:
         acknowledged = self._ledger.acknowledged[self.person.id]
@@ -192,9 +199,56 @@ class Poll(HttpTab):
     """Plain polls, to which the server sends the interval."""
 
     kind = "poll"
+    streams = False
 
     def _wait(self) -> int | None:
         return None
+
+
+class ClientTab(Tab):
+    """The Python client, of one host, with a bearer token: it chooses the transport, and polls if no other works.
+
+    ``drop`` replaces it by a new client, which continues from its cursor.
+    """
+
+    kind = "Python client"
+    streams = False
+    _following: asyncio.Task[None] | None = None
+
+    def drop(self) -> None:
+        if self._following is not None:
+            self._following.cancel()
+
+    async def run(self) -> None:
+        """Follow forever, or until the client raises."""
+        try:
+            while True:
+                async with asyncio.TaskGroup() as group:
+                    self._following = group.create_task(self._follow())
+                self.connected_at = None
+        except* ClientError as errors:
+            self.connected_at = None
+            self._ledger.wrong.append(f"I1: a {self.kind} of {self.person.name} ended: {errors.exceptions[0]!r}")
+
+    async def _follow(self) -> None:
+        async with Client(self._hosts[0].url, self.person.bearer, on_status=self._changed) as client:
+            async for notification in client.notifications(since=self.since / 1_000_000):
+                self._receive(notification)
+                self.since = round(client.cursor * 1_000_000)
+
+    def _receive(self, notification: Notification) -> None:
+        self._show(*notification)
+        self.changed = self._ledger.now()
+        if self.connected_at is not None:
+            self._count(self.changed)
+        self._ledger.change()
+
+    def _changed(self, status: Status) -> None:
+        if not status.online:
+            self.connected_at = None
+        elif self.connected_at is None:
+            self.connected_at = self._ledger.now()
+        self._ledger.change()
 
 
 def _plain(data: object) -> object:

@@ -7,7 +7,7 @@ from typing import Any, Self
 from microblog_rt.client.api import Api, Item
 from microblog_rt.client.errors import Rejected
 from microblog_rt.client.events import BEST_FIRST, POLL, Status
-from microblog_rt.client.link import Link
+from microblog_rt.client.link import Link, Token
 from microblog_rt.client.probe import Probed, probe
 from microblog_rt.client.state import Machine
 from microblog_rt.client.subscription import Subscription, milliseconds
@@ -16,10 +16,11 @@ from microblog_rt.client.subscription import Subscription, milliseconds
 class Client:
     """A client of the server at ``url``, with a bearer token, or with the cookies or headers of a session.
 
-    ``transports``: those to use, best first; the poll is always the last resort. ``timeout``: for how many seconds
-    ``send``, ``mark_read`` and ``publish`` repeat a request that gets no response. ``connect_timeout``: after how many
-    seconds without a response a subscription raises Unreachable at its start (None: never). ``on_status`` is called
-    with each change of the connection.
+    ``token``: a string; or a function that returns one and is called before each request, for tokens that expire. It
+    may be asynchronous; its exceptions are raised. ``transports``: those to use, best first; the poll is always the
+    last resort. ``timeout``: for how many seconds ``send``, ``mark_read`` and ``publish`` repeat a request that gets no
+    response. ``connect_timeout``: after how many seconds without a response a subscription raises Unreachable at its
+    start (None: never). ``on_status`` is called with each change of the connection.
 
     Use it as an asynchronous context manager, in one event loop.
     """
@@ -27,7 +28,7 @@ class Client:
     def __init__(
         self,
         url: str,
-        token: str | None = None,
+        token: Token | None = None,
         *,
         cookies: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,

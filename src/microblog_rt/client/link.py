@@ -2,10 +2,9 @@
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import SplitResult, urlencode, urlsplit
 
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
@@ -25,39 +24,41 @@ log = logging.getLogger(__name__)
 log.setLevel(logging.INFO)
 
 Report = Callable[[OperationEvent], None]
+Token = str | Callable[[], str | Awaitable[str]]
 
 
 class Link:
-    """A server at ``url``; the credentials are a bearer token, cookies or other headers."""
+    """A server at ``url``; the credentials are a bearer token, cookies or other headers.
+
+    ``token`` may be a function, which is called before each request.
+    """
 
     def __init__(
         self,
         url: str,
-        token: str | None = None,
+        token: Token | None = None,
         cookies: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        self.url = url.rstrip("/")
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"not an http or https URL: {url!r}")
+        parts = _parts(url)
+        self.url = f"{parts.scheme}://{parts.netloc}{parts.path}".rstrip("/")
         self._headers = dict(headers or {})
-        if token is not None:
-            if not token.isascii() or not token.isprintable() or " " in token or not token:
-                raise ValueError("the token has characters that no token has")
-            self._headers["Authorization"] = f"Bearer {token}"
+        self._token = token if token is None or callable(token) else _checked(token)
         if cookies:
             self._headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
         self._origin: Any = f"{parts.scheme}://{parts.netloc}" if "Cookie" in self._headers else None
-        self._http = httpx.AsyncClient(headers=self._headers, timeout=API_TIMEOUT)
+        self._http = httpx.AsyncClient(timeout=API_TIMEOUT)
         self._sockets: dict[int, ClientConnection] = {}
 
     async def close(self) -> None:
         await self._http.aclose()
 
-    async def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+    async def request(
+        self, method: str, path: str, *, json: Any = None, headers: Mapping[str, str] | None = None
+    ) -> httpx.Response:
         """One request of the API. Raises `httpx.TransportError`."""
-        return await self._http.request(method, self.url + path, **options)
+        sent = await self._credentials() | dict(headers or {})
+        return await self._http.request(method, self.url + path, json=json, headers=sent)
 
     async def send(self, number: int, text: str) -> None:
         """Send a text frame on the WebSocket of that operation, if it is open."""
@@ -80,10 +81,18 @@ class Link:
         except ERRORS as error:
             report(Failed(operation.id, str(error) or type(error).__name__))
 
+    async def _credentials(self) -> dict[str, str]:
+        """The headers of the next request."""
+        if self._token is None:
+            return self._headers
+        token = self._token() if callable(self._token) else self._token
+        text = token if isinstance(token, str) else await token
+        return self._headers | {"Authorization": f"Bearer {_checked(text)}"}
+
     async def _run_socket(self, number: int, target: str, report: Report) -> None:
         opening = _NoRedirects(
             "ws" + target.removeprefix("http"),
-            additional_headers=self._headers,
+            additional_headers=await self._credentials(),
             origin=self._origin,
             compression=None,
             open_timeout=None,  # the state machine has the time-outs
@@ -111,7 +120,8 @@ class Link:
             self._sockets.pop(number, None)
 
     async def _run_request(self, number: int, target: str, accept: str, report: Report) -> None:
-        async with self._stream(target, accept) as response:
+        sent = await self._credentials() | {"Accept": accept, "Cache-Control": "no-store"}
+        async with self._http.stream("GET", target, headers=sent, timeout=None) as response:
             headers = _lower(response.headers.items())
             if accept not in ACCEPT.values() or response.status_code != httpx.codes.OK:
                 body = (await response.aread()).decode(errors="replace")
@@ -123,9 +133,25 @@ class Link:
                 report(Text(number, chunk))
             report(Closed(number))
 
-    def _stream(self, target: str, accept: str) -> AbstractAsyncContextManager[httpx.Response]:
-        headers = {"Accept": accept, "Cache-Control": "no-store"}
-        return self._http.stream("GET", target, headers=headers, timeout=None)
+
+def _checked(token: str) -> str:
+    if not token.isascii() or not token.isprintable() or " " in token or not token:
+        raise ValueError("the token has characters that no token has")
+    return token
+
+
+def _parts(url: str) -> SplitResult:
+    """The parts of the URL of a server, which HTTP and WebSocket can use. Raises ValueError."""
+    try:
+        parts, _ = urlsplit(url), httpx.URL(url).host
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except (ValueError, httpx.InvalidURL):
+        valid = False
+    if not valid or parts.query or parts.fragment:
+        raise ValueError(f"not the URL of a server, such as https://www.example.org: {url!r}")
+    if "@" in parts.netloc:  # httpx would send it instead of the token
+        raise ValueError("the URL must not have a user name and a password; pass the token instead")
+    return parts
 
 
 class _NoRedirects(connect):

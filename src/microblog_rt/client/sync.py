@@ -12,17 +12,18 @@ from microblog_rt.client.api import Item
 from microblog_rt.client.client import Client
 from microblog_rt.client.errors import Rejected
 from microblog_rt.client.events import Notification
+from microblog_rt.client.link import Token
 
 
 class SyncClient:
-    """Like `Client`, with the same arguments.
+    """Like `Client`, with the same arguments; a function for the token is called in the thread of the connection.
 
     >>> with SyncClient(url, token) as client:
     ...     sent = client.send("bob", "hello")
     ...     client.publish("bob", "build", {"passed": True})
     """
 
-    def __init__(self, url: str, token: str | None = None, **options: Any) -> None:
+    def __init__(self, url: str, token: Token | None = None, **options: Any) -> None:
         self._client = Client(url, token, **options)
         self._stack = ExitStack()
 

@@ -186,6 +186,7 @@ def _configure(app: Quart, settings: Settings) -> None:
         BODY_TIMEOUT=None,
         RESPONSE_TIMEOUT=None,
         METRICS_TOKEN=settings.metrics_token,
+        PUBLIC_URL=settings.public_url,
         BEHIND_PROXY=settings.trusted_hops > 0 or settings.public_url is not None,
     )
     app.jinja_env.trim_blocks = True

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from markupsafe import Markup, escape
-from quart import Blueprint
+from quart import Blueprint, current_app, request
 from quart.typing import ResponseReturnValue
 
 from microblog_rt import files
@@ -39,14 +39,15 @@ class Operation(NamedTuple):
 @blueprint.get("/docs")
 async def reference() -> ResponseReturnValue:
     about, operations = _reference()
-    return await render_template("reference.html", about=about, operations=operations)
+    origin = current_app.config["PUBLIC_URL"] or request.host_url.rstrip("/")
+    return await render_template("reference.html", about=about, operations=operations, origin=origin)
 
 
 @cache
 def _reference() -> tuple[list[Markup], list[Operation]]:
     document: Object = json.loads(files.OPENAPI.read_bytes())
     operations = [
-        _operation(document, method, path, {**item, **item[method]})
+        _operation(document, method, path, item)
         for path, item in document["paths"].items()
         for method in METHODS
         if method in item
@@ -55,8 +56,10 @@ def _reference() -> tuple[list[Markup], list[Operation]]:
     return _paragraphs(document["info"]["description"]), sorted(operations, key=lambda each: "/api/" not in each.path)
 
 
-def _operation(document: Object, method: str, path: str, found: Object) -> Operation:
-    parameters = [_resolved(document, each) for each in found.get("parameters", [])]
+def _operation(document: Object, method: str, path: str, item: Object) -> Operation:
+    found = item[method]
+    both = (item, found)  # what applies to every method of the path comes first
+    parameters = [_resolved(document, each) for part in both for each in part.get("parameters", [])]
     responses = {status: _resolved(document, each) for status, each in found["responses"].items()}
     first = next(iter(responses.values()))
     return Operation(
@@ -64,7 +67,7 @@ def _operation(document: Object, method: str, path: str, found: Object) -> Opera
         method.upper(),
         path,
         _inline(found["summary"]),
-        _paragraphs(found.get("description", "")),
+        [each for part in both for each in _paragraphs(part.get("description", ""))],
         [(each["name"], _inline(each.get("description", ""))) for each in parameters],
         _example(document, found.get("requestBody", {})),
         [(status, _inline(each["description"])) for status, each in responses.items()],

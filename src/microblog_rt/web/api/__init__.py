@@ -128,9 +128,9 @@ class Api:
 
 
 def _document(settings: Settings) -> bytes:
-    """The document; below a path prefix it says so, since its paths begin there."""
+    """The document; it names the address of this site, as far as it is configured."""
     content = files.OPENAPI.read_bytes()
-    if not settings.path_prefix:
+    if not settings.public_url and not settings.path_prefix:
         return content
     servers = [{"url": (settings.public_url or "") + settings.path_prefix}]
     return json.dumps({**json.loads(content), "servers": servers}, ensure_ascii=False).encode()
