@@ -7,8 +7,11 @@ from typing import NamedTuple
 
 from microblog_rt import bus, files
 from microblog_rt.accounts import Accounts, Sessions, SiteUsers, Tokens
+from microblog_rt.accounts.recovery import Recovery
+from microblog_rt.accounts.registration import Registration
 from microblog_rt.feed import Feed
 from microblog_rt.hub import Hub
+from microblog_rt.mail import Mailer
 from microblog_rt.mailboxes import Mailboxes
 from microblog_rt.messages import Messages
 from microblog_rt.notifications import Notifications
@@ -29,11 +32,15 @@ class Services(NamedTuple):
     tokens: Tokens
     site_users: SiteUsers
     accounts: Accounts
+    registration: Registration
+    recovery: Recovery
+    mailer: Mailer
     messages: Messages
     feed: Feed
 
     async def close(self) -> None:
-        """End the reads, wait for pending writes, publish their signals, then close every connection."""
+        """Wait a moment for mails, end reads, wait for writes, publish their signals, then close every connection."""
+        await self.mailer.close()
         await self.feed.close()
         try:
             await self.storage.close()
@@ -51,6 +58,7 @@ def assemble(settings: Settings, timeouts: Timeouts = Timeouts()) -> Services:
     mailboxes = Mailboxes(storage, hub, the_bus)
     sessions = Sessions(storage, mailboxes, settings, timeouts)
     site_users = SiteUsers(storage, sessions, settings)
+    accounts, mailer = Accounts(storage, sessions, settings, timeouts), Mailer(settings, timeouts)
     tokens = Tokens(storage, sessions, site_users.forget)
     return Services(
         storage,
@@ -61,7 +69,10 @@ def assemble(settings: Settings, timeouts: Timeouts = Timeouts()) -> Services:
         sessions,
         tokens,
         site_users,
-        Accounts(storage, sessions, settings, timeouts),
+        accounts,
+        Registration(accounts, storage, settings),
+        Recovery(accounts, storage, mailer),
+        mailer,
         Messages(storage, mailboxes, settings),
         Feed(storage, hub, the_bus, timeouts, tokens.note_use, site_users.forget),
     )

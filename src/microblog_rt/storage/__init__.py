@@ -12,6 +12,7 @@
     counters.py        which notifications are counted
     accounts.py        users and sessions
     tokens.py          access tokens
+    links.py           links that can be used once
     limits.py          rate limits
     idempotency.py     writes under an Idempotency-Key
     messages.py        messages

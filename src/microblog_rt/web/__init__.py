@@ -11,7 +11,8 @@ languages.py      the language of a page
 templates.py      rendering
 problems.py       errors as HTTP statuses: an HTML page or problem+json
 sentences.py      the sentence for each error reason
-auth.py, sessions.py, tokens.py, people.py, messages.py   the pages
+auth.py, account.py, recovery.py, sessions.py, tokens.py, people.py, messages.py   the pages
+letters.py        the mails
 message_text.py   the HTML of a message's text
 static_files.py   files that browsers keep
 reference.py      the reference of the API
@@ -37,6 +38,7 @@ from microblog_rt import files
 from microblog_rt.services import Services
 from microblog_rt.settings import Settings
 from microblog_rt.web import (
+    account,
     auth,
     forms,
     health,
@@ -46,6 +48,7 @@ from microblog_rt.web import (
     metrics,
     people,
     problems,
+    recovery,
     reference,
     sessions,
     static_files,
@@ -104,7 +107,7 @@ def create(settings: Settings, secret_keys: Sequence[str], services: Services) -
         app, services.accounts, services.sessions, services.site_users, cookies.session, cookies.attributes
     )
     app.before_request(forms.check_owner)
-    # A set, since sessions.py and tokens.py add to the blueprint of auth.py.
+    # A set, since recovery.py, sessions.py and tokens.py add to the blueprint of auth.py.
     for blueprint in {pages.blueprint for pages in PAGES}:
         app.register_blueprint(blueprint)
     _add_headers(app, settings)
@@ -122,7 +125,7 @@ def create(settings: Settings, secret_keys: Sequence[str], services: Services) -
     return app
 
 
-PAGES = people, auth, sessions, tokens, messages, reference, health, metrics
+PAGES = people, auth, account, recovery, sessions, tokens, messages, reference, health, metrics
 
 
 class Cookies:
@@ -168,6 +171,10 @@ def _configure(app: Quart, settings: Settings) -> None:
         BODY_TIMEOUT=None,
         RESPONSE_TIMEOUT=None,
         METRICS_TOKEN=settings.metrics_token,
+        # Links in mails begin with it; mail is off without the setting.
+        PUBLIC_URL=(settings.public_url or "") + settings.path_prefix,
+        CONTACT=settings.contact,
+        REGISTRATION=settings.registration,
         BEHIND_PROXY=settings.trusted_hops > 0 or settings.public_url is not None,
     )
     app.jinja_env.trim_blocks = True
@@ -177,7 +184,7 @@ def _configure(app: Quart, settings: Settings) -> None:
 
     @app.context_processor
     async def page_attributes() -> dict[str, object]:
-        return {"heartbeat": heartbeat, "prefix": settings.path_prefix}
+        return {"heartbeat": heartbeat, "prefix": settings.path_prefix, "registration": settings.registration}
 
 
 def _check_hosts(app: Quart, hosts: Hosts) -> None:
