@@ -259,9 +259,13 @@ def test_wait_accepts_any_number_of_seconds(alice: Person, wait: str) -> None:
 # Routes for people; every other route must be documented for programs.
 PAGES = {
     "/",
+    "/account",
+    "/account/email/<token>",
     "/auth/change_password",
     "/auth/logout_everywhere",
     "/auth/register",
+    "/auth/reset_password/<token>",
+    "/auth/reset_password_request",
     "/auth/sessions",
     "/auth/sessions/end",
     "/auth/tokens",

@@ -59,7 +59,7 @@ class Recovery:
         self._mailer.begin(self._send_password_link(username, letter))
 
     async def password_link(self, token: str) -> User:
-        """The user for whom that token sets a password. Raises NotFound."""
+        """The user whose password that token sets. Raises NotFound."""
         link = await self._find(PASSWORD, token)
         return await self._accounts.known(link.username or "")
 

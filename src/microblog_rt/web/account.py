@@ -61,7 +61,6 @@ async def _changed(form: EmailForm) -> str:
 
 
 @blueprint.route("/email/<token>", methods=["GET", "POST"])
-@redisplays_form(any_owner=True)
 async def confirm_email(token: str) -> ResponseReturnValue:
     form, recovery = await bind_form(ConfirmForm), services().recovery
     link = await recovery.email_link(token)

@@ -48,7 +48,6 @@ async def reset_password_request() -> ResponseReturnValue:
 
 
 @blueprint.route("/reset_password/<token>", methods=["GET", "POST"])
-@redisplays_form(any_owner=True)
 async def reset_password(token: str) -> ResponseReturnValue:
     form, recovery = await bind_form(NewPasswordForm), services().recovery
     user = await recovery.password_link(token)
