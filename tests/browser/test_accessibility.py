@@ -10,10 +10,11 @@ from tests.browser.browser_users import BrowserUser, Sender, Tab, submit
 from tests.browser.conftest import OpenBrowser
 from tests.server_process import Server
 
-ANONYMOUS = ["/", "/auth/login", "/auth/register", "/nothing"]
+ANONYMOUS = ["/", "/auth/login", "/auth/register", "/auth/reset_password_request", "/nothing"]
 SIGNED_IN = ["/", "/user/alice", "/user/bob", "/messages", "/send_message/alice", "/send_message/bob"]
 SIGNED_IN += [
     "/docs",
+    "/account",
     "/auth/sessions",
     "/auth/tokens",
     "/auth/change_password",
