@@ -260,7 +260,9 @@ def test_wait_accepts_any_number_of_seconds(alice: Person, wait: str) -> None:
 PAGES = {
     "/",
     "/account",
+    "/account/delete",
     "/account/email/<token>",
+    "/account/export",
     "/auth/change_password",
     "/auth/logout_everywhere",
     "/auth/register",

@@ -74,6 +74,15 @@ def email(name: str, address: str | None, remove: bool) -> None:
     click.echo(run_with_services(work))
 
 
+@user.command()
+@click.argument("name")
+@click.confirmation_option(prompt="Delete the account and all messages that it has sent and received?")
+def delete(name: str) -> None:
+    """Delete the account NAME, and all messages that it has sent and received; its open pages end at once."""
+    run_with_services(lambda services: services.removal.delete(name))
+    click.echo(f"{name} is deleted.")
+
+
 @main.command()
 @click.option("--expires", metavar="7days", default="7days", show_default=True, help="When the invitation ends.")
 def invite(expires: str) -> None:

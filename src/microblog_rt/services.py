@@ -7,8 +7,10 @@ from typing import NamedTuple
 
 from microblog_rt import bus, files
 from microblog_rt.accounts import Accounts, Sessions, SiteUsers, Tokens
+from microblog_rt.accounts.export import Export
 from microblog_rt.accounts.recovery import Recovery
 from microblog_rt.accounts.registration import Registration
+from microblog_rt.accounts.removal import Removal
 from microblog_rt.feed import Feed
 from microblog_rt.hub import Hub
 from microblog_rt.mail import Mailer
@@ -35,6 +37,8 @@ class Services(NamedTuple):
     registration: Registration
     recovery: Recovery
     mailer: Mailer
+    export: Export
+    removal: Removal
     messages: Messages
     feed: Feed
 
@@ -58,6 +62,7 @@ def assemble(settings: Settings, timeouts: Timeouts = Timeouts()) -> Services:
     mailboxes = Mailboxes(storage, hub, the_bus)
     sessions = Sessions(storage, mailboxes, settings, timeouts)
     site_users = SiteUsers(storage, sessions, settings)
+    messages = Messages(storage, mailboxes, settings)
     accounts, mailer = Accounts(storage, sessions, settings, timeouts), Mailer(settings, timeouts)
     tokens = Tokens(storage, sessions, site_users.forget)
     return Services(
@@ -73,6 +78,8 @@ def assemble(settings: Settings, timeouts: Timeouts = Timeouts()) -> Services:
         Registration(accounts, storage, settings),
         Recovery(accounts, storage, mailer),
         mailer,
-        Messages(storage, mailboxes, settings),
+        Export(storage, sessions, tokens),
+        Removal(accounts, messages, mailboxes),
+        messages,
         Feed(storage, hub, the_bus, timeouts, tokens.note_use, site_users.forget),
     )

@@ -43,7 +43,7 @@ async def check(page: Page) -> None:
     """axe finds nothing, and the page is not wider than a phone."""
     await page.evaluate(AXE_SCRIPT)
     for scheme in ("light", "dark"):
-        await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        await page.emulate_media(color_scheme=scheme)
         results = await page.evaluate("axe.run({ resultTypes: ['violations'] })")
         assert [each["id"] for each in results["violations"]] == [], page.url
     assert await page.evaluate("document.documentElement.scrollWidth") <= 390, page.url

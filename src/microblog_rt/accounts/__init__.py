@@ -3,6 +3,7 @@
 sessions.py    sessions
 tokens.py      access tokens
 registration.py  who may register
+removal.py     deletes an account; export.py exports its data
 recovery.py    the e-mail address, and links to change it or to set a new password
 site_users.py  users of another site, whose tokens that site signs
 rules.py       what a name, an e-mail address and a password must be

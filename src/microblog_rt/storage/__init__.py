@@ -20,6 +20,7 @@
     imports.py         rows of other applications
     prepared.py        statements that SQLite's driver executes itself
     notifications.py   notifications, and the one statement that answers a read
+    export.py          everything of a user; removal.py deletes it
     pages.py           pages of rows, by key
     migrations.py      Alembic
 

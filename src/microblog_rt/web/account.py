@@ -1,8 +1,8 @@
-"""The page of the user's account: the e-mail address, which can be changed and removed."""
+"""The page of the user's account: change or remove the e-mail address, export the data, delete the account."""
 
 from http import HTTPStatus
 
-from quart import Blueprint, current_app, redirect, url_for
+from quart import Blueprint, current_app, make_response, redirect, url_for
 from quart.typing import ResponseReturnValue
 from wtforms import EmailField, Form, PasswordField, SubmitField
 
@@ -11,7 +11,7 @@ from microblog_rt.web import letters
 from microblog_rt.web.auth import EMAIL, OLD_PASSWORD, stripped
 from microblog_rt.web.authentication import address, authentication, current_user, signed_in
 from microblog_rt.web.context import services
-from microblog_rt.web.flashes import flash
+from microblog_rt.web.flashes import flash, forget_flashes
 from microblog_rt.web.forms import add_error, bind_form, redisplays_form, render_form, submitted
 from microblog_rt.web.languages import gettext, lazy
 from microblog_rt.web.sentences import N_
@@ -24,6 +24,11 @@ class EmailForm(Form):
     old_password = PasswordField(lazy(N_("Current password")), render_kw=OLD_PASSWORD)
     submit = SubmitField(lazy(N_("Send a link to confirm it")))
     remove = SubmitField(lazy(N_("Remove the address")))
+
+
+class DeleteForm(Form):
+    old_password = PasswordField(lazy(N_("Current password")), render_kw=OLD_PASSWORD)
+    submit = SubmitField(lazy(N_("Delete my account")))
 
 
 class ConfirmForm(Form):
@@ -58,6 +63,33 @@ async def _changed(form: EmailForm) -> str:
     email = form.email.data or ""
     await recovery.ask_email(user, email, address(), letters.email_link())
     return gettext("A link is sent to %(email)s. Open it within an hour to confirm the address.", email=email)
+
+
+@blueprint.get("/export")
+@signed_in
+async def export() -> ResponseReturnValue:
+    answer = await make_response(services().export.of(current_user().user))
+    answer.content_type = "application/json"
+    answer.headers["Content-Disposition"] = 'attachment; filename="microblog.json"'
+    return answer
+
+
+@blueprint.route("/delete", methods=["GET", "POST"])
+@redisplays_form()
+@signed_in
+async def delete() -> ResponseReturnValue:
+    form = await bind_form(DeleteForm)
+    if submitted(form):
+        try:
+            await authentication().reauthenticate(form.old_password.data or "")
+            await services().removal.delete(current_user().username)
+            authentication().logout_user()
+            forget_flashes()
+            flash(gettext("Your account and your messages have been deleted."), "success")
+            return redirect(url_for("people.index"), HTTPStatus.SEE_OTHER)
+        except (Invalid, TooMany) as error:
+            add_error(form, error)
+    return await render_form("delete_account.html", form)
 
 
 @blueprint.route("/email/<token>", methods=["GET", "POST"])
