@@ -15,6 +15,7 @@ SIGNED_IN = ["/", "/user/alice", "/user/bob", "/messages", "/send_message/alice"
 SIGNED_IN += [
     "/docs",
     "/account",
+    "/account/delete",
     "/auth/sessions",
     "/auth/tokens",
     "/auth/change_password",

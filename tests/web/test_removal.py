@@ -65,16 +65,18 @@ async def test_deleted_account_leaves_nothing_behind(join: Join, services: Servi
     susan, john = await services.accounts.known("susan"), await services.accounts.known("john")
     token = await services.tokens.add(susan, "script", SCOPES)
     await exchange(services, susan, john)
+    eve = await services.accounts.register("eve", PASSWORD)
+    await services.messages.send_message(eve.id, john.id, "from eve")
     await services.notifications.add_notification(susan.id, "ci", {"state": "passed"})
     assert len(await rows_of(services, susan.id)) >= 6
-    assert await unread(services) == {"susan": (3, 3), "john": (3, 3)}
+    assert await unread(services) == {"susan": (3, 3), "john": (4, 4), "eve": (0, 0)}
     answer = await delete(browser)
     assert (answer.status_code, answer.headers["Location"]) == (303, "/")
     assert "Your account and your messages have been deleted." in await text(await browser.get("/"))
     assert await rows_of(services, susan.id) == {}
-    assert await unread(services) == {"john": (0, 0)}
+    assert await unread(services) == {"john": (1, 1), "eve": (0, 0)}
     assert await services.tokens.visit(reader_of(token)) is None
-    assert "to john" not in await text(await john_browser.get("/messages"))
+    assert "to john 0" not in await text(await john_browser.get("/messages"))
     assert (await john_browser.get("/user/susan")).status_code == 404
     refused = await browser.post("/auth/login", username="susan", password=PASSWORD)
     assert "Wrong username or password" in await text(refused)
