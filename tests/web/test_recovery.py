@@ -161,6 +161,16 @@ async def test_link_opened_twice_at_once_works_once(susan: Browser, other: Brows
     assert (await other.post("/auth/login", username="susan", password=set_one)).status_code == 303
 
 
+async def test_guesses_from_elsewhere_do_not_refuse_the_new_password(
+    susan: Browser, other: Browser, app: Quart, mails: MailServer
+) -> None:
+    guesser = Browser(app.test_client())
+    guesses = [await guesser.post("/auth/login", username="susan", password=f"guess {each}") for each in range(11)]
+    assert guesses[-1].status_code == 429
+    assert (await reset(other, await password_link(other, mails))).status_code == 303
+    assert (await other.post("/auth/login", username="susan", password=NEW)).status_code == 303
+
+
 async def test_opening_a_link_without_the_form_uses_nothing(susan: Browser, other: Browser, mails: MailServer) -> None:
     """Programs of mail providers open links."""
     link = await password_link(other, mails)
