@@ -151,7 +151,7 @@ async def test_close_gives_up_what_is_not_sent_in_time(caplog: pytest.LogCapture
             while not server.attempts:
                 await asyncio.sleep(0.01)
         await sending.close()
-        assert "1 mails not sent: the process ends" in caplog.text
+        assert "mails not sent since the process ends: 1" in caplog.text
 
 
 async def test_close_waits_for_a_mail_that_is_being_sent() -> None:

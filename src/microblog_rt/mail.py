@@ -84,7 +84,7 @@ class Mailer:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
         if left:
-            log.error("%d mails not sent: the process ends", len(left))
+            log.error("mails not sent since the process ends: %d", len(left))
 
     async def _later(self, work: Coroutine[Any, Any, None]) -> None:
         try:

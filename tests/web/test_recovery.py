@@ -16,6 +16,7 @@ from microblog_rt.models import READ_MESSAGES, OneTimeLink, User
 from microblog_rt.services import Services
 from microblog_rt.settings import Limit, Settings
 from microblog_rt.timeouts import Timeouts
+from microblog_rt.web import letters
 from tests.conftest import KEY, PASSWORD, PATIENT
 from tests.mail_server import MailServer, mail_server
 from tests.web.conftest import ORIGIN, Browser, Join, field, text
@@ -471,6 +472,15 @@ async def test_link_does_not_follow_the_host_header(
     (mail,) = await mails.arrived(1)
     assert "evil" not in mail.text
     assert f"{ORIGIN}/auth/reset_password/" in mail.text
+
+
+async def test_link_is_below_the_path_prefix(settings: Settings) -> None:
+    app = create_app(replace(settings, path_prefix="/blog"))
+    async with app.test_request_context("/"):
+        links = [letters.password_link().filled("susan", "token")[1], letters.email_link().filled("susan", "token")[1]]
+    await app.extensions["services"].close()
+    assert f"\n{ORIGIN}/blog/auth/reset_password/token\n" in links[0]
+    assert f"\n{ORIGIN}/blog/account/email/token\n" in links[1]
 
 
 async def test_mails_are_in_the_language_of_the_request(susan: Browser, other: Browser, mails: MailServer) -> None:
