@@ -58,7 +58,7 @@ def undeclared(packages: dict[str, Path], known: set[str]) -> list[str]:
     ]
 
 
-EXTRAS = ["postgres", "redis", "fast", "client", "jwt", "webhooks"]
+EXTRAS = ["postgres", "redis", "fast", "client", "jwt", "webhooks", "mail"]
 
 
 @pytest.mark.parametrize(

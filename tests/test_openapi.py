@@ -267,9 +267,15 @@ PARAMETER = re.compile(r"<(?:[^:>]+:)?(\w+)>")  # of a route, with or without it
 
 # Routes for people; every other route must be documented for programs.
 PAGES = {
+    "/account",
+    "/account/delete",
+    "/account/email/<token>",
+    "/account/export",
     "/auth/change_password",
     "/auth/logout_everywhere",
     "/auth/register",
+    "/auth/reset_password/<token>",
+    "/auth/reset_password_request",
     "/auth/sessions",
     "/auth/sessions/end",
     "/auth/tokens",

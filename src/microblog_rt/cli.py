@@ -64,7 +64,7 @@ def main() -> None:
 def serve(binds: tuple[str, ...], workers: int, with_demo: bool) -> None:
     """Serve until SIGTERM, SIGHUP or Ctrl-C; a second one stops without waiting for open tabs."""
     hosts = listening.hosts(binds)
-    chosen = replace(_settings(), bind_hosts=hosts)
+    chosen = replace(chosen_settings(), bind_hosts=hosts)
     logs.begin(chosen.log, several=workers > 1)
     for line in settings.warnings(chosen):
         log.warning(line)
@@ -114,7 +114,7 @@ def db() -> None:
 @db.command()
 def upgrade() -> None:
     """Migrate the database to this program's revision."""
-    chosen = _settings()
+    chosen = chosen_settings()
     _log_command()
     migrations.upgrade(chosen.database_url)
     click.echo(f"The database is at {migrations.head()}.")
@@ -123,7 +123,7 @@ def upgrade() -> None:
 @db.command()
 def current() -> None:
     """Print the revision of the database, and of this program."""
-    revision = migrations.current(_settings().database_url)
+    revision = migrations.current(chosen_settings().database_url)
     click.echo(f"{revision or 'empty'} (newest: {migrations.head()})")
 
 
@@ -201,7 +201,7 @@ def shell() -> None:
     """Start a Python prompt with the models, the services and a session; ``await`` works in it."""
     from microblog_rt.shell import interact
 
-    chosen = _settings()
+    chosen = chosen_settings()
     _log_command()
     migrations.check(chosen.database_url)
     interact(assemble(chosen))
@@ -229,7 +229,7 @@ def translate_compile() -> None:
 
 
 @cache
-def _settings() -> Settings:
+def chosen_settings() -> Settings:
     for name in settings.unknown(os.environ):
         click.echo(f"Warning: {name} is not a setting of microblog-rt; ignored.", err=True)
     return Settings.from_environ(os.environ)
@@ -267,7 +267,7 @@ def _log_command() -> None:
 
 
 def run_with_services(work: Callable[[Services], Awaitable[T]], timeouts: Timeouts = Timeouts()) -> T:
-    chosen = _settings()
+    chosen = chosen_settings()
     _log_command()
     _prepare_database(chosen)
 

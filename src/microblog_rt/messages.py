@@ -1,6 +1,6 @@
 """Private messages: send one, mark as read what was shown, a page of the inbox, withdraw."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from microblog_rt.mailboxes import Change, Mailboxes
 from microblog_rt.models import User
 from microblog_rt.protocol import FURTHEST, Notification
 from microblog_rt.settings import Settings
-from microblog_rt.storage import Storage, limits, messages, notifications
+from microblog_rt.storage import Reading, Storage, limits, messages, notifications
 from microblog_rt.storage.counters import UNREAD_MESSAGES
 from microblog_rt.storage.idempotency import Write
 from microblog_rt.storage.pages import Page
@@ -122,15 +122,23 @@ class Messages:
 
     async def withdraw(self, sender_id: int) -> int:
         """Delete everything that a user has sent, from every mailbox; return the number of messages."""
-        withdrawn = 0
+        return await self._delete(partial(messages.sent_by, sender_id=sender_id, count=WITHDRAWN_AT_ONCE))
+
+    async def delete_of(self, user_id: int) -> int:
+        """Delete everything that a user has sent and received; return the number of messages."""
+        return await self._delete(partial(messages.of_user, user_id=user_id, count=WITHDRAWN_AT_ONCE))
+
+    async def _delete(self, find: Callable[[Reading], Awaitable[Sequence[tuple[int, int]]]]) -> int:
+        """Delete the messages that ``find`` returns, with their recipients, until it finds none."""
+        deleted = 0
         while True:
             async with self._storage.reading() as reading:
-                sent = await messages.sent_by(reading, sender_id, WITHDRAWN_AT_ONCE)
-            if not sent:
-                return withdrawn
-            recipients = {recipient_id for _, recipient_id in sent}
-            await self._mailboxes.change(recipients, partial(_withdraw, [each for each, _ in sent]))
-            withdrawn += len(sent)
+                found = await find(reading)
+            if not found:
+                return deleted
+            recipients = {recipient_id for _, recipient_id in found}
+            await self._mailboxes.change(recipients, partial(_withdraw, [each for each, _ in found]))
+            deleted += len(found)
 
 
 def _withdraw(message_ids: Sequence[int], change: Change) -> None:

@@ -160,7 +160,8 @@ OTHER_CLOSES = _closes.counter("other")
 
 _limits = Family("microblog_limits_hit", "Requests refused by a limit.", "limit")
 LIMITS = {
-    each: _limits.counter(each) for each in ("sign_in", "register", "send", "publish", "tabs", "connections", "frames")
+    each: _limits.counter(each)
+    for each in ("sign_in", "register", "mail", "send", "publish", "tabs", "connections", "frames")
 }
 OTHER_LIMITS = _limits.counter("other")
 

@@ -1,4 +1,4 @@
-"""The mapped classes: User, Mailbox, Session, AccessToken, Message, Post, Follow, Mention, Notification and others.
+"""The mapped classes: users with their mailboxes, sessions, tokens and links; messages, posts, notifications, the rest.
 
 Every time is an integer of microseconds since 1970; pages format it (``web/languages.py``). All relationships are
 ``lazy="raise"``: a query loads what a page shows.
@@ -142,6 +142,27 @@ class AccessToken(Base):
     created: Mapped[int] = mapped_column(BigInteger)
     expires: Mapped[int | None] = mapped_column(BigInteger)
     last_used: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class OneTimeLink(Base):
+    """A link that can be used once, until ``expires``. The mail holds the token, this row only its hash.
+
+    ``kind`` is PASSWORD (sets a new password), EMAIL (confirms ``email`` as the user's address) or INVITATION (lets its
+    holder register; without a user). ``email`` is the address to which the link was sent.
+    """
+
+    __tablename__ = "one_time_link"
+    __table_args__ = (Index(None, "user_id"),)
+
+    PASSWORD = "password"  # noqa: S105
+    EMAIL = "email"
+    INVITATION = "invitation"
+
+    token_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    user_id: Mapped[int | None] = mapped_column(ForeignKey("user.id"))
+    email: Mapped[str | None] = mapped_column(String(EMAIL_LENGTH))
+    expires: Mapped[int] = mapped_column(BigInteger)
 
 
 class Message(Base):

@@ -7,10 +7,15 @@ from typing import NamedTuple
 
 from microblog_rt import bus, files
 from microblog_rt.accounts import Accounts, Sessions, SiteUsers, Tokens
+from microblog_rt.accounts.export import Export
+from microblog_rt.accounts.recovery import Recovery
+from microblog_rt.accounts.registration import Registration
+from microblog_rt.accounts.removal import Removal
 from microblog_rt.conversations import Conversations
 from microblog_rt.deliveries import Deliveries
 from microblog_rt.feed import Feed
 from microblog_rt.hub import Hub
+from microblog_rt.mail import Mailer
 from microblog_rt.mailboxes import Mailboxes
 from microblog_rt.messages import Messages
 from microblog_rt.notifications import Notifications
@@ -32,6 +37,11 @@ class Services(NamedTuple):
     tokens: Tokens
     site_users: SiteUsers
     accounts: Accounts
+    registration: Registration
+    recovery: Recovery
+    mailer: Mailer
+    export: Export
+    removal: Removal
     messages: Messages
     conversations: Conversations
     feed: Feed
@@ -39,7 +49,8 @@ class Services(NamedTuple):
     posts: Posts
 
     async def close(self) -> None:
-        """End the reads, wait for pending writes, publish their signals, then close every connection."""
+        """Wait a moment for mails, end reads, wait for writes, publish their signals, then close every connection."""
+        await self.mailer.close()
         await self.feed.close()
         try:
             await self.storage.close()
@@ -57,6 +68,8 @@ def assemble(settings: Settings, timeouts: Timeouts = Timeouts()) -> Services:
     mailboxes = Mailboxes(storage, hub, the_bus)
     sessions = Sessions(storage, mailboxes, settings, timeouts)
     site_users = SiteUsers(storage, sessions, settings)
+    messages = Messages(storage, mailboxes, settings)
+    accounts, mailer = Accounts(storage, sessions, settings, timeouts), Mailer(settings, timeouts)
     tokens = Tokens(storage, sessions, site_users.forget)
     deliveries = Deliveries(storage, mailboxes)
     return Services(
@@ -68,8 +81,13 @@ def assemble(settings: Settings, timeouts: Timeouts = Timeouts()) -> Services:
         sessions,
         tokens,
         site_users,
-        Accounts(storage, sessions, settings, timeouts),
-        Messages(storage, mailboxes, settings),
+        accounts,
+        Registration(accounts, storage, settings),
+        Recovery(accounts, storage, mailer),
+        mailer,
+        Export(storage, sessions, tokens),
+        Removal(accounts, messages, mailboxes),
+        messages,
         Conversations(storage, mailboxes),
         Feed(storage, hub, the_bus, timeouts, tokens.note_use, site_users.forget),
         deliveries,

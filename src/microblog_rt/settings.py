@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-from microblog_rt import jwts, public_url, webhook_settings
+from microblog_rt import account_settings, jwts, public_url, webhook_settings
 from microblog_rt.errors import Misconfigured
 from microblog_rt.keys import SECRET_KEY_LENGTH, is_weak, split_keys
 from microblog_rt.webhook_settings import WebhookSettings
@@ -35,7 +35,7 @@ class Limit(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Settings(WebhookSettings):
+class Settings(account_settings.AccountSettings, WebhookSettings):
     """Validated settings. ``None`` disables a limit or a cap."""
 
     database_url: str = field(default=DEFAULT_DATABASE_URL, repr=False)
@@ -55,6 +55,7 @@ class Settings(WebhookSettings):
     tabs_per_address: int | None = 200
     connections_per_address: int | None = 500
     register_limit: Limit | None = Limit(20, 3600)
+    mail_limit: Limit | None = Limit(5, 3600)
     heartbeat: float = 20.0
     sweep: float = 5.0
     drain: float = 10.0
@@ -85,6 +86,7 @@ class Settings(WebhookSettings):
             raise Misconfigured(f"{PREFIX}SESSION_IDLE: must be at least 2 minutes")
         _check_bus(settings)
         webhook_settings.check(settings, settings.heartbeat)
+        account_settings.check(settings, settings.public_url)
         return settings
 
     @property
@@ -282,6 +284,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "tabs_per_address": _cap,
     "connections_per_address": _cap,
     "register_limit": _limit,
+    "mail_limit": _limit,
     "heartbeat": _seconds,
     "sweep": _seconds,
     "drain": _drain,
@@ -291,5 +294,6 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "session_lifetime": duration,
     "keep_alive_timeout": _seconds,
     "event_loop": _event_loop,
+    **account_settings.PARSERS,
     **webhook_settings.PARSERS,
 }

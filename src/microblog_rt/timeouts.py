@@ -33,6 +33,12 @@ class Timeouts:
     sign_in_wait: float = 3.0  # for room in an address's allowance, which successful sign-ins make
     sign_in_delay: float = 1.0  # of each sign-in while the whole site is over its limit
 
+    # Mail (mail.py)
+    mail_pause: float = 0.2  # before work that depends on an account begins, so that no response takes longer for it
+    mail_send: float = 30.0  # for one attempt
+    mail_retry: float = 5.0  # before the second attempt; four times as long before the third
+    mail_on_close: float = 3.0  # for mails that are still sent when the process ends
+
     # The feed
     feed_retry_min: float = 0.5  # between two attempts to read while the database is unavailable
     feed_retry_max: float = 2.0

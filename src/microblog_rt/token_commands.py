@@ -1,16 +1,13 @@
 """The commands ``microblog-rt token``, added to those of ``cli.py``."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import click
 
-from microblog_rt.cli import main, run_with_services
-from microblog_rt.errors import Misconfigured
+from microblog_rt.account_commands import day, main, seconds
+from microblog_rt.cli import run_with_services
 from microblog_rt.models import SCOPES, AccessToken
-from microblog_rt.protocol import MICROSECONDS
 from microblog_rt.services import Services
-from microblog_rt.settings import duration
 
 __all__ = ["main", "run_with_services"]
 
@@ -29,7 +26,7 @@ def token() -> None:
 @click.option("--name", "label", default="command line", show_default=True, help="What the list of tokens shows.")
 def add(name: str, scopes: Sequence[str], expires: str | None, label: str) -> None:
     """Create a token of the account NAME and print it, which cannot be done again."""
-    lasts = _seconds(expires)
+    lasts = None if expires is None else seconds(expires)
 
     async def work(services: Services) -> str:
         return await services.tokens.add(await services.accounts.known(name), label, scopes, lasts)
@@ -46,8 +43,8 @@ def list_tokens(name: str) -> None:
         return await services.tokens.of_user((await services.accounts.known(name)).id)
 
     for each in run_with_services(work):
-        columns = [each.id, each.name, each.scopes, f"created {_day(each.created)}"]
-        columns += [f"expires {_day(each.expires)}", f"last used {_day(each.last_used)}"]
+        columns = [each.id, each.name, each.scopes, f"created {day(each.created)}"]
+        columns += [f"expires {day(each.expires)}", f"last used {day(each.last_used)}"]
         click.echo("\t".join(columns))
 
 
@@ -57,14 +54,3 @@ def revoke(token_id: str) -> None:
     """Revoke the token ID, as ``token list`` shows it; its open streams end at once."""
     run_with_services(lambda services: services.tokens.revoke_id(token_id))
     click.echo(f"The token {token_id} is revoked.")
-
-
-def _seconds(text: str | None) -> int | None:
-    try:
-        return None if text is None else duration(text)
-    except ValueError as error:
-        raise Misconfigured(f"--expires {error}") from None
-
-
-def _day(moment: int | None) -> str:
-    return "never" if moment is None else f"{datetime.fromtimestamp(moment / MICROSECONDS, UTC):%Y-%m-%d %H:%M}"

@@ -10,12 +10,14 @@ from tests.browser.browser_users import BrowserUser, Sender, Tab, submit
 from tests.browser.conftest import OpenBrowser
 from tests.server_process import Server
 
-ANONYMOUS = ["/", "/auth/login", "/auth/register", "/nothing"]
+ANONYMOUS = ["/", "/auth/login", "/auth/register", "/auth/reset_password_request", "/nothing"]
 SIGNED_IN = ["/", "/user/alice", "/user/bob", "/messages", "/messages/alice", "/messages?list=received"]
 SIGNED_IN += ["/send_message/alice", "/send_message/bob"]
 SIGNED_IN += ["/explore", "/people", "/mentions", "/post/1", "/edit_profile"]
 SIGNED_IN += [
     "/docs",
+    "/account",
+    "/account/delete",
     "/auth/sessions",
     "/auth/tokens",
     "/auth/change_password",

@@ -2,6 +2,9 @@
 
 sessions.py    sessions
 tokens.py      access tokens
+registration.py  who may register
+removal.py     deletes an account; export.py exports its data
+recovery.py    the e-mail address, and links to change it or to set a new password
 site_users.py  users of another site, whose tokens that site signs
 rules.py       what a name, an e-mail address and a password must be
 strength.py    which passwords are easy to guess
@@ -13,7 +16,7 @@ attempts.py    how often a password may be tried and an account be made
 
 import asyncio
 import secrets
-from collections.abc import Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import nullcontext
 from functools import cache, partial
 from typing import Any, TypeVar
@@ -32,7 +35,7 @@ from microblog_rt.errors import Invalid, NotFound, SignedOut
 from microblog_rt.models import User
 from microblog_rt.secret_key import secret_keys
 from microblog_rt.settings import Settings
-from microblog_rt.storage import Storage, Transaction, idempotency, limits, tokens
+from microblog_rt.storage import Storage, Transaction, idempotency, limits, links, tokens
 from microblog_rt.storage import accounts as stored
 from microblog_rt.storage.accounts import Visit
 from microblog_rt.storage.pages import Page
@@ -41,6 +44,7 @@ from microblog_rt.timeouts import Timeouts
 __all__ = ["Accounts", "Device", "Reader", "Sessions", "SiteUsers", "Tokens", "reader_of", "session_name", "token_hash"]
 
 T = TypeVar("T")
+Check = Callable[[Transaction], object]  # raises to refuse
 
 DISPLAY_NAME_LENGTH = 50  # characters
 
@@ -57,7 +61,7 @@ class Accounts:
         self._turns = Turns()
         self._delayed = asyncio.Semaphore(1)  # while there are too many sign-ins, they use one core at most
         keys = cache(partial(secret_keys, settings))  # commands do without the keys
-        self._attempts = Attempts(storage, settings, keys, timeouts)
+        self.attempts = Attempts(storage, settings, keys, timeouts)
         self._marks = Marks(keys)
         self._host = urlsplit(settings.public_url or "").hostname or ""
 
@@ -74,15 +78,18 @@ class Accounts:
         with self._turns.turn(address):
             return await rules.password_faults(password, user.username, user.email or "", self._host)
 
-    async def register(self, username: str, password: str, email: str | None = None, address: str = "") -> User:
+    async def register(
+        self, username: str, password: str, email: str | None = None, address: str = "", check: Check = lambda _: None
+    ) -> User:
         """Create an account with an empty mailbox and return the user.
 
-        Counted as a registration from ``address``, if that is known. Raises Invalid with the field, TooMany.
+        Counted as a registration from ``address``, if that is known; ``check`` runs in the transaction. Raises Invalid
+        with the field, TooMany, and what ``check`` raises.
         """
         email = (email or "").strip() or None
         for fault in await self.faults(username, password, email, address):
             raise fault
-        await self._counted(self._attempts.register(address))  # first, so that names cannot be tried without limit
+        await self.counted(self.attempts.register(address))  # first, so that names cannot be tried without limit
         if await self.find(username):
             raise Invalid("username", "username_taken")
         user = User(
@@ -92,7 +99,12 @@ class Accounts:
             email=email,
             password_hash=await self._passwords.hash(password),
         )
-        await self._storage.write(lambda tx: stored.add(tx, user))
+
+        def work(tx: Transaction) -> None:
+            stored.add(tx, user)
+            check(tx)
+
+        await self._storage.write(work)
         security_log.note("account_registered", user=user.username, user_id=user.id)
         return user
 
@@ -103,16 +115,16 @@ class Accounts:
         """
         user = await self.find(username) if device.marks else None
         if user is not None and self._marks.known(device, user):
-            attempt = await self._counted(self._attempts.device(device.id, user.id), username)
+            attempt = await self.counted(self.attempts.device(device.id, user.id), username)
         else:
-            attempt = await self._counted(self._attempts.sign_in(username, address), username)
+            attempt = await self.counted(self.attempts.sign_in(username, address), username)
         return await self._checked(username, password, attempt, "sign_in_failed")
 
     def device_mark(self, device_id: str, user: User) -> str:
         """The mark for a device on which ``user`` has signed in."""
         return self._marks.mark(device_id, user)
 
-    async def _counted(self, counting: Coroutine[Any, Any, T], username: str = "") -> T:
+    async def counted(self, counting: Coroutine[Any, Any, T], username: str = "") -> T:
         """Await ``counting``, and log once when a limit begins to refuse."""
         try:
             return await counting
@@ -134,7 +146,7 @@ class Accounts:
         if user.disabled:
             security_log.note(failure, user=user.username, reason="disabled")
             raise Invalid("username", "account_disabled")
-        await self._attempts.succeeded(attempt)
+        await self.attempts.succeeded(attempt)
         return user
 
     async def opens(self, username: str, password: str) -> bool:
@@ -159,20 +171,28 @@ class Accounts:
         if now is not None and await self._passwords.match(now.password_hash, password):
             user.password_hash = now.password_hash  # another sign-in has replaced it
 
-    async def set_password(self, username: str, password: str) -> None:
-        """Set a password and end every session and token of that user. Raises NotFound, Invalid."""
+    async def set_password(
+        self, username: str, password: str, check: Check = lambda _: None, event: str = "password_set"
+    ) -> User:
+        """Set a password and end every session, token and link of that user, who is returned.
+
+        ``check`` runs first, with the user's row locked. Raises NotFound, Invalid, and what ``check`` raises.
+        """
         user = await self.known(username)
         for fault in await self.password_faults(user, password):
             raise fault
         password_hash = await self._passwords.hash(password)
 
         def work(tx: Transaction) -> None:
+            stored.credentials(tx, user.id)  # locks the row before the links: always in this order
+            check(tx)
             stored.set_password(tx, user.id, password_hash)
-            stored.end_sessions(tx, user.id)
-            tokens.end_all(tx, user.id)
+            _end_everything(tx, user.id)
 
         await self._sessions.end(user.id, work)
-        security_log.note("password_set", user=user.username, user_id=user.id)
+        user.password_hash = password_hash
+        security_log.note(event, user=user.username, user_id=user.id)
+        return user
 
     async def reauthenticate(self, visit: Visit, password: str) -> User:
         """The user of ``visit``, whose current password must be ``password``. Counted for the session.
@@ -180,7 +200,7 @@ class Accounts:
         Raises TooMany, Invalid.
         """
         name = visit.user.username
-        attempt = await self._counted(self._attempts.session(visit.session.token_hash), name)
+        attempt = await self.counted(self.attempts.session(visit.session.token_hash), name)
         try:
             return await self._checked(name, password, attempt, "current_password_wrong")
         except Invalid:
@@ -203,6 +223,7 @@ class Accounts:
             if session.token_hash not in stored.end_sessions(tx, user.id):
                 raise SignedOut
             tokens.end_all(tx, user.id)
+            links.end_all(tx, user.id)
             stored.set_password(tx, user.id, password_hash)
             self._sessions.insert(tx, user.id, token, session.remembered, session.device)
 
@@ -212,13 +233,12 @@ class Accounts:
         return token
 
     async def disable(self, username: str) -> None:
-        """End every session and token of a user and start none until ``enable``. Raises NotFound."""
+        """End every session, token and link of a user and start none until ``enable``. Raises NotFound."""
         user_id = (await self.known(username)).id
 
         def work(tx: Transaction) -> None:
             stored.set_disabled(tx, user_id, True)
-            stored.end_sessions(tx, user_id)
-            tokens.end_all(tx, user_id)
+            _end_everything(tx, user_id)
 
         await self._sessions.end(user_id, work)
         security_log.note("account_disabled", user=username, user_id=user_id)
@@ -237,8 +257,15 @@ class Accounts:
         await self._storage.write(lambda tx: stored.set_profile(tx, user_id, **said))
 
     async def forget_expired(self) -> None:
-        """Delete every expired session, token and result, and every attempt that has left its window."""
-        for forget_some in (stored.forget_expired, tokens.forget_expired, idempotency.forget, limits.forget):
+        """Delete every expired session, token, link and result, and every attempt that has left its window."""
+        forgets = (
+            stored.forget_expired,
+            tokens.forget_expired,
+            links.forget_expired,
+            idempotency.forget,
+            limits.forget,
+        )
+        for forget_some in forgets:
             while await self._storage.write(forget_some):
                 pass
 
@@ -260,7 +287,18 @@ class Accounts:
             found = await stored.ids(reading, set(keys.values()))
         return {name: found[key] for name, key in keys.items() if key in found}
 
+    async def everyone(self, size: int, after: str | None = None) -> Page[User]:
+        """Up to ``size`` users by name, the disabled included: those after the key ``after``, if any."""
+        async with self._storage.reading() as reading:
+            return await stored.everyone(reading, size, after)
+
     async def people(self, size: int, before: str | None = None, after: str | None = None) -> Page[User]:
         """Up to ``size`` users by name, without the disabled: those next to the key ``before`` or ``after``, if any."""
         async with self._storage.reading() as reading:
             return await stored.people(reading, size, before, after)
+
+
+def _end_everything(tx: Transaction, user_id: int) -> None:
+    stored.end_sessions(tx, user_id)
+    tokens.end_all(tx, user_id)
+    links.end_all(tx, user_id)

@@ -84,6 +84,18 @@ class Attempts:
         if address:
             await self._count(Counted({self._subject("register:address", address): self._settings.register_limit}))
 
+    async def mail(self, kind: str, username: str, address: str) -> None:
+        """Count one mail that was asked for: for ``username``, which need not exist, and from ``address``."""
+        limit = self._settings.mail_limit
+        counted = {self._subject(f"mail:{kind}:account", names.key(username)): limit}
+        if address:
+            counted[self._subject(f"mail:{kind}:address", address)] = limit and Limit(4 * limit.times, limit.seconds)
+        await self._count(Counted(counted))
+
+    async def mail_to(self, kind: str, email: str) -> None:
+        """Count one mail to ``email``."""
+        await self._count(Counted({self._subject(f"mail:{kind}:recipient", email.lower()): self._settings.mail_limit}))
+
     async def succeeded(self, attempt: Attempt) -> None:
         """Give back what only failures use up."""
         if attempt.returned:

@@ -20,14 +20,38 @@ USERNAME = regex.compile(
     \p{XID_Start} (?: [\p{XID_Continue}.\-]* \p{XID_Continue} )?"""
 )
 USERNAME_LENGTHS = range(2, USERNAME_LENGTH + 1)
-EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+# Without the "specials" of RFC 5322, with which a mail's header would name other recipients.
+EMAIL = re.compile(r"""[^@\s"(),:;<>\[\\\]]+@[^@\s"(),:;<>\[\\\]]+\.[^@\s"(),:;<>\[\\\]]+""")
 PASSWORD_LENGTHS = range(SHORTEST, LONGEST + 1)
 LONGEST_WORD = EMAIL_LENGTH  # of what the estimator is given
 
 # Names that could be taken for the operator's, and the first segments of all routes.
 OFFICIAL = {"admin", "administrator", "api", "help", "microblog", "moderator", "root", "security", "support", "system"}
-ROUTES = {"auth", "docs", "healthz", "messages", "metrics", "notifications", "readyz", "send_message", "static", "user"}
-ROUTES |= {"edit_profile", "explore", "follow", "index", "mentions", "people", "post", "posts", "unfollow"}
+ROUTES = {
+    "account",
+    "auth",
+    "docs",
+    "healthz",
+    "messages",
+    "metrics",
+    "notifications",
+    "readyz",
+    "send_message",
+    "static",
+}
+ROUTES |= {
+    "edit_profile",
+    "explore",
+    "follow",
+    "index",
+    "mentions",
+    "people",
+    "post",
+    "posts",
+    "preferences",
+    "unfollow",
+}
+ROUTES |= {"user"}
 
 
 async def faults(username: str, password: str, email: str | None, site: str = "") -> list[Invalid]:
@@ -76,5 +100,5 @@ def _reserved_skeletons() -> frozenset[str]:
 
 def email_faults(email: str | None) -> Iterator[Invalid]:
     """What is wrong with an e-mail address; without one, nothing."""
-    if email and (len(email) > EMAIL_LENGTH or not EMAIL.fullmatch(email)):
+    if email and (len(email) > EMAIL_LENGTH or not email.isprintable() or not EMAIL.fullmatch(email)):
         yield Invalid("email", "email_format")

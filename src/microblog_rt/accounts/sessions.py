@@ -93,7 +93,7 @@ class Sessions:
         token = secrets.token_urlsafe(32)
 
         def work(tx: Transaction) -> None:
-            password_hash, disabled = accounts.credentials(tx, user.id)
+            password_hash, disabled, _ = accounts.credentials(tx, user.id)
             if password_hash != user.password_hash:
                 raise Invalid("password", "wrong_password")
             if disabled:

@@ -12,6 +12,7 @@
     counters.py        which notifications are counted
     accounts.py        users and sessions
     tokens.py          access tokens
+    links.py           links that can be used once
     limits.py          rate limits
     idempotency.py     writes under an Idempotency-Key
     messages.py        messages
@@ -19,6 +20,7 @@
     imports.py         rows of other applications
     prepared.py        statements that SQLite's driver executes itself
     notifications.py   notifications, and the one statement that answers a read
+    export.py          everything of a user; removal.py deletes it
     pages.py           pages of rows, by key
     migrations.py      Alembic
 

@@ -64,10 +64,11 @@ class Visit:
 
 
 class Credentials(NamedTuple):
-    """What decides whether a user may sign in."""
+    """What decides whether a user may sign in, and the address for a new password."""
 
     password_hash: str
     disabled: bool
+    email: str | None
 
 
 # Built once: building a statement costs more than running it.
@@ -131,6 +132,11 @@ async def people(reading: Reading, size: int, before: str | None, after: str | N
     return await page(reading, select(User).where(not_(User.disabled)), User.username_key, size, before, after)
 
 
+async def everyone(reading: Reading, size: int, after: str | None) -> Page[User]:
+    """Up to ``size`` users by name: those after the key ``after``, if any."""
+    return await page(reading, select(User), User.username_key, size, after=after)
+
+
 async def visit(storage: Storage, user_id: int, token_hash: str) -> Visit | None:
     """The live session of that user and token, in one statement; None if it has ended or is another user's."""
     row = await storage.row(VISIT, {"of_user": user_id, "token_hash": token_hash})
@@ -176,7 +182,7 @@ def add_session(tx: Transaction, user_id: int, token_hash: str, remembered: bool
 
 def credentials(tx: Transaction, user_id: int) -> Credentials:
     """A user's credentials, locked until the end of the transaction."""
-    statement = select(User.password_hash, User.disabled).where(User.id == user_id).with_for_update()
+    statement = select(User.password_hash, User.disabled, User.email).where(User.id == user_id).with_for_update()
     return Credentials(*tx.execute(statement).one())
 
 
@@ -194,6 +200,11 @@ def replace_hash(user_id: int, old: str, new: str, tx: Transaction) -> bool:
 def set_profile(tx: Transaction, user_id: int, **said: str | None) -> None:
     """Replace what a user says on the profile: ``display_name``, ``about_me``."""
     tx.execute(update(User).where(User.id == user_id).values(**said))
+
+
+def set_email(tx: Transaction, user_id: int, email: str | None) -> None:
+    """Replace a user's e-mail address."""
+    tx.execute(update(User).where(User.id == user_id).values(email=email))
 
 
 def set_disabled(tx: Transaction, user_id: int, disabled: bool) -> None:

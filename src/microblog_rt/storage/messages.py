@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, String, and_, bindparam, delete, func, not_, select
+from sqlalchemy import BigInteger, String, and_, bindparam, delete, func, not_, or_, select
 from sqlalchemy.dialects.postgresql import insert  # rendered for SQLite too
 from sqlalchemy.orm import joinedload
 
@@ -83,6 +83,13 @@ async def sent_by(reading: Reading, sender_id: int, count: int) -> Sequence[tupl
     """The ids of ``count`` messages of a sender, with their recipients."""
     statement = select(Message.id, Message.recipient_id).where(Message.sender_id == sender_id)
     return (await reading.execute(statement.limit(count))).all()
+
+
+async def of_user(reading: Reading, user_id: int, count: int) -> Sequence[tuple[int, int]]:
+    """The ids of ``count`` messages that a user has sent or received, with their recipients."""
+    statement = select(Message.id, Message.recipient_id)
+    of_user = or_(Message.sender_id == user_id, Message.recipient_id == user_id)
+    return (await reading.execute(statement.where(of_user).limit(count))).all()
 
 
 def delete_all(tx: Transaction, message_ids: Sequence[int]) -> dict[int, int]:

@@ -12,7 +12,9 @@ preferences.py    the language and the theme that were chosen; footer.py: the fo
 templates.py      rendering
 problems.py       errors as HTTP statuses: an HTML page or problem+json
 sentences.py      the sentence for each error reason
-auth.py, sessions.py, tokens.py, people.py, posts.py, mentions.py, messages.py, conversations.py   the pages
+auth.py, account.py, recovery.py, sessions.py, tokens.py   the pages of one's account
+people.py, posts.py, mentions.py, messages.py, conversations.py   the other pages
+letters.py        the mails
 message_text.py   the HTML of a text
 static_files.py   files that browsers keep
 reference.py      the reference of the API
@@ -38,6 +40,7 @@ from microblog_rt import files
 from microblog_rt.services import Services
 from microblog_rt.settings import Settings
 from microblog_rt.web import (
+    account,
     auth,
     conversations,
     footer,
@@ -52,6 +55,7 @@ from microblog_rt.web import (
     posts,
     preferences,
     problems,
+    recovery,
     reference,
     sessions,
     static_files,
@@ -139,7 +143,10 @@ def create(settings: Settings, secret_keys: Sequence[str], services: Services) -
     return app
 
 
-PAGES = people, posts, mentions, auth, sessions, tokens, messages, conversations, reference, footer, health, metrics
+PAGES = (
+    *(people, posts, mentions, messages, conversations, footer, reference, health, metrics),
+    *(auth, account, recovery, sessions, tokens),
+)
 
 
 class Cookies:
@@ -187,6 +194,9 @@ def _configure(app: Quart, settings: Settings) -> None:
         RESPONSE_TIMEOUT=None,
         METRICS_TOKEN=settings.metrics_token,
         PUBLIC_URL=settings.public_url,
+        SITE_URL=(settings.public_url or "") + settings.path_prefix,  # of links in mails
+        CONTACT=settings.contact,
+        REGISTRATION=settings.registration,
         BEHIND_PROXY=settings.trusted_hops > 0 or settings.public_url is not None,
     )
     app.jinja_env.trim_blocks = True
@@ -197,7 +207,7 @@ def _configure(app: Quart, settings: Settings) -> None:
 
     @app.context_processor
     async def page_attributes() -> dict[str, object]:
-        return {"heartbeat": heartbeat, "prefix": settings.path_prefix}
+        return {"heartbeat": heartbeat, "prefix": settings.path_prefix, "registration": settings.registration}
 
 
 def _check_hosts(app: Quart, hosts: Hosts) -> None:

@@ -31,22 +31,23 @@ OLD_PASSWORD = {"autocomplete": "current-password"}
 NEW_PASSWORD = {"autocomplete": "new-password"}
 
 
-def _stripped(value: str | None) -> str:
+def stripped(value: str | None) -> str:
     return (value or "").strip()
 
 
 class LoginForm(Form):
-    username = StringField(lazy(N_("Username")), filters=[_stripped], render_kw=NAME)
+    username = StringField(lazy(N_("Username")), filters=[stripped], render_kw=NAME)
     password = PasswordField(lazy(N_("Password")), render_kw=OLD_PASSWORD)
     remember_me = BooleanField(lazy(N_("Remember me")))
     submit = SubmitField(lazy(N_("Sign in")))
 
 
 class RegisterForm(Form):
-    username = StringField(lazy(N_("Username")), filters=[_stripped], render_kw=NAME)
-    email = EmailField(lazy(N_("Email")), filters=[_stripped], render_kw=EMAIL)
+    username = StringField(lazy(N_("Username")), filters=[stripped], render_kw=NAME)
+    email = EmailField(lazy(N_("Email")), filters=[stripped], render_kw=EMAIL)
     password = PasswordField(lazy(N_("Password")), render_kw=NEW_PASSWORD)
     password2 = PasswordField(lazy(N_("Repeat password")), render_kw=NEW_PASSWORD)
+    invitation = StringField(lazy(N_("Invitation code")), filters=[stripped], render_kw={"autocomplete": "off"})
     submit = SubmitField(lazy(N_("Register")))
 
 
@@ -76,18 +77,24 @@ async def login() -> ResponseReturnValue:
 @blueprint.route("/register", methods=["GET", "POST"])
 @redisplays_form(any_owner=True)
 async def register() -> ResponseReturnValue:
+    registration = services().registration
+    registration.check_open()
     if request.method == "GET" and current_user().signed_in:
         return redirect(await _next())
     form = await bind_form(RegisterForm)
+    if request.method == "GET":
+        form.invitation.data = request.args.get("invitation", "")
     if submitted(form):
         try:
+            code = form.invitation.data or ""
+            await registration.check_invitation(code)  # first, so that only its holder learns which names are taken
             if not await _has_errors(form):
                 name, password = form.username.data or "", form.password.data or ""
-                user = await services().accounts.register(name, password, form.email.data, address())
+                user = await registration.register(name, password, form.email.data, address(), code)
                 return await _sign_in(user, remembered=False)
         except (Invalid, TooMany) as error:
             add_error(form, error)
-    return await render_form("register.html", form, next=await _next(""))
+    return await render_form("register.html", form, next=await _next(""), invited=registration.needs_invitation)
 
 
 @blueprint.post("/logout")
@@ -105,7 +112,7 @@ async def change_password() -> ResponseReturnValue:
     user, form = current_user().user, await bind_form(PasswordForm)
     if submitted(form):
         try:
-            if not await _has_password_errors(form, user):
+            if not await add_password_errors(form, user):
                 await authentication().change_password(form.old_password.data or "", form.password.data or "")
                 known_devices.remember(user)
                 changed = gettext("Your password has been changed. All other sessions are signed out.")
@@ -122,13 +129,14 @@ async def _has_errors(form: RegisterForm) -> bool:
     return _add_errors(form, faults)
 
 
-async def _has_password_errors(form: PasswordForm, user: User) -> bool:
-    return _add_errors(form, await services().accounts.password_faults(user, form.password.data or "", address()))
+async def add_password_errors(form: Form, user: User) -> bool:
+    """Add everything that is wrong with the new password to the form; return whether there is anything."""
+    return _add_errors(form, await services().accounts.password_faults(user, form["password"].data or "", address()))
 
 
-def _add_errors(form: RegisterForm | PasswordForm, errors: list[Invalid]) -> bool:
+def _add_errors(form: Form, errors: list[Invalid]) -> bool:
     """Add all errors to the form; return whether there are any."""
-    if (form.password.data or "") != (form.password2.data or ""):
+    if (form["password"].data or "") != (form["password2"].data or ""):
         errors.append(Invalid("password2", "passwords_differ"))
     for error in errors:
         add_error(form, error)

@@ -62,6 +62,16 @@ SENTENCES = {
     "username_similar": N_("This username looks like that of another account. Choose another."),
     "username_taken": N_("This username is taken. Choose another."),
     "email_format": N_("This is not a valid email address."),
+    "email_same": N_("This is your email address already."),
+    "mail_off": N_("This site sends no mail. Ask its operator."),
+    "link_ended": N_(
+        "This link is not valid any more: it was used, has expired, or was replaced by a later change. Ask for another."
+    ),
+    "registration_closed": N_("Registration is closed on this site. Ask its operator for an account."),
+    "invitation_missing": N_("Registration on this site needs an invitation. Enter the code that you were given."),
+    "invitation_ended": N_(
+        "This invitation is not valid: it was used, has expired, or is incomplete. Ask for another."
+    ),
     "password_length": N_("A password has %(least)s to %(most)s characters."),
     "password_too_common": N_(
         "This is one of the most common passwords, which are guessed first. Choose another, such as four unrelated"
