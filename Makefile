@@ -75,7 +75,7 @@ lock:
 	echo hatchling | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url --no-emit-find-links pyproject.toml - -o requirements.lock
 	echo hatchling | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-		--no-emit-index-url --no-emit-find-links pyproject.toml - --extra postgres --extra redis -c requirements.lock \
+		--no-emit-index-url --no-emit-find-links pyproject.toml - --extra postgres --extra redis --extra mail -c requirements.lock \
 		-o requirements-server.lock
 	echo hatchling | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url --no-emit-find-links pyproject.toml - --extra dev -c requirements.lock \
