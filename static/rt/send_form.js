@@ -27,6 +27,9 @@ function start(window) {
   countMessage(document);
 
   message.addEventListener("input", keep);
+  message.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !event.isComposing) form.requestSubmit();
+  });
   form.addEventListener("submit", (event) => {
     keep();
     if (window.navigator.onLine !== false || !offline.hidden) return;

@@ -159,3 +159,11 @@ async def _compressed(user: BrowserUser, path: str) -> int:
     bodies = [await each.body() for each in responses if "/notifications" not in each.url and each.ok]
     await page.close()
     return sum(len(gzip.compress(each, 1)) for each in bodies)
+
+
+async def test_control_and_enter_post(alice: BrowserUser) -> None:
+    page = alice.tabs[0].page
+    await page.goto("/")
+    await page.fill("[name=post]", "by the keyboard")
+    await page.press("[name=post]", "Control+Enter")
+    await expect(page.locator(POSTS)).to_have_text(re.compile("by the keyboard"))
