@@ -35,7 +35,6 @@ PEOPLE = {
 
 # Author, text and age in hours, oldest first.
 POSTS = (
-    ("guide", "Welcome to the demo. Write me a private message and watch the badge on Messages.", 96),
     ("bob", "Found a 1962 valve radio at the flea market. It hums, which is a good start.", 74),
     ("carol", "The magnolia opened two weeks early this year.", 71),
     ("dave", "Night train to Vienna: slept through two borders and one thunderstorm.", 52),
@@ -71,6 +70,7 @@ UNREAD = (
 NEWS = (
     ("carol", "@alice The rosemary cuttings have roots now. Come and fetch them before they flower."),
     ("bob", "Open evening on Friday: three radios, one soldering iron, tea."),
+    ("guide", "Welcome to the demo. Write me a private message, come back to this page, and watch the badge."),
 )
 
 
