@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from microblog_rt import demo
@@ -85,6 +86,9 @@ async def answered(server: Server, text: str, name: str = "alice") -> None:
 
 
 async def test_first_sign_in_shows_what_is_unread(server: DemoServer) -> None:
+    async with httpx.AsyncClient(base_url=server.url, timeout=DEADLINE) as visitor:
+        for path in ("/auth/login", "/"):
+            assert "write to guide" in (await visitor.get(path, follow_redirects=True)).text
     alice = server.person("alice")
     async with socket_to(alice, "?since=0") as tab:
         shown = {each["name"]: each["data"] for each in await frame(tab)}
@@ -222,7 +226,9 @@ async def test_drain_ends_the_guide(services: Services) -> None:
 
 @pytest.mark.sqlite
 async def test_accounts_alone_have_no_history(tmp_path: Path, environ: dict[str, str], services: Services) -> None:
-    with Server(tmp_path, environ=environ):
+    with Server(tmp_path, environ=environ) as server:
+        async with httpx.AsyncClient(base_url=server.url, timeout=DEADLINE) as visitor:
+            assert "demo" not in (await visitor.get("/auth/login")).text
         assert await written(services) == {"users": ["alice", "bob"], "posts": 0, "messages": [0, 0]}
 
 

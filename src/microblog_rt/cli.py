@@ -81,7 +81,8 @@ def serve(binds: tuple[str, ...], workers: int, demo_kind: str | None) -> None:
         sockets = [stack.enter_context(each) for each in server.listen_all(binds)]
         urls = [chosen.public_url] if chosen.public_url else map(listening.url, sockets)
         lines = [f"Serving {' and '.join(url + chosen.path_prefix for url in urls)} (press Ctrl-C to stop)"]
-        prepared = _demo(chosen, demo_kind) if demo_kind else demo.Demo([], [])
+        prepared = _demo(chosen, demo_kind) if demo_kind else demo.Demo([])
+        chosen = replace(chosen, demo=prepared.account)
         lines += prepared.lines
 
         def work(ready: server.Announce) -> None:

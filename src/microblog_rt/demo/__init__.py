@@ -19,10 +19,11 @@ NAMES = ("alice", "bob")
 
 
 class Demo(NamedTuple):
-    """What the operator is told, and what runs in each process that serves."""
+    """What ``serve`` prints, what runs in each process that serves, and the account to sign in as, if any."""
 
     lines: list[str]
-    tasks: list[Task]
+    tasks: tuple[Task, ...] = ()
+    account: str = ""
 
 
 def password(secret_key: str) -> str:
@@ -33,7 +34,7 @@ def password(secret_key: str) -> str:
 async def prepare(services: Services, secret_key: str, *, only_accounts: bool) -> Demo:
     """Create the demo accounts that are missing. With ``only_accounts`` the two of ``NAMES`` and nothing else.
 
-    A database without users gets the history as well. An account that has another password is left alone.
+    A database without users gets the history as well. An account that has another password is not changed.
     """
     wanted = NAMES if only_accounts else (*NAMES, guide.NAME)
     opened = password(secret_key)
@@ -46,10 +47,11 @@ async def prepare(services: Services, secret_key: str, *, only_accounts: bool) -
         f"{name} already exists with another password; it was not changed." for name in sorted({*wanted} - {*names})
     ]
     if guide.NAME not in names:
-        return Demo(lines, [])
-    if named:
-        lines.append(f"Sign in as {named[0]} and write to {guide.NAME}, an account that answers within 3 seconds.")
-    return Demo(lines, [guide.run])
+        return Demo(lines)
+    if not named:
+        return Demo(lines, (guide.run,))
+    lines.append(f"Sign in as {named[0]} and write to {guide.NAME}, an account that answers within 3 seconds.")
+    return Demo(lines, (guide.run,), named[0])
 
 
 async def _opens(accounts: Accounts, name: str, candidate: str) -> bool:
