@@ -1,4 +1,4 @@
-"""A server as a user starts it: ``microblog-rt serve --demo`` in a folder of its own, and its signed-in users."""
+"""A server as a user starts it: ``microblog-rt serve`` in a folder of its own, with demo accounts that sign in."""
 
 import os
 import re
@@ -28,6 +28,8 @@ COMMAND = [sys.executable, "-m", "microblog_rt"]
 class Server:
     """One server process; ``stop`` and ``start`` keep its address and its database."""
 
+    demo = "--demo=accounts"  # without the history, and without the account that answers
+
     def __init__(self, folder: Path, *options: str, environ: dict[str, str] | None = None) -> None:
         self.folder = folder
         self.options = options
@@ -41,16 +43,16 @@ class Server:
     def start(self) -> None:
         """Start it and return once it listens. It is forked, to save the time of its imports."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("MICROBLOG_")}
-        arguments = ["serve", "--demo", "--bind", f"127.0.0.1:{self.port}", *self.options]
+        arguments = ["serve", self.demo, "--bind", f"127.0.0.1:{self.port}", *self.options]
         read, write = os.pipe()
         self._output = os.fdopen(read)
         with self.log.open("a") as log, Path(os.devnull).open() as null:
             stdio = null.fileno(), write, log.fileno()
             self.process = self._launch(arguments, {**clean, **self.environ}, stdio)
         os.close(write)
-        serving, demo = self._output.readline(), self._output.readline()
+        serving, accounts = self._output.readline(), self._output.readline()
         assert self.url in serving, self.log.read_text()
-        self.password = demo.split()[-1]
+        self.password = accounts.split()[-1]
 
     def _launch(
         self, arguments: list[str], environ: dict[str, str], stdio: tuple[int, int, int]

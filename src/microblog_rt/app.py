@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -20,11 +20,14 @@ from microblog_rt.timeouts import Timeouts
 
 log = logging.getLogger(__name__)
 
+Task = Callable[[Services], Coroutine[Any, Any, None]]
 
-def create_app(settings: Settings, timeouts: Timeouts = Timeouts()) -> Quart:
+
+def create_app(settings: Settings, timeouts: Timeouts = Timeouts(), tasks: Iterable[Task] = ()) -> Quart:
     """The ASGI application; the database must be at the newest revision.
 
-    Background tasks run between lifespan start-up and shutdown. ``extensions["services"]`` holds the services.
+    Background tasks, and the additional ``tasks``, run between lifespan start-up and shutdown.
+    ``extensions["services"]`` holds the services.
     """
     services = assemble(settings, timeouts)
     app = web.create(settings, secret_keys(settings), services)
@@ -41,6 +44,8 @@ def create_app(settings: Settings, timeouts: Timeouts = Timeouts()) -> Quart:
                 await stack.enter_async_context(_running(_webhooks(services, settings, timeouts)))
             await _connected(services.bus, timeouts.bus_start)
             await stack.enter_async_context(_running(_measure(services.bus, timeouts.measure)))
+            for task in tasks:
+                await stack.enter_async_context(_running(task(services)))
             yield
 
     return app

@@ -60,15 +60,17 @@ def main() -> None:
 @click.option(
     "--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes; several need a bus."
 )
-@click.option("--demo", "with_demo", is_flag=True, help="Create two demo accounts; only on loopback.")
-def serve(binds: tuple[str, ...], workers: int, with_demo: bool) -> None:
+@click.option(
+    "--demo", "demo_kind", is_flag=False, flag_value="full", type=click.Choice(demo.KINDS), help="Only on loopback."
+)
+def serve(binds: tuple[str, ...], workers: int, demo_kind: str | None) -> None:
     """Serve until SIGTERM, SIGHUP or Ctrl-C; a second one stops without waiting for open tabs."""
     hosts = listening.hosts(binds)
     chosen = replace(chosen_settings(), bind_hosts=hosts)
     logs.begin(chosen.log, several=workers > 1)
     for line in settings.warnings(chosen):
         log.warning(line)
-    if with_demo and not all(map(listening.is_loopback, hosts)):
+    if demo_kind and not all(map(listening.is_loopback, hosts)):
         raise Misconfigured("--demo creates accounts whose password is printed, so it requires a loopback address")
     if workers > 1 and chosen.bus_url == settings.MEMORY:
         raise Misconfigured(f"--workers {workers} needs a bus to connect them: MICROBLOG_BUS_URL={_some_bus(chosen)}")
@@ -79,11 +81,12 @@ def serve(binds: tuple[str, ...], workers: int, with_demo: bool) -> None:
         sockets = [stack.enter_context(each) for each in server.listen_all(binds)]
         urls = [chosen.public_url] if chosen.public_url else map(listening.url, sockets)
         lines = [f"Serving {' and '.join(url + chosen.path_prefix for url in urls)} (press Ctrl-C to stop)"]
-        if with_demo:
-            lines += _demo_accounts(chosen)
+        prepared = _demo(chosen, demo_kind) if demo_kind else demo.Demo([])
+        chosen = replace(chosen, demo=prepared.account)
+        lines += prepared.lines
 
         def work(ready: server.Announce) -> None:
-            site = app.create_app(chosen)
+            site = app.create_app(chosen, tasks=prepared.tasks)
             parts = site.extensions["services"], site.extensions["admission"], site.extensions["direct"]
             server.run(server.serve(site, *parts, sockets, chosen, ready, supervised=workers > 1), chosen)
 
@@ -281,12 +284,9 @@ def run_with_services(work: Callable[[Services], Awaitable[T]], timeouts: Timeou
     return asyncio.run(run())
 
 
-def _demo_accounts(chosen: Settings) -> list[str]:
+def _demo(chosen: Settings, kind: str) -> demo.Demo:
     key = secret_key.secret_keys(chosen)[0]
-    names = run_with_services(lambda services: demo.prepare(services.accounts, key))
-    lines = [f"Demo accounts: {' and '.join(names)}, password {demo.password(key)}"] if names else []
-    others = sorted(set(demo.NAMES) - set(names))
-    return lines + [f"{name} already exists with another password; it was not changed." for name in others]
+    return run_with_services(lambda services: demo.prepare(services, key, only_accounts=kind == "accounts"))
 
 
 def _password() -> str:

@@ -66,6 +66,7 @@ class Settings(account_settings.AccountSettings, WebhookSettings):
     keep_alive_timeout: float = 15.0
     event_loop: str = "auto"
     bind_hosts: frozenset[str] = frozenset()  # from ``serve --bind``, not from the environment
+    demo: str = ""  # the account to sign in as, if this is a demo with an account that answers
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":

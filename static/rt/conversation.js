@@ -62,6 +62,11 @@ export class ConversationPage {
     return this.#live;
   }
 
+  /** The name of the notification that counts what this page lists. */
+  get counted() {
+    return "unread_message_count";
+  }
+
   /** A notification of the count with this timestamp: a message may have arrived, whether the count rose or not. */
   notified(_count, timestamp) {
     if (!this.#list.isConnected) return; // the session has ended, and the page is about to be loaded again

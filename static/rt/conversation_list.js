@@ -24,6 +24,11 @@ export class ConversationList {
     document.addEventListener("visibilitychange", () => this.#update());
   }
 
+  /** The name of the notification that counts what this page lists. */
+  get counted() {
+    return "unread_message_count";
+  }
+
   /** A notification of the count with this timestamp: the list may have changed. */
   notified(count, timestamp) {
     const form = this.#document.querySelector("#mark_all");

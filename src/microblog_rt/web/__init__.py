@@ -207,7 +207,12 @@ def _configure(app: Quart, settings: Settings) -> None:
 
     @app.context_processor
     async def page_attributes() -> dict[str, object]:
-        return {"heartbeat": heartbeat, "prefix": settings.path_prefix, "registration": settings.registration}
+        return {
+            "heartbeat": heartbeat,
+            "prefix": settings.path_prefix,
+            "registration": settings.registration,
+            "demo": settings.demo,
+        }
 
 
 def _check_hosts(app: Quart, hosts: Hosts) -> None:
