@@ -222,6 +222,12 @@ async def test_sending_shows_on_the_recipients_next_page(join: Join) -> None:
     assert badge(page) == "1"  # a GET marks nothing
 
 
+async def test_empty_conversations_page_links_to_the_people(join: Join) -> None:
+    susan = await join("susan")
+    page = await text(await susan.get("/messages"))
+    assert 'href="/people">Choose a person to write to' in page
+
+
 async def test_message_to_oneself_is_allowed_but_not_offered(join: Join) -> None:
     susan = await join("susan")
     assert "/send_message/susan" not in await text(await susan.get("/user/susan"))
