@@ -1,5 +1,6 @@
 """Ordering on both databases: in every interleaving the counter, the rows and the state of a poller agree."""
 
+import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import closing
@@ -11,7 +12,7 @@ from sqlalchemy import func, not_, select, update
 
 from microblog_rt import models
 from microblog_rt.accounts import Reader, token_hash
-from microblog_rt.errors import KeyReused, SignedOut
+from microblog_rt.errors import KeyReused, Refused, SignedOut
 from microblog_rt.feed.watches import Watches
 from microblog_rt.mailboxes import Change
 from microblog_rt.models import Mailbox, Message, Session, User
@@ -502,3 +503,37 @@ async def test_sqlite_has_the_write_lock_that_schedules_assume(services: Service
         other.close()
 
     await services.storage.write(work)
+
+
+async def delete_john(services: Services) -> None:
+    await services.removal.delete("john")
+
+
+def refusable(script: Script) -> Script:
+    async def refused_or_done(services: Services) -> None:
+        with contextlib.suppress(Refused):
+            await script(services)
+
+    return refused_or_done
+
+
+async def check_deleted(services: Services) -> None:
+    """No row and no count of john's is left, and susan's message was deleted with him."""
+    assert await services.accounts.find("john") is None
+    async with services.storage.reading() as reading:
+        for model in (models.Post, models.Follow, models.Mention, Message):
+            assert await reading.scalar(select(func.count()).select_from(model)) == 0
+    await check_posts()(services)
+
+
+@pytest.mark.parametrize("susan_follows", [False, True])
+async def test_deletion_finds_a_post_that_was_begun_before_it(backend: Backend) -> None:
+    """delete‖post: the post is refused, or deleted with its mention and its count."""
+    scripts = [delete_john, refusable(post_and_deliver("@susan a"))]
+    assert await every_interleaving(backend, lambda: scripts, check_deleted) > 2
+
+
+async def test_deletion_finds_a_follow_that_was_begun_before_it(backend: Backend) -> None:
+    """delete‖follow: the follow is refused, or deleted with its count."""
+    scripts = [delete_john, refusable(post_and_deliver("a")), refusable(follow)]
+    assert await every_interleaving(backend, lambda: scripts, check_deleted) > 2
