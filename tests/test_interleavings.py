@@ -33,6 +33,7 @@ from tests.interleaving import (
     Script,
     SQLiteBackend,
     every_interleaving,
+    every_pause,
 )
 
 SUSAN, JOHN = 1, 2
@@ -505,11 +506,7 @@ async def test_sqlite_has_the_write_lock_that_schedules_assume(services: Service
     await services.storage.write(work)
 
 
-async def delete_john(services: Services) -> None:
-    await services.removal.delete("john")
-
-
-def refusable(script: Script) -> Script:
+def unless_refused(script: Script) -> Script:
     async def refused_or_done(services: Services) -> None:
         with contextlib.suppress(Refused):
             await script(services)
@@ -517,23 +514,32 @@ def refusable(script: Script) -> Script:
     return refused_or_done
 
 
+async def delete_john(services: Services) -> None:
+    await services.posts.post(JOHN, "before")
+    await services.deliveries.deliver_all()
+    await services.removal.delete("john")
+
+
+async def reply_to_john(services: Services) -> None:
+    await services.posts.post(JOHN, "question")
+    for question in (await services.posts.by_author(JOHN, 1)).rows:
+        await services.posts.post(SUSAN, "reply to @john", reply_to_id=question.id)
+
+
 async def check_deleted(services: Services) -> None:
-    """No row and no count of john's is left, and susan's message was deleted with him."""
+    """No row and no count that john has caused is left; susan's reply is a post of its own."""
     assert await services.accounts.find("john") is None
     async with services.storage.reading() as reading:
-        for model in (models.Post, models.Follow, models.Mention, Message):
+        for model in (models.Follow, models.Mention, Message):
             assert await reading.scalar(select(func.count()).select_from(model)) == 0
-    await check_posts()(services)
+        for post in (await reading.execute(select(models.Post))).scalars():
+            assert (post.user_id, post.reply_to_id) == (SUSAN, None)
+    await check_posts(shown=["reply to @john"])(services)
 
 
-@pytest.mark.parametrize("susan_follows", [False, True])
-async def test_deletion_finds_a_post_that_was_begun_before_it(backend: Backend) -> None:
-    """delete‖post: the post is refused, or deleted with its mention and its count."""
-    scripts = [delete_john, refusable(post_and_deliver("@susan a"))]
-    assert await every_interleaving(backend, lambda: scripts, check_deleted) > 2
-
-
-async def test_deletion_finds_a_follow_that_was_begun_before_it(backend: Backend) -> None:
-    """delete‖follow: the follow is refused, or deleted with its count."""
-    scripts = [delete_john, refusable(post_and_deliver("a")), refusable(follow)]
-    assert await every_interleaving(backend, lambda: scripts, check_deleted) > 2
+@pytest.mark.parametrize(
+    ("begun", "susan_follows"), [(post_and_deliver("@susan a"), True), (follow, False), (reply_to_john, True)]
+)
+async def test_deletion_finds_what_had_begun_before_it(backend: Backend, begun: Script) -> None:
+    """delete‖post, delete‖follow, delete‖reply: each is refused, or deleted with all that it has counted."""
+    assert await every_pause(backend, unless_refused(begun), delete_john, check_deleted) > 2
