@@ -277,6 +277,9 @@ async def test_export_has_everything_and_no_secret(
     token = await services.tokens.add(susan, "script", ["messages:read"])
     await exchange(services, susan, john)
     await services.messages.send_message(john.id, susan.id, '\u5bc6\u78bc "quoted"')
+    eve = await services.accounts.register("eve", PASSWORD)
+    await services.accounts.edit_profile(susan.id, "Susan \u738b", "About me")
+    await publish(services, susan, john, eve)
     answer = await browser.get("/account/export")
     assert answer.status_code == 200
     assert answer.content_type == "application/json"
@@ -284,14 +287,29 @@ async def test_export_has_everything_and_no_secret(
     assert answer.headers["Cache-Control"] == "no-store"
     page = await text(answer)
     exported = json.loads(page)
-    assert exported["account"]["username"] == "susan"
+    account = [exported["account"][name] for name in ("username", "display_name", "about_me")]
+    assert account == ["susan", "Susan \u738b", "About me"]
+    posts = {each["post"]: each for each in exported["posts"]}
+    own = (await services.posts.by_author(susan.id, 100)).rows
+    assert [(each.id, each.reply_to_id) for each in own][::-1] == [(id, posts[id]["reply_to"]) for id in posts]
+    assert {each["body"] for each in posts.values()} >= {"susan 1 for @susan @john @eve", "susan to susan 0"}
+    mentions = [(each["author"], each["body"]) for each in exported["mentions"]]
+    assert sorted(mentions[:4]) == sorted(
+        (name, f"{name} {number} for @susan @john @eve") for name in ("john", "eve") for number in range(2)
+    )
+    assert sorted(mentions[4:]) == [("eve", "eve to susan 0"), ("john", "john to susan 0")]
+    assert [each["username"] for each in exported["follows"]] == ["john", "eve"]
     bodies = [(each["author"], each["body"]) for each in exported["messages_received"]]
     assert bodies == [*(("john", f"to susan {number}") for number in range(3)), ("john", '\u5bc6\u78bc "quoted"')]
     assert [(each["recipient"], each["body"]) for each in exported["messages_sent"]] == [
         ("john", f"to john {number}") for number in range(3)
     ]
     assert [each["name"] for each in exported["access_tokens"]] == ["script"]
-    assert [(each["name"], each["data"]) for each in exported["notifications"]] == [("unread_message_count", 4)]
+    assert [(each["name"], each["data"]) for each in exported["notifications"]] == [
+        ("unread_message_count", 4),
+        ("unread_mention_count", 6),
+        ("unread_post_count", 10),
+    ]
     assert len(exported["sessions"]) == 1
     for secret in (susan.password_hash, token, reader_of(token).token_hash, "password", "to myself"):
         assert secret not in page
@@ -304,6 +322,9 @@ async def test_export_of_a_new_account_is_empty(join: Join) -> None:
         "notifications": [],
         "messages_received": [],
         "messages_sent": [],
+        "posts": [],
+        "mentions": [],
+        "follows": [],
     }
 
 
