@@ -7,6 +7,7 @@ wait for a lock. All schedules are run depth first, each from the same state.
 """
 
 import asyncio
+import itertools
 import random
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -199,16 +200,29 @@ async def every_interleaving(
         # Depth first keeps the list short if all are run. A sample is drawn from everywhere.
         prefix = schedules.pop(-1 if backend.at_most is None else RANDOM.randrange(len(schedules)))
         async with backend.fresh() as url:
-            schedules += await _run(backend, url, scripts(), prefix, check)
+            _, others = await _run(backend, url, scripts(), prefix, check)
+        schedules += others
         count += 1
     print(f"{count} schedules")
     return count
 
 
+async def every_pause(
+    backend: Backend, paused: Script, script: Script, check: Callable[[Services], Awaitable[None]]
+) -> int:
+    """Run ``paused`` up to each of its gates, then ``script`` as far as it gets, then both; the number of gates."""
+    for gates in itertools.count():
+        async with backend.fresh() as url:
+            taken, _ = await _run(backend, url, [script, paused], [1] * gates, check)
+        if taken[: gates + 1].count(1) == taken.count(1):
+            return gates
+    raise AssertionError("unreachable")
+
+
 async def _run(
     backend: Backend, url: str, scripts: list[Script], prefix: list[int], check: Callable[[Services], Awaitable[None]]
-) -> list[list[int]]:
-    """Run one schedule that begins with ``prefix``; the schedules that branch off from it."""
+) -> tuple[list[int], list[list[int]]]:
+    """Run one schedule that begins with ``prefix``; all its steps, and the schedules that branch off from it."""
     actors = [Actor(url, script) for script in scripts]
     for actor in actors:
         actor.begin()
@@ -228,7 +242,7 @@ async def _run(
     for actor in actors:
         await actor.end()
     await _check(url, check, taken)
-    return others
+    return taken, others
 
 
 def _is_ready(backend: Backend, actor: Actor, actors: list[Actor]) -> bool:

@@ -1,5 +1,6 @@
 """Ordering on both databases: in every interleaving the counter, the rows and the state of a poller agree."""
 
+import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import closing
@@ -11,7 +12,7 @@ from sqlalchemy import func, not_, select, update
 
 from microblog_rt import models
 from microblog_rt.accounts import Reader, token_hash
-from microblog_rt.errors import KeyReused, SignedOut
+from microblog_rt.errors import KeyReused, Refused, SignedOut
 from microblog_rt.feed.watches import Watches
 from microblog_rt.mailboxes import Change
 from microblog_rt.models import Mailbox, Message, Session, User
@@ -32,6 +33,7 @@ from tests.interleaving import (
     Script,
     SQLiteBackend,
     every_interleaving,
+    every_pause,
 )
 
 SUSAN, JOHN = 1, 2
@@ -502,3 +504,42 @@ async def test_sqlite_has_the_write_lock_that_schedules_assume(services: Service
         other.close()
 
     await services.storage.write(work)
+
+
+def unless_refused(script: Script) -> Script:
+    async def refused_or_done(services: Services) -> None:
+        with contextlib.suppress(Refused):
+            await script(services)
+
+    return refused_or_done
+
+
+async def delete_john(services: Services) -> None:
+    await services.posts.post(JOHN, "before")
+    await services.deliveries.deliver_all()
+    await services.removal.delete("john")
+
+
+async def reply_to_john(services: Services) -> None:
+    await services.posts.post(JOHN, "question")
+    for question in (await services.posts.by_author(JOHN, 1)).rows:
+        await services.posts.post(SUSAN, "reply to @john", reply_to_id=question.id)
+
+
+async def check_deleted(services: Services) -> None:
+    """No row and no count that john has caused is left; susan's reply is a post of its own."""
+    assert await services.accounts.find("john") is None
+    async with services.storage.reading() as reading:
+        for model in (models.Follow, models.Mention, Message):
+            assert await reading.scalar(select(func.count()).select_from(model)) == 0
+        for post in (await reading.execute(select(models.Post))).scalars():
+            assert (post.user_id, post.reply_to_id) == (SUSAN, None)
+    await check_posts(shown=["reply to @john"])(services)
+
+
+@pytest.mark.parametrize(
+    ("begun", "susan_follows"), [(post_and_deliver("@susan a"), True), (follow, False), (reply_to_john, True)]
+)
+async def test_deletion_finds_what_had_begun_before_it(backend: Backend, begun: Script) -> None:
+    """delete‖post, delete‖follow, delete‖reply: each is refused, or deleted with all that it has counted."""
+    assert await every_pause(backend, unless_refused(begun), delete_john, check_deleted) > 2

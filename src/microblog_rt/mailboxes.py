@@ -5,7 +5,7 @@ See also: ``storage/mailboxes.py``, the statements behind it.
 
 import json
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 from microblog_rt import metrics
@@ -83,6 +83,11 @@ class Change:
         self._lock()
         tick = self._tick(user_id, mailboxes.mark_read, counter, first, last)
         return self._counted(user_id, counter, tick) if tick else None
+
+    def delete_items(self, counter: Counter, item_ids: Sequence[int]) -> None:
+        """Delete received items from the mailboxes of the change, and count down those that were unread."""
+        for user_id, unread in mailboxes.delete_items(self.tx, counter, item_ids).items():
+            self.count(user_id, counter, -unread)
 
     def move_mark(self, user_id: int, counter: Counter, delta: int, mark: int) -> Notification:
         """Add ``delta`` to a counter, set its mark to the clock reading ``mark``, and notify. Raises NotFound."""

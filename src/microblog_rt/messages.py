@@ -142,6 +142,4 @@ class Messages:
 
 
 def _withdraw(message_ids: Sequence[int], change: Change) -> None:
-    unread = messages.delete_all(change.tx, message_ids)
-    for user_id, count in unread.items():
-        change.count(user_id, UNREAD_MESSAGES, -count)
+    change.delete_items(UNREAD_MESSAGES, message_ids)

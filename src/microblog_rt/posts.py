@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from microblog_rt import names, spans, text
 from microblog_rt.deliveries import Deliveries, deliver
-from microblog_rt.errors import Invalid, NotFound
+from microblog_rt.errors import Invalid, NotFound, SignedOut
 from microblog_rt.mailboxes import Change, Mailboxes
 from microblog_rt.models import Post, User
 from microblog_rt.protocol import FURTHEST, Notification
@@ -42,7 +42,8 @@ class Posts:
 
         The same text under the same ``nonce`` of one author is posted once; an empty nonce is ignored. The users that
         it names, and the author of the post that it replies to, get a mention. Its delivery to followers begins after
-        the commit. Raises Invalid for the body, NotFound for an unknown ``reply_to_id``, TooMany, Unavailable.
+        the commit. Disabled accounts get no mention. Raises Invalid for the body, SignedOut for a disabled author,
+        NotFound for an unknown ``reply_to_id``, TooMany, Unavailable.
         """
         body = text.checked(body, "post")
         mentioned = await self._mentioned(body, reply_to_id) - {author_id}
@@ -51,9 +52,14 @@ class Posts:
         def work(change: Change) -> int:
             tx = change.tx
             posts.take_turn(tx)
+            disabled = accounts.disabled(tx, {author_id, *mentioned})
+            if disabled.get(author_id, True):
+                raise SignedOut
+            if reply_to_id is not None and not posts.is_stored(tx, reply_to_id):
+                raise NotFound("unknown_post")
             post_id = posts.add(tx, author_id, body, key, reply_to_id)
             limits.take(tx, f"post:{author_id}", self._limit)
-            for user_id in sorted(mentioned):
+            for user_id in sorted(each for each in mentioned if not disabled.get(each, True)):
                 notification = change.count(user_id, UNREAD_MENTIONS, 1)
                 posts.add_mention(tx, post_id, user_id, notification.timestamp)
             return post_id
@@ -78,13 +84,20 @@ class Posts:
         """Follow ``user`` and return whether that is new.
 
         The posts since the follower's last look at the home page, which now shows them, are counted. Raises Invalid
-        for oneself.
+        for oneself and a disabled account, NotFound for one that was deleted, SignedOut for a disabled follower.
         """
         if follower_id == user.id:
             raise Invalid("username", "follow_oneself")
 
         def work(change: Change) -> bool:
             posts.take_turn(change.tx)
+            disabled = accounts.disabled(change.tx, {follower_id, user.id})
+            if disabled.get(follower_id, True):
+                raise SignedOut
+            if user.id not in disabled:
+                raise NotFound("unknown_user", name=user.username)
+            if disabled[user.id]:
+                raise Invalid("username", "account_disabled")
             new = posts.follow(change.tx, follower_id, user.id)
             if new:
                 deliver(user.id, posts.newest_id(change.tx, user.id), [follower_id], change)
@@ -96,7 +109,7 @@ class Posts:
         """Follow ``user`` no longer; posts that were not seen are not counted any more."""
 
         def work(change: Change) -> None:
-            change.count_each(UNREAD_POSTS, -posts.counted(user.id))
+            change.count_each(UNREAD_POSTS, -posts.counted([user.id]))
             posts.unfollow(change.tx, follower_id, user.id)
 
         await self._mailboxes.change(follower_id, work)

@@ -86,7 +86,7 @@ def assemble(settings: Settings, timeouts: Timeouts = Timeouts()) -> Services:
         Recovery(accounts, storage, mailer),
         mailer,
         Export(storage, sessions, tokens),
-        Removal(accounts, messages, mailboxes),
+        Removal(storage, accounts, messages, mailboxes),
         messages,
         Conversations(storage, mailboxes),
         Feed(storage, hub, the_bus, timeouts, tokens.note_use, site_users.forget),

@@ -8,7 +8,7 @@ recovery.py    the e-mail address, and links to change it or to set a new passwo
 site_users.py  users of another site, whose tokens that site signs
 rules.py       what a name, an e-mail address and a password must be
 strength.py    which passwords are easy to guess
-passwords.py   hashing
+passwords.py   hashing; stored_passwords.py matches stored hashes, and replaces outdated ones
 werkzeug_hashes.py  hashes that were imported
 devices.py     browsers that have signed in before
 attempts.py    how often a password may be tried and an account be made
@@ -26,9 +26,9 @@ from microblog_rt import names, security_log, text
 from microblog_rt.accounts import rules
 from microblog_rt.accounts.attempts import Attempt, Attempts
 from microblog_rt.accounts.devices import UNKNOWN, Device, Marks
-from microblog_rt.accounts.passwords import UNKNOWN_USERS_HASH, Match, Passwords
 from microblog_rt.accounts.sessions import Reader, Sessions, session_name, token_hash
 from microblog_rt.accounts.site_users import SiteUsers
+from microblog_rt.accounts.stored_passwords import StoredPasswords
 from microblog_rt.accounts.strength import Turns
 from microblog_rt.accounts.tokens import Tokens, reader_of
 from microblog_rt.errors import Invalid, NotFound, SignedOut
@@ -57,7 +57,7 @@ class Accounts:
     ) -> None:
         self._storage = storage
         self._sessions = sessions
-        self._passwords = Passwords()
+        self._passwords = StoredPasswords(storage)
         self._turns = Turns()
         self._delayed = asyncio.Semaphore(1)  # while there are too many sign-ins, they use one core at most
         keys = cache(partial(secret_keys, settings))  # commands do without the keys
@@ -138,7 +138,7 @@ class Accounts:
     async def _checked(self, username: str, password: str, attempt: Attempt, failure: str) -> User:
         user = await self.find(username)
         async with self._delayed if attempt.delayed else nullcontext():
-            matches = await self._matches(user, password)
+            matches = await self._passwords.match(user, password)
         if user is None or not matches:
             known = {"user": user.username, "reason": "password"} if user else {"reason": "unknown name"}
             security_log.note(failure, **known)
@@ -152,24 +152,7 @@ class Accounts:
     async def opens(self, username: str, password: str) -> bool:
         """Whether that password signs that user in. Not counted: only for the operator's own commands."""
         user = await self.find(username)
-        return await self._matches(user, password) and user is not None and not user.disabled
-
-    async def _matches(self, user: User | None, password: str) -> bool:
-        """Whether it is the user's password; takes as long without a user."""
-        match = await self._passwords.match(user.password_hash if user else UNKNOWN_USERS_HASH, password)
-        if user is not None and match is Match.OUTDATED:
-            await self._hash_again(user, password)
-        return bool(match)
-
-    async def _hash_again(self, user: User, password: str) -> None:
-        """Replace the hash of a password that was not changed meanwhile."""
-        password_hash = await self._passwords.hash(password)
-        if await self._storage.write(partial(stored.replace_hash, user.id, user.password_hash, password_hash)):
-            user.password_hash = password_hash
-            return
-        now = await self.find(user.username)
-        if now is not None and await self._passwords.match(now.password_hash, password):
-            user.password_hash = now.password_hash  # another sign-in has replaced it
+        return await self._passwords.match(user, password) and user is not None and not user.disabled
 
     async def set_password(
         self, username: str, password: str, check: Check = lambda _: None, event: str = "password_set"

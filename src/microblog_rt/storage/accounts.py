@@ -127,6 +127,11 @@ async def ids(reading: Reading, keys: Collection[str]) -> dict[str, int]:
     return dict(found.all())
 
 
+def disabled(tx: Transaction, user_ids: Collection[int]) -> dict[int, bool]:
+    """Whether the accounts of these users are disabled, by id; without those that do not exist."""
+    return dict(tx.execute(select(User.id, User.disabled).where(User.id.in_(user_ids))).all())
+
+
 async def people(reading: Reading, size: int, before: str | None, after: str | None) -> Page[User]:
     """Up to ``size`` users whose accounts are not disabled, by name: those next to ``before`` or ``after``, if any."""
     return await page(reading, select(User).where(not_(User.disabled)), User.username_key, size, before, after)

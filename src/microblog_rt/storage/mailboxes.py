@@ -10,7 +10,7 @@ itself, so it may be the first statement; it computes only from that row. Whatev
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import BigInteger, ColumnElement, any_, bindparam, func, not_, null, select, update
+from sqlalchemy import BigInteger, ColumnElement, any_, bindparam, delete, func, not_, null, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.dml import ReturningUpdate
 
@@ -148,6 +148,15 @@ def mark_read(tx: Transaction, user_id: int, counter: Counter, first: int, last:
 def move_mark(tx: Transaction, user_id: int, counter: Counter, delta: int, mark: int, ahead: int = 0) -> Tick:
     """Tick, add ``delta`` to the counter and set its mark to ``mark``, in a locked mailbox. Raises NotFound."""
     return _ticked(tx, MARK_READ[counter], user_id, delta=delta, mark=mark, ahead=ahead)
+
+
+def delete_items(tx: Transaction, counter: Counter, item_ids: Sequence[int]) -> dict[int, int]:
+    """Delete received items from locked mailboxes; how many of them were unread, by recipient."""
+    these = counter.items.id.in_(padded(list(item_ids)))
+    unread = select(Mailbox.user_id, func.count()).join(counter.items, counter.is_unread).where(these)
+    counts = dict(tx.execute(unread.group_by(Mailbox.user_id)).all())
+    tx.execute(delete(counter.items).where(these))
+    return counts
 
 
 def _ticked(tx: Transaction, statement: Any, user_id: int, **values: int) -> Tick:

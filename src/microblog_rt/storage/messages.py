@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, String, and_, bindparam, delete, func, not_, or_, select
+from sqlalchemy import BigInteger, String, and_, bindparam, not_, or_, select
 from sqlalchemy.dialects.postgresql import insert  # rendered for SQLite too
 from sqlalchemy.orm import joinedload
 
@@ -90,12 +90,3 @@ async def of_user(reading: Reading, user_id: int, count: int) -> Sequence[tuple[
     statement = select(Message.id, Message.recipient_id)
     of_user = or_(Message.sender_id == user_id, Message.recipient_id == user_id)
     return (await reading.execute(statement.where(of_user).limit(count))).all()
-
-
-def delete_all(tx: Transaction, message_ids: Sequence[int]) -> dict[int, int]:
-    """Delete messages from locked mailboxes; how many of them were unread, by recipient."""
-    these = Message.id.in_(message_ids)
-    unread = select(Mailbox.user_id, func.count()).join(Message, UNREAD_MESSAGES.is_unread).where(these)
-    counts = dict(tx.execute(unread.group_by(Mailbox.user_id)).all())
-    tx.execute(delete(Message).where(these))
-    return counts

@@ -69,6 +69,11 @@ def add(tx: Transaction, author_id: int, body: str, key: str | None, reply_to_id
     return post_id
 
 
+def is_stored(tx: Transaction, post_id: int) -> bool:
+    """Whether there is such a post. Take the turn first: then none is deleted before the end of the transaction."""
+    return tx.execute(select(Post.id).where(Post.id == post_id)).one_or_none() is not None
+
+
 def add_mention(tx: Transaction, post_id: int, recipient_id: int, timestamp: int) -> None:
     """Insert a mention, stamped with a reading of the recipient's clock."""
     tx.execute(insert(Mention).values(post_id=post_id, recipient_id=recipient_id, timestamp=timestamp))
@@ -100,16 +105,16 @@ async def behind(reading: Reading, author_id: int, post_id: int, after: int, cou
 
 def due(author_id: int, post_id: int) -> Any:
     """In a query of mailboxes: how many unseen posts a delivery of the author's posts up to ``post_id`` adds."""
-    return _count_of(author_id, Post.id > Later(Mailbox.last_post_seen, Follow.delivered_id), Post.id <= post_id)
+    return _count_of([author_id], Post.id > Later(Mailbox.last_post_seen, Follow.delivered_id), Post.id <= post_id)
 
 
-def counted(author_id: int) -> Any:
-    """In a query of mailboxes: how many posts of the author are in the count."""
-    return _count_of(author_id, Post.id > Mailbox.last_post_seen, Post.id <= Follow.delivered_id)
+def counted(author_ids: Collection[int]) -> Any:
+    """In a query of mailboxes: how many posts of these authors are in the count."""
+    return _count_of(author_ids, Post.id > Mailbox.last_post_seen, Post.id <= Follow.delivered_id)
 
 
-def _count_of(author_id: int, *which: ColumnElement[bool]) -> Any:
-    followed = and_(Follow.follower_id == Mailbox.user_id, Follow.followed_id == author_id)
+def _count_of(author_ids: Collection[int], *which: ColumnElement[bool]) -> Any:
+    followed = and_(Follow.follower_id == Mailbox.user_id, Follow.followed_id.in_(padded(list(author_ids))))
     items = join(Follow, Post, Post.user_id == Follow.followed_id)
     return select(func.count()).select_from(items).where(followed, *which).correlate(Mailbox).scalar_subquery()
 
@@ -121,7 +126,11 @@ def set_delivered(tx: Transaction, author_id: int, post_id: int, follower_ids: S
 
 
 def set_all_delivered(tx: Transaction, author_id: int, post_id: int) -> None:
-    """Note that the counts of all followers have the author's posts up to ``post_id``."""
+    """Note that the counts of all followers have the author's posts up to ``post_id``.
+
+    In the turn, since a deletion of the author, or of an author of replies, may change these posts as well.
+    """
+    take_turn(tx)
     these = and_(Post.user_id == author_id, Post.id <= post_id, not_(Post.delivered))
     tx.execute(update(Post).where(these).values(delivered=True))
 

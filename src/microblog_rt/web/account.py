@@ -85,7 +85,7 @@ async def delete() -> ResponseReturnValue:
             await services().removal.delete(current_user().username)
             authentication().logout_user()
             forget_flashes()
-            flash(gettext("Your account and your messages have been deleted."), "success")
+            flash(gettext("Your account, your posts and your messages have been deleted."), "success")
             return redirect(url_for("people.index"), HTTPStatus.SEE_OTHER)
         except (Invalid, TooMany) as error:
             add_error(form, error)

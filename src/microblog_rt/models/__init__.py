@@ -1,0 +1,73 @@
+"""The mapped classes: ``accounts.py`` with their base, and ``content.py``.
+
+Every time is an integer of microseconds since 1970; pages format it (``web/languages.py``). All relationships are
+``lazy="raise"``: a query loads what a page shows.
+"""
+
+from microblog_rt.models.accounts import (
+    DEVICE_LENGTH,
+    DISPLAY_NAME_CODE_POINTS,
+    EMAIL_LENGTH,
+    MESSAGE_CODE_POINTS,
+    PUBLISH_NOTIFICATIONS,
+    READ_MESSAGES,
+    READ_NOTIFICATIONS,
+    SCOPES,
+    SEND_MESSAGES,
+    SUBJECT_LENGTH,
+    TOKEN_ID_LENGTH,
+    TOKEN_NAME_LENGTH,
+    USERNAME_LENGTH,
+    USERNAME_SKELETON_LENGTH,
+    AccessToken,
+    Attempt,
+    Base,
+    Id,
+    IdempotentWrite,
+    Mailbox,
+    OneTimeLink,
+    Session,
+    User,
+)
+from microblog_rt.models.content import (
+    NOTIFICATION_NAME_LENGTH,
+    Follow,
+    Mention,
+    Message,
+    Notification,
+    Post,
+    Webhook,
+)
+
+__all__ = [
+    "DEVICE_LENGTH",
+    "DISPLAY_NAME_CODE_POINTS",
+    "EMAIL_LENGTH",
+    "MESSAGE_CODE_POINTS",
+    "NOTIFICATION_NAME_LENGTH",
+    "PUBLISH_NOTIFICATIONS",
+    "READ_MESSAGES",
+    "READ_NOTIFICATIONS",
+    "SCOPES",
+    "SEND_MESSAGES",
+    "SUBJECT_LENGTH",
+    "TOKEN_ID_LENGTH",
+    "TOKEN_NAME_LENGTH",
+    "USERNAME_LENGTH",
+    "USERNAME_SKELETON_LENGTH",
+    "AccessToken",
+    "Attempt",
+    "Base",
+    "Follow",
+    "Id",
+    "IdempotentWrite",
+    "Mailbox",
+    "Mention",
+    "Message",
+    "Notification",
+    "OneTimeLink",
+    "Post",
+    "Session",
+    "User",
+    "Webhook",
+]
