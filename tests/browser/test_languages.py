@@ -47,7 +47,7 @@ async def test_taiwanese_browser_gets_chinese_pages(open_browser: OpenBrowser, s
     await expect(tab.page.locator("#announcer")).to_have_text("2 則未讀訊息")
     await tab.open("/messages")
     await expect(tab.page.get_by_role("heading", name="訊息")).to_be_visible()
-    await expect(tab.page.locator("article time").first).to_have_text("現在")
+    await expect(tab.page.locator("main time").first).to_have_text("現在")
     await ming.context.set_offline(True)
     await expect(tab.connection).to_contain_text("離線中，上次更新：")
 
