@@ -60,9 +60,7 @@ def main() -> None:
 @click.option(
     "--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes; several need a bus."
 )
-@click.option(
-    "--demo", "demo_kind", is_flag=False, flag_value="full", type=click.Choice(demo.KINDS), help="Only on loopback."
-)
+@click.option("--demo", "demo_kind", is_flag=False, flag_value="full", type=click.Choice(demo.KINDS), help=demo.HELP)
 def serve(binds: tuple[str, ...], workers: int, demo_kind: str | None) -> None:
     """Serve until SIGTERM, SIGHUP or Ctrl-C; a second one stops without waiting for open tabs."""
     hosts = listening.hosts(binds)

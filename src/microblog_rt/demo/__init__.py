@@ -15,6 +15,7 @@ from microblog_rt.demo import guide, history
 from microblog_rt.services import Services
 
 KINDS = ("full", "accounts")
+HELP = "Two demo accounts; without a value also a history and an account that answers. Only on loopback."
 NAMES = ("alice", "bob")
 
 
