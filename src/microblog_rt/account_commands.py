@@ -76,9 +76,9 @@ def email(name: str, address: str | None, remove: bool) -> None:
 
 @user.command()
 @click.argument("name")
-@click.confirmation_option(prompt="Delete the account and all messages that it has sent and received?")
+@click.confirmation_option(prompt="Delete the account, its posts, and all messages that it has sent and received?")
 def delete(name: str) -> None:
-    """Delete the account NAME, and all messages that it has sent and received; its open pages end at once."""
+    """Delete the account NAME, its posts, and all messages that it has sent and received. Its open pages end."""
     run_with_services(lambda services: services.removal.delete(name))
     click.echo(f"{name} is deleted.")
 

@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +260,18 @@ async def test_disabled_account_posts_and_follows_nothing_and_gets_no_followers(
     await services.posts.post(john.id, "to @susan")
     assert await unread(services) == {"susan": (0, 0, 0), "john": (0, 0, 0)}
     assert set(await rows_of(services, susan.id)) == {"user.id", "mailbox.user_id"}
+
+
+async def test_posts_that_are_counted_are_not_deleted(services: Services, susan: User, john: User) -> None:
+    """Follows and mentions that were committed after the deletion has looked for them are deleted first."""
+    await services.posts.follow(john.id, susan)
+    await services.posts.post(susan.id, "to @john")
+    assert not await services.storage.write(partial(removal.delete_posts, user_id=susan.id))
+    await services.posts.unfollow(john.id, susan)
+    assert not await services.storage.write(partial(removal.delete_posts, user_id=susan.id))
+    assert "post.user_id" in await rows_of(services, susan.id)
+    await services.removal.delete("susan")
+    assert await unread(services) == {"john": (0, 0, 0)}
 
 
 def test_every_column_that_names_a_user_is_deleted() -> None:

@@ -103,8 +103,10 @@ def _oldest_posts(user_id: int) -> Select[int]:
 
 
 def delete_user(tx: Transaction, user_id: int) -> bool:
-    """Delete a user, whose mailbox is locked; False if there are still shared rows, which must be deleted before."""
-    posts.take_turn(tx)
+    """Delete a user, whose mailbox is locked; False if there are still shared rows, which must be deleted before.
+
+    Call ``delete_posts`` before: posts and follows that begin after its turn are refused.
+    """
     accounts.credentials(tx, user_id)  # waits for transactions that insert rows of this user
     shared = or_(*[exists().where(column == user_id) for column in SHARED])
     if tx.execute(select(shared)).scalar_one():
