@@ -14,11 +14,14 @@ from typing import Any, NamedTuple
 
 import pytest
 from quart import Quart, Response
+from werkzeug.routing import Rule
 
 from microblog_rt.accounts import session_name, token_hash
-from microblog_rt.models import SCOPES
+from microblog_rt.models import SCOPES, OneTimeLink, User
+from microblog_rt.protocol import MICROSECONDS
 from microblog_rt.services import Services
 from microblog_rt.settings import Settings
+from microblog_rt.storage import Transaction, links
 from tests.conftest import PASSWORD
 from tests.web.conftest import field, text
 
@@ -37,7 +40,13 @@ def origin(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def settings(settings: Settings, origin: str) -> Settings:
-    return replace(settings, public_url=origin if origin == HTTPS else None, register_limit=None)
+    return replace(
+        settings,
+        public_url=origin if origin == HTTPS else None,
+        register_limit=None,
+        smtp_url="smtp://127.0.0.1:1",  # to which nothing is sent
+        mail_from="microblog@example.org",
+    )
 
 
 def dump(settings: Settings) -> Dump:
@@ -57,13 +66,19 @@ def routes(app: Quart, method: str, name: str) -> list[Route]:
     """The URL of every route that accepts ``method``, with ``name`` as the user."""
     addresses = app.url_map.bind("localhost")
     return [
-        Route(rule.endpoint, addresses.build(rule.endpoint, {each: PARTS.get(each, name) for each in rule.arguments}))
+        Route(rule.endpoint, addresses.build(rule.endpoint, parts(rule, name)))
         for rule in app.url_map.iter_rules()
         if method in (rule.methods or ()) and rule.endpoint not in NO_PAGES
     ]
 
 
-PARTS = {"filename": "rt/main.js", "number": 1}
+def parts(rule: Rule, name: str) -> dict[str, Any]:
+    """The variable parts of a URL; a token contains the endpoint, see ``add_links``."""
+    known = {"filename": "rt/main.js", "number": 1, "token": f"{rule.endpoint}-{name}"}
+    return {each: known.get(each, name) for each in rule.arguments}
+
+
+LINKS = {"auth.reset_password": OneTimeLink.PASSWORD, "account.confirm_email": OneTimeLink.EMAIL}
 NO_PAGES = {"metrics.numbers"}  # for operators only
 
 
@@ -106,10 +121,18 @@ async def signed_in(app: Quart, services: Services, origin: str, name: str) -> B
     user = await accounts.find(name) or await accounts.register(name, PASSWORD)
     await services.posts.post(user.id, "a post", "nonce")
     authentication = app.extensions["authentication"]
+    await services.storage.write(lambda tx: add_links(tx, user))
     token = await services.sessions.start_session(user, remembered=True)
     browser = Browser(app, origin, {authentication.cookie_name: authentication.dump_token(f"{user.id}.{token}", app)})
     await browser.take_token(f"/send_message/{name}")
     return browser
+
+
+def add_links(tx: Transaction, user: User) -> None:
+    """The links in mails, whose tokens ``routes`` uses."""
+    for endpoint, kind in LINKS.items():
+        token = token_hash(f"{endpoint}-{user.username}")
+        links.add(tx, kind, token, 3600 * MICROSECONDS, user.id, f"{user.username}@example.org")
 
 
 def fields(route: Route, name: str) -> dict[str, str]:
@@ -117,6 +140,8 @@ def fields(route: Route, name: str) -> dict[str, str]:
     new = "a new one of mine" if "change" in route.endpoint else PASSWORD
     who = f"new-{name}" if route.endpoint == "auth.register" else name
     more = {"name": "test", "read_messages": "y", "expires": "90", "post": "hello", "display_name": "Susan"}
+    if route.endpoint == "account.account":
+        more["email"] = f"{name}@example.net"
     if route.endpoint == "people.seen":
         more["up_to"] = "1000"  # the newest post, which is newer than the account
     if "/messages/" in route.path:
