@@ -7,7 +7,7 @@ from tests.browser.conftest import OpenBrowser
 
 
 async def test_list_opens_and_closes_with_the_keyboard_alone(bob: BrowserUser) -> None:
-    page = (await bob.tab("/")).page
+    page = (await bob.tab("/people")).page
     link = page.get_by_role("link", name="alice", exact=True)
     await link.focus()
     await page.keyboard.press("?")
