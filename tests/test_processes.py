@@ -184,7 +184,7 @@ def test_command_closes_its_bus(command: str, settings: Settings, monkeypatch: p
             closed.append(True)
 
     monkeypatch.setattr(bus, "connect", lambda *_: Closing())
-    monkeypatch.setattr(cli, "_settings", lambda: settings)
+    monkeypatch.setattr(cli, "chosen_settings", lambda: settings)
     if command == "shell":
         monkeypatch.setattr("sys.stdin", io.StringIO())
         shell.interact(assemble(settings))
