@@ -12,6 +12,7 @@ from pathlib import Path
 import aiosqlite
 import asyncpg
 import pytest
+from aiosqlite.core import _STOP_RUNNING_SENTINEL
 from babel.messages.catalog import Catalog
 from babel.messages.mofile import read_mo
 from babel.messages.pofile import read_po
@@ -91,6 +92,7 @@ def test_aiosqlite_private_names_exist() -> None:
     assert hasattr(connection._tx, "put_nowait")
     assert inspect.iscoroutinefunction(aiosqlite.Connection._execute)
     assert isinstance(aiosqlite.Connection._conn, property)
+    assert _STOP_RUNNING_SENTINEL is not None
 
 
 def test_asyncpg_private_names_exist() -> None:

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import aiosqlite
+from aiosqlite.core import _STOP_RUNNING_SENTINEL
 from sqlalchemy import create_engine, event, make_url
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -217,6 +218,13 @@ class OneHopConnection(aiosqlite.Connection):
         # aiosqlite forgets a connection whose opening was cancelled.
         self._tx.put_nowait((None, self._close_opened))
         return super().stop()
+
+    def __del__(self) -> None:
+        # Dropped when its task was cancelled before the pool had it. aiosqlite would warn, and report the end to an event
+        # loop that may be closed.
+        if self._opened is not None:
+            self._tx.put_nowait((None, self._opened.close))
+            self._tx.put_nowait((None, lambda: _STOP_RUNNING_SENTINEL))
 
     def _close_opened(self) -> None:
         if self._opened is not None:
