@@ -220,8 +220,8 @@ class OneHopConnection(aiosqlite.Connection):
         return super().stop()
 
     def __del__(self) -> None:
-        # Dropped when its task was cancelled before the pool had it. aiosqlite would warn, and report the end to an event
-        # loop that may be closed.
+        # Dropped, since its task was cancelled before the pool had it. aiosqlite would warn, and report the end to an
+        # event loop that may be closed.
         if self._opened is not None:
             self._tx.put_nowait((None, self._opened.close))
             self._tx.put_nowait((None, lambda: _STOP_RUNNING_SENTINEL))
