@@ -38,7 +38,7 @@ from tests.interleaving import (
 
 SUSAN, JOHN = 1, 2
 INITIALLY_UNREAD = 1
-SAMPLE = 30
+SAMPLE = 60
 
 
 @pytest.fixture(autouse=True)
