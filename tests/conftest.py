@@ -9,6 +9,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from microblog_rt import security_log
 from microblog_rt.models import Base, User
 from microblog_rt.services import Services, assemble
 from microblog_rt.settings import Settings
@@ -77,6 +78,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         sqlite_only = metafunc.config.getoption("--fast") or metafunc.definition.get_closest_marker("sqlite")
         kinds = [SQLITE] if sqlite_only else [SQLITE, POSTGRESQL]
         metafunc.parametrize("database", kinds, indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def security_log_restored() -> Iterator[None]:
+    """Commands that a test runs in this process add handlers to the security log; the next test starts without."""
+    log, origin = security_log.log, security_log.origin.set("")
+    before, level = list(log.handlers), log.level
+    yield
+    security_log.origin.reset(origin)
+    log.handlers[:] = before
+    log.setLevel(level)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from microblog_rt.errors import Misconfigured
 from microblog_rt.mail import WAITING, Mailer, deliverable
 from microblog_rt.settings import Settings
 from microblog_rt.timeouts import Timeouts
+from tests.clients import DEADLINE
 from tests.mail_server import mail_server
 from tests.ports import free_port
 
@@ -145,12 +146,12 @@ async def test_silent_server_is_given_up(caplog: pytest.LogCaptureFixture) -> No
 async def test_close_gives_up_what_is_not_sent_in_time(caplog: pytest.LogCaptureFixture) -> None:
     async with mail_server() as server:
         server.open.clear()
-        sending = mailer(server.url)
+        sending = mailer(server.url, replace(QUICK, mail_send=3600.0))
         sending.begin(send(sending))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE):
             while not server.attempts:
                 await asyncio.sleep(0.01)
-        await sending.close()
+            await sending.close()
         assert "mails not sent since the process ends: 1" in caplog.text
 
 

@@ -4,6 +4,7 @@ A server on this machine is used without encryption; any other needs TLS: STARTT
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Coroutine
 from email.errors import MessageError
@@ -115,26 +116,30 @@ class Mailer:
 
         url = self._url
         secure = url.scheme == "smtps"
+        client = aiosmtplib.SMTP(
+            hostname=url.hostname,
+            port=url.port or (465 if secure else 587),
+            username=None if url.username is None else unquote(url.username),
+            password=None if url.password is None else unquote(url.password),
+            use_tls=secure,
+            start_tls=False if secure else url.hostname not in LOOPBACK,
+            timeout=self._timeouts.mail_send,
+        )
         try:
-            async with self._connections, asyncio.timeout(self._timeouts.mail_send):
-                await aiosmtplib.send(
-                    message,
-                    sender=self._sender,
-                    recipients=[to],
-                    hostname=url.hostname,
-                    port=url.port or (465 if secure else 587),
-                    username=None if url.username is None else unquote(url.username),
-                    password=None if url.password is None else unquote(url.password),
-                    use_tls=secure,
-                    start_tls=False if secure else url.hostname not in LOOPBACK,
-                    timeout=self._timeouts.mail_send,
-                )
+            async with self._connections:
+                async with asyncio.timeout(self._timeouts.mail_send):
+                    await client.connect()
+                    await client.send_message(message, sender=self._sender, recipients=[to])
+                with contextlib.suppress(aiosmtplib.SMTPException, OSError):  # the mail was accepted
+                    await client.quit()
         except aiosmtplib.SMTPRecipientsRefused as error:
             return _refused(error, max(each.code for each in error.recipients))
         except aiosmtplib.SMTPResponseException as error:
             return _refused(error, error.code)
         except (aiosmtplib.SMTPException, OSError) as error:  # TimeoutError is one
             return Failure(type(error).__name__)
+        finally:
+            client.close()  # "async with client" would wait for the answer to QUIT even when cancelled
         return None
 
 

@@ -4,7 +4,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,12 +53,10 @@ def parsed(line: str) -> tuple[str, dict[str, Any]]:
 
 
 @pytest.fixture
-def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[Log]:
+def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Log:
     caplog.set_level(logging.INFO, "microblog_rt.security")
     monkeypatch.setattr(security_log, "_counts", type(security_log._counts)())
-    before = security_log.origin.set("")  # other tests run commands in this process
-    yield Log(caplog)
-    security_log.origin.reset(before)
+    return Log(caplog)
 
 
 @pytest.fixture
