@@ -227,7 +227,8 @@ def test_chinese_has_one_plural_form() -> None:
 async def test_times_are_in_the_language(join: Join) -> None:
     susan = await join("susan")
     await susan.post("/send_message/susan", message="hello")
-    for tag, expected in (("zh-Hant", r"20\d\d年\d+月\d+日 (午夜|凌晨|清晨|早上|上午|中午|下午|晚上)\d"), ("es", r"\d+ \w+ 20\d\d, \d")):
+    chinese = r"20\d\d年\d+月\d+日 (午夜|凌晨|清晨|早上|上午|中午|下午|晚上)\d"
+    for tag, expected in (("zh-Hant", chinese), ("es", r"\d+ \w+ 20\d\d, \d")):
         await susan.post("/preferences", language=tag)
         found = re.search(r"<time [^>]*>([^<]*)</time>", await text(await susan.get("/messages")))
         assert found
